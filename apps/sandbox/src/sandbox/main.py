@@ -1,0 +1,24 @@
+"""The composition root: reads the settings, serves until SIGTERM or SIGINT, then exits with 0."""
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+from sandbox import app, server, settings
+
+
+def main() -> None:
+    """Run the sandbox; a wrong setting ends it with the setting's name."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else one line for every webhook
+    configured = settings.read_settings()
+    # uvicorn stops gracefully and then raises the signal again for whoever listened before it: us.
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, _leave)
+    logging.info("sandbox.started url=%s", configured.base_url)
+    server.build(app.build(configured), host=configured.host, port=configured.port).run()
+
+
+def _leave(_signal_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)

@@ -1,0 +1,63 @@
+"""The only reader of the environment (prefix SANDBOX_). A wrong or missing setting is reported by its name."""
+
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import pydantic
+import pydantic_settings
+
+BOT_TOKEN = re.compile(r"[1-9][0-9]{0,15}:[A-Za-z0-9_-]{24,64}")
+
+
+def _checked_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not (parts.port is None or parts.port):
+        raise ValueError("must be an absolute http or https URL")
+    return value.rstrip("/")
+
+
+def _checked_bot_token(value: str) -> str:
+    if BOT_TOKEN.fullmatch(value) is None:
+        raise ValueError("must look like 123456789:secret, the secret 24-64 of A-Z a-z 0-9 _ -")
+    return value
+
+
+Url = Annotated[str, pydantic.AfterValidator(_checked_url)]
+Line = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256, pattern=r"^[!-~]+$")]
+
+
+class Settings(pydantic_settings.BaseSettings):
+    """Where the sandbox listens, which credentials it accepts and where its notifications go."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="SANDBOX_", frozen=True)
+
+    host: Line = "127.0.0.1"
+    port: Annotated[int, pydantic.Field(ge=1, le=65535)] = 8090
+    # What a payer's browser can open; None means "as we listen".
+    public_url: Url | None = None
+    yookassa_shop_id: Line = "demo-shop"
+    yookassa_secret_key: Line = "demo-secret"  # noqa: S105  a published demo credential
+    # No default: a sandbox that tells nobody about payments looks like a lost webhook.
+    yookassa_webhook_url: Url
+    demo_bot_token: Annotated[str, pydantic.AfterValidator(_checked_bot_token)] = (
+        "7000000001:DEMO-kopilka-sandbox-token-000000000"
+    )
+
+    @property
+    def base_url(self) -> str:
+        """The address that payment pages are linked under."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104  compared, not bound
+        return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def read_settings() -> Settings:
+    """Read and check the environment; raises SystemExit that names every wrong setting, never its value."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # the required one comes from the environment
+    except pydantic.ValidationError as error:
+        lines = [
+            f"SANDBOX_{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise SystemExit("sandbox: wrong settings\n" + "\n".join(lines)) from None

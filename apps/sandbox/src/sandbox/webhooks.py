@@ -1,0 +1,228 @@
+"""Outgoing webhooks of every imitated provider: the delivery plan, bounded concurrency, retries on the virtual clock.
+
+A delivery is tried until the receiver acknowledges it or 24 virtual hours have passed.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+import httpx
+
+from sandbox import clock
+
+CONNECTIONS_MAX = 50
+# Open deliveries (waiting, under way or between retries); beyond it new ones are lost, and counted as lost.
+DELIVERIES_MAX = 100_000
+ANSWER_TIMEOUT_S = 10.0
+ANSWER_BYTES_MAX = 65_536
+# Below the 5 s after which uvicorn closes an idle connection: a webhook must not meet a half-closed one.
+KEEPALIVE_S = 4.0
+LIFETIME_S = 24 * 3600.0
+RETRY_DELAY_S_FIRST, RETRY_DELAY_S_MAX = 1.0, 3600.0
+# How long an odd notification waits for the one it shall come after.
+REORDER_S_MAX = 60.0
+
+_PLAN = re.compile(r"(?P<kind>normal|drop|reorder)|duplicate:(?P<copies>[0-9]{1,4})|delay:(?P<delay_ms>[0-9]{1,8})")
+_log = logging.getLogger(__name__)
+
+
+class UnknownPlan(ValueError):
+    """A webhook plan is one of normal, drop, duplicate:N (1-1000), delay:MS (up to a day), reorder."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """How new webhooks go out; what is already on its way keeps its fate."""
+
+    text: str = "normal"
+    copies: int = 1
+    delay_s: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Plan":
+        """Read the plan's text form; raises UnknownPlan."""
+        match = _PLAN.fullmatch(text)
+        if match is None:
+            raise UnknownPlan(UnknownPlan.__doc__)
+        copies = 0 if text == "drop" else int(match["copies"] or 1)
+        delay_s = int(match["delay_ms"] or 0) / 1000
+        if copies > 1000 or (match["copies"] and copies < 1) or delay_s > LIFETIME_S:
+            raise UnknownPlan(UnknownPlan.__doc__)
+        return cls(text, copies, delay_s)
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Delivery:
+    """One copy of one webhook on its way to its receiver."""
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+    is_acknowledged: Callable[[int], bool]
+    expires_at_s: float
+    is_deferred: bool = False
+    attempts: int = 0
+    attempted: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    # The delivery that the plan "reorder" sends after this one.
+    follower: "Delivery | None" = None
+
+
+class Courier:
+    """Carries webhooks to their receivers by the current plan."""
+
+    def __init__(self, virtual_clock: clock.VirtualClock) -> None:
+        self._clock = virtual_clock
+        self._plan = Plan()
+        self._ready: asyncio.Queue[Delivery] = asyncio.Queue(DELIVERIES_MAX)
+        self._open: set[Delivery] = set()
+        self._due: set[Delivery] = set()
+        self._held: Delivery | None = None
+        self._acknowledged = self._failed_attempts = self._lost = 0
+
+    def forget(self) -> None:
+        """Drop every open delivery, the counters and the plan; answers still under way change nothing."""
+        self._plan, self._held = Plan(), None
+        self._open.clear()
+        self._due.clear()
+        while not self._ready.empty():
+            self._ready.get_nowait()
+        self._acknowledged = self._failed_attempts = self._lost = 0
+
+    def follow_plan(self, plan: Plan) -> None:
+        """Use `plan` for webhooks from now on; one that waited for its successor goes out."""
+        self._plan = plan
+        if self._held is not None:
+            self._release(self._held)
+
+    def post(
+        self,
+        url: str,
+        body: bytes,
+        *,
+        is_acknowledged: Callable[[int], bool],
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Delivery]:
+        """Send a webhook by the current plan; returns its deliveries, none where the plan drops it."""
+        copies = min(self._plan.copies, DELIVERIES_MAX - len(self._open))
+        if copies < self._plan.copies:
+            self._lost += self._plan.copies - copies
+            _log.error("sandbox.webhooks.lost open=%d", len(self._open))
+        all_headers = {"content-type": "application/json", **(headers or {})}
+        expires_at_s = self._clock.time_s() + LIFETIME_S
+        deliveries = [Delivery(url, body, all_headers, is_acknowledged, expires_at_s) for _ in range(copies)]
+        for delivery in deliveries:
+            self._open.add(delivery)
+            self._start(delivery)
+        return deliveries
+
+    def due(self) -> list[Delivery]:
+        """List the deliveries that wait for a free connection or are being attempted right now."""
+        return list(self._due)
+
+    def report(self) -> dict[str, object]:
+        """Tell the plan and the counts since the last reset."""
+        return {
+            "plan": self._plan.text,
+            "acknowledged": self._acknowledged,
+            "failed_attempts": self._failed_attempts,
+            "lost": self._lost,
+            "open": len(self._open),
+        }
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Deliver while the context is open; what is not delivered at its end is dropped."""
+        limits = httpx.Limits(
+            max_connections=CONNECTIONS_MAX,
+            max_keepalive_connections=CONNECTIONS_MAX,
+            keepalive_expiry=KEEPALIVE_S,
+        )
+        async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S, trust_env=False, limits=limits) as client:
+            workers = [asyncio.create_task(self._carry(client)) for _ in range(CONNECTIONS_MAX)]
+            try:
+                yield
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    def _start(self, delivery: Delivery) -> None:
+        if self._plan.text == "reorder" and self._held is None:
+            delivery.is_deferred = True
+            self._held = delivery
+            self._clock.after(REORDER_S_MAX, lambda: self._release(delivery))
+        elif self._plan.text == "reorder":
+            delivery.follower, self._held = self._held, None
+            self._enqueue(delivery)
+        elif self._plan.delay_s:
+            delivery.is_deferred = True
+            self._clock.after(self._plan.delay_s, lambda: self._enqueue(delivery))
+        else:
+            self._enqueue(delivery)
+
+    def _release(self, delivery: Delivery) -> None:
+        if self._held is delivery:
+            self._held = None
+            self._enqueue(delivery)
+
+    def _enqueue(self, delivery: Delivery) -> None:
+        if delivery not in self._open:  # forgotten by a reset while it waited
+            return
+        delivery.attempted.clear()
+        self._due.add(delivery)
+        self._ready.put_nowait(delivery)
+
+    async def _carry(self, client: httpx.AsyncClient) -> None:
+        while True:
+            delivery = await self._ready.get()
+            try:
+                status = await _attempt(client, delivery)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                _log.info("sandbox.webhooks.unreachable error=%s", type(error).__name__)
+                status = 0
+            except Exception:  # a loop edge: one broken delivery must not cost a worker
+                _log.exception("sandbox.webhooks.failed")
+                status = 0
+            self._settle(delivery, is_acknowledged=delivery.is_acknowledged(status))
+
+    def _settle(self, delivery: Delivery, *, is_acknowledged: bool) -> None:
+        delivery.attempts += 1
+        delivery.attempted.set()
+        if delivery not in self._open:
+            return
+        self._due.discard(delivery)
+        if delivery.follower is not None:
+            self._enqueue(delivery.follower)
+            delivery.follower = None
+        if is_acknowledged:
+            self._acknowledged += 1
+            self._open.discard(delivery)
+            return
+        self._failed_attempts += 1
+        delay_s = min(RETRY_DELAY_S_FIRST * 2 ** (delivery.attempts - 1), RETRY_DELAY_S_MAX)
+        if self._clock.time_s() + delay_s > delivery.expires_at_s:
+            self._lost += 1
+            self._open.discard(delivery)
+        else:
+            self._clock.after(delay_s, lambda: self._enqueue(delivery))
+
+
+async def attempted(deliveries: Iterable[Delivery], *, timeout_s: float) -> None:
+    """Wait until each delivery that is not deferred by the plan was attempted, at most `timeout_s`."""
+    waits = [delivery.attempted.wait() for delivery in deliveries if not delivery.is_deferred]
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*waits), timeout_s)
+
+
+async def _attempt(client: httpx.AsyncClient, delivery: Delivery) -> int:
+    async with client.stream(
+        "POST", delivery.url, content=delivery.body, headers=delivery.headers
+    ) as answer:
+        # Reading a short body lets the connection be used again; a long one is cut off with it.
+        if int(answer.headers.get("content-length", ANSWER_BYTES_MAX + 1)) <= ANSWER_BYTES_MAX:
+            await answer.aread()
+        return answer.status_code

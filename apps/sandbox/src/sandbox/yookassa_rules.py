@@ -1,0 +1,246 @@
+"""YooKassa's payments and refunds: states, decisions and the objects on the wire. Pure: no I/O, no clock.
+
+Money is integer minor units inside and a string with two decimals on the wire (API v3, https://yookassa.ru/developers/api).
+"""
+
+import dataclasses
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from sandbox import providers, yookassa_shapes
+
+# The provider does not publish its limit to pay; a bank card's hold lasts 7 days.
+PAY_WITHIN = timedelta(hours=1)
+CAPTURE_WITHIN = timedelta(days=7)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Payment:
+    """One payment of the shop; `captured_at`, `expires_at` and `canceled_by` (party, reason) appear with
+    their states.
+    """
+
+    id: str
+    number: int
+    request: yookassa_shapes.CreatePayment
+    shop_id: str
+    confirmation_url: str
+    created_at: datetime
+    amount_minor: int
+    status: str = "pending"
+    refunded_minor: int = 0
+    captured_at: datetime | None = None
+    expires_at: datetime | None = None
+    canceled_by: tuple[str, str] | None = None
+    is_authorized: bool = False
+
+    @property
+    def currency(self) -> str:
+        """The currency of the payment and its refunds."""
+        return self.request.amount.currency
+
+    def wire(self) -> dict[str, Any]:
+        """Render the object as the API and the notifications show it."""
+        is_succeeded = self.status == "succeeded"
+        shown = {
+            "id": self.id,
+            "status": self.status,
+            "amount": money(self.amount_minor, self.currency),
+            "description": self.request.description,
+            "recipient": {"account_id": self.shop_id, "gateway_id": "1000001"},
+            "payment_method": self._payment_method(),
+            "captured_at": moment(self.captured_at),
+            "created_at": moment(self.created_at),
+            "expires_at": moment(self.expires_at) if self.status == "waiting_for_capture" else None,
+            "confirmation": self._confirmation() if self.status == "pending" else None,
+            "test": True,
+            "refunded_amount": money(self.refunded_minor, self.currency) if is_succeeded else None,
+            "paid": self.status in {"waiting_for_capture", "succeeded"},
+            "refundable": is_succeeded and self.refunded_minor < self.amount_minor,
+            "receipt_registration": self._receipt_registration(),
+            "metadata": self.request.metadata,
+            "cancellation_details": _cancellation(self.canceled_by),
+            "authorization_details": self._authorization(),
+            "merchant_customer_id": self.request.merchant_customer_id,
+        }
+        return {name: value for name, value in shown.items() if value is not None}
+
+    def _confirmation(self) -> dict[str, str] | None:
+        asked = self.request.confirmation
+        if asked is None:
+            return None
+        details = {
+            "redirect": {"return_url": asked.return_url or "", "confirmation_url": self.confirmation_url},
+            "mobile_application": {"confirmation_url": self.confirmation_url},
+            "embedded": {"confirmation_token": f"ct-{self.id}"},
+            "qr": {"confirmation_data": self.confirmation_url},
+            "external": {},
+        }
+        return {"type": asked.type, **details[asked.type]}
+
+    def _payment_method(self) -> dict[str, Any] | None:
+        chosen = self.request.payment_method_data
+        if chosen is None and not self.is_authorized:
+            return None
+        kind = chosen.type if chosen else "bank_card"
+        method: dict[str, Any] = {"type": kind, "id": self.id, "saved": False}
+        if kind == "bank_card" and self.is_authorized:
+            # The provider's published test card.
+            method["title"] = "Bank card *4477"
+            method["card"] = {
+                "first6": "555555",
+                "last4": "4477",
+                "expiry_month": "12",
+                "expiry_year": "2035",
+                "card_type": "MasterCard",
+                "issuer_country": "RU",
+            }
+        return method
+
+    def _authorization(self) -> dict[str, Any] | None:
+        if not self.is_authorized:
+            return None
+        digits = f"{self.number:012d}"
+        return {"rrn": digits[-12:], "auth_code": digits[-6:], "three_d_secure": {"applied": False}}
+
+    def _receipt_registration(self) -> str | None:
+        if self.request.receipt is None:
+            return None
+        return {"succeeded": "succeeded", "canceled": "canceled"}.get(self.status, "pending")
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Refund:
+    """One refund; it succeeds at once, as card refunds do."""
+
+    id: str
+    number: int
+    payment_id: str
+    amount_minor: int
+    currency: str
+    created_at: datetime
+    description: str | None = None
+    metadata: dict[str, str] | None = None
+    status: str = "succeeded"
+
+    def wire(self) -> dict[str, Any]:
+        """Render the object as the API and the notifications show it."""
+        shown = {
+            "id": self.id,
+            "payment_id": self.payment_id,
+            "status": self.status,
+            "created_at": moment(self.created_at),
+            "amount": money(self.amount_minor, self.currency),
+            "description": self.description,
+            "metadata": self.metadata,
+        }
+        return {name: value for name, value in shown.items() if value is not None}
+
+
+def create(
+    request: yookassa_shapes.CreatePayment, *, number: int, shop_id: str, public_url: str, now: datetime
+) -> Payment:
+    """Start a pending payment."""
+    payment_id = str(uuid.uuid4())
+    return Payment(
+        id=payment_id,
+        number=number,
+        request=request,
+        shop_id=shop_id,
+        confirmation_url=f"{public_url}/pay/{payment_id}",
+        created_at=now,
+        amount_minor=request.amount.minor,
+    )
+
+
+def pay(payment: Payment, now: datetime) -> str:
+    """Take the payer's money, or hold it where the shop asked for two steps; returns the event."""
+    _require(payment, "pending", to="be paid")
+    payment.is_authorized = True
+    if payment.request.capture:
+        payment.status, payment.captured_at = "succeeded", now
+        return "payment.succeeded"
+    payment.status, payment.expires_at = "waiting_for_capture", now + CAPTURE_WITHIN
+    return "payment.waiting_for_capture"
+
+
+def capture(payment: Payment, amount: yookassa_shapes.Amount | None, now: datetime) -> str:
+    """Take the held money, or a part of it while the rest returns to the payer; returns the event."""
+    _require(payment, "waiting_for_capture", to="be captured")
+    if amount is not None:
+        _require_amount(amount, payment.currency, payment.amount_minor)
+        payment.amount_minor = amount.minor
+    payment.status, payment.captured_at = "succeeded", now
+    return "payment.succeeded"
+
+
+def cancel_by_merchant(payment: Payment) -> str:
+    """Let go of held money; a pending payment cannot be cancelled by its shop. Returns the event."""
+    _require(payment, "waiting_for_capture", to="be canceled")
+    return _cancel(payment, "merchant", "canceled_by_merchant")
+
+
+def decline(payment: Payment) -> str:
+    """Have the payer's bank refuse; returns the event."""
+    _require(payment, "pending", to="be declined")
+    return _cancel(payment, "payment_network", "insufficient_funds")
+
+
+def expire(payment: Payment) -> str:
+    """Let the time to pay or to capture run out; returns the event."""
+    if payment.status == "waiting_for_capture":
+        return _cancel(payment, "yoo_money", "expired_on_capture")
+    _require(payment, "pending", to="expire")
+    return _cancel(payment, "yoo_money", "expired_on_confirmation")
+
+
+def refund(
+    payment: Payment, request: yookassa_shapes.CreateRefund, *, number: int, now: datetime
+) -> tuple[Refund, str]:
+    """Return captured money, in whole or in part; returns the refund and the event."""
+    _require(payment, "succeeded", to="be refunded")
+    _require_amount(request.amount, payment.currency, payment.amount_minor - payment.refunded_minor)
+    payment.refunded_minor += request.amount.minor
+    made = Refund(
+        id=str(uuid.uuid4()),
+        number=number,
+        payment_id=payment.id,
+        amount_minor=request.amount.minor,
+        currency=payment.currency,
+        created_at=now,
+        description=request.description,
+        metadata=request.metadata,
+    )
+    return made, "refund.succeeded"
+
+
+def money(amount_minor: int, currency: str) -> dict[str, str]:
+    """Render an amount; every currency of this provider has two decimals."""
+    return {"value": f"{amount_minor // 100}.{amount_minor % 100:02d}", "currency": currency}
+
+
+def moment(value: datetime | None) -> str | None:
+    """Render a time as the provider does, with milliseconds and Z."""
+    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None
+
+
+def _cancel(payment: Payment, party: str, reason: str) -> str:
+    payment.status, payment.canceled_by = "canceled", (party, reason)
+    return "payment.canceled"
+
+
+def _cancellation(canceled_by: tuple[str, str] | None) -> dict[str, str] | None:
+    return {"party": canceled_by[0], "reason": canceled_by[1]} if canceled_by else None
+
+
+def _require(payment: Payment, status: str, *, to: str) -> None:
+    if payment.status != status:
+        raise providers.NotAllowed(f"A payment that is {payment.status} cannot {to}")
+
+
+def _require_amount(amount: yookassa_shapes.Amount, currency: str, minor_max: int) -> None:
+    if amount.currency != currency:
+        raise yookassa_shapes.Refused("Currency differs from the payment's currency", "amount.currency")
+    if amount.minor > minor_max:
+        raise yookassa_shapes.Refused("Amount exceeds what is left of the payment", "amount.value")

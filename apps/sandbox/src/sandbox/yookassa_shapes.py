@@ -1,0 +1,246 @@
+"""What YooKassa accepts and how it refuses: request bodies, list filters and the error body. Pure.
+
+Everything that is not of the documented shape raises Refused, which is the provider's own 4xx.
+"""
+
+import dataclasses
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import pydantic
+import pydantic_core
+
+LIST_LIMIT, LIST_LIMIT_MAX = 10, 100
+
+Shape = TypeVar("Shape", bound="_Shape")
+Metadata = Annotated[
+    dict[
+        Annotated[str, pydantic.StringConstraints(max_length=32)],
+        Annotated[str, pydantic.StringConstraints(max_length=512)],
+    ],
+    pydantic.Field(max_length=16),
+]
+
+
+class Refused(Exception):  # noqa: N818  the provider's answer, not a failure of ours
+    """A request that the provider answers with 4xx."""
+
+    def __init__(
+        self, description: str, parameter: str | None = None, *, status: int = 400, code: str = "invalid_request"
+    ) -> None:
+        super().__init__(description)
+        self.description, self.parameter, self.status, self.code = description, parameter, status, code
+
+
+class _Shape(pydantic.BaseModel):
+    """Unknown members are ignored, as the provider does; known ones must have their JSON type."""
+
+    model_config = pydantic.ConfigDict(strict=True, frozen=True)
+
+
+class Amount(_Shape):
+    """Money on the wire."""
+
+    value: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9]{1,12}\.[0-9]{2}$")]
+    currency: Literal["RUB", "EUR", "USD", "KZT", "BYN", "UAH", "UZS", "TRY", "INR", "MDL", "AZN", "AMD"]
+
+    @pydantic.field_validator("value")
+    @classmethod
+    def _is_positive(cls, value: str) -> str:
+        if int(value.replace(".", "")) == 0:
+            raise ValueError("must be above zero")
+        return value
+
+    @property
+    def minor(self) -> int:
+        """The amount in minor units."""
+        return int(self.value.replace(".", ""))
+
+
+class Confirmation(_Shape):
+    """How the payer will confirm."""
+
+    type: Literal["redirect", "embedded", "external", "qr", "mobile_application"]
+    return_url: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=2048)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _has_return_url(self) -> "Confirmation":
+        if self.type in {"redirect", "mobile_application"} and self.return_url is None:
+            raise ValueError("return_url is required for this type")
+        return self
+
+
+class PaymentMethodData(_Shape):
+    """The payment method that the shop chose for the payer."""
+
+    type: Literal[
+        "bank_card",
+        "cash",
+        "sberbank",
+        "tinkoff_bank",
+        "yoo_money",
+        "mobile_balance",
+        "b2b_sberbank",
+        "sbp",
+        "sber_loan",
+        "electronic_certificate",
+        "sber_bnpl",
+    ]
+
+
+class CreatePayment(_Shape):
+    """The body of POST /payments; `capture` is false unless asked for, which is the provider's famous trap."""
+
+    amount: Amount
+    capture: bool = False
+    confirmation: Confirmation | None = None
+    description: Annotated[str, pydantic.StringConstraints(max_length=128)] | None = None
+    merchant_customer_id: Annotated[str, pydantic.StringConstraints(max_length=200)] | None = None
+    metadata: Metadata | None = None
+    payment_method_data: PaymentMethodData | None = None
+    receipt: dict[str, Any] | None = None
+    # Nobody saved a payment method or made a token here, so these name something that does not exist.
+    payment_method_id: None = None
+    payment_token: None = None
+
+
+class CapturePayment(_Shape):
+    """The body of POST /payments/{id}/capture; it may be absent."""
+
+    amount: Amount | None = None
+
+
+class CreateRefund(_Shape):
+    """The body of POST /refunds."""
+
+    payment_id: Annotated[str, pydantic.StringConstraints(min_length=36, max_length=36)]
+    amount: Amount
+    description: Annotated[str, pydantic.StringConstraints(max_length=250)] | None = None
+    metadata: Metadata | None = None
+
+
+class Listed(Protocol):
+    """What can be listed: payments and refunds."""
+
+    @property
+    def id(self) -> str: ...
+    def wire(self) -> dict[str, Any]: ...
+
+
+Item = TypeVar("Item", bound=Listed)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing:
+    """A request for a list: page size, the id that the page starts after, and the filters."""
+
+    limit: int
+    cursor: str | None
+    equal: Mapping[str, str]
+    times: tuple[tuple[str, str, datetime], ...]
+
+    def page(self, newest_first: Iterable[Item]) -> dict[str, Any]:
+        """Build one page of what passes the filters."""
+        page: list[Item] = []
+        for item in newest_first:
+            if not self._accepts(item):
+                continue
+            if len(page) == self.limit:
+                return {"type": "list", "items": [one.wire() for one in page], "next_cursor": page[-1].id}
+            page.append(item)
+        return {"type": "list", "items": [one.wire() for one in page]}
+
+    def _accepts(self, item: Listed) -> bool:
+        return all(_member(item, name) == value for name, value in self.equal.items()) and all(
+            _compares(getattr(item, name), operator, value) for name, operator, value in self.times
+        )
+
+
+def body(shape: type[Shape], value: Any) -> Shape:
+    """Check a decoded JSON body; raises Refused that names the first wrong parameter."""
+    try:
+        return shape.model_validate(value)
+    except pydantic.ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        parameter = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+        raise Refused(problem["msg"], parameter or None) from None
+
+
+def decoded(raw: bytes) -> Any:
+    """Decode a JSON body, None where it is empty; raises Refused."""
+    if not raw:
+        return None
+    try:
+        return pydantic_core.from_json(raw, allow_inf_nan=False)
+    except ValueError:
+        raise Refused("Request body is not valid JSON") from None
+
+
+def listing(query: Iterable[tuple[str, str]], *, equal: set[str], times: set[str]) -> Listing:
+    """Read a list's query; raises Refused for what is unknown, repeated or malformed."""
+    seen: set[str] = set()
+    limit, cursor = LIST_LIMIT, None
+    equals: dict[str, str] = {}
+    bounds: list[tuple[str, str, datetime]] = []
+    for name, value in query:
+        member, _, operator = name.partition(".")
+        if name in seen:
+            raise Refused("Parameter is repeated", name)
+        seen.add(name)
+        if name == "limit":
+            limit = _limit(value)
+        elif name == "cursor":
+            cursor = value
+        elif name in equal:
+            equals[name] = value
+        elif member in times and operator in {"gte", "gt", "lte", "lt"}:
+            bounds.append((member, operator, _time(name, value)))
+        else:
+            raise Refused("Unknown parameter", name[:64])
+    return Listing(limit, cursor, equals, tuple(bounds))
+
+
+def error_body(
+    code: str, description: str, *, parameter: str | None = None, retry_after_s: int | None = None
+) -> dict[str, Any]:
+    """Build the provider's error object; it counts `retry_after` in milliseconds."""
+    shown = {
+        "type": "error",
+        "id": str(uuid.uuid4()),
+        "code": code,
+        "description": description,
+        "parameter": parameter,
+        "retry_after": None if retry_after_s is None else retry_after_s * 1000,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _limit(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 3 and 1 <= int(value) <= LIST_LIMIT_MAX):
+        raise Refused(f"Must be a number from 1 to {LIST_LIMIT_MAX}", "limit")
+    return int(value)
+
+
+def _time(name: str, value: str) -> datetime:
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        raise Refused("Must be a time in ISO 8601", name) from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _member(item: Listed, name: str) -> Any:
+    return (item.wire().get("payment_method") or {}).get("type") if name == "payment_method" else getattr(item, name)
+
+
+def _compares(actual: datetime | None, operator: str, bound: datetime) -> bool:
+    if actual is None:
+        return False
+    return {
+        "gte": actual >= bound,
+        "gt": actual > bound,
+        "lte": actual <= bound,
+        "lt": actual < bound,
+    }[operator]

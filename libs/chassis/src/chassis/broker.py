@@ -1,0 +1,133 @@
+"""The message door: one queue, its message types and the function that handles each, run by FastStream.
+
+A handler gets the database, the delivery and the message; it claims the inbox, decides, writes and says in one
+transaction. Acknowledgement, retries and dead letters happen here and nowhere else.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from faststream import AckPolicy, BaseMiddleware
+from faststream.exceptions import RejectMessage
+from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitMessage, RabbitQueue
+from pydantic import BaseModel
+
+from chassis import database, envelope, failpoints, inbox, ladder, publisher, telemetry, topology
+
+GRACEFUL_TIMEOUT_S = 20
+
+Handler = Callable[[database.Database, inbox.Delivery, Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One queue of a consumer and the handler of each message type that comes to it."""
+
+    name: str
+    handlers: Mapping[type[Any], Handler]
+
+    @property
+    def binding(self) -> topology.Binding:
+        """What the broker must route to this queue."""
+        return topology.Binding(
+            self.name,
+            events=tuple(message.TYPE for message in self.handlers if message.KIND == "event"),
+            commands=tuple(message.TYPE for message in self.handlers if message.KIND == "command"),
+        )
+
+
+def build(
+    amqp_url: str,
+    queues: Sequence[Queue],
+    *,
+    db: database.Database,
+    sender: publisher.Publisher,
+    prefetch: int,
+) -> RabbitBroker:
+    """Wire queues to their handlers; starting the broker starts the consumers.
+
+    Each queue has a channel of its own, so that a slow one never takes another's share of the prefetch.
+    """
+    broker = RabbitBroker(
+        amqp_url,
+        logger=None,
+        graceful_timeout=GRACEFUL_TIMEOUT_S,
+        reconnect_interval=0.5,
+        # The outer net: a message that even the dead-letter table could not take goes to <queue>.dlq.
+        ack_policy=AckPolicy.REJECT_ON_ERROR,
+        middlewares=[_policy(ladder.Ladder(db, sender))],
+    )
+    for queue in queues:
+        subscriber = broker.subscriber(
+            RabbitQueue(queue.name, queue_type=QueueType.QUORUM, declare=False),
+            channel=Channel(prefetch_count=prefetch, on_return_raises=True),
+            no_reply=True,
+            title=queue.name,
+        )
+        for message, handler in queue.handlers.items():
+            subscriber(_typed(message, handler, queue.name, db), filter=_is(message.TYPE))
+        subscriber(_unexpected, filter=_is_anything, decoder=_undecoded)
+    return broker
+
+
+def _typed(
+    message: type[BaseModel], handler: Handler, queue: str, db: database.Database
+) -> Callable[..., Awaitable[None]]:
+    """Give FastStream a function whose body parameter has the message's type, from which it reads and documents."""
+
+    async def consume(body: Any, delivered: RabbitMessage) -> None:
+        wrapper = envelope.parse(delivered.headers)
+        with envelope.caused_by(wrapper.cause):
+            started = time.perf_counter()
+            await handler(db, inbox.Delivery(queue, wrapper), body)
+            failpoints.passed("handler.before_ack")
+            telemetry.HANDLED.labels(queue, wrapper.type).observe(time.perf_counter() - started)
+
+    consume.__annotations__ = {"body": message, "delivered": RabbitMessage, "return": None}
+    consume.__name__ = getattr(handler, "__name__", message.__name__)
+    consume.__doc__ = handler.__doc__
+    return consume
+
+
+async def _unexpected(delivered: RabbitMessage) -> None:
+    """Refuse a message whose type this queue has no handler for."""
+    raise envelope.Unreadable(f"no handler for type {str(delivered.headers.get('ce-type'))[:100]!r}")
+
+
+def _is(event_type: str) -> Callable[[RabbitMessage], bool]:
+    def matches(delivered: RabbitMessage) -> bool:
+        return delivered.headers.get("ce-type") == event_type
+
+    return matches
+
+
+def _is_anything(_: RabbitMessage) -> bool:
+    return True
+
+
+async def _undecoded(delivered: RabbitMessage) -> bytes:
+    return delivered.body
+
+
+def _policy(policy: ladder.Ladder) -> type[BaseMiddleware]:
+    class FailurePolicy(BaseMiddleware):
+        """Runs a handler under the failure policy of the process."""
+
+        async def consume_scope(self, call_next: Any, msg: Any) -> Any:
+            try:
+                await policy.patiently(lambda: call_next(msg))
+            except Exception as error:  # noqa: BLE001 - the loop's edge: every failure is retried or kept
+                try:
+                    await policy.take(_queue_of(self), msg.headers, msg.body, error)
+                except Exception as unsafe:
+                    # Neither the ladder nor the table could take it: back to the queue it goes.
+                    raise RejectMessage(requeue=True) from unsafe
+
+    return FailurePolicy
+
+
+def _queue_of(middleware: BaseMiddleware) -> str:
+    """Give the queue whose message the middleware is handling, from the context that FastStream keeps."""
+    return str(middleware.context.get_local("handler_").queue.name)

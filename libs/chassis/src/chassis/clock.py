@@ -1,0 +1,56 @@
+"""The clock door: work that begins because time has passed, as one supervised loop per timer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from chassis import envelope, telemetry
+
+ERROR_PAUSE_S = 1
+
+Tick = Callable[[], Awaitable[int]]
+"""Does a bounded piece of work and gives how much was done; 0 lets the timer rest."""
+
+
+@dataclass(slots=True)
+class Timer:
+    """One loop: while there is work it runs on, otherwise it rests between `idle_min_s` and `idle_max_s`."""
+
+    name: str
+    tick: Tick
+    idle_min_s: float
+    idle_max_s: float
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    is_stopping: bool = False
+
+    async def run(self) -> None:
+        """Tick until told to stop. A failed tick is logged, counted and tried again after a pause."""
+        idle_s = self.idle_min_s
+        while not self.is_stopping:
+            self.wake.clear()
+            try:
+                with envelope.caused_by(envelope.Cause(str(envelope.uuid7()), None, telemetry.new_traceparent())):
+                    done = await self.tick()
+            except Exception as error:  # noqa: BLE001 - the loop's edge: one failure must not end the timer
+                telemetry.TICKS.labels(self.name, "error").inc()
+                telemetry.log.error("timer.failed", timer=self.name, error=type(error).__name__, exc_info=True)
+                done, idle_s = 0, max(idle_s, ERROR_PAUSE_S)
+            else:
+                telemetry.TICKS.labels(self.name, "ok").inc()
+            if done:
+                idle_s = self.idle_min_s
+                continue
+            await self._rest(idle_s)
+            idle_s = min(idle_s * 2, self.idle_max_s)
+
+    def stop(self) -> None:
+        """Finish the tick at hand and begin no other."""
+        self.is_stopping = True
+        self.wake.set()
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.wake.wait()
+        except TimeoutError:
+            return

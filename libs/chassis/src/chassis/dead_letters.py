@@ -1,0 +1,168 @@
+"""Messages that were given up, each with its reason, kept until an operator replays or discards it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from chassis import database, envelope, publisher, telemetry
+
+LIST_MAX = 1_000
+
+DDL = """
+CREATE TABLE dead_letter (
+  event_id uuid NOT NULL,
+  consumer text NOT NULL,
+  event_type text NOT NULL,
+  partition_key text NOT NULL,
+  headers jsonb NOT NULL,
+  payload bytea NOT NULL,
+  reason text NOT NULL,
+  error text NOT NULL,
+  attempts smallint NOT NULL,
+  failed_at timestamptz NOT NULL DEFAULT now(),
+  resolved_at timestamptz,
+  resolution text,
+  PRIMARY KEY (event_id, consumer)
+);
+CREATE INDEX dead_letter_open ON dead_letter (failed_at) WHERE resolved_at IS NULL;
+"""
+
+_RECORD = """
+INSERT INTO dead_letter (event_id, consumer, event_type, partition_key, headers, payload, reason, error, attempts)
+VALUES ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9)
+ON CONFLICT (event_id, consumer) DO UPDATE SET failed_at = now(), resolved_at = NULL, resolution = NULL,
+  reason = excluded.reason, error = excluded.error, attempts = excluded.attempts
+"""
+_LIST = """
+SELECT event_id, consumer, event_type, partition_key, reason, error, attempts, failed_at
+FROM dead_letter
+WHERE resolved_at IS NULL AND ($1::text IS NULL OR event_type = $1) AND ($2::text IS NULL OR partition_key = $2)
+  AND ($3::uuid IS NULL OR event_id = $3)
+ORDER BY failed_at LIMIT $4
+"""
+_RESOLVE = """
+UPDATE dead_letter SET resolved_at = now(), resolution = $3
+WHERE event_id = $1 AND consumer = $2 AND resolved_at IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One open dead letter, without its body."""
+
+    event_id: UUID
+    consumer: str
+    event_type: str
+    partition_key: str
+    reason: str
+    error: str
+    attempts: int
+    failed_at: datetime
+
+
+async def record(
+    db: database.Database,
+    *,
+    consumer: str,
+    headers: Mapping[str, Any],
+    body: bytes,
+    reason: str,
+    error: BaseException,
+) -> None:
+    """Keep a message that is given up, in a transaction of its own. `reason` is a short stable word.
+
+    A message whose envelope can't be read gets an id of its own, so that nothing is lost for want of a name.
+    """
+    plain = {name: value for name, value in headers.items() if isinstance(value, str | int | float | bool)}
+    try:
+        wrapper = envelope.parse(plain)
+        event_id, key, attempts = wrapper.id, wrapper.partition_key, wrapper.attempt
+    except envelope.Unreadable:
+        event_id, key, attempts = envelope.uuid7(), "", 0
+    async with db.transaction() as tx:
+        await (await database.driver(tx)).execute(
+            _RECORD,
+            event_id,
+            consumer,
+            str(plain.get("ce-type", "unknown"))[:200],
+            key,
+            json.dumps(plain),
+            body,
+            reason,
+            describe(error),
+            attempts,
+        )
+    telemetry.DEAD_LETTERS.labels(consumer, reason).inc()
+    telemetry.log.error("dead_letter.recorded", event_id=str(event_id), consumer=consumer, reason=reason)
+
+
+def describe(error: BaseException) -> str:
+    """Tell what went wrong without repeating the message's values, which may be personal."""
+    problems = getattr(error, "errors", None)
+    if callable(problems):
+        places = (f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['type']}" for p in problems())
+        return f"{type(error).__name__}: {'; '.join(places)}"[:500]
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+async def find(
+    db: database.Database,
+    *,
+    event_type: str | None = None,
+    partition_key: str | None = None,
+    event_id: UUID | None = None,
+) -> list[DeadLetter]:
+    """Give the open dead letters, oldest first, at most a thousand."""
+    async with db.transaction() as tx:
+        rows = await (await database.driver(tx)).fetch(_LIST, event_type, partition_key, event_id, LIST_MAX)
+    return [DeadLetter(**dict(row)) for row in rows]
+
+
+async def content(db: database.Database, letter: DeadLetter) -> tuple[dict[str, Any], bytes]:
+    """Give the headers and the body of a dead letter."""
+    async with db.transaction() as tx:
+        row = await (await database.driver(tx)).fetchrow(
+            "SELECT headers::text AS headers, payload FROM dead_letter WHERE event_id = $1 AND consumer = $2",
+            letter.event_id,
+            letter.consumer,
+        )
+    assert row is not None  # dead letters are never deleted
+    return json.loads(row["headers"]), bytes(row["payload"])
+
+
+async def replay(db: database.Database, sender: publisher.Publisher, letters: Sequence[DeadLetter]) -> int:
+    """Send dead letters to the queue they came from, under their own ids, and mark them resolved; gives how many.
+
+    Replaying twice is harmless: the inbox keeps one effect.
+    """
+    for letter in letters:
+        headers, body = await content(db, letter)
+        headers.pop(envelope.ATTEMPT, None)
+        headers[envelope.REPLAY] = "1"
+        await sender.publish(
+            exchange="", routing_key=letter.consumer, headers=headers, body=body, event_type=letter.event_type
+        )
+        await _resolve(db, letter, "replayed")
+    return len(letters)
+
+
+async def discard(db: database.Database, letters: Sequence[DeadLetter]) -> int:
+    """Mark dead letters as not to be handled, for good; gives how many."""
+    for letter in letters:
+        await _resolve(db, letter, "discarded")
+    return len(letters)
+
+
+async def measure(db: database.Database) -> None:
+    """Set the gauge of open dead letters."""
+    async with db.transaction() as tx:
+        count = await (await database.driver(tx)).fetchval("SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL")
+    telemetry.DEAD_LETTERS_OPEN.labels(db.schema).set(count)
+
+
+async def _resolve(db: database.Database, letter: DeadLetter, resolution: str) -> None:
+    async with db.transaction() as tx:
+        await (await database.driver(tx)).execute(_RESOLVE, letter.event_id, letter.consumer, resolution)

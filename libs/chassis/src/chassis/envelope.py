@@ -1,0 +1,138 @@
+"""The envelope of a message: CloudEvents 1.0 in binary mode, as `ce-` headers of AMQP 0-9-1, and what caused it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+ATTEMPT = "kopilka-attempt"
+REPLAY = "kopilka-replay"
+
+__all__ = ["ATTEMPT", "REPLAY", "Cause", "Envelope", "Unreadable", "caused_by", "current_cause", "uuid7"]
+
+
+class Unreadable(Exception):  # noqa: N818 - a state of the message, as the glossary names it
+    """The message can't be read, and never will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something is being said: the journey it belongs to, the message or request before it, and its trace."""
+
+    correlation_id: str
+    causation_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What stands around a message's body. `id` is a uuid7, the same in every copy and every attempt."""
+
+    id: UUID
+    type: str
+    source: str
+    time: datetime
+    subject: str
+    tenant: str
+    partition_key: str
+    sequence: int
+    correlation_id: str
+    causation_id: str | None = None
+    traceparent: str | None = None
+    attempt: int = 0
+
+    @property
+    def cause(self) -> Cause:
+        """The cause that messages said in answer to this one carry."""
+        return Cause(self.correlation_id, str(self.id), self.traceparent)
+
+    def headers(self) -> dict[str, str]:
+        """Give the headers to send, without the attempt, which belongs to one delivery."""
+        headers = {
+            "ce-specversion": "1.0",
+            "ce-id": str(self.id),
+            "ce-type": self.type,
+            "ce-source": self.source,
+            "ce-time": self.time.isoformat().replace("+00:00", "Z"),
+            "ce-subject": self.subject,
+            "ce-tenant": self.tenant,
+            "ce-partitionkey": self.partition_key,
+            "ce-sequence": str(self.sequence),
+            "ce-correlationid": self.correlation_id,
+        }
+        if self.causation_id:
+            headers["ce-causationid"] = self.causation_id
+        if self.traceparent:
+            headers["traceparent"] = self.traceparent
+        return headers
+
+    def retried(self) -> "Envelope":
+        """Give the same envelope for its next attempt."""
+        return replace(self, attempt=self.attempt + 1)
+
+
+def parse(headers: Mapping[str, Any]) -> Envelope:
+    """Read an envelope from the headers of a delivery. Raises Unreadable naming the header that is wrong."""
+    try:
+        return Envelope(
+            id=UUID(_text(headers, "ce-id")),
+            type=_text(headers, "ce-type"),
+            source=_text(headers, "ce-source"),
+            time=datetime.fromisoformat(_text(headers, "ce-time")).astimezone(UTC),
+            subject=_text(headers, "ce-subject"),
+            tenant=_text(headers, "ce-tenant"),
+            partition_key=_text(headers, "ce-partitionkey"),
+            sequence=int(_text(headers, "ce-sequence")),
+            correlation_id=_text(headers, "ce-correlationid"),
+            causation_id=_optional(headers, "ce-causationid"),
+            traceparent=_optional(headers, "traceparent"),
+            attempt=int(headers.get(ATTEMPT) or 0),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise Unreadable(f"envelope: {error}") from error
+
+
+_cause: ContextVar[Cause | None] = ContextVar("kopilka_cause", default=None)
+
+
+def now() -> datetime:
+    """Give the present moment in UTC."""
+    return datetime.now(UTC)
+
+
+def current_cause() -> Cause:
+    """Give the cause of the work at hand; work that nobody caused, such as a sweep, begins a journey of its own."""
+    return _cause.get() or Cause(correlation_id=str(uuid7()))
+
+
+def peek_cause() -> Cause | None:
+    """Give the cause of the work at hand, or None outside of any."""
+    return _cause.get()
+
+
+@contextmanager
+def caused_by(cause: Cause) -> Iterator[None]:
+    """Let everything said inside the block name this cause."""
+    token = _cause.set(cause)
+    try:
+        yield
+    finally:
+        _cause.reset(token)
+
+
+def _text(headers: Mapping[str, Any], name: str) -> str:
+    value = headers[name]
+    if isinstance(value, bytes):
+        value = value.decode()
+    if not isinstance(value, str) or not value or len(value) > 1_024:
+        raise ValueError(f"{name} is not a text of 1 to 1024 characters")
+    return value
+
+
+def _optional(headers: Mapping[str, Any], name: str) -> str | None:
+    return _text(headers, name) if headers.get(name) else None

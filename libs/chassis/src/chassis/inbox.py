@@ -1,0 +1,99 @@
+"""Which messages a consumer has handled. The claim is the first statement of the handler's transaction.
+
+The table is partitioned by the day inside the uuid7, so uniqueness holds across partitions and old days are dropped.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from chassis import database, envelope, telemetry
+
+RETENTION_DAYS = 14
+DAYS_AHEAD = 3
+
+_CLAIM = """
+INSERT INTO inbox (event_id, consumer) SELECT unnest($1::uuid[]), $2 ON CONFLICT DO NOTHING RETURNING event_id
+"""
+
+DDL = f"""
+CREATE TABLE inbox (
+  event_id uuid NOT NULL,
+  consumer text NOT NULL,
+  claimed_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (event_id, consumer)
+) PARTITION BY RANGE (event_id);
+CREATE TABLE inbox_default PARTITION OF inbox DEFAULT;
+
+CREATE FUNCTION inbox_bound(day date) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
+  SELECT rpad(lpad(to_hex((extract(epoch FROM day::timestamp) * 1000)::bigint), 12, '0'), 32, '0')::uuid
+$$;
+
+-- The role of the service owns no table, so making and dropping partitions is lent to it by this function.
+CREATE FUNCTION inbox_maintain() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+  day date;
+  dropped integer := 0;
+  old regclass;
+BEGIN
+  FOR day IN SELECT generate_series(current_date - 1, current_date + {DAYS_AHEAD}, '1 day')::date LOOP
+    IF to_regclass('inbox_' || to_char(day, 'YYYYMMDD')) IS NULL THEN
+      EXECUTE format('CREATE TABLE %I PARTITION OF inbox FOR VALUES FROM (%L) TO (%L)',
+        'inbox_' || to_char(day, 'YYYYMMDD'), inbox_bound(day), inbox_bound(day + 1));
+    END IF;
+  END LOOP;
+  FOR old IN
+    SELECT inhrelid::regclass FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = 'inbox'::regclass
+      AND relname ~ '^inbox_[0-9]{{8}}$' AND substr(relname, 7) < to_char(current_date - {RETENTION_DAYS}, 'YYYYMMDD')
+  LOOP
+    EXECUTE format('DROP TABLE %s', old);
+    dropped := dropped + 1;
+  END LOOP;
+  RETURN dropped;
+END $$;
+SELECT inbox_maintain();
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message as it came to one queue. The queue's name is the consumer's."""
+
+    queue: str
+    envelope: envelope.Envelope
+
+
+async def claim(tx: database.Tx, delivery: Delivery) -> bool:
+    """Take a message for handling; False means that it was handled before and must be skipped.
+
+    A concurrent claim of the same message waits for the first one's transaction and then gets the truth.
+    """
+    return bool(await claim_many(tx, [delivery]))
+
+
+async def claim_many(tx: database.Tx, deliveries: Sequence[Delivery]) -> set[UUID]:
+    """Take several messages of one queue at once; gives the ids of those that were not handled before.
+
+    The ids are sorted, because two batches that claim the same ids in different order would deadlock.
+    """
+    if not deliveries:
+        return set()
+    consumer = deliveries[0].queue
+    connection = await database.driver(tx)
+    rows = await connection.fetch(_CLAIM, sorted({delivery.envelope.id for delivery in deliveries}), consumer)
+    # The driver's own UUID class compares equal but is slow to hash; the standard one is what others hold.
+    fresh = {UUID(int=row["event_id"].int) for row in rows}
+    for event_type, count in Counter(delivery.envelope.type for delivery in deliveries).items():
+        new = len({d.envelope.id for d in deliveries if d.envelope.type == event_type} & fresh)
+        telemetry.INBOX_EVENTS.labels(consumer, event_type, "new").inc(new)
+        telemetry.INBOX_EVENTS.labels(consumer, event_type, "duplicate").inc(count - new)
+    return fresh
+
+
+async def maintain(tx: database.Tx) -> int:
+    """Make the partitions of the coming days and drop those past retention; gives how many were dropped."""
+    connection = await database.driver(tx)
+    dropped: int = await connection.fetchval("SELECT inbox_maintain()")
+    return dropped

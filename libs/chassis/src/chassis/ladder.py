@@ -1,0 +1,99 @@
+"""What happens to a message whose handler failed: again at once, again later, or never.
+
+A race that was lost is tried again at once; an outage is waited for; anything else climbs the retry ladder and ends
+as a dead letter. A message is acknowledged only after one of these is durable.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from chassis import database, dead_letters, envelope, publisher, telemetry, topology
+
+QUICK_RETRIES = 3
+OUTAGE_WAIT_S = 60  # far below the broker's 30 minutes for an unacknowledged message
+OUTAGE_PAUSE_S = 1
+
+
+class Hopeless(Exception):  # noqa: N818 - a verdict, as the glossary names it
+    """The handler understood the message and knows that it can never be carried out."""
+
+
+class Ladder:
+    """The failure policy of one process."""
+
+    def __init__(self, db: database.Database, sender: publisher.Publisher) -> None:
+        """Take where dead letters are kept and the channel that retries are sent on."""
+        self._db = db
+        self._sender = sender
+
+    async def patiently(self, attempt: Callable[[], Awaitable[Any]]) -> None:
+        """Run a handler, again at once after a lost race and again after pauses while the database is away.
+
+        Raises what the handler raised when neither helps, the outage itself after a minute.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + OUTAGE_WAIT_S
+        races = 0
+        while True:
+            try:
+                await attempt()
+            except Exception as error:
+                if database.is_transient(error) and races < QUICK_RETRIES:
+                    races += 1
+                    await asyncio.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - jitter, not a secret
+                elif database.is_outage(error) and loop.time() < give_up_at:
+                    telemetry.log.warning("handler.waits_for_database", error=type(error).__name__)
+                    await asyncio.sleep(OUTAGE_PAUSE_S)
+                else:
+                    raise
+            else:
+                return
+
+    async def take(self, queue: str, headers: Mapping[str, Any], body: bytes, error: Exception) -> None:
+        """Send a failed message to the next step of the ladder, or make it a dead letter. Returns when it is safe."""
+        reason = _final_reason(error)
+        try:
+            wrapper = envelope.parse(headers)
+        except envelope.Unreadable:
+            reason = "unreadable"
+        if reason is None and wrapper.attempt < len(topology.LADDER):
+            step = topology.LADDER[wrapper.attempt][0]
+            telemetry.RETRIES.labels(queue, step).inc()
+            telemetry.log.warning(
+                "handler.failed",
+                consumer=queue,
+                type=wrapper.type,
+                retry_in=step,
+                error=dead_letters.describe(error),
+            )
+            await self._sender.publish(
+                exchange=topology.retry_exchange(step),
+                routing_key=queue,
+                headers={**_sendable(headers), envelope.ATTEMPT: wrapper.attempt + 1},
+                body=body,
+                event_type=wrapper.type,
+            )
+            return
+        await dead_letters.record(
+            self._db,
+            consumer=queue,
+            headers=headers,
+            body=body,
+            reason=reason or "retries_exhausted",
+            error=error,
+        )
+
+
+def _final_reason(error: Exception) -> str | None:
+    if isinstance(error, envelope.Unreadable | ValidationError):
+        return "unreadable"
+    return "hopeless" if isinstance(error, Hopeless) else None
+
+
+def _sendable(headers: Mapping[str, Any]) -> dict[str, Any]:
+    # The broker's own x-death history must not travel on: a message that reached a queue twice through it is dropped.
+    return {name: value for name, value in headers.items() if not name.startswith("x-")}

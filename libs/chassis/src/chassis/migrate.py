@@ -1,0 +1,81 @@
+"""Brings one service's schema to a version: role and schema first, then the service's own migrations.
+
+Tables belong to the administrator who migrates; the service's role only works in them, and owns nothing it could drop.
+"""
+
+from pathlib import Path
+
+from alembic import command, op
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from chassis import dead_letters, inbox, outbox
+
+LOCK_TIMEOUT_S = 5  # a migration that waits longer for a table would stop everybody who uses it
+MESSAGING = f"{outbox.DDL}\n{inbox.DDL}\n{dead_letters.DDL}"
+"""The tables of the message door, as a service's first migration creates them."""
+
+_ONE_AT_A_TIME = 0x6B6F7069  # services migrate in parallel, and roles and grants are shared by the whole server
+
+
+async def to_version(
+    *, admin_url: str, service_url: str, schema: str, migrations: Path, revision: str = "head"
+) -> None:
+    """Create the service's role and schema where missing and migrate up or down to `revision`.
+
+    Calling it again changes nothing. Raises when a lock can't be had within five seconds; nothing is then changed.
+    """
+    service = make_url(service_url)
+    engine = create_async_engine(make_url(admin_url).set(drivername="postgresql+asyncpg"))
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+            await connection.execute(text("SET LOCAL statement_timeout = '120s'"))
+            await connection.run_sync(_prepare, service, schema)
+            await connection.run_sync(_run, service, schema, migrations, revision)
+    finally:
+        await engine.dispose()
+
+
+def execute(script: str) -> None:
+    """Run a script of several statements inside the migration; `{role}` stands for the service's role."""
+    config = op.get_context().config
+    assert config is not None  # every migration runs below `to_version`
+    role = config.attributes["role"]
+    op.get_bind().connection.dbapi_connection.run_async(  # type: ignore[union-attr]
+        lambda connection: connection.execute(script.replace("{role}", role))
+    )
+
+
+def _prepare(connection: Connection, service: URL, schema: str) -> None:
+    quote = connection.dialect.identifier_preparer.quote
+    role, database = quote(str(service.username)), quote(str(connection.engine.url.database))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
+    exists = connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :name"), {"name": service.username})
+    # A role can't be made with parameters; the server quotes the password as a literal for us.
+    secret = connection.scalar(text("SELECT quote_literal(CAST(:password AS text))"), {"password": service.password})
+    connection.execute(
+        text(f"{'ALTER' if exists else 'CREATE'} ROLE {role} LOGIN PASSWORD {secret}".replace(":", "\\:"))
+    )
+    for statement in (
+        f"CREATE SCHEMA IF NOT EXISTS {schema}",
+        f"GRANT CONNECT ON DATABASE {database} TO {role}",
+        f"ALTER ROLE {role} IN DATABASE {database} SET search_path = {schema}",
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {role}",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT EXECUTE ON FUNCTIONS TO {role}",
+        f"SET LOCAL search_path = {schema}",
+    ):
+        connection.execute(text(statement))
+
+
+def _run(connection: Connection, service: URL, schema: str, migrations: Path, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
+    config.set_main_option("version_locations", str(migrations))
+    config.set_main_option("path_separator", "os")
+    config.attributes.update(connection=connection, schema=schema, role=str(service.username))
+    (command.downgrade if revision == "base" else command.upgrade)(config, revision)

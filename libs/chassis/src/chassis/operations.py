@@ -1,0 +1,125 @@
+"""What an operator can do with every service: migrate, declare the topology, and look after dead letters."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import aio_pika
+
+from chassis import database, dead_letters, migrate, publisher, settings, telemetry, topology
+
+if TYPE_CHECKING:
+    from chassis import app
+
+DRAIN_MAX = 10_000
+
+
+async def migrate_schema(service: "app.Service", arguments: Sequence[str]) -> int:
+    """Bring the service's schema to the newest version and declare its queues; safe to repeat."""
+    options = argparse.ArgumentParser(prog=f"{service.name} migrate", description=migrate_schema.__doc__)
+    options.add_argument("--to", default="head", help="a revision, or base")
+    revision: str = options.parse_args(arguments).to
+    config = settings.load(service.settings)
+    if config.admin_database_url is None:
+        sys.stderr.write("setting KOPILKA_DATABASE_URL: the administrator's database URL is needed to migrate\n")
+        return settings.EXIT_CONFIG
+    await migrate.to_version(
+        admin_url=settings.dsn(config.admin_database_url),
+        service_url=settings.dsn(config.database_url),
+        schema=service.name,
+        migrations=service.migrations,
+        revision=revision,
+    )
+    await topology.apply(config.amqp_url.get_secret_value(), service.bindings)
+    return 0
+
+
+async def declare_topology(service: "app.Service", arguments: Sequence[str]) -> int:
+    """Declare the service's exchanges, queues and bindings; safe to repeat."""
+    argparse.ArgumentParser(prog=f"{service.name} topology", description=declare_topology.__doc__).parse_args(arguments)
+    config = settings.load(service.settings)
+    try:
+        await topology.apply(config.amqp_url.get_secret_value(), service.bindings)
+    except topology.TopologyMismatch as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+async def dead_letter_queue(service: "app.Service", arguments: Sequence[str]) -> int:
+    """List, show, replay or discard dead letters; `drain-broker` brings in what only the broker could keep."""
+    options = argparse.ArgumentParser(prog=f"{service.name} dlq", description=dead_letter_queue.__doc__)
+    options.add_argument("action", choices=["list", "show", "replay", "discard", "drain-broker"])
+    options.add_argument("--type", help="only this event type")
+    options.add_argument("--key", help="only this partition key")
+    options.add_argument("--id", type=UUID, help="only this event")
+    chosen = options.parse_args(arguments)
+    config = settings.load(service.settings)
+    telemetry.configure(service=service.name, role="operator", level="error")
+    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=2)
+    sender = publisher.Publisher(config.amqp_url.get_secret_value())
+    try:
+        if chosen.action == "drain-broker":
+            count = await _drain(db, config.amqp_url.get_secret_value(), [b.queue for b in service.bindings])
+            sys.stdout.write(f"{service.name}: {count} moved into the table\n")
+            return 0
+        letters = await dead_letters.find(db, event_type=chosen.type, partition_key=chosen.key, event_id=chosen.id)
+        await _act(chosen.action, service.name, db, sender, letters)
+    finally:
+        await sender.close()
+        await db.close()
+    return 0
+
+
+COMMANDS: Mapping[str, "Callable[[app.Service, Sequence[str]], Coroutine[Any, Any, int]]"] = {
+    "migrate": migrate_schema,
+    "topology": declare_topology,
+    "dlq": dead_letter_queue,
+}
+
+
+async def _act(
+    action: str,
+    service: str,
+    db: database.Database,
+    sender: publisher.Publisher,
+    letters: Sequence[dead_letters.DeadLetter],
+) -> None:
+    if action == "replay":
+        sys.stdout.write(f"{service}: {await dead_letters.replay(db, sender, letters)} replayed\n")
+    elif action == "discard":
+        sys.stdout.write(f"{service}: {await dead_letters.discard(db, letters)} discarded\n")
+    else:
+        for letter in letters:
+            sys.stdout.write(
+                f"{letter.failed_at:%Y-%m-%d %H:%M:%S} {letter.consumer} {letter.event_type} {letter.event_id}"
+                f" {letter.reason} after {letter.attempts}: {letter.error}\n"
+            )
+            if action == "show":
+                headers, body = await dead_letters.content(db, letter)
+                sys.stdout.write(f"{json.dumps(headers, indent=2)}\n{body.decode(errors='replace')}\n")
+        sys.stdout.write(f"{service}: {len(letters)} open\n")
+
+
+async def _drain(db: database.Database, amqp_url: str, queues: Sequence[str]) -> int:
+    moved = 0
+    connection = await aio_pika.connect(amqp_url, timeout=publisher.CONNECT_TIMEOUT_S)
+    async with connection:
+        channel = await connection.channel()
+        for name in queues:
+            queue = await channel.get_queue(f"{name}.dlq", ensure=False)
+            while moved < DRAIN_MAX and (message := await queue.get(fail=False)) is not None:
+                await dead_letters.record(
+                    db,
+                    consumer=name,
+                    headers=message.headers,
+                    body=message.body,
+                    reason="rejected",
+                    error=RuntimeError("rejected, or returned too often"),
+                )
+                await message.ack()
+                moved += 1
+    return moved

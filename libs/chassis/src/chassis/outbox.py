@@ -1,0 +1,121 @@
+"""What a service wants to say, written in the transaction of what it did. A row lives until the broker confirmed it.
+
+Rows are inserted after the aggregate's row lock, so the order of ids is the order of commits for each key.
+"""
+
+import json
+from binascii import crc32
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import ClassVar, Protocol
+from uuid import UUID
+
+from chassis import database, envelope
+
+SLOTS = 16
+
+DDL = """
+CREATE TABLE outbox (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  event_id uuid NOT NULL,
+  exchange text NOT NULL,
+  event_type text NOT NULL,
+  slot smallint NOT NULL,
+  partition_key text NOT NULL,
+  headers jsonb NOT NULL,
+  payload bytea NOT NULL,
+  enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  attempts smallint NOT NULL DEFAULT 0,
+  last_error text
+) WITH (
+  -- The table is a queue: nearly empty, and rewritten all day. Vacuum by rows, not by a share of nothing.
+  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+  autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000
+);
+CREATE INDEX outbox_slot_id ON outbox (slot, id);
+CREATE TABLE outbox_slot (
+  slot smallint PRIMARY KEY,
+  blocked_until timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO outbox_slot (slot) SELECT generate_series(0, 15);
+CREATE TABLE outbox_dead (LIKE outbox INCLUDING DEFAULTS, died_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (id));
+"""
+
+_INSERT = """
+INSERT INTO outbox (event_id, exchange, event_type, slot, partition_key, headers, payload)
+SELECT event_id, exchange, event_type, slot, partition_key, headers::jsonb, payload
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::bytea[])
+  WITH ORDINALITY AS row(event_id, exchange, event_type, slot, partition_key, headers, payload, position)
+ORDER BY position
+"""
+
+
+class Sayable(Protocol):
+    """A message of the contracts, as far as the outbox needs to know it."""
+
+    TYPE: ClassVar[str]
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def partition_key(self) -> str: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def KIND(self) -> str: ...  # noqa: N802 - a class constant of the contracts
+
+    def model_dump_json(self) -> str: ...
+
+
+async def put(
+    tx: database.Tx, messages: Sequence[Sayable], *, causes: Sequence[envelope.Cause] | None = None
+) -> list[UUID]:
+    """Say messages when this transaction commits, in this order for each partition key; gives their ids.
+
+    `causes` names one cause for each message where a batch answers many; otherwise all have the current one.
+    """
+    if not messages:
+        return []
+    now = datetime.now(UTC)
+    reasons = causes or [envelope.current_cause()] * len(messages)
+    home = database.of(tx)
+    rows = [_row(home.schema, message, now, cause) for message, cause in zip(messages, reasons, strict=True)]
+    connection = await database.driver(tx)
+    await connection.execute(_INSERT, *zip(*rows, strict=True))
+    database.on_commit(tx, home.outbox_filled.set)
+    return [row[0] for row in rows]
+
+
+def slot_of(partition_key: str) -> int:
+    """Give the slot of a key; one slot is relayed by one process at a time."""
+    return crc32(partition_key.encode()) % SLOTS
+
+
+def _row(
+    service: str, message: Sayable, now: datetime, cause: envelope.Cause
+) -> tuple[UUID, str, str, int, str, str, bytes]:
+    key = message.partition_key
+    wrapper = envelope.Envelope(
+        id=envelope.uuid7(),
+        type=message.TYPE,
+        source=f"/kopilka/{service}",
+        time=now,
+        subject=message.subject,
+        tenant=message.tenant,
+        partition_key=key,
+        sequence=message.sequence,
+        correlation_id=cause.correlation_id,
+        causation_id=cause.causation_id,
+        traceparent=cause.traceparent,
+    )
+    return (
+        wrapper.id,
+        f"kopilka.{message.KIND}s",
+        message.TYPE,
+        slot_of(key),
+        key,
+        json.dumps(wrapper.headers()),
+        message.model_dump_json().encode(),
+    )

@@ -1,0 +1,184 @@
+"""Carries outbox rows to the broker: lock slots, read, publish pipelined, delete what was confirmed.
+
+A row is deleted only after its confirm. Whatever is uncertain stays and is sent again; the inbox of each consumer
+makes the copy harmless.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import asyncpg
+from aiormq.exceptions import PublishError
+
+from chassis import database, failpoints, publisher, telemetry
+
+BATCH = 500
+SLOTS_PER_CLAIM = 8  # half of them, so that a second relay finds work under load
+ATTEMPTS_MAX = 10
+IDLE_MIN_S = 0.02
+IDLE_MAX_S = 0.25
+BACKOFF_MAX_S = 30
+
+_HAS_ROWS = "SELECT EXISTS (SELECT FROM outbox)"
+# The lock and the read are two statements: in one, the read's snapshot would predate the lock's hand-over and
+# rows that another relay has just deleted would be sent again.
+_LOCK_SLOTS = """
+SELECT slot FROM outbox_slot s
+WHERE blocked_until <= now() AND EXISTS (SELECT FROM outbox o WHERE o.slot = s.slot)
+ORDER BY random() LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+_READ = """
+SELECT id, exchange, event_type, partition_key, slot, headers::text AS headers, payload, attempts
+FROM outbox WHERE slot = ANY($1::smallint[]) ORDER BY id LIMIT $2
+"""
+_DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
+_FAILED = """
+UPDATE outbox SET attempts = attempts + 1, last_error = left($2, 500) WHERE id = ANY($1::bigint[]) RETURNING attempts
+"""
+_BLOCK = "UPDATE outbox_slot SET blocked_until = now() + make_interval(secs => $2) WHERE slot = ANY($1::smallint[])"
+_BURY = """
+WITH buried AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]) RETURNING *)
+INSERT INTO outbox_dead SELECT * FROM buried
+"""
+
+
+class Relay:
+    """The relay of one process; several may run, each slot belongs to one at a time."""
+
+    def __init__(self, db: database.Database, sender: publisher.Publisher) -> None:
+        """Take the database whose outbox it empties and the channel it sends on."""
+        self._db = db
+        self._sender = sender
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Relay until told to stop. Woken by a commit of this process, else looks every 20 to 250 ms."""
+        idle_s = IDLE_MIN_S
+        while not self._stopping:
+            self._db.outbox_filled.clear()
+            try:
+                moved = await self.relay_once()
+            except Exception as error:  # noqa: BLE001 - the loop's edge: an outage of either side must not end it
+                telemetry.log.warning("relay.failed", error=type(error).__name__)
+                await asyncio.sleep(1)
+                continue
+            if moved:
+                idle_s = IDLE_MIN_S
+                continue
+            await _wait(self._db.outbox_filled, idle_s)
+            idle_s = min(idle_s * 2, IDLE_MAX_S)
+
+    def stop(self) -> None:
+        """Claim nothing more; what is under way is finished."""
+        self._stopping = True
+        self._db.outbox_filled.set()
+
+    async def relay_once(self) -> int:
+        """Send one batch; gives how many rows were confirmed and deleted. Raises when broker or database are away."""
+        async with self._db.engine.connect() as peek:
+            if not await (await database.driver(peek)).fetchval(_HAS_ROWS):
+                return 0
+        await self._sender.open()
+        async with self._db.transaction() as tx:
+            connection = await database.driver(tx)
+            slots = [row["slot"] for row in await connection.fetch(_LOCK_SLOTS, SLOTS_PER_CLAIM)]
+            rows = await connection.fetch(_READ, slots, BATCH) if slots else []
+            if not rows:
+                return 0
+            failpoints.passed("relay.before_publish")
+            outcomes = await self._publish(rows)
+            failpoints.passed("relay.after_publish")
+            return await self._settle(connection, rows, outcomes)
+
+    async def _publish(self, rows: Sequence[asyncpg.Record]) -> list[BaseException | None]:
+        channel = await self._sender.open()
+        sends = [
+            asyncio.ensure_future(
+                publisher.send(
+                    channel,
+                    exchange=row["exchange"],
+                    routing_key=row["event_type"],
+                    headers=json.loads(row["headers"]),
+                    body=row["payload"],
+                    event_type=row["event_type"],
+                )
+            )
+            for row in rows
+        ]
+        _, late = await asyncio.wait(sends, timeout=publisher.CONFIRM_TIMEOUT_S)
+        for send in late:
+            send.cancel()
+        if late:
+            await asyncio.wait(late)
+            await self._sender.close()
+        return [TimeoutError() if send.cancelled() else send.exception() for send in sends]
+
+    async def _settle(
+        self,
+        connection: asyncpg.Connection,
+        rows: Sequence[asyncpg.Record],
+        outcomes: Sequence[BaseException | None],
+    ) -> int:
+        """Delete what was confirmed before the first failure of its key, and back off where something failed."""
+        confirmed: list[int] = []
+        failed: dict[str, asyncpg.Record] = {}
+        errors: dict[int, BaseException] = {}
+        for row, error in zip(rows, outcomes, strict=True):
+            telemetry.OUTBOX_PUBLISHED.labels(self._db.schema, _result_of(error)).inc()
+            if error is not None and row["partition_key"] not in failed:
+                failed[row["partition_key"]] = row
+                errors[row["id"]] = error
+            elif error is None and row["partition_key"] not in failed:
+                confirmed.append(row["id"])
+        await connection.execute(_DELETE, confirmed)
+        if failed:
+            await self._back_off(connection, list(failed.values()), errors)
+        failpoints.passed("relay.before_commit")
+        return len(confirmed)
+
+    async def _back_off(
+        self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record], errors: dict[int, BaseException]
+    ) -> None:
+        # Only a return or a refusal is the row's own fault; a broken connection or a late confirm says nothing
+        # about it and never leads to the row being set aside.
+        guilty = [row for row in rows if isinstance(errors[row["id"]], PublishError)]
+        for row in guilty:
+            reason = f"{type(errors[row['id']]).__name__}: {errors[row['id']]}"
+            await connection.fetch(_FAILED, [row["id"]], reason)
+        buried = [row["id"] for row in guilty if row["attempts"] + 1 >= ATTEMPTS_MAX]
+        if buried:
+            await connection.execute(_BURY, buried)
+            telemetry.log.error("relay.buried", rows=len(buried))
+        pause_s = min(0.5 * 2 ** max(row["attempts"] for row in rows), BACKOFF_MAX_S)
+        await connection.execute(_BLOCK, sorted({row["slot"] for row in rows}), pause_s)
+        telemetry.log.warning("relay.backing_off", rows=len(rows), pause_s=pause_s)
+
+
+async def measure(db: database.Database) -> None:
+    """Set the gauges of the outbox: how many rows wait, how old the oldest is, how many were set aside."""
+    async with db.transaction() as tx:
+        row = await (await database.driver(tx)).fetchrow(
+            "SELECT count(*) AS pending, coalesce(extract(epoch FROM clock_timestamp() - min(enqueued_at)), 0)::float8"
+            " AS age_s, (SELECT count(*) FROM outbox_dead) AS dead FROM outbox"
+        )
+    assert row is not None  # an aggregate always gives a row
+    telemetry.OUTBOX_PENDING.labels(db.schema).set(row["pending"])
+    telemetry.OUTBOX_AGE.labels(db.schema).set(row["age_s"])
+    telemetry.OUTBOX_DEAD.labels(db.schema).set(row["dead"])
+
+
+def _result_of(error: BaseException | None) -> str:
+    if error is None:
+        return "confirmed"
+    if isinstance(error, PublishError):
+        return "returned"
+    return "timeout" if isinstance(error, TimeoutError) else "error"
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return

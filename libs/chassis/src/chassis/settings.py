@@ -1,0 +1,103 @@
+"""The settings that every process shares, and how a process stops at the start when one is missing or wrong.
+
+Shared settings begin with `KOPILKA_`; a service's own begin with its name. Values are never printed.
+"""
+
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, PostgresDsn, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a supervisor should not restart what cannot work
+SECRETS_DIR = Path("/run/secrets")
+
+
+class Settings(BaseSettings):
+    """What every process of every service needs; a service adds its own fields under its own prefix."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
+    )
+
+    database_url: SecretStr = Field(
+        description="The service's own database role, as postgresql://user:password@host:port/database.",
+    )
+    amqp_url: SecretStr = Field(
+        validation_alias="KOPILKA_AMQP_URL",
+        description="RabbitMQ with its vhost, as amqp://user:password@host:port/vhost.",
+    )
+    admin_database_url: SecretStr | None = Field(
+        default=None,
+        validation_alias="KOPILKA_DATABASE_URL",
+        description="The administrator's URL of the same database. Only `<service> migrate` reads it.",
+    )
+    http_host: str = Field(
+        default="127.0.0.1",
+        validation_alias="KOPILKA_HTTP_HOST",
+        description="The address that the process listens on.",
+    )
+    http_port: int = Field(
+        default=8080,
+        ge=0,
+        le=65_535,
+        validation_alias="KOPILKA_HTTP_PORT",
+        description="The port of the process: its routes, health and metrics.",
+    )
+    log_level: str = Field(
+        default="info",
+        pattern="^(debug|info|warning|error)$",
+        validation_alias="KOPILKA_LOG_LEVEL",
+        description="debug, info, warning or error.",
+    )
+    pool_size: int = Field(
+        default=8,
+        ge=1,
+        le=100,
+        validation_alias="KOPILKA_POOL_SIZE",
+        description="Database connections of one process, at most.",
+    )
+    prefetch: int = Field(
+        default=20,
+        ge=1,
+        le=1_000,
+        validation_alias="KOPILKA_PREFETCH",
+        description="Unacknowledged messages of one queue in one process, at most.",
+    )
+    failpoint: str = Field(
+        default="",
+        validation_alias="KOPILKA_FAILPOINT",
+        description="`name:n` kills the process at the n-th pass of that point. For fault tests only.",
+    )
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def load(settings: type[SettingsT]) -> SettingsT:
+    """Read the environment, or end the process with each missing or wrong setting named and none shown."""
+    try:
+        return settings()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            sys.stderr.write(f"setting {variable_of(settings, problem['loc'])}: {problem['msg']}\n")
+        raise SystemExit(EXIT_CONFIG) from None
+
+
+def variable_of(settings: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+    """Give the environment variable that a validation error is about."""
+    name = str(location[0]) if location else "?"
+    field = settings.model_fields.get(name)
+    if field is None:
+        return name
+    alias = field.validation_alias
+    return alias if isinstance(alias, str) else f"{settings.model_config.get('env_prefix', '')}{name}".upper()
+
+
+def dsn(value: SecretStr) -> str:
+    """Give a database URL as the driver wants it. Raises ValueError when it is no PostgreSQL URL."""
+    return str(PostgresDsn(value.get_secret_value()))

@@ -1,0 +1,92 @@
+"""Logs, metrics and trace context. One line per unit of work, bounded labels, nothing personal in any of them."""
+
+import logging
+import secrets
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from chassis import envelope
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+OUTBOX_PENDING = Gauge("kopilka_outbox_pending", "Rows that wait for the broker.", ["service"])
+OUTBOX_AGE = Gauge("kopilka_outbox_oldest_age_seconds", "Age of the oldest waiting row.", ["service"])
+OUTBOX_DEAD = Gauge("kopilka_outbox_dead", "Rows that could not be published and were set aside.", ["service"])
+OUTBOX_PUBLISHED = Counter(
+    "kopilka_outbox_publish_total",
+    "Publishes by outcome: confirmed, returned, timeout, error.",
+    ["service", "result"],
+)
+INBOX_EVENTS = Counter(
+    "kopilka_inbox_events_total", "Messages by outcome: new, duplicate.", ["consumer", "event", "result"]
+)
+HANDLED = Histogram(
+    "kopilka_handler_seconds",
+    "Time of one handler, or of one batch of the intake.",
+    ["consumer", "event"],
+    buckets=LATENCY_BUCKETS_S,
+)
+RETRIES = Counter("kopilka_retry_total", "Deliveries sent to the retry ladder.", ["consumer", "level"])
+DEAD_LETTERS = Counter("kopilka_dead_letters_total", "Messages given up.", ["consumer", "reason"])
+DEAD_LETTERS_OPEN = Gauge("kopilka_dead_letters_open", "Dead letters nobody resolved yet.", ["service"])
+REQUESTS = Histogram(
+    "kopilka_http_request_seconds",
+    "Time of one HTTP request by route template.",
+    ["method", "route", "status"],
+    buckets=LATENCY_BUCKETS_S,
+)
+TICKS = Counter("kopilka_timer_runs_total", "Runs of the clock door by outcome: ok, error.", ["timer", "result"])
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("kopilka")
+
+
+def configure(*, service: str, role: str, level: str) -> None:
+    """Write JSON lines to standard output from now on, third-party loggers included."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        _with_cause,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service, role=role)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def new_traceparent() -> str:
+    """Begin a trace: W3C trace context, version 00, not sampled until a collector asks for it."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """Give the trace id inside a traceparent, or None when there is none or it is malformed."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else None
+
+
+def _with_cause(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    cause = envelope.peek_cause()
+    if cause is not None:
+        event.setdefault("correlation_id", cause.correlation_id)
+        if trace_id := trace_id_of(cause.traceparent):
+            event.setdefault("trace_id", trace_id)
+    return event

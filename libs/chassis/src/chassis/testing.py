@@ -1,0 +1,261 @@
+"""The pytest plugin: real servers, a fresh database and a fresh vhost for each test that asks.
+
+A test package names its service in a `service` fixture. Schemas are migrated once into a template database per run.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+from sqlalchemy.engine import make_url
+
+from chassis import app, database, envelope, inbox, migrate, publisher, topology
+
+PASSWORD = "test-only"  # noqa: S105 - roles of databases that live for one test
+READY_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the real servers are."""
+
+    database_url: str
+    amqp_url: str
+    redis_url: str
+    rabbitmq_api_url: str
+
+    def database(self, name: str) -> str:
+        """Give the administrator's URL of one database."""
+        return make_url(self.database_url).set(database=name).render_as_string(hide_password=False)
+
+    def service_database(self, name: str, schema: str) -> str:
+        """Give the URL of one database for a service's own role."""
+        url = make_url(self.database_url).set(database=name, username=f"test_{schema}", password=PASSWORD)
+        return url.render_as_string(hide_password=False)
+
+    def vhost(self, name: str) -> str:
+        """Give the AMQP URL of one vhost."""
+        parts = urllib.parse.urlsplit(self.amqp_url)
+        return urllib.parse.urlunsplit(parts._replace(path="/" + quote(name, safe="")))
+
+
+@pytest.fixture(scope="session")
+def servers() -> Servers:
+    """The servers that `make test` started, or those that the environment names."""
+    names = ("KOPILKA_DATABASE_URL", "KOPILKA_AMQP_URL", "KOPILKA_REDIS_URL", "KOPILKA_RABBITMQ_API_URL")
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        pytest.exit(f"these tests need real servers: run `make test`, or set {', '.join(missing)}", returncode=3)
+    return Servers(*(os.environ[name] for name in names))
+
+
+@pytest.fixture(scope="session")
+def run_id() -> str:
+    """A short name that no other test run has."""
+    return f"{os.getpid():x}{time.time_ns() // 1_000_000 % 0xFFFFFF:x}"
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers, run_id: str) -> Iterator[Callable[[app.Service], str]]:
+    """Gives the name of a migrated template database for a service, made at first use."""
+    made: dict[str, str] = {}
+
+    def template_of(service: app.Service) -> str:
+        if service.name not in made:
+            name = f"test_{run_id}_{service.name}"
+            asyncio.run(_administer(servers, f'CREATE DATABASE "{name}"'))
+            asyncio.run(
+                migrate.to_version(
+                    admin_url=servers.database(name),
+                    service_url=servers.service_database(name, service.name),
+                    schema=service.name,
+                    migrations=service.migrations,
+                )
+            )
+            made[service.name] = name
+        return made[service.name]
+
+    yield template_of
+    for name in made.values():
+        asyncio.run(_administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def database_name(
+    servers: Servers, template: Callable[[app.Service], str], service: app.Service, run_id: str
+) -> Iterator[str]:
+    """A database of this test alone, with the service's schema."""
+    source = template(service)
+    name = f"test_{run_id}_{time.monotonic_ns():x}"
+    asyncio.run(_administer(servers, f'CREATE DATABASE "{name}" TEMPLATE "{source}"'))
+    yield name
+    asyncio.run(_administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def database_url(servers: Servers, service: app.Service, database_name: str) -> str:
+    """The URL of this test's database for the service's own role."""
+    return servers.service_database(database_name, service.name)
+
+
+@pytest.fixture
+async def db(service: app.Service, database_url: str) -> AsyncIterator[database.Database]:
+    """The service's door to this test's database."""
+    opened = database.Database(database_url, schema=service.name, pool_size=8)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def vhost(servers: Servers, run_id: str) -> Iterator[str]:
+    """A vhost of this test alone."""
+    name = f"test_{run_id}_{time.monotonic_ns():x}"
+    _management(servers, "PUT", name)
+    yield name
+    _management(servers, "DELETE", name)
+
+
+@pytest.fixture
+def amqp_url(servers: Servers, vhost: str) -> str:
+    """The AMQP URL of this test's vhost."""
+    return servers.vhost(vhost)
+
+
+@pytest.fixture
+async def declared(service: app.Service, amqp_url: str) -> str:
+    """The AMQP URL of this test's vhost, with the service's topology declared."""
+    await topology.apply(amqp_url, service.bindings)
+    return amqp_url
+
+
+@pytest.fixture
+async def sender(amqp_url: str) -> AsyncIterator[publisher.Publisher]:
+    """A confirming channel on this test's vhost."""
+    opened = publisher.Publisher(amqp_url)
+    yield opened
+    await opened.close()
+
+
+class Processes:
+    """Real processes of the product, ended with the test that started them."""
+
+    def __init__(self, environment: dict[str, str], logs: Path) -> None:
+        """Take the settings that every process gets and where their output goes."""
+        self._environment = environment
+        self._logs = logs
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def spawn(self, service: str, role: str, **settings: str) -> tuple[subprocess.Popen[bytes], str]:
+        """Start `<service> <role>` with its own port; gives the process and its base URL."""
+        port = free_port()
+        output = (self._logs / f"{service}-{role}-{len(self._running)}.log").open("wb")
+        process = subprocess.Popen(  # noqa: S603 - our own console scripts
+            [str(Path(sys.executable).parent / service), role],
+            env={**os.environ, **self._environment, "KOPILKA_HTTP_PORT": str(port), **settings},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        output.close()
+        self._running.append(process)
+        return process, f"http://127.0.0.1:{port}"
+
+    def ready(self, service: str, role: str, **settings: str) -> tuple[subprocess.Popen[bytes], str]:
+        """Start a process and wait until it says that it is ready. Raises AssertionError with its log when it ends."""
+        process, url = self.spawn(service, role, **settings)
+        give_up_at = time.monotonic() + READY_S
+        while time.monotonic() < give_up_at and process.poll() is None:
+            if _answers(f"{url}/health/ready"):
+                return process, url
+            time.sleep(0.05)
+        raise AssertionError(f"{service} {role} did not get ready:\n{self.output()}")
+
+    def output(self) -> str:
+        """Give everything that the processes of this test have printed."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self._logs.glob("*.log")))
+
+    def stop(self) -> None:
+        """End every process: politely, then not."""
+        for process in self._running:
+            process.terminate()
+        for process in self._running:
+            try:
+                process.wait(timeout=READY_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def processes(database_url: str, declared: str, service: app.Service, tmp_path: Path) -> Iterator[Processes]:
+    """Starts real processes of the test's service on the test's own database and vhost."""
+    started = Processes({f"{service.name.upper()}_DATABASE_URL": database_url, "KOPILKA_AMQP_URL": declared}, tmp_path)
+    yield started
+    started.stop()
+
+
+def delivery_of(message: object, queue: str, *, event_id: object | None = None) -> inbox.Delivery:
+    """Wrap a contract message as it would come from a queue, for tests that call a handler directly."""
+    wrapper = envelope.Envelope(
+        id=event_id or envelope.uuid7(),  # type: ignore[arg-type]
+        type=message.TYPE,  # type: ignore[attr-defined]
+        source="/kopilka/test",
+        time=envelope.now(),
+        subject=message.subject,  # type: ignore[attr-defined]
+        tenant=message.tenant,  # type: ignore[attr-defined]
+        partition_key=message.partition_key,  # type: ignore[attr-defined]
+        sequence=message.sequence,  # type: ignore[attr-defined]
+        correlation_id="test",
+    )
+    return inbox.Delivery(queue, wrapper)
+
+
+async def said(db: database.Database) -> list[tuple[str, dict[str, object]]]:
+    """Give what waits in the outbox, in order: each message's type and body."""
+    async with db.transaction() as tx:
+        rows = await (await database.driver(tx)).fetch("SELECT event_type, payload FROM outbox ORDER BY id")
+    return [(row["event_type"], json.loads(row["payload"])) for row in rows]
+
+
+def free_port() -> int:
+    """Give a port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _administer(servers: Servers, statement: str) -> None:
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _management(servers: Servers, method: str, vhost: str) -> None:
+    parts = urllib.parse.urlsplit(servers.rabbitmq_api_url)
+    passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
+    base = f"{parts.scheme}://{parts.hostname}:{parts.port}"
+    passwords.add_password(None, base, str(parts.username), str(parts.password), is_authenticated=True)
+    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
+    opener.open(urllib.request.Request(f"{base}/api/vhosts/{quote(vhost, safe='')}", method=method), timeout=10).close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310 - a loopback address of this test
+            return bool(response.status == 200)
+    except OSError:
+        return False

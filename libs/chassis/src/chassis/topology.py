@@ -1,0 +1,107 @@
+"""Which exchanges and queues exist on the broker. Declared on a connection of its own, the same on every version.
+
+A queue that exists with other arguments stops the start with the difference named: changing an argument needs a new
+queue name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aio_pika
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ChannelPreconditionFailed
+
+EVENTS = "kopilka.events"
+COMMANDS = "kopilka.commands"
+UNROUTED = "kopilka.unrouted"
+DEAD = "kopilka.dlx"
+LADDER = (("5s", 5_000), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000))
+DELIVERY_LIMIT = 50  # a rolling restart returns healthy messages too; never so many times
+
+UNROUTED_TTL_MS = 7 * 24 * 3_600_000
+UNROUTED_LENGTH = 100_000
+
+
+class TopologyMismatch(Exception):  # noqa: N818 - names the state, as an operator would say it
+    """A queue or exchange exists with other arguments than this version of the product declares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One queue and the message types that come to it from each exchange."""
+
+    queue: str
+    events: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+
+
+async def apply(amqp_url: str, bindings: Sequence[Binding]) -> None:
+    """Declare everything that these bindings need; declaring it again changes nothing.
+
+    Raises TopologyMismatch naming the queue and the broker's own words for the difference.
+    """
+    connection = await aio_pika.connect(amqp_url, timeout=10)
+    async with connection:
+        try:
+            channel = await connection.channel()
+            await _exchanges(channel)
+            for binding in bindings:
+                await _bound_queue(channel, binding)
+        except ChannelPreconditionFailed as error:
+            raise TopologyMismatch(str(error)) from error
+
+
+async def _exchanges(channel: AbstractChannel) -> None:
+    unrouted = await channel.declare_exchange(UNROUTED, aio_pika.ExchangeType.FANOUT, durable=True)
+    lost = await _queue(
+        channel,
+        UNROUTED,
+        {"x-message-ttl": UNROUTED_TTL_MS, "x-max-length": UNROUTED_LENGTH, "x-overflow": "drop-head"},
+    )
+    await lost.bind(unrouted)
+    for name in (EVENTS, COMMANDS):
+        await channel.declare_exchange(
+            name, aio_pika.ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
+        )
+    await channel.declare_exchange(DEAD, aio_pika.ExchangeType.DIRECT, durable=True)
+    for step, delay_ms in LADDER:
+        # The routing key of a retry is its origin queue, to which the default exchange returns it on expiry.
+        ladder = await channel.declare_exchange(retry_exchange(step), aio_pika.ExchangeType.FANOUT, durable=True)
+        waiting = await _queue(channel, retry_exchange(step), {"x-message-ttl": delay_ms, **_dead_letter_to("")})
+        await waiting.bind(ladder)
+
+
+async def _bound_queue(channel: AbstractChannel, binding: Binding) -> None:
+    dead = await _queue(channel, f"{binding.queue}.dlq", {})
+    await dead.bind(DEAD, routing_key=binding.queue)
+    queue = await _queue(
+        channel,
+        binding.queue,
+        {
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-routing-key": binding.queue,
+            **_dead_letter_to(DEAD),
+        },
+    )
+    for exchange, types in ((EVENTS, binding.events), (COMMANDS, binding.commands)):
+        for routing_key in types:
+            await queue.bind(exchange, routing_key=routing_key)
+
+
+async def _queue(channel: AbstractChannel, name: str, arguments: dict[str, Any]) -> aio_pika.abc.AbstractQueue:
+    return await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum", **arguments})
+
+
+def retry_exchange(step: str) -> str:
+    """Give the exchange (and queue) of one step of the ladder."""
+    return f"kopilka.retry.{step}"
+
+
+def _dead_letter_to(exchange: str) -> dict[str, Any]:
+    # At-least-once dead lettering needs reject-publish; the default would lose messages when a node dies.
+    return {
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }

@@ -1,0 +1,77 @@
+"""What every event and command has in common. A message is a frozen fact or request; it knows no transport.
+
+Within a version fields are only added, as optional; anything else is a new version beside the old one.
+"""
+
+from typing import Annotated, ClassVar, Literal, NewType
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TenantId = NewType("TenantId", str)
+UserId = NewType("UserId", UUID)
+
+# PostgreSQL's bigint holds every amount; nothing on the wire may be larger than what a row can keep.
+AMOUNT_MINOR_MAX = 2**63 - 1
+
+Currency = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]
+"""An ISO 4217 code, or the code of another asset of the ledger, such as points."""
+
+PositiveMinor = Annotated[int, Field(strict=True, gt=0, le=AMOUNT_MINOR_MAX)]
+SignedMinor = Annotated[int, Field(strict=True, ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
+
+REGISTRY: dict[str, type["Message"]] = {}
+"""Every message type on the wire and the class that reads it."""
+
+
+class Money(BaseModel):
+    """A positive amount in integer minor units of one currency."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    amount_minor: PositiveMinor
+    currency: Currency
+
+
+class Message(BaseModel):
+    """A message between services; subclasses name their wire type and what orders them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    TYPE: ClassVar[str]
+    KIND: ClassVar[Literal["event", "command"]]
+
+    tenant: TenantId = Field(min_length=1, max_length=64)
+
+    def __init_subclass__(cls, *, type: str | None = None, **kwargs: object) -> None:  # noqa: A002 - the wire's word
+        super().__init_subclass__()
+        if type is not None:
+            cls.TYPE = type
+            REGISTRY[type] = cls
+
+    @property
+    def subject(self) -> str:
+        """The id of the aggregate that the message is about."""
+        raise NotImplementedError
+
+    @property
+    def partition_key(self) -> str:
+        """Messages of one key are published in the order of their commits."""
+        return self.subject
+
+    @property
+    def sequence(self) -> int:
+        """The aggregate's version, or 0 where order carries no meaning."""
+        return 0
+
+
+class Event(Message):
+    """A past fact, said by the service whose name begins its type."""
+
+    KIND = "event"
+
+
+class Command(Message):
+    """A request to the one service whose name begins its type."""
+
+    KIND = "command"

@@ -1,0 +1,137 @@
+"""What orders hears and says: the catalog as the public sees it, and the life of an order."""
+
+from datetime import datetime
+from typing import Annotated, Literal, NewType
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.message import Command, Event, Money, UserId
+
+OrderId = NewType("OrderId", UUID)
+ProductId = NewType("ProductId", str)
+CategoryId = NewType("CategoryId", str)
+
+LINES_MAX = 50
+Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000)]
+
+
+class OrderItem(BaseModel):
+    """What the client asks for; it says nothing about the price."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    product_id: ProductId
+    quantity: Quantity
+
+
+class OrderLine(BaseModel):
+    """One line as it was sold: a snapshot that later edits of the product never change."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    product_id: ProductId
+    title: str
+    quantity: Quantity
+    unit_price: Money
+
+
+class PlaceOrder(Command, type="orders.order.place.v1"):
+    """Buy from the catalog, paid from the wallet; answered by OrderPaid, OrderRefused or OrderCanceled."""
+
+    order_id: OrderId
+    user_id: UserId
+    items: tuple[OrderItem, ...] = Field(min_length=1, max_length=LINES_MAX)
+    payment_method: Literal["wallet"]
+
+    @property
+    def subject(self) -> str:
+        """The order's id."""
+        return str(self.order_id)
+
+
+class OrderEvent(Event):
+    """What every event of an order carries."""
+
+    order_id: OrderId
+    user_id: UserId
+    version: int = Field(ge=1)
+    occurred_at: datetime
+
+    @property
+    def subject(self) -> str:
+        """The order's id."""
+        return str(self.order_id)
+
+    @property
+    def sequence(self) -> int:
+        """The order's version."""
+        return self.version
+
+
+class OrderPlaced(OrderEvent, type="orders.order.placed.v1"):
+    """The order has its prices and waits for the money."""
+
+    lines: tuple[OrderLine, ...] = Field(min_length=1)
+    total: Money
+
+
+class OrderPaid(OrderEvent, type="orders.order.paid.v1"):
+    """The money is taken; the shop owes the goods."""
+
+    lines: tuple[OrderLine, ...] = Field(min_length=1)
+    total: Money
+
+
+class OrderRefused(OrderEvent, type="orders.order.refused.v1"):
+    """The order cannot be: nothing is held or charged."""
+
+    code: str
+    detail: str
+
+
+class OrderCanceled(OrderEvent, type="orders.order.canceled.v1"):
+    """The order was given up before it was paid; whatever was held is released."""
+
+    code: str
+    detail: str
+
+
+class CategoryListed(Event, type="orders.category.listed.v1"):
+    """A category of the catalog as it is from now on."""
+
+    category_id: CategoryId
+    title: str
+    version: int = Field(ge=1)
+
+    @property
+    def subject(self) -> str:
+        """The category's id."""
+        return self.category_id
+
+    @property
+    def sequence(self) -> int:
+        """The category's version."""
+        return self.version
+
+
+class ProductListed(Event, type="orders.product.listed.v1"):
+    """A product of the catalog as it is from now on; hidden products stay unlisted."""
+
+    product_id: ProductId
+    category_id: CategoryId
+    title: str
+    description: str
+    price: Money
+    is_visible: bool
+    version: int = Field(ge=1)
+
+    @property
+    def subject(self) -> str:
+        """The product's id."""
+        return self.product_id
+
+    @property
+    def sequence(self) -> int:
+        """The product's version."""
+        return self.version

@@ -1,0 +1,1 @@
+"""The HTTP door for Mini Apps, bots and staff."""

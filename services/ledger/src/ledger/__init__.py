@@ -1,0 +1,1 @@
+"""Append-only double entry for money, points and credits."""

@@ -1,0 +1,1 @@
+"""Catalog, checkout and order sagas."""
