@@ -1,0 +1,1 @@
+"""The main journey on real input, step by step."""

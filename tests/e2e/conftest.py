@@ -1,0 +1,51 @@
+"""The whole stack for the journeys, on the servers of the test run but with a database and a vhost of its own."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from chassis import testing
+from demo import people, stack
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 120
+
+
+@pytest.fixture(scope="session")
+def where(servers: testing.Servers, run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
+    home = tmp_path_factory.mktemp("stack")
+    name = f"e2e_{run_id}"
+    runner = (
+        sys.executable,
+        str(ROOT / "deploy/local/stack.py"),
+        *("--root", str(home), "--database", name, "--vhost", name, "--keep-servers"),
+    )
+    started = subprocess.run([*runner, "up"], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+    assert started.returncode == 0, f"the stack did not start:\n{started.stdout}\n{started.stderr}"
+    yield stack.read(home / "env", runner)
+    subprocess.run([*runner, "down"], capture_output=True, timeout=START_TIMEOUT_S, check=True)
+    testing.drop(servers, database=name, vhost=name)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def outside(where: stack.Stack, http: httpx.AsyncClient) -> AsyncIterator[people.Outside]:
+    world = people.Outside(where, http)
+    yield world
+    await world.plan_webhooks("normal")
+    await world.clear_faults()
+
+
+@pytest.fixture
+async def customer(where: stack.Stack, http: httpx.AsyncClient, outside: people.Outside) -> people.Customer:
+    person = people.Customer(where, http, outside)
+    await person.log_in()
+    return person

@@ -1,0 +1,74 @@
+"""A purchase from the wallet: held, captured, told to the manager; refused when the money is not there."""
+
+import asyncio
+
+import pytest
+from demo import people, stack
+
+PRICE_MINOR = 40_000
+
+
+async def product_for(customer: people.Customer, price_minor: int) -> str:
+    items = (await customer.get("/products", limit=100)).json()["items"]
+    return next(str(item["id"]) for item in items if item["price"]["amount_minor"] == price_minor)
+
+
+@pytest.mark.rule("GW11")
+async def test_an_order_within_the_balance_is_paid_and_visible_at_once(
+    where: stack.Stack, customer: people.Customer, outside: people.Outside
+) -> None:
+    await customer.top_up(100_000)
+    await customer.balance_of(100_000)
+
+    answer = await customer.order(await product_for(customer, PRICE_MINOR))
+
+    assert answer.status_code == 201
+    order = answer.json()
+    assert order["status"] == "paid"
+    wallet = await customer.balance()
+    assert (wallet["balance_minor"], wallet["held_minor"]) == (60_000, 0)
+    assert sum(line["amount_minor"] for line in await customer.statement()) == 60_000
+    assert [item["id"] for item in (await customer.get("/orders/my")).json()["items"]] == [order["id"]]
+    chat = await people.eventually(
+        lambda: outside.chat(where.manager_chat_id), lambda texts: any(order["id"] in text for text in texts)
+    )
+    assert sum(order["id"] in text for text in chat) == 1
+
+
+async def test_an_order_above_the_balance_is_refused_and_nothing_is_held(customer: people.Customer) -> None:
+    await customer.top_up(10_000)
+    before = await customer.balance_of(10_000)
+
+    answer = await customer.order(await product_for(customer, PRICE_MINOR))
+
+    assert answer.status_code == 402
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["code"] == "insufficient_funds"
+    assert await customer.balance() == before
+
+
+async def test_parallel_orders_never_spend_more_than_the_balance(customer: people.Customer) -> None:
+    await customer.top_up(100_000)
+    await customer.balance_of(100_000)
+    product = await product_for(customer, PRICE_MINOR)
+
+    answers = await asyncio.gather(*(customer.order(product) for _ in range(6)))
+
+    assert sorted(answer.status_code for answer in answers) == [201, 201, 402, 402, 402, 402]
+    wallet = await customer.balance()
+    assert (wallet["balance_minor"], wallet["held_minor"]) == (20_000, 0)
+
+
+async def test_another_persons_order_does_not_exist(
+    where: stack.Stack, customer: people.Customer, outside: people.Outside
+) -> None:
+    await customer.top_up(100_000)
+    await customer.balance_of(100_000)
+    order = (await customer.order(await product_for(customer, PRICE_MINOR))).json()
+    stranger = people.Customer(where, customer._http, outside)
+    await stranger.log_in()
+
+    answer = await stranger.get(f"/orders/{order['id']}")
+
+    assert answer.status_code == 404
