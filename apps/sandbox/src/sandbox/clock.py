@@ -1,6 +1,7 @@
 """The virtual clock and everything that waits on it: expiry, retries, delays.
 
-It runs with real time and only ever jumps forward; nobody else in the sandbox may ask for the time of what providers do.
+It runs with real time and only ever jumps forward; nobody else in the sandbox may ask what time it is
+for a provider.
 """
 
 import asyncio
@@ -78,5 +79,5 @@ class VirtualClock:
             timer = heapq.heappop(self._timers)
             try:
                 timer.action()
-            except Exception:  # a loop edge: one broken timer must not stop the others
+            except Exception:  # noqa: BLE001 - a loop edge: one broken timer must not stop the others
                 _log.exception("sandbox.clock.timer_failed")

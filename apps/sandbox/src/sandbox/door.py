@@ -7,16 +7,13 @@ import asyncio
 import contextlib
 import dataclasses
 from collections import deque
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from sandbox import clock, faults, providers
+from sandbox import bodies, clock, faults, providers
 
-BODY_BYTES_MAX = 1024 * 1024
-BODY_S_MAX = 30.0
 # A request that is never answered is kept this long; YooKassa, too, gives up after 30 s with a 500.
 HOLD_S_MAX = 30.0
 TRANSCRIPT_MAX = 10_000
@@ -87,20 +84,16 @@ class Door:
             await send(message)
 
         try:
-            async with asyncio.timeout(BODY_S_MAX):
-                body = await _read(receive)
-        except TimeoutError:
-            await self._provider.refuse(408)(scope, receive, noted_send)
-            return
-        if body is None:
-            await self._provider.refuse(413)(scope, receive, noted_send)
+            receive = await bodies.read(receive)
+        except bodies.Unreadable as unreadable:
+            await self._provider.refuse(unreadable.status)(scope, receive, noted_send)
             return
         fault = self._planned.take(self._provider.name, scope["method"], self._provider.route(path))
         if fault is None:
-            await self._provider.app(scope, _replay(body, receive), noted_send)
+            await self._provider.app(scope, receive, noted_send)
             return
         entry.fault = fault.kind
-        await self._fail(fault, scope, _replay(body, receive), noted_send)
+        await self._fail(fault, scope, receive, noted_send)
 
     def _entry(self, scope: Scope, path: str) -> Entry:
         headers = dict(scope["headers"])
@@ -135,32 +128,6 @@ class Door:
                 await _disconnection(receive)
                 return
         await self._provider.refuse(500)(scope, receive, send)
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """Read the whole body; None means that it is longer than allowed."""
-    chunks: list[bytes] = []
-    size = 0
-    while size <= BODY_BYTES_MAX:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b"".join(chunks)
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if not message.get("more_body", False):
-            return b"".join(chunks) if size <= BODY_BYTES_MAX else None
-    return None
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    messages: Iterable[Message] = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def replaying() -> Message:
-        for message in messages:
-            return message
-        return await receive()
-
-    return replaying
 
 
 async def _disconnection(receive: Receive) -> None:

@@ -14,13 +14,13 @@ _FAULT = re.compile(
 )
 
 
-class UnknownFault(ValueError):
+class UnknownFault(ValueError):  # noqa: N818 - names the state, as the other refusals do
     """A fault is one of timeout_before, timeout_after_commit, drop, slow:MS (up to 60000),
     http:STATUS (400-599), http:STATUS:RETRY_AFTER_S.
     """
 
 
-class TooManyFaults(ValueError):
+class TooManyFaults(ValueError):  # noqa: N818 - as above
     """Clear the planned faults before planning more."""
 
 

@@ -9,7 +9,7 @@ KEY_LIFETIME_S = 24 * 3600.0
 KEYS_MAX = 200_000
 
 
-class KeyReused(ValueError):
+class KeyReused(ValueError):  # noqa: N818 - an answer to the client, not a failure
     """The key was used with another request before."""
 
 

@@ -7,6 +7,8 @@ from types import FrameType
 
 from sandbox import app, server, settings
 
+_log = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Run the sandbox; a wrong setting ends it with the setting's name."""
@@ -16,7 +18,7 @@ def main() -> None:
     # uvicorn stops gracefully and then raises the signal again for whoever listened before it: us.
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, _leave)
-    logging.info("sandbox.started url=%s", configured.base_url)
+    _log.info("sandbox.started url=%s", configured.base_url)
     server.build(app.build(configured), host=configured.host, port=configured.port).run()
 
 

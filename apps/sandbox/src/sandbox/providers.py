@@ -1,6 +1,7 @@
 """What an imitated provider is to the rest of the sandbox; a new provider is one more module of this shape."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Response
@@ -8,12 +9,31 @@ from fastapi import FastAPI, Response
 from sandbox import webhooks
 
 
-class UnknownPayment(LookupError):
+class UnknownPayment(LookupError):  # noqa: N818 - an answer to the client, not a failure
     """No imitated provider has a payment with this id."""
 
 
-class NotAllowed(ValueError):
+class NotAllowed(ValueError):  # noqa: N818 - as above
     """The payment's state does not allow this action."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Invoice:
+    """What the payer sees of a payment; `state` is open, paid or canceled."""
+
+    ref: str
+    amount: str
+    description: str
+    state: str
+    return_url: str | None
+
+
+def holder(ref: str, among: "Iterable[PaymentProvider]") -> "PaymentProvider":
+    """Find the provider whose payment `ref` is; raises UnknownPayment."""
+    for provider in among:
+        if provider.knows(ref):
+            return provider
+    raise UnknownPayment(UnknownPayment.__doc__)
 
 
 class Provider(Protocol):
@@ -48,6 +68,14 @@ class PaymentProvider(Provider, Protocol):
 
     def knows(self, ref: str) -> bool:
         """Tell whether `ref` is a payment of this provider."""
+        ...
+
+    def invoice(self, ref: str) -> Invoice:
+        """Show the payment to its payer."""
+        ...
+
+    def shown(self, ref: str) -> dict[str, Any]:
+        """Show the payment in the provider's own format."""
         ...
 
     def pay(self, ref: str) -> Sequence[webhooks.Delivery]:

@@ -1,15 +1,15 @@
-"""What bots did: messages per bot and chat, blocked chats, webhooks and updates that wait. Pure and bounded."""
+"""What bots did: messages per bot and chat, blocked chats, webhooks and updates that wait. All of it is bounded."""
 
 import asyncio
 import dataclasses
 import itertools
-import re
 from collections import deque
 from typing import Any
 
 from sandbox import webhooks
 
 MESSAGES_MAX = 200_000
+BLOCKED_MAX = 100_000
 BOTS_MAX = 1000
 UPDATES_MAX = 1000
 
@@ -30,6 +30,10 @@ class Message:
     sent_at: int
     edited_at: int | None = None
     is_deleted: bool = False
+
+    def shown(self) -> dict[str, Any]:
+        """Show everything there is to know about the message."""
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(slots=True)
@@ -64,7 +68,7 @@ class Chats:
         self._bots: dict[int, Bot] = {}
         self._messages: dict[int, Message] = {}
         self._by_chat: dict[tuple[int, int], dict[int, Message]] = {}
-        self._blocked: set[tuple[int | None, int]] = set()
+        self._blocked: dict[tuple[int | None, int], None] = {}
         self._numbers = itertools.count(1)
         self.bot(demo_token)
 
@@ -116,19 +120,19 @@ class Chats:
             found = [message for message in self._messages.values() if bot_id in {None, message.bot_id}]
         else:
             chats = [self._by_chat.get((bot.id, chat_id), {}) for bot in self.bots(bot_id)]
-            found = sorted(
-                (message for chat in chats for message in chat.values()), key=lambda message: message.number
-            )
+            found = sorted((message for chat in chats for message in chat.values()), key=lambda message: message.number)
         return found[-limit:]
 
     def block(self, chat_id: int, bot_id: int | None, *, is_blocked: bool) -> None:
         """Let a chat block, or unblock, one bot or all of them."""
         if is_blocked:
-            self._blocked.add((bot_id, chat_id))
+            self._blocked[bot_id, chat_id] = None
+            if len(self._blocked) > BLOCKED_MAX:
+                del self._blocked[next(iter(self._blocked))]
         elif bot_id is None:
-            self._blocked = {pair for pair in self._blocked if pair[1] != chat_id}
+            self._blocked = {pair: None for pair in self._blocked if pair[1] != chat_id}
         else:
-            self._blocked.discard((bot_id, chat_id))
+            self._blocked.pop((bot_id, chat_id), None)
 
     def has_blocked(self, chat_id: int, bot: Bot) -> bool:
         """Tell whether the bot may not write to the chat."""
@@ -145,8 +149,3 @@ class Chats:
 def is_group(chat_id: int) -> bool:
     """Tell whether the id is a group's: groups and channels have negative ids."""
     return chat_id < 0
-
-
-def is_secret_token(text: str) -> bool:
-    """Tell whether the text may be a webhook's secret token."""
-    return re.fullmatch(r"[A-Za-z0-9_-]{1,256}", text) is not None

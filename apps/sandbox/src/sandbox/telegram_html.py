@@ -35,7 +35,7 @@ _ATTRIBUTE = re.compile(r"""([^\s=>"']+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([A-Za-
 _CHARACTER = re.compile(r"&(?:#x([0-9A-Fa-f]{1,6})|#([0-9]{1,7})|(lt|gt|amp|quot));?")
 
 
-class Unparsable(ValueError):
+class Unparsable(ValueError):  # noqa: N818 - an answer to the client, not a failure
     """The markup is not what Telegram accepts."""
 
 
@@ -77,9 +77,22 @@ def parse(source: str) -> tuple[str, list[dict[str, Any]]]:
             position = _read_start(reading, special.start())
     reading.add(source[position:])
     if reading.stack:
-        raise Unparsable(f"Can't find end tag corresponding to start tag \"{reading.stack[-1].tag}\"")
+        raise Unparsable(f'Can\'t find end tag corresponding to start tag "{reading.stack[-1].tag}"')
     reading.entities.sort(key=lambda entity: (entity["offset"], -entity["length"]))
     return "".join(reading.pieces), reading.entities
+
+
+def stripped(text: str, entities: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Return the text without the white space around it and the entities moved and cut to match."""
+    begin = utf16_length(text) - utf16_length(text.lstrip())
+    text = text.strip()
+    end = begin + utf16_length(text)
+    kept = []
+    for entity in entities:
+        first, last = max(entity["offset"], begin), min(entity["offset"] + entity["length"], end)
+        if first < last:
+            kept.append({**entity, "offset": first - begin, "length": last - first})
+    return text, kept
 
 
 def utf16_length(text: str) -> int:
@@ -105,7 +118,8 @@ def _read_start(reading: _Reading, start: int) -> int:
     if tag not in _ENTITY_OF_TAG:
         raise reading.failure(f'Unsupported start tag "{tag}"', start)
     attributes = {
-        name.lower(): _unescaped(double or single or bare) for name, double, single, bare in _ATTRIBUTE.findall(match[2])
+        name.lower(): _unescaped(double or single or bare)
+        for name, double, single, bare in _ATTRIBUTE.findall(match[2])
     }
     if tag == "span" and attributes.get("class") != "tg-spoiler":
         raise reading.failure('Tag "span" must have class "tg-spoiler"', start)

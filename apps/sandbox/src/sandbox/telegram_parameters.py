@@ -16,7 +16,7 @@ PARAMETERS_MAX = 100
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
-class BadRequest(ValueError):
+class BadRequest(ValueError):  # noqa: N818 - Telegram's own word for it
     """A call that Telegram answers with 400 and this text."""
 
     def __init__(self, description: str) -> None:
@@ -55,7 +55,9 @@ class Parameters:
         if isinstance(value, str):
             value = _json(value.encode(), f"can't parse {name} JSON object")
         if not isinstance(value, kind):
-            raise BadRequest(f"object expected as {name.replace('_', ' ')}" if kind is dict else f"array expected as {name}")
+            raise BadRequest(
+                f"object expected as {name.replace('_', ' ')}" if kind is dict else f"array expected as {name}"
+            )
         return value
 
 
@@ -88,9 +90,7 @@ def _json(raw: bytes, complaint: str) -> Any:
 
 def _form(body: bytes) -> dict[str, str]:
     try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX
-        )
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
     except ValueError:
         raise BadRequest("can't parse URL-encoded form") from None
     return dict(pairs)
@@ -101,7 +101,9 @@ def _multipart(body: bytes, content_type: str) -> dict[str, str]:
     head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1")
     message = email.message_from_bytes(head + body)
     values: dict[str, str] = {}
-    for part in message.get_payload() if message.is_multipart() else []:
+    for part in message.walk():
+        if part.is_multipart():
+            continue
         name = part.get_param("name", header="content-disposition")
         payload = part.get_payload(decode=True)
         if not isinstance(name, str) or not isinstance(payload, bytes):

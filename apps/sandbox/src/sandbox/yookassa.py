@@ -21,6 +21,7 @@ from sandbox import (
     settings,
     shelf,
     webhooks,
+    wire,
     yookassa_rules,
     yookassa_shapes,
 )
@@ -64,7 +65,7 @@ class YooKassa:
             status,
             ("internal_server_error", "Internal server error") if status >= 500 else ("invalid_request", "Bad request"),
         )
-        return _json(yookassa_shapes.error_body(code, description, retry_after_s=retry_after_s), status)
+        return wire.answer(yookassa_shapes.error_body(code, description, retry_after_s=retry_after_s), status)
 
     def route(self, path: str) -> str:
         """Tell the route of a path: the path itself."""
@@ -84,12 +85,22 @@ class YooKassa:
         """Tell whether there is such a payment."""
         return self._payments.get(ref) is not None
 
-    def payment(self, ref: str) -> yookassa_rules.Payment:
-        """Find a payment; raises UnknownPayment."""
-        payment = self._payments.get(ref)
-        if payment is None:
-            raise providers.UnknownPayment(providers.UnknownPayment.__doc__)
-        return payment
+    def invoice(self, ref: str) -> providers.Invoice:
+        """Show the payment to its payer."""
+        payment = self._payment(ref)
+        confirmation = payment.request.confirmation
+        amount = yookassa_rules.money(payment.amount_minor, payment.currency)
+        return providers.Invoice(
+            ref=ref,
+            amount=f"{amount['value']} {amount['currency']}",
+            description=payment.request.description or "",
+            state={"pending": "open", "canceled": "canceled"}.get(payment.status, "paid"),
+            return_url=confirmation.return_url if confirmation else None,
+        )
+
+    def shown(self, ref: str) -> dict[str, Any]:
+        """Show the payment as the API does."""
+        return self._payment(ref).wire()
 
     def payments(self, limit: int) -> list[dict[str, Any]]:
         """List the newest payments as the API shows them."""
@@ -98,7 +109,7 @@ class YooKassa:
 
     def pay(self, ref: str) -> Sequence[webhooks.Delivery]:
         """Pay as the payer would; without `capture` the money is only held."""
-        payment = self.payment(ref)
+        payment = self._payment(ref)
         event = yookassa_rules.pay(payment, self._clock.now())
         if payment.status == "waiting_for_capture":
             self._expire_later(payment, yookassa_rules.CAPTURE_WITHIN.total_seconds())
@@ -106,17 +117,17 @@ class YooKassa:
 
     def decline(self, ref: str) -> Sequence[webhooks.Delivery]:
         """Let the payer's bank refuse."""
-        payment = self.payment(ref)
+        payment = self._payment(ref)
         return self._notify(yookassa_rules.decline(payment), payment.wire())
 
     def expire(self, ref: str) -> Sequence[webhooks.Delivery]:
         """Let the time to pay, or to capture, run out."""
-        payment = self.payment(ref)
+        payment = self._payment(ref)
         return self._notify(yookassa_rules.expire(payment), payment.wire())
 
     def refund(self, ref: str, amount_minor: int | None) -> Sequence[webhooks.Delivery]:
         """Refund from the cabinet; None means all that is left."""
-        payment = self.payment(ref)
+        payment = self._payment(ref)
         left_minor = payment.amount_minor - payment.refunded_minor
         amount = yookassa_rules.money(left_minor if amount_minor is None else amount_minor, payment.currency)
         try:
@@ -128,7 +139,7 @@ class YooKassa:
     # --- the API -------------------------------------------------------------------------------------
 
     def _routes(self) -> FastAPI:
-        app = FastAPI(openapi_url=None)
+        app = FastAPI(openapi_url=None, redirect_slashes=False)
         app.add_route("/payments", self._post_payment, methods=["POST"])
         app.add_route("/payments", self._get_payments, methods=["GET"])
         app.add_route("/payments/{id}", self._get_payment, methods=["GET"])
@@ -192,14 +203,14 @@ class YooKassa:
 
     async def _get_payment(self, request: Request) -> Response:
         self._authenticate(request)
-        return _json(self._addressed(request).wire())
+        return wire.answer(self._addressed(request).wire())
 
     async def _get_refund(self, request: Request) -> Response:
         self._authenticate(request)
         found = self._refunds.get(request.path_params["id"])
         if found is None:
             raise _not_found("Refund")
-        return _json(found.wire())
+        return wire.answer(found.wire())
 
     async def _get_payments(self, request: Request) -> Response:
         self._authenticate(request)
@@ -208,14 +219,14 @@ class YooKassa:
             equal={"status", "payment_method"},
             times={"created_at", "captured_at"},
         )
-        return _json(_page(listing, self._payments))
+        return wire.answer(_page(listing, self._payments))
 
     async def _get_refunds(self, request: Request) -> Response:
         self._authenticate(request)
         listing = yookassa_shapes.listing(
             request.query_params.multi_items(), equal={"status", "payment_id"}, times={"created_at"}
         )
-        return _json(_page(listing, self._refunds))
+        return wire.answer(_page(listing, self._refunds))
 
     # --- behind both ---------------------------------------------------------------------------------
 
@@ -250,6 +261,12 @@ class YooKassa:
             self._keys.keep(key, mark, answer)
         return Response(answer.body, answer.status, media_type="application/json")
 
+    def _payment(self, ref: str) -> yookassa_rules.Payment:
+        payment = self._payments.get(ref)
+        if payment is None:
+            raise providers.UnknownPayment(providers.UnknownPayment.__doc__)
+        return payment
+
     def _addressed(self, request: Request) -> yookassa_rules.Payment:
         payment = self._payments.get(request.path_params["id"])
         if payment is None:
@@ -259,9 +276,7 @@ class YooKassa:
     def _refund(
         self, payment: yookassa_rules.Payment, request: yookassa_shapes.CreateRefund
     ) -> tuple[yookassa_rules.Refund, Sequence[webhooks.Delivery]]:
-        made, event = yookassa_rules.refund(
-            payment, request, number=self._refunds.next_number, now=self._clock.now()
-        )
+        made, event = yookassa_rules.refund(payment, request, number=self._refunds.next_number, now=self._clock.now())
         self._refunds.add(made)
         return made, self._notify(event, made.wire())
 
@@ -276,7 +291,7 @@ class YooKassa:
 
     def _notify(self, event: str, snapshot: dict[str, Any]) -> Sequence[webhooks.Delivery]:
         # Exactly three members: no event id, no time, no attempt number, no signature.
-        body = _encoded({"type": "notification", "event": event, "object": snapshot})
+        body = wire.encoded({"type": "notification", "event": event, "object": snapshot})
         return self._courier.post(
             self._configured.yookassa_webhook_url, body, is_acknowledged=lambda status: status == 200
         )
@@ -284,7 +299,7 @@ class YooKassa:
 
 def _executed(execute: Callable[[Any], dict[str, Any]], body: Any) -> idempotence.Answer:
     try:
-        return idempotence.Answer(200, _encoded(execute(body)))
+        return idempotence.Answer(200, wire.encoded(execute(body)))
     except yookassa_shapes.Refused as refused:
         refusal = _refusal(refused)
     except providers.NotAllowed as not_allowed:
@@ -303,16 +318,8 @@ def _page(listing: yookassa_shapes.Listing, items: shelf.Shelf[Any]) -> dict[str
 
 def _refusal(refused: yookassa_shapes.Refused) -> Response:
     body = yookassa_shapes.error_body(refused.code, refused.description, parameter=refused.parameter)
-    return _json(body, refused.status)
+    return wire.answer(body, refused.status)
 
 
 def _not_found(noun: str) -> yookassa_shapes.Refused:
     return yookassa_shapes.Refused(f"{noun} doesn't exist", status=404, code="not_found")
-
-
-def _json(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(_encoded(body), status, media_type="application/json")
-
-
-def _encoded(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import pydantic
 import pydantic_core
@@ -24,7 +25,7 @@ Metadata = Annotated[
 ]
 
 
-class Refused(Exception):  # noqa: N818  the provider's answer, not a failure of ours
+class Refused(Exception):  # noqa: N818 - the provider's answer, not a failure of ours
     """A request that the provider answers with 4xx."""
 
     def __init__(
@@ -64,6 +65,13 @@ class Confirmation(_Shape):
 
     type: Literal["redirect", "embedded", "external", "qr", "mobile_application"]
     return_url: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=2048)] | None = None
+
+    @pydantic.field_validator("return_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None and not urlsplit(value).scheme:
+            raise ValueError("must be an absolute URL")
+        return value
 
     @pydantic.model_validator(mode="after")
     def _has_return_url(self) -> "Confirmation":

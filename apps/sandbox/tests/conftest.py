@@ -1,0 +1,124 @@
+"""A real sandbox on a free loopback port and a small receiver of its webhooks, one of each for the whole run."""
+
+import http.server
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import yookassa
+from sandbox import app, server, settings
+
+WAIT_S_MAX = 10.0
+
+
+class _Receiver(http.server.ThreadingHTTPServer):
+    """Notes every webhook and answers with the planned statuses first, then with 200."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Reception)
+        self.noted: list[dict[str, Any]] = []
+        self.statuses: list[int] = []
+
+
+class _Reception(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Receiver
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.noted.append(
+            {
+                "body": body,
+                "headers": {name.lower(): value for name, value in self.headers.items()},
+                "peer": self.client_address[0],
+            }
+        )
+        status = self.server.statuses.pop(0) if self.server.statuses else 200
+        self.send_response(status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the standard library's
+        """Stay silent."""
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[_Receiver]:
+    receiver = _Receiver()
+    thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield receiver
+    receiver.shutdown()
+    thread.join()
+    receiver.server_close()
+
+
+@pytest.fixture(scope="session")
+def sandbox_url(receiver: _Receiver) -> Iterator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    configured = settings.Settings(
+        port=port, yookassa_webhook_url=f"http://127.0.0.1:{receiver.server_address[1]}/webhooks/yookassa/demo"
+    )
+    running = server.build(app.build(configured), host="127.0.0.1", port=port)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield f"http://127.0.0.1:{port}"
+    running.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def _ctl_client(sandbox_url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"{sandbox_url}/__ctl", timeout=WAIT_S_MAX) as client:
+        yield client
+
+
+@pytest.fixture
+def ctl(_ctl_client: httpx.Client, receiver: _Receiver) -> httpx.Client:
+    """The control plane of a sandbox that has forgotten everything before."""
+    _ctl_client.post("/reset").raise_for_status()
+    receiver.noted.clear()
+    receiver.statuses.clear()
+    return _ctl_client
+
+
+@pytest.fixture
+def received(ctl: httpx.Client, receiver: _Receiver) -> Callable[[int], list[dict[str, Any]]]:
+    """Wait until so many webhooks came, then return all of them as body, headers and peer."""
+
+    def wait(count: int) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + WAIT_S_MAX
+        while len(receiver.noted) < count and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return list(receiver.noted)
+
+    return wait
+
+
+@pytest.fixture
+def answers(ctl: httpx.Client, receiver: _Receiver) -> list[int]:
+    """The statuses that the receiver gives to the next webhooks before it returns to 200."""
+    return receiver.statuses
+
+
+@pytest.fixture(scope="session")
+def _shop_client(sandbox_url: str) -> Iterator[httpx.Client]:
+    url = f"{sandbox_url}/yookassa/v3"
+    with httpx.Client(base_url=url, auth=("demo-shop", "demo-secret"), timeout=WAIT_S_MAX) as client:
+        yield client
+
+
+@pytest.fixture
+def shop(ctl: httpx.Client, _shop_client: httpx.Client) -> httpx.Client:
+    """The shop: the official SDK is configured for it, and the plain client is for what the SDK cannot say."""
+    yookassa.Configuration.configure("demo-shop", "demo-secret", api_url=str(_shop_client.base_url).rstrip("/"))
+    return _shop_client

@@ -1,0 +1,72 @@
+"""The payment page, used as a browser uses it."""
+
+import re
+import uuid
+
+import httpx
+import pytest
+
+
+def confirmation_url(shop: httpx.Client, **changes: object) -> str:
+    order = {
+        "amount": {"value": "1500.00", "currency": "RUB"},
+        "capture": True,
+        "description": "Top-up <b>1</b>",
+        "confirmation": {"type": "redirect", "return_url": 'https://shop.example/back?a="1"'},
+    }
+    answer = shop.post("/payments", headers={"Idempotence-Key": str(uuid.uuid4())}, json=order | changes)
+    return str(answer.raise_for_status().json()["confirmation"]["confirmation_url"])
+
+
+def test_the_page_shows_what_is_to_be_paid_and_the_way_back(shop: httpx.Client) -> None:
+    page = httpx.get(confirmation_url(shop))
+
+    assert "1500.00 RUB" in page.text
+    assert "Top-up &lt;b&gt;1&lt;/b&gt;" in page.text
+    assert '<a href="https://shop.example/back?a=&quot;1&quot;">' in page.text
+    assert re.findall(r'<button name="decision" value="(\w+)">', page.text) == ["pay", "decline"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "status", "said"), [("pay", "succeeded", "Paid"), ("decline", "canceled", "Not paid")]
+)
+def test_a_pressed_button_decides_the_payment(shop: httpx.Client, decision: str, status: str, said: str) -> None:
+    url = confirmation_url(shop)
+
+    page = httpx.post(url, data={"decision": decision}, follow_redirects=True)
+
+    assert said in page.text
+    assert "<button" not in page.text
+    assert str(page.url) == url
+    assert shop.get(f"/payments/{url.rpartition('/')[2]}").json()["status"] == status
+
+
+def test_a_second_decision_is_refused(shop: httpx.Client) -> None:
+    url = confirmation_url(shop)
+    httpx.post(url, data={"decision": "pay"})
+
+    again = httpx.post(url, data={"decision": "decline"})
+
+    assert again.status_code == 409
+    assert shop.get(f"/payments/{url.rpartition('/')[2]}").json()["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("body", [b"", b"decision=maybe", b"decision=pay&decision=pay", b"\xff", b"a=1&" * 20])
+def test_a_form_without_a_decision_changes_nothing(shop: httpx.Client, body: bytes) -> None:
+    url = confirmation_url(shop)
+
+    answer = httpx.post(url, content=body)
+
+    assert answer.status_code == 400
+    assert shop.get(f"/payments/{url.rpartition('/')[2]}").json()["status"] == "pending"
+
+
+def test_a_return_url_cannot_run_a_script(shop: httpx.Client) -> None:
+    url = confirmation_url(shop, confirmation={"type": "redirect", "return_url": "javascript:alert(1)"})
+
+    assert "javascript:" not in httpx.get(url).text
+
+
+def test_an_unknown_payment_has_no_page(shop: httpx.Client, sandbox_url: str) -> None:
+    assert httpx.get(f"{sandbox_url}/pay/none").status_code == 404
+    assert httpx.post(f"{sandbox_url}/pay/none", data={"decision": "pay"}).status_code == 404
