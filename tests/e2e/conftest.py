@@ -18,16 +18,15 @@ START_TIMEOUT_S = 120
 def where(servers: testing.Servers, run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
     home = tmp_path_factory.mktemp("stack")
     name = f"e2e_{run_id}"
-    runner = (
-        sys.executable,
-        str(ROOT / "deploy/local/stack.py"),
-        *("--root", str(home), "--database", name, "--vhost", name, "--keep-servers"),
+    runner = (sys.executable, str(ROOT / "deploy/local/stack.py"))
+    options = ("--root", str(home), "--database", name, "--vhost", name)
+    started = subprocess.run(
+        [*runner, "up", *options], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
     )
-    started = subprocess.run([*runner, "up"], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
     assert started.returncode == 0, f"the stack did not start:\n{started.stdout}\n{started.stderr}"
-    yield stack.read(home / "env", runner)
-    subprocess.run([*runner, "down"], capture_output=True, timeout=START_TIMEOUT_S, check=True)
-    testing.drop(servers, database=name, vhost=name)
+    yield stack.read(home / "env", runner, options)
+    end = [*runner, "down", *options, "--keep-servers", "--drop"]
+    subprocess.run(end, capture_output=True, timeout=START_TIMEOUT_S, check=True)
 
 
 @pytest.fixture

@@ -84,8 +84,9 @@ class Journey:
         self._tell(f"   balance {rub(wallet['balance_minor'])}, held {rub(wallet['held_minor'])}")
         self._expect(answer.status_code == 201 and order["status"] == "paid", "the order is paid")
         self._expect(wallet["balance_minor"] == TOP_UP_MINOR - PRICE_MINOR, "400.00 RUB are taken")
+        number = people.number_of(order)
         chat = await people.eventually(
-            lambda: self._outside.chat(self._where.manager_chat_id), lambda texts: any(order["id"] in t for t in texts)
+            lambda: self._outside.chat(self._where.manager_chat_id), lambda texts: any(number in text for text in texts)
         )
         self._tell(f"   manager's chat: {chat[-1]!r}")
         refused = await self._ada.order(product["id"], quantity=100)

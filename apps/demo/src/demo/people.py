@@ -184,5 +184,10 @@ def reference_of(confirmation_url: str) -> str:
     return httpx.URL(confirmation_url).path.rsplit("/", 1)[-1]
 
 
+def number_of(order: Json) -> str:
+    """Give the short number by which people call an order in their chats."""
+    return str(order["id"])[-8:]
+
+
 def _person(telegram_id: int) -> Json:
     return {"id": telegram_id, "first_name": "Ada <3 & Co", "language_code": "en"}

@@ -21,6 +21,7 @@ class Stack:
     manager_chat_id: int
     environment: dict[str, str]
     runner: tuple[str, ...]
+    options: tuple[str, ...]
 
     def kill(self, process: str) -> None:
         """End one process as a crash would."""
@@ -42,11 +43,16 @@ class Stack:
         )
 
     def _run(self, action: str, process: str) -> None:
-        subprocess.run([*self.runner, action, process], check=True, timeout=RESTART_TIMEOUT_S, capture_output=True)
+        subprocess.run(
+            [*self.runner, action, process, *self.options], check=True, timeout=RESTART_TIMEOUT_S, capture_output=True
+        )
 
 
-def read(environment_file: Path, runner: tuple[str, ...]) -> Stack:
-    """Read the file that `make up` wrote. Raises FileNotFoundError when no stack was started."""
+def read(environment_file: Path, runner: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> Stack:
+    """Read the file that `make up` wrote. Raises FileNotFoundError when no stack was started.
+
+    `runner` is the command that kills and restarts processes, `options` what tells it which stack is meant.
+    """
     values: dict[str, str] = {}
     for line in environment_file.read_text().splitlines():
         name, equals, value = line.partition("=")
@@ -61,4 +67,5 @@ def read(environment_file: Path, runner: tuple[str, ...]) -> Stack:
         manager_chat_id=int(values["NOTIFIER_MANAGER_CHAT_ID"]),
         environment=values,
         runner=runner,
+        options=options,
     )

@@ -1,0 +1,138 @@
+"""Every process of the product with its settings: data only, compared with docker-compose.yml by a check.
+
+`${NAME}` is filled in at the start: addresses of the processes and servers, the database's address, secrets.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process: its command, the port it likes best, its settings, and the name its address is known by."""
+
+    name: str
+    command: tuple[str, ...]
+    port: int
+    settings: Mapping[str, str]
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """All processes, what runs once before them, and what `.run/env` tells beside settings.
+
+    Migrations run all at once, seeds after them; each changes nothing the second time.
+    """
+
+    processes: tuple[Process, ...]
+    migrations: tuple[Process, ...] = ()
+    seeds: tuple[Process, ...] = ()
+    secrets: tuple[str, ...] = ()
+    passed_on: tuple[str, ...] = ()
+    public: Mapping[str, str] = field(default_factory=dict)
+
+
+# Published on purpose: the sandbox knows this bot, Telegram does not.
+DEMO_BOT_ID = "7000000001"
+DEMO_BOT_TOKEN = f"{DEMO_BOT_ID}:DEMO-kopilka-sandbox-token-000000000"
+DEMO_MANAGER_CHAT_ID = "900000001"
+
+SANDBOX_SHOP = "demo-shop"
+SANDBOX_SHOP_KEY = "demo-secret"
+
+SHARED = {
+    "KOPILKA_AMQP_URL": "${AMQP_URL}",
+    "KOPILKA_REDIS_URL": "${REDIS_URL}",
+    "KOPILKA_LOG_LEVEL": "info",
+    "KOPILKA_HTTP_HOST": "127.0.0.1",
+    "KOPILKA_HTTP_PORT": "${PORT}",
+}
+
+
+def database_of(service: str) -> dict[str, str]:
+    """Give the setting that names a service's own role in the database."""
+    name = service.upper()
+    return {f"{name}_DATABASE_URL": f"postgresql://kopilka_{service}:${{{name}_PASSWORD}}@${{DATABASE_LOCATION}}"}
+
+
+GATEWAY = {
+    **SHARED,
+    **database_of("gateway"),
+    "GATEWAY_BOT_TOKEN": DEMO_BOT_TOKEN,
+    "GATEWAY_SESSION_SECRET": "${SESSION_SECRET}",
+}
+PAYMENTS = {
+    **SHARED,
+    **database_of("payments"),
+    "PAYMENTS_YOOKASSA_URL": "${SANDBOX_URL}/yookassa/v3",
+    "PAYMENTS_YOOKASSA_SHOP_ID": SANDBOX_SHOP,
+    "PAYMENTS_YOOKASSA_SECRET_KEY": SANDBOX_SHOP_KEY,
+    "PAYMENTS_YOOKASSA_IS_TEST": "true",
+    "PAYMENTS_WEBHOOK_NETWORKS": "127.0.0.0/8",  # the sandbox; YooKassa's own are the default
+}
+LEDGER = {**SHARED, **database_of("ledger")}
+ORDERS = {**SHARED, **database_of("orders")}
+NOTIFIER = {
+    **SHARED,
+    **database_of("notifier"),
+    "NOTIFIER_TELEGRAM_URL": "${SANDBOX_URL}/telegram",
+    "NOTIFIER_BOT_TOKEN": DEMO_BOT_TOKEN,
+    "NOTIFIER_MANAGER_CHAT_ID": DEMO_MANAGER_CHAT_ID,
+}
+SANDBOX = {
+    "SANDBOX_HOST": "127.0.0.1",
+    "SANDBOX_PORT": "${PORT}",
+    "SANDBOX_PUBLIC_URL": "${SANDBOX_URL}",
+    "SANDBOX_YOOKASSA_WEBHOOK_URL": "${PAYMENTS_URL}/webhooks/yookassa/demo",
+    "SANDBOX_YOOKASSA_SHOP_ID": SANDBOX_SHOP,
+    "SANDBOX_YOOKASSA_SECRET_KEY": SANDBOX_SHOP_KEY,
+    "SANDBOX_DEMO_BOT_TOKEN": DEMO_BOT_TOKEN,
+}
+
+# Only `migrate` gets the administrator's address; the processes work with their own role.
+ADMINISTRATOR = {"KOPILKA_DATABASE_URL": "${DATABASE_URL}"}
+
+PRODUCT = Product(
+    processes=(
+        Process("gateway-api", ("gateway", "api"), 8080, GATEWAY, address="GATEWAY_URL"),
+        Process("gateway-worker", ("gateway", "worker"), 8180, GATEWAY),
+        Process("payments-api", ("payments", "api"), 8082, PAYMENTS, address="PAYMENTS_URL"),
+        Process("payments-worker", ("payments", "worker"), 8182, PAYMENTS),
+        Process("ledger-worker", ("ledger", "worker"), 8183, LEDGER),
+        Process("orders-worker", ("orders", "worker"), 8184, ORDERS),
+        Process("notifier-worker", ("notifier", "worker"), 8185, NOTIFIER),
+        Process("sandbox", ("sandbox",), 8090, SANDBOX, address="SANDBOX_URL"),
+    ),
+    migrations=(
+        Process("gateway-migrate", ("gateway", "migrate"), 0, GATEWAY | ADMINISTRATOR),
+        Process("payments-migrate", ("payments", "migrate"), 0, PAYMENTS | ADMINISTRATOR),
+        Process("ledger-migrate", ("ledger", "migrate"), 0, LEDGER | ADMINISTRATOR),
+        Process("orders-migrate", ("orders", "migrate"), 0, ORDERS | ADMINISTRATOR),
+        Process("notifier-migrate", ("notifier", "migrate"), 0, NOTIFIER | ADMINISTRATOR),
+    ),
+    seeds=(Process("orders-seed", ("orders", "seed"), 0, ORDERS),),
+    secrets=(
+        "GATEWAY_PASSWORD",
+        "PAYMENTS_PASSWORD",
+        "LEDGER_PASSWORD",
+        "ORDERS_PASSWORD",
+        "NOTIFIER_PASSWORD",
+        "SESSION_SECRET",
+        "ADMIN_KEY",
+    ),
+    # May differ from one command to the next: `KOPILKA_LOG_LEVEL=debug make up`.
+    passed_on=("KOPILKA_LOG_LEVEL", "KOPILKA_FAILPOINT", "KOPILKA_POOL_SIZE", "KOPILKA_PREFETCH"),
+    public={
+        "GATEWAY_URL": "${GATEWAY_URL}",
+        "PAYMENTS_URL": "${PAYMENTS_URL}",
+        "SANDBOX_URL": "${SANDBOX_URL}",
+        "DATABASE_URL": "${DATABASE_URL}",
+        "AMQP_URL": "${AMQP_URL}",
+        "REDIS_URL": "${REDIS_URL}",
+        "RABBITMQ_API_URL": "${RABBITMQ_API_URL}",
+        "DEMO_BOT_TOKEN": DEMO_BOT_TOKEN,
+        "DEMO_BOT_ID": DEMO_BOT_ID,
+        "DEMO_ADMIN_KEY": "${ADMIN_KEY}",
+    },
+)

@@ -1,0 +1,72 @@
+#!/bin/sh
+# Builds .venv from the locks, with the members installed in place. Does nothing when nothing of that has changed.
+set -eu
+cd "$(dirname "$0")/../.."
+
+wait_s=900
+stamp=.venv/.built-from
+
+fail() {
+    echo "kopilka: $*" >&2
+    exit 1
+}
+
+suits() {
+    command -v "$1" >/dev/null && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+find_python() {
+    for python in python3 python3.14 python3.13 python3.12 python3.11; do
+        if suits "$python"; then return; fi
+    done
+    fail "Python 3.11 or newer is needed. On Debian 12: apt-get install python3"
+}
+
+# Debian ships venv and pip apart from Python.
+ensure_venv() {
+    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then return; fi
+    [ "$(id -u)" = 0 ] || fail "$python can't build virtual environments. Install python3-venv and python3-pip."
+    deploy/local/install.sh "$PWD/.run/debs" python3-venv python3-pip
+    "$python" -c 'import ensurepip, venv' || fail "$python still can't build virtual environments: install its venv."
+}
+
+members() {
+    for member in libs/* services/* apps/*; do
+        if [ -f "$member/pyproject.toml" ]; then echo "$member"; fi
+    done
+}
+
+# The path counts too: a copied checkout would run the programs of the one that it was copied from.
+sources() {
+    echo "$PWD"
+    cat requirements.lock requirements-dev.lock
+    for member in $(members); do
+        echo "$member"
+        cat "$member/pyproject.toml"
+    done
+}
+
+build() {
+    if ! grep -qsxF "path=$PWD" "$stamp" || ! .venv/bin/python -c '' 2>/dev/null; then
+        "$python" -m venv --clear .venv
+    fi
+    echo "path=$PWD" >"$stamp" # what follows may fail and be tried again, without building everything anew
+    pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check --no-input"
+    $pip install -q --require-hashes -r requirements.lock -r requirements-dev.lock
+    editables=
+    for member in $(members); do editables="$editables -e $member"; done
+    # shellcheck disable=SC2086
+    $pip install -q --no-deps --no-build-isolation $editables
+    echo "sum=$sum" >>"$stamp"
+}
+
+command -v flock >/dev/null || fail "flock is needed. On Debian: apt-get install util-linux"
+mkdir -p .run
+exec 9>.run/setup.lock
+flock -w "$wait_s" 9 || fail "another setup has run for $wait_s s. Let it end, then try again."
+sum=$(sources | sha256sum)
+if grep -qsxF "sum=$sum" "$stamp"; then exit 0; fi
+echo "building .venv (about a minute) ..."
+find_python
+ensure_venv
+build 9>&-

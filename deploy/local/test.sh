@@ -1,0 +1,37 @@
+#!/bin/bash
+# Runs the tests on real servers and ends with pytest's own summary.
+# usage: test.sh [pytest arguments]     with arguments (a part of the tests) coverage is not measured
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+bin=$PWD/.venv/bin
+output=.run/pytest.log
+summary=.run/pytest-summary
+servers="python3 deploy/local/servers.py"
+
+# Servers that ran before stay; those that only this run needed do not.
+$servers status >/dev/null 2>&1 || trap '$servers down' EXIT
+$servers up >&2 || exit 1
+addresses=$($servers env) || exit 1
+set -a
+eval "$addresses"
+set +a
+
+if [ $# -gt 0 ]; then
+    "$bin/python" -m pytest "$@"
+    exit
+fi
+
+"$bin/coverage" erase
+"$bin/coverage" run -m pytest 2>&1 | tee "$output"
+code=${PIPESTATUS[0]}
+"$bin/coverage" combine -q && "$bin/coverage" report
+covered=$?
+# Again what pytest said last, from its list of failures on, where there is one. Coverage has spoken in between.
+awk '/^=+ short test summary info =+$/ { list = ""; inside = 1 }
+     /^=+ .* in [0-9.]+s/ { said = list $0; inside = 0; list = "" }
+     inside { list = list $0 "\n" }
+     END { print said }' "$output" >"$summary"
+echo
+cat "$summary"
+exit $((code != 0 ? code : covered))
