@@ -1,0 +1,131 @@
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contracts import gateway, ledger, message, orders, payments
+from pydantic import ValidationError
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SPEAKERS = (gateway, ledger, orders, payments)
+
+
+def example(wire_type: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((EXAMPLES / f"{wire_type}.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize("wire_type", sorted(message.REGISTRY))
+def test_every_message_reads_its_example_and_writes_it_back(wire_type: str) -> None:
+    read = message.REGISTRY[wire_type].model_validate(example(wire_type), strict=False)
+
+    written = json.loads(read.model_dump_json(exclude_unset=True))
+
+    assert written == example(wire_type)
+
+
+@pytest.mark.parametrize("wire_type", sorted(message.REGISTRY))
+def test_a_field_of_a_later_version_is_ignored(wire_type: str) -> None:
+    later = {**example(wire_type), "field_of_a_later_version": {"deep": [1, 2]}}
+
+    read = message.REGISTRY[wire_type].model_validate(later)
+
+    assert read == message.REGISTRY[wire_type].model_validate(example(wire_type))
+
+
+@pytest.mark.parametrize("wire_type", sorted(message.REGISTRY))
+def test_every_message_names_its_tenant_subject_and_key(wire_type: str) -> None:
+    read = message.REGISTRY[wire_type].model_validate(example(wire_type))
+
+    assert read.tenant == "demo"
+    assert read.subject
+    assert read.partition_key
+    assert read.sequence >= 0
+
+
+@pytest.mark.parametrize("wire_type", sorted(message.REGISTRY))
+def test_a_message_without_a_tenant_is_refused(wire_type: str) -> None:
+    homeless = {name: value for name, value in example(wire_type).items() if name != "tenant"}
+
+    with pytest.raises(ValidationError, match="tenant"):
+        message.REGISTRY[wire_type].model_validate(homeless)
+
+
+@pytest.mark.parametrize("wire_type", sorted(message.REGISTRY))
+def test_a_type_begins_with_its_speaker_or_owner_and_ends_with_its_version(wire_type: str) -> None:
+    cls = message.REGISTRY[wire_type]
+
+    service, noun, verb, version = wire_type.split(".")
+
+    assert service == cls.__module__.removeprefix("contracts.")
+    assert noun
+    assert verb.endswith(("ed", "paid", "paid_late")) == (cls.KIND == "event")
+    assert version == "v1"
+
+
+@pytest.mark.parametrize(
+    "amount", [0, -1, 10.0, 10.5, "100", True, None, Decimal(10), float("nan"), message.AMOUNT_MINOR_MAX + 1]
+)
+def test_money_refuses_what_is_no_positive_integer_that_a_row_can_keep(amount: object) -> None:
+    with pytest.raises(ValidationError):
+        message.Money.model_validate({"amount_minor": amount, "currency": "RUB"})
+
+
+@pytest.mark.parametrize("amount", ["10.0", "1e3", '"10"', "true", "9223372036854775808"])
+def test_money_on_the_wire_is_an_integer(amount: str) -> None:
+    with pytest.raises(ValidationError):
+        message.Money.model_validate_json(f'{{"amount_minor": {amount}, "currency": "RUB"}}')
+
+
+@pytest.mark.parametrize("currency", ["rub", "RU", "", "РУБ", "RUB ", "1RUB", "ABCDEFGHIJKLM"])
+def test_money_refuses_a_currency_that_is_no_code(currency: str) -> None:
+    with pytest.raises(ValidationError):
+        message.Money.model_validate({"amount_minor": 1, "currency": currency})
+
+
+def test_the_largest_amount_survives_the_wire() -> None:
+    money = message.Money(amount_minor=message.AMOUNT_MINOR_MAX, currency="RUB")
+
+    read = message.Money.model_validate_json(money.model_dump_json())
+
+    assert read == money
+
+
+def test_a_message_can_not_be_changed_after_it_was_made() -> None:
+    said = payments.PaymentPaid.model_validate(example("payments.payment.paid.v1"))
+
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(said, "version", 99)  # noqa: B010 - a plain assignment is refused by the type checker already
+
+
+def test_movements_of_one_owner_share_a_key_and_system_movements_share_the_tenants() -> None:
+    posted = ledger.TransferPosted.model_validate(example("ledger.transfer.posted.v1"))
+    held = ledger.HoldPlaced.model_validate(example("ledger.hold.placed.v1"))
+    system_lines = tuple(line for line in posted.postings if line.account.owner is None)
+
+    key = ledger.partition_key_of(posted.tenant, *(line.account for line in system_lines))
+
+    assert posted.partition_key == held.partition_key
+    assert key == "demo:system"
+
+
+def test_the_legs_of_the_example_transfer_sum_to_zero() -> None:
+    posted = ledger.TransferPosted.model_validate(example("ledger.transfer.posted.v1"))
+
+    assert sum(line.amount_minor for line in posted.postings) == 0
+
+
+def test_an_order_names_no_price() -> None:
+    with_price = example("orders.order.place.v1")
+    with_price["items"][0]["unit_price"] = {"amount_minor": 1, "currency": "RUB"}
+
+    read = orders.PlaceOrder.model_validate(with_price)
+
+    assert "unit_price" not in read.items[0].model_dump()
+
+
+def test_every_speaker_is_in_the_registry() -> None:
+    spoken = {cls.__module__ for cls in message.REGISTRY.values()}
+
+    assert spoken == {module.__name__ for module in SPEAKERS}

@@ -1,0 +1,82 @@
+"""Keeps docs/asyncapi/<service>.json equal to what each service really hears and says.
+
+A document that drifts is worse than none: a shop's developer would bind a queue to an event that is no longer said.
+`--write` renews the documents; without it a difference fails the check.
+"""
+
+import importlib
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from chassis import app, broker, topology
+from contracts import message
+from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
+from faststream.specification import AsyncAPI
+
+ROOT = Path(__file__).parents[1]
+SERVICES = ("gateway", "ledger", "notifier", "orders", "payments")
+
+
+def main(root: Path = ROOT) -> int:
+    """Compare or write the documents; gives the exit code."""
+    stale = []
+    for name in SERVICES:
+        path = root / "docs" / "asyncapi" / f"{name}.json"
+        text = document(importlib.import_module(f"{name}.main").SERVICE)
+        if "--write" in sys.argv:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        elif not path.is_file() or path.read_text() != text:
+            stale.append(path.relative_to(root))
+    for path in stale:
+        print(f"{path} is not what the code says; run `make docs`")
+    return 1 if stale else 0
+
+
+def document(service: app.Service) -> str:
+    """Give the AsyncAPI 3 document of one service: its queues, and every event it may say."""
+    described = RabbitBroker("amqp://broker.example:5672/", logger=None)
+    for queue in (*service.queues, *(_as_queue(intake.queue, intake.messages) for intake in service.intakes)):
+        subscriber = described.subscriber(RabbitQueue(queue.name, declare=False), title=queue.name)
+        for heard in queue.handlers:
+            subscriber(_handler_of(heard), filter=_matching(heard.TYPE))
+    events = RabbitExchange(topology.EVENTS, type=ExchangeType.TOPIC)
+    for said in message.REGISTRY.values():
+        if said.TYPE.startswith(f"{service.name}.") and said.KIND == "event":
+            described.publisher(
+                exchange=events,
+                routing_key=said.TYPE,
+                schema=said,
+                title=said.TYPE,
+                description=(said.__doc__ or "").strip(),
+            )
+    specification = AsyncAPI(described, title=f"Kopilka {service.name}", version="1.0.0").to_specification()
+    return json.dumps(json.loads(specification.to_json()), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _as_queue(name: str, messages: tuple[type[Any], ...]) -> broker.Queue:
+    return broker.Queue(name, dict.fromkeys(messages, _nothing))
+
+
+async def _nothing(*_: Any) -> None:
+    """Stand in for a handler; the document needs only the message."""
+
+
+def _handler_of(heard: type[Any]) -> Callable[..., Awaitable[None]]:
+    async def consume(body: Any) -> None: ...
+
+    consume.__annotations__ = {"body": heard, "return": None}
+    consume.__name__ = heard.__name__
+    consume.__doc__ = heard.__doc__
+    return consume
+
+
+def _matching(event_type: str) -> Callable[[Any], bool]:
+    return lambda delivered: delivered.headers.get("ce-type") == event_type
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,327 @@
+"""Checks the shape of the code: rooms, sizes, names, docstrings, claimed inboxes, short transactions, bounded loops.
+
+Each rule is one function, and its docstring tells the failure it prevents.
+
+Usage: rooms.py [root]
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import tree
+
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+MAIN_LINES_MAX = 60
+
+HEART_AND_HANDS = {"domain", "store", "clients"}
+DOORS = {"handlers", "api", "timers", "operations"}
+PROOF = {"verify"}
+ROOMS = HEART_AND_HANDS | DOORS | PROOF
+SERVICE_FILES = ROOMS | {"settings", "main", "migrations", "__init__"}
+SERVICE_NEEDS = ("README.md", "pyproject.toml", "src/{name}/settings.py", "src/{name}/main.py", "src/{name}/migrations")
+SLICES_MAX = 7
+
+NAMELESS_FILES = {"utils", "util", "common", "helpers", "helper", "models", "services", "misc", "shared", "base"}
+NAMELESS_CLASS = re.compile(
+    r"^(Abstract|Base)[A-Z]|(Service|Manager|Helper|Utils?|Impl|Base|Abstract|DTO|Repository|Handler)$"
+)
+NAMED_ALL_THE_SAME = {
+    "libs/chassis/src/chassis/app.py:Service": "the noun itself: what a service of this product is made of",
+}
+_ORDER = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+
+
+def main() -> int:
+    """Check every rule over the tree."""
+    root = tree.root_of(sys.argv[1:])
+    rules = (rooms, slices, sizes, names, docstrings, claims, transactions, loops)
+    problems = [problem for rule in rules for problem in rule(root)]
+    return tree.report(problems, passed=f"rooms: {len(tree.python_files(root))} files are where they belong")
+
+
+def rooms(root: Path) -> Iterator[str]:
+    """Every file of a service lies in a room that its name tells. A room that holds several nouns may be a folder.
+
+    Without it a rule of money ends in a file called after nothing, which the import rules do not see, and soon reads
+    the clock and the database: the one place where a decision can be tested without either is gone.
+    """
+    for service in _services(root):
+        for need in SERVICE_NEEDS:
+            path = service / need.format(name=service.name)
+            if not path.exists():
+                yield f"{_place(root, path)}: missing; every service has it"
+        package = service / "src" / service.name
+        for path in tree.python_files(package, "."):
+            inside = path.relative_to(package)
+            if not _is_in_a_room(inside):
+                yield f"{_place(root, path)}: not a room; move it into one of {', '.join(sorted(ROOMS))}, or a slice"
+            elif path.stem != "__init__" and not _says_something(path):
+                yield f"{_place(root, path)}: an empty room; remove it"
+
+
+def slices(root: Path) -> Iterator[str]:
+    """A service has at most seven slices.
+
+    Without it one service swallows its neighbours noun by noun, until a release of any of them is a release of all.
+    """
+    for service in _services(root):
+        package = service / "src" / service.name
+        found = [path.name for path in package.iterdir() if _is_slice(path)] if package.is_dir() else []
+        if len(found) > SLICES_MAX:
+            yield f"{_place(root, package)}: {len(found)} slices, more than {SLICES_MAX}; this is a new service"
+
+
+def sizes(root: Path) -> Iterator[str]:
+    """No file above 400 lines, no function above 60, no composition root above 60. Migrations are lists of tables.
+
+    Without it the file that everybody changes grows to thousands of lines, where nobody sees that two branches of one
+    function credit the same payment.
+    """
+    for path in tree.python_files(root):
+        if "migrations" in path.parts:
+            continue
+        lines = len(path.read_text().splitlines())
+        limit = MAIN_LINES_MAX if path.name == "main.py" else FILE_LINES_MAX
+        if lines > limit:
+            yield f"{_place(root, path)}: {lines} lines, at most {limit}; split it by what it owns"
+        for function in tree.functions(tree.parse(path)):
+            length = (function.end_lineno or function.lineno) - function.lineno + 1
+            if length > FUNCTION_LINES_MAX:
+                yield (
+                    f"{_place(root, path)}:{function.lineno}: {function.name} has {length} lines, "
+                    f"at most {FUNCTION_LINES_MAX}; give its steps names"
+                )
+
+
+def names(root: Path) -> Iterator[str]:
+    """No file and no class is named after a pattern or after nothing.
+
+    Without it `utils.py` attracts whatever has no home, every module imports it, and it imports everything: the import
+    rules can no longer hold. A class may keep the suffix of the library's class that it is made from.
+    """
+    for path in tree.python_files(root):
+        place = _place(root, path)
+        if path.stem in NAMELESS_FILES:
+            yield f"{place}: the name says nothing; name the file by what it owns"
+        for node in ast.walk(tree.parse(path)):
+            if not isinstance(node, ast.ClassDef) or f"{place}:{node.name}" in NAMED_ALL_THE_SAME:
+                continue
+            suffix = NAMELESS_CLASS.search(node.name)
+            if suffix and not any(tree.name_of(base).endswith(suffix[0]) for base in node.bases):
+                yield f"{place}:{node.lineno}: class {node.name} is named by a pattern; find its noun"
+
+
+def docstrings(root: Path) -> Iterator[str]:
+    """Every module tells what it owns; every public function and class tells what it does. Tests tell by their names.
+
+    Without it the one rule that a module must keep is known to its author only, and the next change breaks it.
+    """
+    for path in tree.python_files(root):
+        if tree.is_test(path.relative_to(root)):
+            continue
+        module = tree.parse(path)
+        if module.body and not ast.get_docstring(module):
+            yield f"{_place(root, path)}: say what this module owns and the rule it keeps"
+        for node in _public(module) if "migrations" not in path.parts else ():
+            if not ast.get_docstring(node):
+                yield f"{_place(root, path)}:{node.lineno}: {node.name} has no docstring; say what it will do"
+
+
+def claims(root: Path) -> Iterator[str]:
+    """Every message handler claims the inbox before it writes or says anything.
+
+    Without it the second delivery of one message, which every broker makes sooner or later, credits a wallet twice.
+    """
+    for path in tree.python_files(root, "services"):
+        if tree.is_test(path.relative_to(root)):
+            continue
+        module = tree.parse(path)
+        for expression in _registered(module):
+            names = list(_handlers_in(expression, module))
+            if not names:
+                yield f"{_place(root, path)}:{expression.lineno}: name the handler plainly, so that it can be checked"
+            for name in names:
+                found = _function_named(path, name)
+                if found is None or not _claims_first(*found, seen=set()):
+                    place = f"{_place(root, path)}:{expression.lineno}"
+                    yield f"{place}: {name} does not begin with inbox.claim or claim_many"
+
+
+def transactions(root: Path) -> Iterator[str]:
+    """Inside a transaction only what works on that transaction is awaited.
+
+    Without it a provider that answers slowly holds row locks and connections of ours for as long as it likes, and one
+    that answers after our rollback has done what we do not know of.
+    """
+    for path in tree.python_files(root, "services"):
+        if tree.is_test(path.relative_to(root)):
+            continue
+        for block in ast.walk(tree.parse(path)):
+            if not isinstance(block, ast.AsyncWith) or not _is_transaction(block):
+                continue
+            for node in (node for statement in block.body for node in ast.walk(statement)):
+                if isinstance(node, ast.Await) and not _works_on_transaction(node.value):
+                    yield f"{_place(root, path)}:{node.lineno}: awaits inside a transaction what is not given `tx`"
+
+
+def loops(root: Path) -> Iterator[str]:
+    """No loop and no queue without a bound.
+
+    Without it a retry that never gives up, or a buffer that never fills, turns a slow neighbour into an outage of ours.
+    An endless loop is bounded when it leaves on a comparison (a deadline passed, a count is full) or stands inside
+    `asyncio.timeout`. A supervised loop, or one that ends with its data, says so in a comment on its line. Tests are
+    bounded as a whole, by the test runner.
+    """
+    for path in (path for path in tree.python_files(root) if not tree.is_test(path.relative_to(root))):
+        lines = path.read_text().splitlines()
+        for node, is_timed in _with_timeouts(tree.parse(path)):
+            if isinstance(node, ast.While) and not is_timed and _is_endless(node) and "#" not in lines[node.lineno - 1]:
+                yield f"{_place(root, path)}:{node.lineno}: `while True`: bound it, or say on its line what ends it"
+            if isinstance(node, ast.Call) and tree.name_of(node.func) == "asyncio.Queue" and not _arguments(node):
+                yield f"{_place(root, path)}:{node.lineno}: a queue without maxsize; give it a bound"
+
+
+def _services(root: Path) -> list[Path]:
+    return sorted(path for path in (root / "services").iterdir() if (path / "src").is_dir())
+
+
+def _is_in_a_room(inside: Path) -> bool:
+    match inside.parts:
+        case (file,):
+            return Path(file).stem in SERVICE_FILES
+        case ("migrations", *_):
+            return True
+        case (room, _) | (_, room, _) if room in ROOMS:
+            return True
+        case (_, file):
+            return Path(file).stem in ROOMS | {"__init__"}
+    return False
+
+
+def _is_slice(path: Path) -> bool:
+    return path.is_dir() and path.name not in SERVICE_FILES and any(path.glob("*.py"))
+
+
+def _says_something(path: Path) -> bool:
+    return any(not isinstance(node, ast.Expr) for node in tree.parse(path).body)
+
+
+def _public(module: ast.Module) -> Iterator[tree.Function | ast.ClassDef]:
+    for node in module.body:
+        if isinstance(node, tree.Function | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not _is_protocol(node):
+            yield from (m for m in node.body if isinstance(m, tree.Function) and not m.name.startswith("_"))
+
+
+def _is_protocol(node: ast.ClassDef) -> bool:
+    return any(tree.name_of(base).endswith("Protocol") for base in node.bases)
+
+
+def _registered(module: ast.Module) -> Iterator[ast.expr]:
+    """Give every expression that holds the handlers of a queue or the handler of an intake."""
+    places: dict[str, tuple[str, int]] = {"broker.Queue": ("handlers", 1), "batch.Intake": ("handle", 2)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and tree.name_of(node.func) in places:
+            keyword, position = places[tree.name_of(node.func)]
+            arguments = _arguments(node)
+            yield from (found for found in [arguments.get(keyword, arguments.get(position))] if found is not None)
+
+
+def _handlers_in(node: ast.expr | None, module: ast.Module) -> Iterator[str]:
+    """Give the names of the functions behind an expression: through dictionaries, partials and local variables."""
+    if isinstance(node, ast.Dict):
+        for value in node.values:
+            yield from _handlers_in(value, module)
+    elif isinstance(node, ast.Call):
+        wrapped = {"partial": 0, "functools.partial": 0, "update_wrapper": 0, "dict.fromkeys": 1}
+        position = wrapped.get(tree.name_of(node.func))
+        if position is not None:
+            yield from _handlers_in(_arguments(node).get(position), module)
+    elif node is not None and (name := tree.name_of(node)):
+        assigned = [
+            a.value for a in ast.walk(module) if isinstance(a, ast.Assign) and tree.name_of(a.targets[0]) == name
+        ]
+        for value in assigned:
+            yield from _handlers_in(value, module)
+        if not assigned:
+            yield name
+
+
+def _arguments(call: ast.Call) -> dict[int | str | None, ast.expr]:
+    return {**dict(enumerate(call.args)), **{keyword.arg: keyword.value for keyword in call.keywords}}
+
+
+def _function_named(path: Path, name: str) -> tuple[Path, tree.Function] | None:
+    """Find `name` in this file, or `room.name` in the room beside it."""
+    room, _, function = name.rpartition(".")
+    home = path.with_name(f"{room}.py") if room else path
+    if not function or not home.is_file():
+        return None
+    return next(((home, node) for node in tree.functions(tree.parse(home)) if node.name == function), None)
+
+
+def _claims_first(path: Path, function: tree.Function, *, seen: set[str]) -> bool:
+    """Tell whether the first call that is given the transaction is the claim, here or one call further in this file."""
+    seen.add(function.name)
+    calls = [node for statement in function.body for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
+        name = tree.name_of(call.func)
+        if name in ("inbox.claim", "inbox.claim_many"):
+            return True
+        given = {tree.name_of(argument) for argument in call.args}
+        found = _function_named(path, name) if given & {"tx", "delivery"} and "." not in name else None
+        if found is not None and name not in seen:
+            return _claims_first(*found, seen=seen)
+        if "tx" in given:
+            return False
+    return False
+
+
+def _is_transaction(block: ast.AsyncWith) -> bool:
+    calls = [item.context_expr for item in block.items if isinstance(item.context_expr, ast.Call)]
+    return any(tree.name_of(call.func).endswith(".transaction") for call in calls)
+
+
+def _works_on_transaction(awaited: ast.expr) -> bool:
+    """Tell whether a call is given the transaction, or is made on it or on what was got from it."""
+    if not isinstance(awaited, ast.Call):
+        return False
+    given = [*awaited.args, *(keyword.value for keyword in awaited.keywords)]
+    names = {tree.name_of(node) for argument in given for node in ast.walk(argument)}
+    owner = awaited.func.value if isinstance(awaited.func, ast.Attribute) else None
+    return (
+        bool(names & {"tx", "connection"})
+        or tree.name_of(owner) in ("tx", "connection")
+        or isinstance(owner, ast.Await)
+    )
+
+
+def _with_timeouts(node: ast.AST, *, is_timed: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    """Give every node below this one, and whether it runs inside a timeout."""
+    yield node, is_timed
+    calls = [item.context_expr for item in node.items] if isinstance(node, ast.AsyncWith) else []
+    opens = any(isinstance(call, ast.Call) and tree.name_of(call.func) == "asyncio.timeout" for call in calls)
+    for child in ast.iter_child_nodes(node):
+        # A function that is defined inside a timeout runs whenever it is called.
+        yield from _with_timeouts(child, is_timed=(is_timed or opens) and not isinstance(child, tree.Function))
+
+
+def _is_endless(loop: ast.While) -> bool:
+    if not (isinstance(loop.test, ast.Constant) and loop.test.value):
+        return False
+    inside = [node for statement in loop.body for node in ast.walk(statement)]
+    compares = any(isinstance(op, _ORDER) for node in inside if isinstance(node, ast.Compare) for op in node.ops)
+    return not (compares and any(isinstance(node, ast.Raise | ast.Assert | ast.Break | ast.Return) for node in inside))
+
+
+def _place(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
