@@ -1,0 +1,69 @@
+"""What is on sale. Public; what is hidden does not exist here."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field, TypeAdapter
+
+from chassis import errors
+from contracts import message
+from gateway.api import document, door, lists
+from gateway.domain import cursors, views
+from gateway.store import catalog
+
+_POSITION: TypeAdapter[catalog.Position] = TypeAdapter(
+    tuple[Annotated[str, Field(pattern=r"^[^\x00]*$")], Annotated[str, Field(pattern=r"^[^\x00]*$")]]
+)
+
+Price = Annotated[int, Query(ge=0, le=message.AMOUNT_MINOR_MAX, description="In minor units.")]
+
+router = APIRouter(tags=["catalog"])
+
+
+class ProductNotFound(errors.Refusal):
+    """There is no such product on sale."""
+
+    code = "product_not_found"
+    status = 404
+
+
+@router.get("/categories", responses=document.responses(*document.LIST))
+async def categories(
+    here: door.Here, limit: lists.Limit = lists.LIMIT, cursor: lists.Cursor = None
+) -> lists.Page[views.Category]:
+    """The shelves of the catalog, by title."""
+    after = cursors.decode(cursor, _POSITION) if cursor is not None else catalog.START
+    async with here.db.transaction() as tx:
+        found = await catalog.categories(tx, here.tenant, after=after, limit=limit + 1)
+    items, next_cursor = cursors.page(found, limit, lambda category: (category.title, category.id))
+    return lists.Page(items=items, next_cursor=next_cursor)
+
+
+@router.get("/products", responses=document.responses(*document.LIST))
+async def products(
+    *,
+    here: door.Here,
+    category_id: lists.Key | None = None,
+    q: Annotated[lists.Text, Query(description="Words of the title, taken literally.")] = "",
+    min_price: Price = 0,
+    max_price: Price = message.AMOUNT_MINOR_MAX,
+    limit: lists.Limit = lists.LIMIT,
+    cursor: lists.Cursor = None,
+) -> lists.Page[views.Product]:
+    """What is on sale, by title."""
+    after = cursors.decode(cursor, _POSITION) if cursor is not None else catalog.START
+    wanted = catalog.Filter(category_id=category_id, text=q, min_price=min_price, max_price=max_price)
+    async with here.db.transaction() as tx:
+        found = await catalog.products(tx, here.tenant, wanted, after=after, limit=limit + 1)
+    items, next_cursor = cursors.page(found, limit, lambda product: (product.title, product.id))
+    return lists.Page(items=items, next_cursor=next_cursor)
+
+
+@router.get("/products/{product_id}", responses=document.responses("404 product_not_found"))
+async def product(product_id: str, here: door.Here) -> views.Product:
+    """One product that is on sale."""
+    async with here.db.transaction() as tx:
+        found = None if "\x00" in product_id else await catalog.product(tx, here.tenant, product_id)
+    if found is None:
+        raise ProductNotFound
+    return found

@@ -1,0 +1,37 @@
+"""What every route works with, built once by the process and given to each route by parameter."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from chassis import database
+from contracts import message
+from gateway import settings
+from gateway.clients import wakeups
+from gateway.domain import initdata
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The parts of one api process."""
+
+    settings: settings.GatewaySettings
+    db: database.Database
+    waiters: wakeups.Waiters
+    tenant: message.TenantId = field(init=False)
+    init_data_secret: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Derive what every request needs."""
+        object.__setattr__(self, "tenant", message.TenantId(self.settings.tenant))
+        secret = initdata.secret_of(self.settings.bot_token.get_secret_value())
+        object.__setattr__(self, "init_data_secret", secret)
+
+
+def of(request: Request) -> Door:
+    """Give the door of the process that serves this request."""
+    return cast("Door", request.app.state.door)
+
+
+Here = Annotated[Door, Depends(of)]

@@ -1,0 +1,167 @@
+"""Bringing money in: asking for a payment, and how it stands."""
+
+import ipaddress
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter
+
+from chassis import database, errors, outbox
+from contracts import message, payments
+from gateway.api import access, document, door, ids, writes
+from gateway.domain import commands, sessions, views
+from gateway.store import payments as store
+
+URL_MAX_CHARS = 2_048
+_URL = TypeAdapter(HttpUrl)
+
+router = APIRouter(prefix="/payments", tags=["payments"])
+
+
+class CurrencyNotSupported(errors.Refusal):
+    """A wallet can't be topped up in this currency."""
+
+    code = "currency_not_supported"
+    status = 422
+
+
+class AmountOutOfRange(errors.Refusal):
+    """The amount is too small or too large for one payment."""
+
+    code = "amount_out_of_range"
+    status = 422
+
+
+class PaymentNotFound(errors.Refusal):
+    """You have no such payment."""
+
+    code = "payment_not_found"
+    status = 404
+
+
+def _return_url(text: str) -> str:
+    """Give the address in its normal form. Raises ValueError unless the payer can safely be sent there."""
+    url = _URL.validate_python(text)
+    # Plain HTTP is for a developer's own machine; a name and password in an address are a phisher's trick.
+    if url.scheme != "https" and not _is_loopback(url.host or ""):
+        raise ValueError("must be an https address")
+    if url.username is not None or url.password is not None:
+        raise ValueError("must not carry a user name or password")
+    if len(str(url)) > URL_MAX_CHARS:
+        raise ValueError("is too long")
+    return str(url)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Amount(BaseModel):
+    """Money as a client sends it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    amount_minor: Annotated[message.PositiveMinor, Field(examples=[150_000])]
+    currency: Annotated[message.Currency, Field(examples=["RUB"])]
+
+
+class TopUp(BaseModel):
+    """A payment into one's own wallet."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    purpose: Literal["top_up"]
+    amount: Amount
+    provider: payments.Provider
+    return_url: Annotated[
+        str,
+        Field(min_length=1, max_length=URL_MAX_CHARS, examples=["https://t.me/kopilka_bot/app"]),
+        AfterValidator(_return_url),
+    ]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=views.Payment,
+    responses={
+        202: {"model": views.Payment, "description": "Accepted; read `Location` after `Retry-After` seconds."},
+        **document.responses(
+            *document.PERSON,
+            *document.KEY,
+            *document.BODY,
+            "409 payment_refused",
+            "422 currency_not_supported",
+            "422 amount_out_of_range",
+        ),
+    },
+    openapi_extra=document.WRITE,
+)
+async def top_up(body: TopUp, request: Request, here: door.Here, session: access.Session) -> JSONResponse:
+    """Ask a provider for a payment; answered with the page where the payer continues."""
+    _permit(here, body.amount)
+
+    async def accept(tx: database.Tx, payment_id: UUID) -> outbox.Sayable:
+        command = payments.CreatePayment(
+            tenant=session.tenant,
+            payment_id=payments.PaymentId(payment_id),
+            user_id=session.user_id,
+            purpose=body.purpose,
+            amount=message.Money(amount_minor=body.amount.amount_minor, currency=body.amount.currency),
+            provider=body.provider,
+            return_url=body.return_url,
+        )
+        await store.accept(tx, command)
+        return command
+
+    async def look(tx: database.Tx, payment_id: UUID) -> tuple[views.Payment, commands.Answer | None]:
+        payment = await _own(tx, session, payment_id)
+        return payment, _answer(payment)
+
+    write = writes.Write("POST /payments", request.url.path, accept, look)
+    return await writes.carry_out(here, request, session, body, write)
+
+
+@router.get(
+    "/{payment_id}",
+    responses=document.responses(*document.PERSON, "404 payment_not_found"),
+    openapi_extra=document.PERSONAL,
+)
+async def payment(payment_id: str, here: door.Here, session: access.Session) -> views.Payment:
+    """How one's own payment stands."""
+    async with here.db.transaction() as tx:
+        return await _own(tx, session, ids.parsed(payment_id, PaymentNotFound))
+
+
+async def _own(tx: database.Tx, session: sessions.Session, payment_id: UUID) -> views.Payment:
+    found = await store.get(tx, session.tenant, payment_id, owner=session.user_id)
+    if found is None:
+        raise PaymentNotFound
+    return found
+
+
+def _permit(here: door.Door, amount: Amount) -> None:
+    config = here.settings
+    if amount.currency not in config.currencies:
+        raise CurrencyNotSupported(supported=config.currencies)
+    if not config.top_up_min_minor <= amount.amount_minor <= config.top_up_max_minor:
+        raise AmountOutOfRange(min_minor=config.top_up_min_minor, max_minor=config.top_up_max_minor)
+
+
+def _answer(payment: views.Payment) -> commands.Answer | None:
+    if payment.status == "created":
+        return None
+    if payment.status == "failed":
+        body = {
+            "code": "payment_refused",
+            "detail": "The provider refused the payment; no money was taken.",
+            "payment_id": str(payment.id),
+            "failure_code": payment.failure_code,
+        }
+        return commands.Answer(409, body)
+    return commands.Answer(201, payment.model_dump(mode="json"))

@@ -1,0 +1,1 @@
+"""The hand on what is outside: Redis, which only ever carries hints."""

@@ -1,0 +1,86 @@
+"""A request that changes something: the key that makes it one effect, and how long its sender would wait."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from chassis import errors
+from contracts import message
+
+KEY_MAX_CHARS = 255
+WAIT_MAX_S = 10
+
+# The draft standard sends a quoted string; most clients send the bare text. Both name the same key.
+_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
+_BARE = re.compile(r"[\x21\x23-\x7e]+")
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,4})\"?\s*(?=$|[,;])", re.IGNORECASE)
+
+
+class IdempotencyKeyRequired(errors.Refusal):
+    """Send an Idempotency-Key header, so that this request can be repeated safely."""
+
+    code = "idempotency_key_required"
+    status = 400
+
+
+class IdempotencyKeyInvalid(errors.Refusal):
+    """The Idempotency-Key must be one header of 1 to 255 visible ASCII characters, quoted or bare."""
+
+    code = "idempotency_key_invalid"
+    status = 400
+
+
+class IdempotencyKeyReused(errors.Refusal):
+    """This Idempotency-Key was used for another request; a new request needs a new key."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The final answer to a command, kept so that a repetition gets the same."""
+
+    status: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One accepted request. Its id is also the id of what it makes."""
+
+    id: UUID
+    tenant: message.TenantId
+    user_id: message.UserId
+    operation: str
+    key: str
+    fingerprint: bytes
+    answer: Answer | None = None
+
+
+def key_of(headers: Sequence[str]) -> str:
+    """Read the key from the Idempotency-Key headers of a request. Raises when there is not exactly one good one."""
+    if not headers:
+        raise IdempotencyKeyRequired
+    value = headers[0].strip()
+    quoted = _QUOTED.fullmatch(value)
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
+    if len(headers) > 1 or len(key) > KEY_MAX_CHARS or not (quoted or _BARE.fullmatch(value)):
+        raise IdempotencyKeyInvalid
+    return key
+
+
+def fingerprint_of(body: BaseModel) -> bytes:
+    """Tell bodies apart by what they mean: spacing and the order of members do not count."""
+    return hashlib.sha256(body.model_dump_json().encode()).digest()
+
+
+def wait_of(headers: Sequence[str], *, default_s: float) -> float:
+    """Give how many seconds to wait for the answer: `Prefer: wait=N` of RFC 7240, at most 10, else the default."""
+    found = _WAIT.search(",".join(headers))
+    return min(float(found[1]), WAIT_MAX_S) if found else default_s

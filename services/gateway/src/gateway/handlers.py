@@ -1,0 +1,114 @@
+"""The message door: what other services said becomes what the gateway's clients read.
+
+Every projection is harmless when repeated or reordered, and whoever waits is woken only after its commit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from uuid import UUID
+
+from chassis import batch, broker, database, inbox
+from contracts import ledger, orders, payments
+from gateway.domain import statement, views
+from gateway.store import catalog, wallet
+from gateway.store import orders as order_store
+from gateway.store import payments as payment_store
+
+Ring = Callable[[UUID], None]
+
+PAYMENT_STATUS: Mapping[type[payments.PaymentEvent], views.PaymentStatus] = {
+    payments.PaymentCreated: "pending",
+    payments.PaymentFailed: "failed",
+    payments.PaymentPaid: "paid",
+    payments.PaymentPaidLate: "paid",
+    payments.PaymentCanceled: "canceled",
+}
+ORDER_STATUS: Mapping[type[orders.OrderEvent], views.OrderStatus] = {
+    orders.OrderPlaced: "placed",
+    orders.OrderPaid: "paid",
+    orders.OrderRefused: "refused",
+    orders.OrderCanceled: "canceled",
+}
+# A request waits for the provider's page or its refusal, not for the payer.
+_ANSWERS_PAYMENT = (payments.PaymentCreated, payments.PaymentFailed)
+_ANSWERS_ORDER = (orders.OrderPaid, orders.OrderRefused, orders.OrderCanceled)
+
+
+async def project_payment(
+    ring: Ring, db: database.Database, delivery: inbox.Delivery, event: payments.PaymentEvent
+) -> None:
+    """Show a payment as it is now."""
+    async with db.transaction() as tx:
+        if not await inbox.claim(tx, delivery):
+            return
+        await payment_store.project(tx, event, PAYMENT_STATUS[type(event)], delivery.envelope.time)
+        if isinstance(event, _ANSWERS_PAYMENT):
+            database.on_commit(tx, partial(ring, event.payment_id))
+
+
+async def project_order(ring: Ring, db: database.Database, delivery: inbox.Delivery, event: orders.OrderEvent) -> None:
+    """Show an order as it is now."""
+    async with db.transaction() as tx:
+        if not await inbox.claim(tx, delivery):
+            return
+        await order_store.project(tx, event, ORDER_STATUS[type(event)])
+        if isinstance(event, _ANSWERS_ORDER):
+            database.on_commit(tx, partial(ring, event.order_id))
+
+
+async def project_category(db: database.Database, delivery: inbox.Delivery, event: orders.CategoryListed) -> None:
+    """Show a category as it is now."""
+    async with db.transaction() as tx:
+        if await inbox.claim(tx, delivery):
+            await catalog.list_category(tx, event)
+
+
+async def project_product(db: database.Database, delivery: inbox.Delivery, event: orders.ProductListed) -> None:
+    """Show a product as it is now, or no longer."""
+    async with db.transaction() as tx:
+        if await inbox.claim(tx, delivery):
+            await catalog.list_product(tx, event)
+
+
+async def project_ledger(
+    ring: Ring,
+    db: database.Database,
+    deliveries: Sequence[tuple[inbox.Delivery, ledger.TransferPosted | ledger.HoldEvent]],
+) -> None:
+    """Add many movements to the statements and balances of their owners."""
+    async with db.transaction() as tx:
+        fresh = await inbox.claim_many(tx, [delivery for delivery, _ in deliveries])
+        changes = [
+            change
+            for delivery, event in deliveries
+            if delivery.envelope.id in fresh
+            for change in statement.changes_of(event, recorded_at=delivery.envelope.time)
+        ]
+        await wallet.project(tx, changes)
+        for order_id in filter(None, map(statement.captured_order, changes)):
+            database.on_commit(tx, partial(ring, order_id))
+
+
+def ring_nobody(_: UUID) -> None:
+    """Wake nobody: what only needs the names of the queues rings this."""
+
+
+def queues(ring: Ring) -> tuple[broker.Queue, ...]:
+    """Give the queues and what handles each message; `ring` wakes whoever waits for a command."""
+    return (
+        broker.Queue("gateway.payments", dict.fromkeys(PAYMENT_STATUS, partial(project_payment, ring))),
+        broker.Queue(
+            "gateway.orders",
+            {
+                **dict.fromkeys(ORDER_STATUS, partial(project_order, ring)),
+                orders.CategoryListed: project_category,
+                orders.ProductListed: project_product,
+            },
+        ),
+    )
+
+
+def intake(ring: Ring) -> batch.Intake:
+    """Give the hot queue, through which every movement of money comes."""
+    messages = (ledger.TransferPosted, ledger.HoldPlaced, ledger.HoldReleased, ledger.HoldExpired)
+    return batch.Intake("gateway.ledger", messages, partial(project_ledger, ring))

@@ -1,0 +1,93 @@
+"""The only reader of the environment in this service."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from chassis import settings
+from contracts import message
+
+
+class GatewaySettings(settings.Settings):
+    """What the gateway needs beyond what every process needs."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
+
+    tenant: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = Field(
+        default="demo",
+        description="The business whose Mini App this gateway serves.",
+    )
+    bot_token: SecretStr = Field(
+        description="The token of the bot that opens the Mini App; initData is signed with it.",
+    )
+    session_secret: SecretStr = Field(
+        min_length=32,
+        description="Signs session tokens; at least 32 random characters, the same on every replica.",
+    )
+    session_ttl_s: int = Field(
+        default=3_600,
+        ge=60,
+        le=86_400,
+        description="How long a session token is accepted, in seconds.",
+    )
+    init_data_ttl_s: int = Field(
+        default=3_600,
+        ge=60,
+        le=86_400,
+        description="How old initData may be when it is used, in seconds since the Mini App was opened.",
+    )
+    wait_s: float = Field(
+        default=2,
+        ge=0,
+        le=10,
+        description="How long a write waits for its answer before it says 202; a client's `Prefer: wait=N` changes it.",
+    )
+    top_up_min_minor: int = Field(
+        default=100,
+        ge=1,
+        description="The smallest top-up, in minor units.",
+    )
+    top_up_max_minor: int = Field(
+        default=50_000_000,
+        ge=1,
+        le=message.AMOUNT_MINOR_MAX,
+        description="The largest top-up, in minor units.",
+    )
+    currencies: list[message.Currency] = Field(
+        default=["RUB"],
+        min_length=1,
+        max_length=20,
+        description="Currencies that a wallet can be topped up in, as a JSON list.",
+    )
+    cors_origins: list[str] = Field(
+        default=[],
+        max_length=100,
+        description="Origins whose pages may call the gateway from a browser, as a JSON list; none by default.",
+    )
+    redis_url: SecretStr = Field(
+        validation_alias="KOPILKA_REDIS_URL",
+        description="Redis, which carries wake-ups between replicas, as redis://host:port/database.",
+    )
+
+    @field_validator("bot_token")
+    @classmethod
+    def _is_a_bot_token(cls, token: SecretStr) -> SecretStr:
+        bot_id, _, secret = token.get_secret_value().partition(":")
+        if not (bot_id.isdecimal() and bot_id.isascii() and secret):
+            raise ValueError("is not of the form <bot id>:<secret>")
+        return token
+
+    @field_validator("top_up_max_minor")
+    @classmethod
+    def _is_no_less_than_the_minimum(cls, top_up_max_minor: int, known: ValidationInfo) -> int:
+        if top_up_max_minor < known.data.get("top_up_min_minor", 0):
+            raise ValueError("is below the smallest top-up")
+        return top_up_max_minor
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _no_wildcard(cls, origins: list[str]) -> list[str]:
+        if any("*" in origin for origin in origins):
+            raise ValueError("names each origin; a wildcard would admit every page")
+        return origins

@@ -1,0 +1,32 @@
+"""Who has come, once for each Telegram account."""
+
+from uuid import UUID
+
+from chassis import database
+from contracts import message
+from gateway.domain import views
+
+_FIND = "SELECT id, telegram_id, registered_at FROM users WHERE tenant = $1 AND telegram_id = $2"
+_GET = "SELECT id, telegram_id, registered_at FROM users WHERE tenant = $1 AND id = $2"
+_ADD = """
+INSERT INTO users (tenant, id, telegram_id) VALUES ($1, $2, $3)
+ON CONFLICT (tenant, telegram_id) DO NOTHING RETURNING id, telegram_id, registered_at
+"""
+
+
+async def find(tx: database.Tx, tenant: message.TenantId, telegram_id: int) -> views.User | None:
+    """Give the user of a Telegram account, or None before the first contact."""
+    row = await (await database.driver(tx)).fetchrow(_FIND, tenant, telegram_id)
+    return views.User(**row) if row else None
+
+
+async def get(tx: database.Tx, tenant: message.TenantId, user_id: message.UserId) -> views.User | None:
+    """Give a user by id, or None when there is no such user."""
+    row = await (await database.driver(tx)).fetchrow(_GET, tenant, user_id)
+    return views.User(**row) if row else None
+
+
+async def add(tx: database.Tx, tenant: message.TenantId, user_id: UUID, telegram_id: int) -> views.User | None:
+    """Add a user; None when another transaction was first, which has committed by then and can be read."""
+    row = await (await database.driver(tx)).fetchrow(_ADD, tenant, user_id, telegram_id)
+    return views.User(**row) if row else None

@@ -1,0 +1,228 @@
+"""The gateway's test doors: an application in this process, real processes, and the other services' voices."""
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import httpx
+import pytest
+
+from chassis import app, database, envelope, inbox, testing
+from contracts import ledger, message, orders, payments
+from gateway import handlers, main, settings
+
+BOT_TOKEN = "42:TEST"
+SESSION_SECRET = "only-for-tests-and-long-enough-to-be-accepted"
+TENANT = "demo"
+
+Sign = Callable[..., str]
+LogIn = Callable[..., Awaitable[httpx.Headers]]
+
+
+@pytest.fixture
+def service() -> app.Service:
+    return main.SERVICE
+
+
+@pytest.fixture
+def sign() -> Sign:
+    """Signs initData as Telegram does."""
+
+    def signed(telegram_id: int = 42, *, bot_token: str = BOT_TOKEN, age_s: int = 0, **more: str) -> str:
+        fields = {
+            "user": json.dumps({"id": telegram_id, "first_name": "Test & Söhne+"}),
+            "auth_date": str(int(time.time()) - age_s),
+            "signature": "c2lnbmF0dXJl",
+            **more,
+        }
+        text = "\n".join(sorted(f"{name}={value}" for name, value in fields.items()))
+        secret = hmac.digest(b"WebAppData", bot_token.encode(), "sha256")
+        return urlencode({**fields, "hash": hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()})
+
+    return signed
+
+
+@pytest.fixture
+def config(servers: testing.Servers, database_url: str) -> settings.GatewaySettings:
+    """Settings of an api process whose broker is a port where nobody listens."""
+    return settings.GatewaySettings(
+        database_url=database_url,
+        amqp_url="amqp://nobody:nothing@127.0.0.1:1/",
+        redis_url=servers.redis_url,
+        bot_token=BOT_TOKEN,
+        session_secret=SESSION_SECRET,
+        wait_s=0,
+        cors_origins=["https://app.example"],
+    )
+
+
+@pytest.fixture
+async def client(service: app.Service, config: settings.GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the real application in this process; wake-ups are not listened to, so it finds out by looking."""
+    process = app.Process(service, "api", config)
+    service.roles["api"](process)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=process.http), base_url="http://gateway/api/v1", timeout=30
+    ) as opened:
+        yield opened
+    for close in process.closers:
+        await close()
+
+
+@pytest.fixture
+def log_in(sign: Sign) -> LogIn:
+    """Logs a Telegram account in and gives the headers that speak for it."""
+
+    async def logged_in(client: httpx.AsyncClient, telegram_id: int = 42) -> httpx.Headers:
+        answer = await client.post("/auth/telegram", json={"init_data": sign(telegram_id)})
+        assert answer.status_code == 200, answer.text
+        return httpx.Headers({"Authorization": f"Bearer {answer.json()['access_token']}"})
+
+    return logged_in
+
+
+class Others:
+    """The other services: says their events to the gateway's own handlers."""
+
+    def __init__(self, db: database.Database) -> None:
+        self._db = db
+        self._intake = handlers.intake(handlers.ring_nobody)
+        self._queues = handlers.queues(handlers.ring_nobody)
+
+    async def say(self, *events: message.Event, event_id: UUID | None = None) -> None:
+        for event in events:
+            if type(event) in self._intake.messages:
+                await self.say_at_once([event])
+            for queue in self._queues:
+                if handle := queue.handlers.get(type(event)):
+                    await handle(self._db, testing.delivery_of(event, queue.name, event_id=event_id), event)
+
+    async def say_at_once(self, events: Sequence[message.Event]) -> None:
+        deliveries: list[tuple[inbox.Delivery, Any]] = [
+            (testing.delivery_of(event, "gateway.ledger"), event) for event in events
+        ]
+        await self._intake.handle(self._db, deliveries)
+
+
+@pytest.fixture
+def others(db: database.Database) -> Others:
+    return Others(db)
+
+
+class Facts:
+    """Makes the events that other services would say."""
+
+    def payment(self, kind: type[payments.PaymentEvent], payment_id: str, user_id: str, **more: Any) -> Any:
+        known: dict[type[payments.PaymentEvent], dict[str, Any]] = {
+            payments.PaymentCreated: {
+                "version": 2,
+                "confirmation_url": "https://yoomoney.example/pay",
+                "expires_at": envelope.now(),
+            },
+            payments.PaymentFailed: {"version": 2, "code": "provider_refused"},
+            payments.PaymentPaid: {"version": 3, **_paid()},
+            payments.PaymentPaidLate: {"version": 4, **_paid()},
+            payments.PaymentCanceled: {"version": 3, "reason": "expired_on_confirmation"},
+        }
+        return kind(
+            tenant=TENANT,
+            payment_id=payment_id,
+            user_id=user_id,
+            purpose="top_up",
+            provider="yookassa",
+            amount=message.Money(amount_minor=150_000, currency="RUB"),
+            **{**known[kind], **more},
+        )
+
+    def account(self, user_id: str, version: int, balance_minor: int, held_minor: int = 0) -> ledger.AccountState:
+        return ledger.AccountState(
+            code=f"user:{user_id}:RUB",
+            owner=message.UserId(UUID(user_id)),
+            asset="RUB",
+            balance_minor=balance_minor,
+            held_minor=held_minor,
+            version=version,
+        )
+
+    def transfer(
+        self, account: ledger.AccountState, amount_minor: int, reference: str, *, kind: ledger.TransferKind = "top_up"
+    ) -> ledger.TransferPosted:
+        house = ledger.AccountState(
+            code="clearing:RUB", owner=None, asset="RUB", balance_minor=-1, held_minor=0, version=7
+        )
+        return ledger.TransferPosted(
+            tenant=TENANT,
+            transfer_id=envelope.uuid7(),
+            kind=kind,
+            reference=reference,
+            occurred_at=envelope.now(),
+            postings=(
+                ledger.PostingLine(account=account, amount_minor=amount_minor, sequence=account.version),
+                ledger.PostingLine(account=house, amount_minor=-amount_minor, sequence=7),
+            ),
+        )
+
+    def hold(
+        self, kind: type[ledger.HoldEvent], account: ledger.AccountState, amount_minor: int, reference: str
+    ) -> ledger.HoldEvent:
+        more: dict[str, Any] = {"expires_at": envelope.now()} if kind is ledger.HoldPlaced else {}
+        return kind(
+            tenant=TENANT,
+            hold_id=envelope.uuid7(),
+            reference=reference,
+            amount=message.Money(amount_minor=amount_minor, currency="RUB"),
+            occurred_at=envelope.now(),
+            account=account,
+            **more,
+        )
+
+    def order(self, kind: type[orders.OrderEvent], order_id: str, user_id: str, **more: Any) -> Any:
+        price = message.Money(amount_minor=40_000, currency="RUB")
+        line = orders.OrderLine(product_id="mug", title="A mug", quantity=1, unit_price=price)
+        known: dict[type[orders.OrderEvent], dict[str, Any]] = {
+            orders.OrderPlaced: {"version": 1, "lines": (line,), "total": price},
+            orders.OrderPaid: {"version": 2, "lines": (line,), "total": price},
+            orders.OrderRefused: {"version": 2, "code": "insufficient_funds", "detail": "Not enough."},
+            orders.OrderCanceled: {"version": 2, "code": "deadline_passed", "detail": "Too late."},
+        }
+        return kind(
+            tenant=TENANT,
+            order_id=order_id,
+            user_id=user_id,
+            occurred_at=envelope.now(),
+            **{**known[kind], **more},
+        )
+
+    def product(self, product_id: str, **more: Any) -> orders.ProductListed:
+        return orders.ProductListed(
+            **{
+                "tenant": TENANT,
+                "product_id": product_id,
+                "category_id": "kitchen",
+                "title": product_id.title(),
+                "description": "",
+                "price": {"amount_minor": 40_000, "currency": "RUB"},
+                "is_visible": True,
+                "version": 1,
+                **more,
+            }
+        )
+
+
+def _paid() -> dict[str, Any]:
+    return {
+        "provider_account": "demo",
+        "provider_ref": "2d",
+        "paid_at": envelope.now(),
+        "accepted_at": envelope.now(),
+    }
+
+
+@pytest.fixture
+def facts() -> Facts:
+    return Facts()

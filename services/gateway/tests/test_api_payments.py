@@ -1,0 +1,287 @@
+"""The payments of the HTTP door: one request is one effect, whatever is repeated, late, foreign or nonsense."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from chassis import database, testing
+from contracts import payments
+
+LogIn = Callable[..., Awaitable[httpx.Headers]]
+
+TOP_UP: dict[str, Any] = {
+    "purpose": "top_up",
+    "amount": {"amount_minor": 150_000, "currency": "RUB"},
+    "provider": "yookassa",
+    "return_url": "https://t.me/kopilka_bot/app",
+}
+ABSENT = object()
+
+
+async def top_up(client: httpx.AsyncClient, headers: httpx.Headers, key: str = "k1", **more: Any) -> httpx.Response:
+    sent = {**headers, "Idempotency-Key": key, "Prefer": more.pop("prefer", "wait=0")}
+    return await client.post("/payments", json={**TOP_UP, **more}, headers=sent)
+
+
+async def stored(db: database.Database) -> list[str]:
+    async with db.transaction() as tx:
+        return [str(row["id"]) for row in await (await database.driver(tx)).fetch("SELECT id FROM payments")]
+
+
+async def commands_said(db: database.Database) -> list[dict[str, Any]]:
+    return [body for kind, body in await testing.said(db) if kind == payments.CreatePayment.TYPE]
+
+
+async def me(client: httpx.AsyncClient, headers: httpx.Headers) -> str:
+    return str((await client.get("/users/me", headers=headers)).json()["id"])
+
+
+async def until_stored(db: database.Database) -> str:
+    async with asyncio.timeout(10):
+        while True:
+            if ids := await stored(db):
+                return ids[0]
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def headers(client: httpx.AsyncClient, log_in: LogIn) -> httpx.Headers:
+    return await log_in(client)
+
+
+async def test_a_payment_is_answered_with_the_providers_page(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, others: Any, facts: Any
+) -> None:
+    user_id = await me(client, headers)
+
+    request = asyncio.create_task(top_up(client, headers, prefer="wait=10"))
+    payment_id = await until_stored(db)
+    await others.say(facts.payment(payments.PaymentCreated, payment_id, user_id))
+    answer = await request
+
+    assert answer.status_code == 201
+    body = answer.json()
+    assert (body["id"], body["status"]) == (payment_id, "pending")
+    assert body["confirmation_url"] == "https://yoomoney.example/pay"
+    assert body["amount"] == {"amount_minor": 150_000, "currency": "RUB"}
+    assert answer.headers["Location"] == f"/api/v1/payments/{payment_id}"
+    assert (await client.get(f"/payments/{payment_id}", headers=headers)).json() == body
+
+
+async def test_a_payment_that_nobody_answers_in_time_is_accepted_and_can_be_polled(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, others: Any, facts: Any
+) -> None:
+    answer = await top_up(client, headers)
+
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "created"
+    assert int(answer.headers["Retry-After"]) > 0
+    where = answer.headers["Location"].removeprefix("/api/v1")
+    assert (await client.get(where, headers=headers)).json() == answer.json()
+    created = facts.payment(payments.PaymentCreated, answer.json()["id"], await me(client, headers))
+    await others.say(created)
+    assert (await client.get(where, headers=headers)).json()["status"] == "pending"
+
+
+@pytest.mark.rule("GW10")
+async def test_a_command_is_stored_whole_before_anybody_hears_of_it(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
+) -> None:
+    answer = await top_up(client, headers)
+
+    assert await commands_said(db) == [
+        {
+            "tenant": "demo",
+            "payment_id": answer.json()["id"],
+            "user_id": await me(client, headers),
+            "purpose": "top_up",
+            "amount": {"amount_minor": 150_000, "currency": "RUB"},
+            "provider": "yookassa",
+            "return_url": "https://t.me/kopilka_bot/app",
+        }
+    ]
+
+
+async def test_a_refusal_of_the_provider_is_a_problem(
+    client: httpx.AsyncClient, headers: httpx.Headers, others: Any, facts: Any
+) -> None:
+    payment_id = (await top_up(client, headers)).json()["id"]
+    await others.say(facts.payment(payments.PaymentFailed, payment_id, await me(client, headers)))
+
+    answer = await top_up(client, headers)
+
+    assert answer.status_code == 409
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == "payment_refused"
+    assert answer.json()["failure_code"] == "provider_refused"
+    assert (await client.get(f"/payments/{payment_id}", headers=headers)).json()["status"] == "failed"
+
+
+@pytest.mark.rule("GW8")
+async def test_the_same_key_and_body_give_the_same_answer_for_ever(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, others: Any, facts: Any
+) -> None:
+    user_id = await me(client, headers)
+    payment_id = (await top_up(client, headers)).json()["id"]
+    await others.say(facts.payment(payments.PaymentCreated, payment_id, user_id))
+    first = await top_up(client, headers)
+    await others.say(facts.payment(payments.PaymentPaid, payment_id, user_id))
+
+    again = await top_up(client, headers)
+    quoted = await top_up(client, headers, key='"k1"')
+
+    assert [first.status_code, again.status_code, quoted.status_code] == [201, 201, 201]
+    assert first.content == again.content == quoted.content
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (await client.get(f"/payments/{payment_id}", headers=headers)).json()["status"] == "paid"
+    assert len(await commands_said(db)) == 1
+
+
+@pytest.mark.rule("GW8")
+@pytest.mark.rule("PA11")
+async def test_the_same_key_with_another_body_is_refused(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
+) -> None:
+    await top_up(client, headers)
+
+    answer = await top_up(client, headers, amount={"amount_minor": 150_001, "currency": "RUB"})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(await commands_said(db)) == 1
+
+
+@pytest.mark.rule("GW8")
+async def test_many_requests_at_once_with_one_key_are_one_command(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, others: Any, facts: Any
+) -> None:
+    user_id = await me(client, headers)
+
+    requests = [asyncio.create_task(top_up(client, headers, prefer="wait=10")) for _ in range(50)]
+    payment_id = await until_stored(db)
+    await others.say(facts.payment(payments.PaymentCreated, payment_id, user_id))
+    answers = await asyncio.gather(*requests)
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert await stored(db) == [payment_id]
+    assert len(await commands_said(db)) == 1
+
+
+@pytest.mark.rule("GW8")
+async def test_a_key_belongs_to_one_user_and_one_route(client: httpx.AsyncClient, log_in: LogIn) -> None:
+    one, two = await log_in(client, 1), await log_in(client, 2)
+    order = {"items": [{"product_id": "mug", "quantity": 1}], "payment_method": "wallet"}
+
+    answers = [
+        await top_up(client, one),
+        await top_up(client, two),
+        await client.post("/orders", json=order, headers={**one, "Idempotency-Key": "k1"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    assert len({answer.json()["id"] for answer in answers}) == 3
+
+
+@pytest.mark.rule("GW8")
+async def test_a_request_without_one_good_key_is_refused(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
+) -> None:
+    wrong = ["", "x" * 256, "two words", '"', '""', '"open', "\u00e9"]
+    cases = [([], "idempotency_key_required"), (["k1", "k2"], "idempotency_key_invalid")]
+    cases += [([key], "idempotency_key_invalid") for key in wrong]
+
+    for keys, code in cases:
+        sent = [*headers.raw, *((b"Idempotency-Key", key.encode("latin-1")) for key in keys)]
+        answer = await client.post("/payments", json=TOP_UP, headers=sent)
+
+        assert (answer.status_code, answer.json()["code"]) == (400, code), keys
+    assert await stored(db) == []
+
+
+async def test_another_users_payment_does_not_exist(client: httpx.AsyncClient, log_in: LogIn) -> None:
+    one, two = await log_in(client, 1), await log_in(client, 2)
+    payment_id = (await top_up(client, one)).json()["id"]
+
+    for unknown in (payment_id, "0198c0de-7000-7000-8000-00000000a001", "nonsense", "%00", "x" * 5_000):
+        answer = await client.get(f"/payments/{unknown}", headers=two)
+        assert (answer.status_code, answer.json()["code"]) == (404, "payment_not_found")
+
+
+NONSENSE: list[tuple[str, Any]] = [
+    ("purpose", "gift"),
+    ("purpose", ABSENT),
+    ("provider", "stripe"),
+    ("provider", None),
+    ("amount", ABSENT),
+    ("amount", 150_000),
+    ("amount", []),
+    ("amount", {"amount_minor": 150_000}),
+    ("amount", {"amount_minor": "150000", "currency": "RUB"}),
+    ("amount", {"amount_minor": 1500.5, "currency": "RUB"}),
+    ("amount", {"amount_minor": 150_000.0, "currency": "RUB"}),
+    ("amount", {"amount_minor": True, "currency": "RUB"}),
+    ("amount", {"amount_minor": 0, "currency": "RUB"}),
+    ("amount", {"amount_minor": -150_000, "currency": "RUB"}),
+    ("amount", {"amount_minor": 99, "currency": "RUB"}),
+    ("amount", {"amount_minor": 50_000_001, "currency": "RUB"}),
+    ("amount", {"amount_minor": 2**63, "currency": "RUB"}),
+    ("amount", {"amount_minor": 10**400, "currency": "RUB"}),
+    ("amount", {"amount_minor": 150_000, "currency": "USD"}),
+    ("amount", {"amount_minor": 150_000, "currency": "rub"}),
+    ("amount", {"amount_minor": 150_000, "currency": "RUB\u0000"}),
+    ("amount", {"amount_minor": 150_000, "currency": "RUB", "balance_minor": 10**9}),
+    ("return_url", ABSENT),
+    ("return_url", ""),
+    ("return_url", "t.me"),
+    ("return_url", "javascript:alert(1)"),
+    ("return_url", "http://shop.example/"),
+    ("return_url", "http://localhost.evil.example/"),
+    ("return_url", "https://user:secret@shop.example/"),
+    ("return_url", "https://"),
+    ("return_url", "https://shop.example/" + "x" * 2_048),
+    ("return_url", "https://shop.example/" + "\u0436" * 1_000),
+    ("return_url", "https://shop.example/\ud800"),
+    ("status", "paid"),
+    ("user_id", "0198c0de-7000-7000-8000-00000000a001"),
+    ("\ud800", 1),
+]
+
+
+BODIES = [b"", b"{", b"null", b"[]", b"42", b'"text"', b"\xff\xfe", b'{"amount": NaN}', b"[" * 50_000, b"1" * 5_000]
+
+
+@pytest.mark.rule("GW9")
+async def test_a_nonsense_body_is_a_problem_and_changes_nothing(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
+) -> None:
+    sent = {**headers, "Idempotency-Key": "k1", "Content-Type": "application/json"}
+    bodies = [
+        {name: given for name, given in {**TOP_UP, field: value}.items() if given is not ABSENT}
+        for field, value in NONSENSE
+    ]
+
+    for content in [*(json.dumps(body).encode() for body in bodies), *BODIES]:
+        answer = await client.post("/payments", content=content, headers=sent)
+
+        assert answer.status_code in {400, 422}, (content[:200], answer.text)
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["code"]
+    assert await stored(db) == []
+    assert await commands_said(db) == []
+
+
+async def test_the_payer_may_return_to_a_safe_address(client: httpx.AsyncClient, headers: httpx.Headers) -> None:
+    for url in (
+        "https://t.me/app",
+        "http://localhost:3000/back",
+        "http://127.0.0.1/",
+        "http://[::1]:8080/x",
+        "HTTPS://T.ME/",
+    ):
+        answer = await top_up(client, headers, key=url, return_url=url)
+
+        assert answer.status_code == 202, url

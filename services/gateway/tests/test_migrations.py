@@ -1,0 +1,28 @@
+"""The schema can be taken back and built again, and building it twice changes nothing."""
+
+from chassis import app, database, migrate, testing
+
+
+async def test_the_schema_goes_down_and_up_again(
+    servers: testing.Servers, service: app.Service, database_name: str, db: database.Database
+) -> None:
+    before = await _tables(db)
+
+    for revision, expected in (("base", set()), ("head", before), ("head", before)):
+        await migrate.to_version(
+            admin_url=servers.database(database_name),
+            service_url=servers.service_database(database_name, service.name),
+            schema=service.name,
+            migrations=service.migrations,
+            revision=revision,
+        )
+
+        assert {name for name in await _tables(db) if name != "schema_version"} == expected - {"schema_version"}
+
+
+async def _tables(db: database.Database) -> set[str]:
+    async with db.transaction() as tx:
+        rows = await (await database.driver(tx)).fetch(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'gateway'::regnamespace AND relkind IN ('r', 'p')"
+        )
+    return {row["relname"] for row in rows}

@@ -1,0 +1,164 @@
+"""The gateway as real processes on real servers: several replicas, and a broker or a Redis that goes away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aio_pika
+import httpx
+import pytest
+
+from chassis import database, publisher, testing, topology
+from contracts import ledger, orders, payments
+
+LogIn = Callable[..., Awaitable[httpx.Headers]]
+Start = Callable[..., httpx.AsyncClient]
+
+TOP_UP: dict[str, Any] = {
+    "purpose": "top_up",
+    "amount": {"amount_minor": 150_000, "currency": "RUB"},
+    "provider": "yookassa",
+    "return_url": "https://t.me/kopilka_bot/app",
+}
+PURCHASE: dict[str, Any] = {"items": [{"product_id": "mug", "quantity": 1}], "payment_method": "wallet"}
+WAIT = {"Idempotency-Key": "k1", "Prefer": "wait=10"}
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+async def start(processes: testing.Processes, servers: testing.Servers) -> AsyncIterator[Start]:
+    """Starts a process of the gateway, waits until it is ready, and gives a client of it."""
+    opened: list[httpx.AsyncClient] = []
+
+    def started(role: str, *, redis_url: str = servers.redis_url) -> httpx.AsyncClient:
+        _, url = processes.ready(
+            "gateway",
+            role,
+            KOPILKA_REDIS_URL=redis_url,
+            GATEWAY_BOT_TOKEN="42:TEST",
+            GATEWAY_SESSION_SECRET="only-for-tests-and-long-enough-to-be-accepted",
+        )
+        opened.append(httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30))
+        return opened[-1]
+
+    yield started
+    for client in opened:
+        await client.aclose()
+
+
+async def publish(sender: publisher.Publisher, *events: Any) -> None:
+    """Say events as the services that own them would."""
+    for event in events:
+        await sender.publish(
+            exchange=topology.EVENTS,
+            routing_key=event.TYPE,
+            headers=testing.delivery_of(event, "").envelope.headers(),
+            body=event.model_dump_json().encode(),
+            event_type=event.TYPE,
+        )
+
+
+async def first_id(db: database.Database, table: str) -> str:
+    """Wait until the gateway has accepted something, and give its id."""
+    async with asyncio.timeout(30):
+        while True:
+            async with db.transaction() as tx:
+                if found := await (await database.driver(tx)).fetchval(f"SELECT id FROM {table}"):
+                    return str(found)
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.rule("GW11")
+async def test_after_a_paid_order_every_replica_shows_what_was_paid(
+    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, facts: Any
+) -> None:
+    """Goal: read your own write on any replica. Method: the ledger's word comes last, long after the order's."""
+    start("worker")
+    one, two = start("api"), start("api")
+    headers = await log_in(one)
+    user_id = (await one.get("/users/me", headers=headers)).json()["id"]
+    topped_up = facts.transfer(facts.account(user_id, 1, 150_000), 150_000, "payment:1")
+
+    placing = asyncio.create_task(one.post("/orders", json=PURCHASE, headers={**headers, **WAIT}))
+    order_id = await first_id(db, "orders")
+    reference = f"order:{order_id}"
+    await publish(sender, facts.order(orders.OrderPaid, order_id, user_id))
+    await publish(sender, facts.order(orders.OrderPlaced, order_id, user_id))
+    await publish(
+        sender,
+        facts.transfer(facts.account(user_id, 3, 110_000), -40_000, reference, kind="capture"),
+        facts.hold(ledger.HoldPlaced, facts.account(user_id, 2, 150_000, 40_000), 40_000, reference),
+        topped_up,
+    )
+    answer = await placing
+    shown = await two.get(f"/orders/{order_id}", headers=headers)
+    balance = await two.get("/balance", headers=headers)
+    statement = await two.get("/transactions", headers=headers)
+
+    assert answer.status_code == 201, answer.text
+    assert shown.json() == answer.json()
+    assert balance.json()["balances"][0]["balance_minor"] == 110_000
+    assert reference in {line["reference"] for line in statement.json()["items"] if line["kind"] == "capture"}
+
+
+async def test_without_redis_everything_is_answered(
+    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, facts: Any
+) -> None:
+    start("worker", redis_url=NOWHERE)
+    client = start("api", redis_url=NOWHERE)
+    headers = await log_in(client)
+    user_id = (await client.get("/users/me", headers=headers)).json()["id"]
+
+    paying = asyncio.create_task(client.post("/payments", json=TOP_UP, headers={**headers, **WAIT}))
+    payment_id = await first_id(db, "payments")
+    await publish(sender, facts.payment(payments.PaymentCreated, payment_id, user_id))
+    answer = await paying
+
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["confirmation_url"]
+
+
+@pytest.mark.rule("GW10")
+async def test_a_command_given_while_the_broker_is_away_is_carried_out_when_it_is_back(
+    start: Start, log_in: LogIn, servers: testing.Servers, vhost: str, declared: str
+) -> None:
+    client = start("api")
+    headers = await log_in(client)
+
+    testing.manage(servers, "DELETE", f"vhosts/{vhost}")
+    answer = await client.post("/payments", json=TOP_UP, headers={**headers, "Idempotency-Key": "k1"})
+    testing.manage(servers, "PUT", f"vhosts/{vhost}")
+    await topology.apply(declared, [topology.Binding("payments.commands", commands=(payments.CreatePayment.TYPE,))])
+    command = await _first_message(declared, "payments.commands")
+
+    assert answer.status_code == 202
+    assert payments.CreatePayment.model_validate_json(command).subject == answer.json()["id"]
+
+
+async def test_one_process_can_do_it_all(
+    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, facts: Any
+) -> None:
+    client = start("all")
+    headers = await log_in(client)
+    user_id = (await client.get("/users/me", headers=headers)).json()["id"]
+
+    paying = asyncio.create_task(client.post("/payments", json=TOP_UP, headers={**headers, **WAIT}))
+    payment_id = await first_id(db, "payments")
+    await publish(sender, facts.payment(payments.PaymentFailed, payment_id, user_id), facts.product("mug"))
+    answer = await paying
+    product_id = await first_id(db, "products")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "payment_refused")
+    assert (await client.get(f"/products/{product_id}")).status_code == 200
+
+
+async def _first_message(amqp_url: str, queue: str) -> bytes:
+    connection = await aio_pika.connect(amqp_url)
+    async with connection, asyncio.timeout(60):
+        channel = await connection.channel()
+        consumed = await channel.get_queue(queue, ensure=False)
+        while True:
+            message = await consumed.get(no_ack=True, fail=False)
+            if message is not None:
+                return message.body
+            await asyncio.sleep(0.05)
