@@ -1,0 +1,304 @@
+"""What the tests of payments share: the service, the sandbox as a real provider, a provider that lies, and a shop."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from chassis import app, database, health, testing, web
+from contracts import payments
+from contracts.message import Money, TenantId, UserId
+from payments import api, clients, domain, handlers, main, settings, timers
+from payments.clients import yookassa
+
+LISTED = "185.71.76.5"
+SECRET = "demo-secret"
+
+
+@pytest.fixture
+def service() -> app.Service:
+    return main.SERVICE
+
+
+@pytest.fixture
+def command() -> payments.CreatePayment:
+    return payments.CreatePayment(
+        tenant=TenantId("demo"),
+        payment_id=payments.PaymentId(uuid4()),
+        user_id=UserId(uuid4()),
+        purpose="top_up",
+        amount=Money(amount_minor=150_000, currency="RUB"),
+        provider="yookassa",
+        return_url="https://shop.example/thanks",
+    )
+
+
+@pytest.fixture
+def account() -> domain.Account:
+    return domain.Account(
+        tenant=TenantId("demo"),
+        provider="yookassa",
+        name="demo",
+        shop_id="demo-shop",
+        is_test=True,
+        payment_ttl=timedelta(hours=1),
+    )
+
+
+class Sandbox:
+    """The sandbox process, through its control plane."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.yookassa_url = f"{url}/yookassa/v3"
+        self._http = httpx.Client(base_url=f"{url}/__ctl", timeout=10, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def control(self, method: str, path: str, **body: object) -> Any:
+        answer = self._http.request(method, path, json=body or None)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def fault(self, fault: str, *, route: str | None = None, count: int = 1) -> None:
+        self.control(
+            "POST", "/faults", target="yookassa", fault=fault, count=count, **({"route": route} if route else {})
+        )
+
+    def made(self) -> list[dict[str, Any]]:
+        return [item["payment"] for item in self.control("GET", "/payments?provider=yookassa")["items"]]
+
+    def act(self, ref: str, action: str) -> None:
+        self.control("POST", f"/payments/{ref}/{action}")
+
+    def requests(self, method: str) -> list[dict[str, Any]]:
+        seen = self.control("GET", "/requests?target=yookassa")["items"]
+        return [request for request in seen if request["method"] == method]
+
+
+@pytest.fixture(scope="session")
+def sandbox_process() -> Iterator[str]:
+    port = testing.free_port()
+    environment = {**os.environ, "SANDBOX_PORT": str(port), "SANDBOX_YOOKASSA_WEBHOOK_URL": "http://127.0.0.1:9/"}
+    process = subprocess.Popen([str(Path(sys.executable).parent / "sandbox")], env=environment)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(200):
+        try:
+            httpx.get(f"{url}/health", trust_env=False).raise_for_status()
+            break
+        except httpx.HTTPError:
+            assert process.poll() is None, "the sandbox ended"
+            time.sleep(0.05)
+    yield url
+    process.terminate()
+    process.wait(timeout=10)
+
+
+@pytest.fixture
+def sandbox(sandbox_process: str) -> Iterator[Sandbox]:
+    """The sandbox, empty; it sends no webhooks, which a test sends itself."""
+    made = Sandbox(sandbox_process)
+    made.control("POST", "/reset")
+    made.control("POST", "/webhooks", plan="drop")
+    yield made
+    made.close()
+
+
+class Liar:
+    """A provider over real HTTP that answers what a test wants, whoever asks."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.body: bytes = b"{}"
+        liar = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("content-length") or 0))
+                self.send_response(liar.status)
+                self.send_header("content-length", str(len(liar.body)))
+                self.end_headers()
+                self.wfile.write(liar.body)
+
+            do_POST = do_GET  # noqa: N815 - the server's own name
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def says(self, payment: dict[str, Any]) -> None:
+        self.body = json.dumps(payment).encode()
+
+    def says_paid(self, payment_id: object, ref: str, **changes: object) -> None:
+        """Say that a payment of 1,500 RUB was paid, but for what is changed."""
+        self.says(
+            {
+                "id": ref,
+                "status": "succeeded",
+                "amount": {"value": "1500.00", "currency": "RUB"},
+                "created_at": "2026-08-01T10:00:00.000Z",
+                "captured_at": "2026-08-01T10:01:00.000Z",
+                "recipient": {"account_id": "demo-shop", "gateway_id": "1"},
+                "test": True,
+                "metadata": {"payment_id": str(payment_id), "tenant": "demo"},
+                **changes,
+            }
+        )
+
+
+@pytest.fixture
+def liar() -> Iterator[Liar]:
+    made = Liar()
+    threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+async def client_of(account: domain.Account) -> AsyncIterator[Callable[..., yookassa.YooKassa]]:
+    """Makes clients for a base URL, closed with the test."""
+    made: list[yookassa.YooKassa] = []
+
+    def client(base_url: str, *, timeout_s: float = 5, secret_key: str = SECRET) -> yookassa.YooKassa:
+        networks = [ip_network(network) for network in settings.YOOKASSA_NETWORKS.split(",")]
+        made.append(
+            yookassa.YooKassa(account, base_url=base_url, secret_key=secret_key, networks=networks, timeout_s=timeout_s)
+        )
+        return made[-1]
+
+    yield client
+    for one in made:
+        await one.close()
+
+
+class Shop:
+    """A payment service without its processes: every door is used as it is, one step at a time."""
+
+    def __init__(self, db: database.Database, provider: clients.Provider, command: payments.CreatePayment) -> None:
+        self.db = db
+        self._command = command
+        self.use(provider)
+
+    def use(self, provider: clients.Provider) -> None:
+        """Talk to this provider from now on."""
+        self.accounts = clients.Accounts([provider])
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget whatever a process keeps in memory."""
+        self.creations = timers.creation_lane(self.db, self.accounts, 30)
+        self.settlements = timers.settlement_lane(self.db, self.accounts, 30)
+        self.checks = timers.check_lane(self.db, self.accounts)
+        self.trust()
+
+    def trust(self, *proxies: str) -> None:
+        """Take webhooks in behind these proxies."""
+        trusted = [ip_network(network) for network in proxies]
+        self.http: FastAPI = web.create("payments", health.Health())
+        self.http.include_router(api.routes(self.db, self.accounts, trusted_proxies=trusted, default_account="demo"))
+
+    async def ask(self, amount_minor: int = 150_000) -> payments.CreatePayment:
+        amount = Money(amount_minor=amount_minor, currency="RUB")
+        command = self._command.model_copy(update={"payment_id": uuid4(), "amount": amount})
+        await handlers.create_payment(self.db, testing.delivery_of(command, "payments.commands"), command)
+        return command
+
+    async def create(self) -> None:
+        await run(self.creations)
+
+    async def settle(self) -> None:
+        await run(self.settlements)
+
+    async def check(self) -> None:
+        await run(self.checks)
+
+    async def pending(self, amount_minor: int = 150_000) -> tuple[UUID, str]:
+        """Give a payment that waits for its payer: our id and the provider's."""
+        command = await self.ask(amount_minor)
+        await self.create()
+        row = await self.payment(command.payment_id)
+        assert row["state"] == "pending"
+        return command.payment_id, row["provider_ref"]
+
+    async def tell(
+        self, ref: str, event: str = "payment.succeeded", *, peer: str = LISTED, times: int = 1, note: str = ""
+    ) -> list[int]:
+        """Send a notification to the real application, `times` at once; gives the statuses."""
+        body = json.dumps({"type": "notification", "event": event, "object": {"id": ref, "note": note}})
+        return [answer.status_code for answer in await self.post("/webhooks/yookassa/demo", body, peer, times=times)]
+
+    async def post(
+        self, path: str, body: str | bytes, peer: str = LISTED, *, times: int = 1, **headers: str
+    ) -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=self.http, client=(peer, 40_000))
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://payments") as http,
+            asyncio.TaskGroup() as group,
+        ):
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            sent = [group.create_task(http.post(path, content=body, headers=named)) for _ in range(times)]
+        return [task.result() for task in sent]
+
+    async def payment(self, payment_id: UUID) -> dict[str, Any]:
+        (row,) = await self.rows("SELECT * FROM payment WHERE payment_id = $1", payment_id)
+        return row
+
+    async def is_paid(self, payment_id: UUID) -> bool:
+        return bool((await self.payment(payment_id))["state"] == "paid")
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until something has become true, not for ever."""
+        async with asyncio.timeout(10):
+            while not await condition():  # noqa: ASYNC110 - it happens in a database, which sends no event
+                await asyncio.sleep(0.01)
+
+    async def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        async with self.db.transaction() as tx:
+            return [dict(row) for row in await (await database.driver(tx)).fetch(sql, *values)]
+
+    async def due(self, table: str) -> None:
+        """Let the time come for everything in a table that waits."""
+        await self.rows(f"UPDATE {table} SET next_at = now() WHERE next_at IS NOT NULL")
+
+    async def said(self) -> list[str]:
+        return [name.removeprefix("payments.payment.") for name, _ in await testing.said(self.db)]
+
+    async def findings(self) -> list[str]:
+        return [row["kind"] for row in await self.rows("SELECT kind FROM finding ORDER BY finding_id")]
+
+    async def webhook_states(self) -> list[str]:
+        return [row["state"] for row in await self.rows("SELECT state FROM webhook ORDER BY webhook_id")]
+
+
+async def run(lane: timers.Lane[Any]) -> None:
+    """Carry everything of a lane that is due now."""
+    while await lane.tick():
+        await lane.finish()
+
+
+@pytest.fixture
+def shop(
+    db: database.Database,
+    sandbox: Sandbox,
+    client_of: Callable[..., yookassa.YooKassa],
+    command: payments.CreatePayment,
+) -> Shop:
+    return Shop(db, client_of(sandbox.yookassa_url), command)

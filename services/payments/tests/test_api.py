@@ -1,0 +1,181 @@
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import REGISTRY
+
+from chassis import database, health, web
+from payments import api
+
+LISTED, FORGED = "185.71.76.5", "203.0.113.9"
+BODY = json.dumps({"type": "notification", "event": "payment.succeeded", "object": {"id": "ref-1", "last4": "4477"}})
+
+
+def counted(result: str, provider: str = "yookassa") -> float:
+    labels = {"provider": provider, "result": result}
+    return REGISTRY.get_sample_value("kopilka_webhook_requests_total", labels) or 0
+
+
+async def test_a_webhook_is_stored_without_its_body(shop: Any) -> None:
+    (answer,) = await shop.post("/webhooks/yookassa/demo", BODY)
+
+    (row,) = await shop.rows("SELECT * FROM webhook")
+    assert (answer.status_code, answer.json()) == (200, {"status": "stored"})
+    assert (row["tenant"], row["account"], row["event"]) == ("demo", "demo", "payment.succeeded")
+    assert (row["provider_ref"], row["state"], row["body_bytes"]) == ("ref-1", "new", len(BODY))
+    assert "4477" not in str(row)
+
+
+async def test_the_alias_is_the_default_account(shop: Any) -> None:
+    (answer,) = await shop.post("/webhook/yookassa", BODY)
+
+    assert answer.status_code == 200
+    assert await shop.webhook_states() == ["new"]
+
+
+async def test_the_same_body_is_stored_once(shop: Any) -> None:
+    before = counted("duplicate")
+
+    answers = [await shop.post("/webhooks/yookassa/demo", BODY) for _ in range(3)]
+
+    assert [answer.status_code for (answer,) in answers] == [200, 200, 200]
+    assert await shop.webhook_states() == ["new"]
+    assert counted("duplicate") == before + 2
+
+
+async def test_a_notification_about_no_payment_is_stored_and_never_due(shop: Any) -> None:
+    body = BODY.replace("payment.succeeded", "payout.succeeded")
+
+    (answer,) = await shop.post("/webhooks/yookassa/demo", body)
+
+    (row,) = await shop.rows("SELECT state, next_at FROM webhook")
+    assert answer.status_code == 200
+    assert row == {"state": "ignored", "next_at": None}
+
+
+@pytest.mark.rule("PA3")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"x_forwarded_for": LISTED},
+        {"x_forwarded_for": f"{LISTED}, {LISTED}"},
+        {"x_real_ip": LISTED},
+        {"forwarded": f"for={LISTED}"},
+        {"client_ip": LISTED},
+    ],
+)
+async def test_a_forged_webhook_is_refused_and_leaves_nothing(shop: Any, sandbox: Any, headers: dict[str, str]) -> None:
+    payment_id, ref = await shop.pending()
+    sandbox.act(ref, "pay")
+    asked, before = len(sandbox.requests("GET")), counted("forbidden")
+
+    (answer,) = await shop.post("/webhooks/yookassa/demo", BODY.replace("ref-1", ref), FORGED, **headers)
+    await shop.settle()
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "foreign_address")
+    assert counted("forbidden") == before + 1
+    assert await shop.webhook_states() == []
+    assert len(sandbox.requests("GET")) == asked
+    assert (await shop.payment(payment_id))["state"] == "pending"
+
+
+@pytest.mark.rule("PA3")
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "status"),
+    [
+        ("10.0.0.7", LISTED, 200),
+        ("10.0.0.7", f"{FORGED}, {LISTED}", 200),
+        ("10.0.0.7", f"{LISTED}, 10.0.0.9", 200),
+        ("10.0.0.7", f"{LISTED}, {FORGED}", 403),
+        ("10.0.0.7", f"{LISTED}, {FORGED}, 10.0.0.9", 403),
+        ("10.0.0.7", f"{LISTED}, unknown", 403),
+        ("10.0.0.7", f"{LISTED},", 403),
+        ("10.0.0.7", None, 403),
+        (FORGED, LISTED, 403),
+        (LISTED, FORGED, 200),
+    ],
+)
+async def test_only_the_hop_before_our_own_proxies_counts(
+    shop: Any, peer: str, forwarded: str | None, status: int
+) -> None:
+    shop.trust("10.0.0.0/8")
+
+    (answer,) = await shop.post(
+        "/webhooks/yookassa/demo", BODY, peer, **({"x_forwarded_for": forwarded} if forwarded else {})
+    )
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"type": "notification"}',
+        b'{"type": "other", "event": "payment.succeeded", "object": {"id": "ref-1"}}',
+        b'{"type": "notification", "event": "Payment Succeeded", "object": {"id": "ref-1"}}',
+        b'{"type": "notification", "event": 7, "object": {"id": "ref-1"}}',
+        b'{"type": "notification", "event": "payment.succeeded", "object": "ref-1"}',
+        b'{"type": "notification", "event": "payment.succeeded", "object": {}}',
+        b'{"type": "notification", "event": "payment.succeeded", "object": {"id": 7}}',
+        b'{"type": "notification", "event": "payment.succeeded", "object": {"id": "../refunds"}}',
+        b'{"type": "notification", "event": "payment.succeeded", "object": {"id": "r\\u0000f"}}',
+        b'{"type": "notification", "event": "payment.succeeded", "object": {"id": "' + b"r" * 65 + b'"}}',
+        b"[" * 100_000,
+    ],
+)
+async def test_a_malformed_webhook_is_refused_and_leaves_nothing(shop: Any, body: bytes) -> None:
+    (answer,) = await shop.post("/webhooks/yookassa/demo", body)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_webhook")
+    assert await shop.webhook_states() == []
+
+
+async def test_a_body_beyond_the_limit_is_refused(shop: Any) -> None:
+    (answer,) = await shop.post("/webhooks/yookassa/demo", b" " * (256 * 1024 + 1))
+
+    assert answer.status_code == 413
+    assert await shop.webhook_states() == []
+
+
+@pytest.mark.parametrize("path", ["/webhooks/yookassa/other", "/webhooks/stripe/demo", "/webhooks/%00/%ff"])
+async def test_an_unknown_account_is_not_there(shop: Any, path: str) -> None:
+    (answer,) = await shop.post(path, BODY)
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_account")
+    assert await shop.webhook_states() == []
+
+
+async def test_without_the_database_the_provider_is_asked_to_come_again(shop: Any) -> None:
+    away = database.Database("postgresql://u:p@127.0.0.1:9/away", schema="payments", pool_size=1)
+    here, shop.db = shop.db, away
+    shop.restart()
+
+    (answer,) = await shop.post("/webhooks/yookassa/demo", BODY)
+
+    await away.close()
+    shop.db = here
+    assert (answer.status_code, answer.json()["code"]) == (503, "temporarily_unavailable")
+    assert "retry-after" in answer.headers
+    assert await shop.webhook_states() == []
+
+
+async def test_whoever_settles_is_woken_after_the_commit(shop: Any) -> None:
+    woken = asyncio.Event()
+    http: FastAPI = web.create("payments", health.Health())
+    http.include_router(api.routes(shop.db, shop.accounts, trusted_proxies=(), default_account="demo", wake=woken.set))
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(http, client=(LISTED, 1)), base_url="http://payments"
+    ) as client:
+        await client.post("/webhook/yookassa", content=BODY)
+
+    assert woken.is_set()

@@ -1,0 +1,130 @@
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from chassis import ladder, testing
+from contracts import payments
+from contracts.message import Money
+from payments import domain, handlers
+
+QUEUE = "payments.commands"
+NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
+
+
+async def test_a_command_adds_a_payment_and_wakes_its_creation(shop: Any, command: payments.CreatePayment) -> None:
+    woken: list[bool] = []
+
+    await handlers.create_payment(
+        shop.db, testing.delivery_of(command, QUEUE), command, wake=lambda: woken.append(True)
+    )
+
+    row = await shop.payment(command.payment_id)
+    assert (row["state"], row["version"], row["amount_minor"], row["currency"]) == ("created", 0, 150_000, "RUB")
+    assert (row["tenant"], row["correlation_id"]) == ("demo", "test")
+    assert woken == [True]
+    assert await shop.said() == []
+
+
+async def test_a_delivery_that_comes_twice_adds_one_payment(shop: Any, command: payments.CreatePayment) -> None:
+    delivery = testing.delivery_of(command, QUEUE)
+
+    for _ in range(2):
+        await handlers.create_payment(shop.db, delivery, command)
+
+    assert len(await shop.rows("SELECT FROM payment")) == 1
+
+
+async def test_the_same_request_under_another_event_id_changes_nothing(
+    shop: Any, command: payments.CreatePayment
+) -> None:
+    for _ in range(2):
+        await handlers.create_payment(shop.db, testing.delivery_of(command, QUEUE), command)
+
+    assert len(await shop.rows("SELECT FROM payment")) == 1
+
+
+@pytest.mark.rule("PA11")
+async def test_an_id_that_is_taken_by_another_request_is_hopeless(
+    shop: Any, sandbox: Any, command: payments.CreatePayment
+) -> None:
+    await handlers.create_payment(shop.db, testing.delivery_of(command, QUEUE), command)
+    other = command.model_copy(update={"amount": Money(amount_minor=1, currency="RUB")})
+
+    with pytest.raises(ladder.Hopeless):
+        await handlers.create_payment(shop.db, testing.delivery_of(other, QUEUE), other)
+
+    assert (await shop.payment(command.payment_id))["amount_minor"] == 150_000
+    assert sandbox.requests("POST") == []
+
+
+async def test_events_belong_to_the_journey_of_their_payment(shop: Any, sandbox: Any) -> None:
+    _, ref = await shop.pending()
+    sandbox.act(ref, "pay")
+
+    await shop.tell(ref)
+    await shop.settle()
+
+    rows = await shop.rows("SELECT headers->>'ce-correlationid' AS correlation_id FROM outbox")
+    assert [row["correlation_id"] for row in rows] == ["test", "test"]
+
+
+async def test_a_paid_event_tells_when_the_webhook_was_stored(shop: Any, sandbox: Any) -> None:
+    _, ref = await shop.pending()
+    sandbox.act(ref, "pay")
+
+    await shop.tell(ref)
+    await shop.settle()
+
+    (webhook,) = await shop.rows("SELECT received_at FROM webhook")
+    _, body = (await testing.said(shop.db))[-1]
+    paid = payments.PaymentPaid.model_validate(body)
+    assert paid.accepted_at == webhook["received_at"]
+    assert (paid.provider_account, paid.provider_ref) == ("demo", ref)
+
+
+async def test_a_fact_about_nothing_of_ours_is_told_apart(shop: Any, account: domain.Account) -> None:
+    fact = domain.Fact(
+        provider_ref="ref-1",
+        state=domain.State.PAID,
+        amount=Money(amount_minor=1, currency="RUB"),
+        shop_id=account.shop_id,
+        is_test=True,
+        payment_id=None,
+        created_at=NOW,
+    )
+
+    assert await handlers.apply_provider_fact(shop.db, account, fact, accepted_at=NOW) is False
+
+
+async def test_a_payment_that_failed_to_be_created_and_was_paid_all_the_same_is_told(shop: Any, sandbox: Any) -> None:
+    payment_id, ref = await shop.pending()
+    await shop.rows(
+        "UPDATE payment SET state = 'failed', account = NULL, provider_ref = NULL WHERE payment_id = $1", payment_id
+    )
+    sandbox.act(ref, "pay")
+
+    await shop.tell(ref)
+    await shop.settle()
+
+    assert await shop.said() == ["created.v1", "paid_late.v1"]
+
+
+def test_the_queue_is_told_what_its_handler_does() -> None:
+    (queue,) = handlers.queues()
+
+    (handler,) = queue.handlers.values()
+    assert queue.name == "payments.commands"
+    assert handler.__doc__ == handlers.create_payment.__doc__
+
+
+def test_a_request_is_compared_by_what_was_asked_and_not_by_how_far_it_came(
+    command: payments.CreatePayment,
+) -> None:
+    payment = domain.requested(command, correlation_id="one", traceparent=None)
+
+    later = dataclasses.replace(payment, state=domain.State.PAID, version=4, correlation_id="two")
+
+    assert payment.is_same_request(later)
+    assert not payment.is_same_request(dataclasses.replace(payment, return_url="https://else.example"))

@@ -1,0 +1,210 @@
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_network
+from typing import Any
+
+import aio_pika
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from chassis import outbox, publisher, testing, topology
+from contracts import payments
+from payments import settings
+
+
+@pytest.fixture
+def running(processes: testing.Processes, sandbox: Any) -> Callable[..., Any]:
+    """Starts a role of payments against the sandbox; webhooks are believed from this machine."""
+
+    def start(role: str, **changes: str) -> Any:
+        return processes.ready(
+            "payments",
+            role,
+            **{
+                "PAYMENTS_YOOKASSA_URL": sandbox.yookassa_url,
+                "PAYMENTS_YOOKASSA_SHOP_ID": "demo-shop",
+                "PAYMENTS_YOOKASSA_SECRET_KEY": "demo-secret",
+                "PAYMENTS_YOOKASSA_IS_TEST": "true",
+                "PAYMENTS_WEBHOOK_NETWORKS": "127.0.0.1/32",
+                **changes,
+            },
+        )
+
+    return start
+
+
+class Ear:
+    """Hears every event of payments, as its consumers would."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+
+    async def hear(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
+        self.heard.put_nowait((str(message.headers["ce-type"]), json.loads(message.body)))
+
+    async def next(self) -> tuple[str, dict[str, Any]]:
+        async with asyncio.timeout(20):
+            return await self.heard.get()
+
+
+@pytest.fixture
+async def ear(declared: str) -> AsyncIterator[Ear]:
+    made = Ear()
+    async with await aio_pika.connect(declared) as connection:
+        queue = await (await connection.channel()).declare_queue(exclusive=True)
+        await queue.bind(topology.EVENTS, routing_key="payments.#")
+        await queue.consume(made.hear, no_ack=True)
+        yield made
+
+
+@pytest.fixture
+async def asked(
+    shop: Any, sender: publisher.Publisher, command: payments.CreatePayment
+) -> Callable[[], Awaitable[payments.CreatePayment]]:
+    """Sends a command to its queue as the gateway's relay would."""
+
+    async def ask() -> payments.CreatePayment:
+        async with shop.db.transaction() as tx:
+            await outbox.put(tx, [command])
+        (row,) = await shop.rows("DELETE FROM outbox RETURNING exchange, event_type, headers::text AS headers, payload")
+        await sender.publish(
+            exchange=row["exchange"],
+            routing_key=row["event_type"],
+            headers=json.loads(row["headers"]),
+            body=row["payload"],
+            event_type=row["event_type"],
+        )
+        return command
+
+    return ask
+
+
+async def webhook(url: str, ref: str, **headers: str) -> int:
+    body = {"type": "notification", "event": "payment.succeeded", "object": {"id": ref}}
+    async with httpx.AsyncClient(trust_env=False) as http:
+        return (await http.post(f"{url}/webhooks/yookassa/demo", json=body, headers=headers)).status_code
+
+
+async def test_a_payment_goes_from_the_command_to_paid_through_both_processes(
+    running: Any, ear: Ear, sandbox: Any, asked: Callable[[], Awaitable[payments.CreatePayment]]
+) -> None:
+    running("worker")
+    _, url = running("api")
+
+    command = await asked()
+    created = await ear.next()
+    ref = sandbox.made()[0]["id"]
+    sandbox.act(ref, "pay")
+    status = await webhook(url, ref)
+    paid = await ear.next()
+
+    assert status == 200
+    assert created[0] == payments.PaymentCreated.TYPE
+    assert created[1]["confirmation_url"].endswith(ref)
+    assert paid[0] == payments.PaymentPaid.TYPE
+    assert (paid[1]["payment_id"], paid[1]["version"]) == (str(command.payment_id), 2)
+    assert paid[1]["amount"] == {"amount_minor": 150_000, "currency": "RUB"}
+
+
+@pytest.mark.rule("PA21")
+async def test_a_kill_between_fetch_and_commit_has_one_effect(running: Any, ear: Ear, shop: Any, sandbox: Any) -> None:
+    _, ref = await shop.pending()
+    sandbox.act(ref, "pay")
+    process, url = running("all", KOPILKA_FAILPOINT="payments.after_fetch:1")
+    assert (await ear.next())[0] == payments.PaymentCreated.TYPE
+
+    assert await webhook(url, ref) == 200
+    killed = await asyncio.to_thread(process.wait, 20)
+    before = await shop.webhook_states()
+    running("all")
+    await shop.due("webhook")
+    paid = await ear.next()
+
+    assert killed == -signal.SIGKILL
+    assert before == ["new"]
+    assert paid[0] == payments.PaymentPaid.TYPE
+    assert await shop.webhook_states() == ["applied"]
+    assert ear.heard.empty()
+
+
+@pytest.mark.rule("PA1")
+async def test_the_same_webhook_before_and_after_a_restart_is_one_effect(
+    running: Any, ear: Ear, shop: Any, sandbox: Any
+) -> None:
+    _, ref = await shop.pending()
+    sandbox.act(ref, "pay")
+    process, url = running("all")
+    statuses = await asyncio.gather(*(webhook(url, ref) for _ in range(50)))
+    assert [(await ear.next())[0] for _ in range(2)] == [payments.PaymentCreated.TYPE, payments.PaymentPaid.TYPE]
+
+    process.terminate()
+    code = await asyncio.to_thread(process.wait, 30)
+    _, url = running("all")
+    statuses += await asyncio.gather(*(webhook(url, ref) for _ in range(50)))
+
+    assert statuses == [200] * 100
+    assert code == 0
+    assert await shop.webhook_states() == ["applied"]
+    assert ear.heard.empty()
+
+
+@pytest.mark.rule("PA3")
+async def test_a_header_is_no_address_not_even_from_this_machine(running: Any, shop: Any) -> None:
+    _, url = running("api", PAYMENTS_WEBHOOK_NETWORKS=settings.YOOKASSA_NETWORKS)
+
+    statuses = [
+        await webhook(url, "ref-1", **{"X-Forwarded-For": "185.71.76.5"}),
+        await webhook(url, "ref-1", **{"X-Forwarded-For": "185.71.76.5, 127.0.0.1"}),
+        await webhook(url, "ref-1", Forwarded="for=185.71.76.5"),
+    ]
+
+    assert statuses == [403, 403, 403]
+    assert await shop.webhook_states() == []
+
+
+def test_networks_are_read_as_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, PAYMENTS_TRUSTED_PROXIES="10.0.0.0/8, fd00::/8", PAYMENTS_WEBHOOK_NETWORKS="")
+
+    read = settings.PaymentsSettings()
+
+    assert read.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    assert read.webhook_networks == ()
+
+
+def test_the_published_networks_are_believed_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch)
+
+    assert ip_network("77.75.156.11/32") in settings.PaymentsSettings().webhook_networks
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PAYMENTS_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("PAYMENTS_WEBHOOK_NETWORKS", "everywhere"),
+        ("PAYMENTS_YOOKASSA_URL", "ftp://x"),
+        ("PAYMENTS_YOOKASSA_SHOP_ID", ""),
+        ("PAYMENTS_PROVIDER_TIMEOUT_S", "0"),
+        ("PAYMENTS_YOOKASSA_IS_TEST", "perhaps"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    configure(monkeypatch, **{name: value})
+
+    with pytest.raises(ValidationError):
+        settings.PaymentsSettings()
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
+    names = {
+        "PAYMENTS_DATABASE_URL": "postgresql://u:p@127.0.0.1/d",
+        "KOPILKA_AMQP_URL": "amqp://u:p@127.0.0.1/",
+        "PAYMENTS_YOOKASSA_SHOP_ID": "demo-shop",
+        "PAYMENTS_YOOKASSA_SECRET_KEY": "demo-secret",
+        **changes,
+    }
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)

@@ -1,0 +1,146 @@
+import asyncio
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from chassis import database
+from payments import clients, domain, store
+
+HINT = clients.Hint("payment.succeeded", "payment.succeeded:ref-1", "ref-1")
+
+
+@pytest.fixture
+def payment(command: Any) -> domain.Payment:
+    return domain.requested(command, correlation_id="journey", traceparent="00-a-b-00")
+
+
+async def test_a_payment_is_read_as_it_was_written(db: database.Database, payment: domain.Payment) -> None:
+    async with db.transaction() as tx:
+        assert await store.add_payment(tx, payment)
+
+    async with db.transaction() as tx:
+        assert await store.lock_payment(tx, payment.payment_id) == payment
+
+
+async def test_a_taken_id_is_told(db: database.Database, payment: domain.Payment) -> None:
+    async with db.transaction() as tx:
+        await store.add_payment(tx, payment)
+
+    async with db.transaction() as tx:
+        assert not await store.add_payment(tx, payment)
+
+
+async def test_an_older_version_cannot_be_written(db: database.Database, payment: domain.Payment) -> None:
+    failed, _ = domain.fail(payment, "invalid_request")
+    async with db.transaction() as tx:
+        await store.add_payment(tx, payment)
+        await store.save_payment(tx, failed)
+
+    with pytest.raises(AssertionError):
+        async with db.transaction() as tx:
+            await store.save_payment(tx, failed)
+
+
+async def test_two_payments_cannot_share_a_reference_of_the_provider(shop: Any) -> None:
+    _, ref = await shop.pending()
+    payment_id, _ = await shop.pending()
+
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await shop.rows("UPDATE payment SET provider_ref = $1 WHERE payment_id = $2", ref, payment_id)
+
+
+@pytest.mark.parametrize(
+    "change", ["amount_minor = 0", "amount_minor = -1", "state = 'lost'", "version = -1", "state = 'paid'"]
+)
+async def test_the_database_refuses_what_cannot_be(shop: Any, change: str) -> None:
+    await shop.ask()
+
+    with pytest.raises(asyncpg.CheckViolationError):
+        await shop.rows(f"UPDATE payment SET {change}")
+
+
+async def test_two_workers_never_lease_the_same_creation(db: database.Database, shop: Any) -> None:
+    for _ in range(6):
+        await shop.ask()
+
+    async def lease() -> list[store.Creation]:
+        async with db.transaction() as tx:
+            leased = await store.lease_creations(tx, limit=3, lease_s=30)
+            await asyncio.sleep(0.05)
+            return leased
+
+    leased = [creation.payment.payment_id for part in await asyncio.gather(lease(), lease()) for creation in part]
+
+    assert len(leased) == len(set(leased)) == 6
+
+
+async def test_a_key_is_the_same_in_every_lease_and_of_allowed_characters(db: database.Database, shop: Any) -> None:
+    command = await shop.ask()
+    keys = []
+
+    for _ in range(3):
+        await shop.due("payment")
+        async with db.transaction() as tx:
+            (creation,) = await store.lease_creations(tx, limit=1, lease_s=30)
+        keys.append((creation.key, creation.tries, creation.is_uncertain))
+
+    key = f"pay.{command.payment_id}.create.1"
+    assert keys == [(key, 1, False), (key, 2, True), (key, 3, True)]
+    assert len(key) <= 64
+
+
+async def test_a_lease_ends_by_itself(db: database.Database, shop: Any) -> None:
+    await shop.ask()
+
+    async def lease(lease_s: float) -> int:
+        async with db.transaction() as tx:
+            return len(await store.lease_creations(tx, limit=1, lease_s=lease_s))
+
+    assert await lease(0) == 1
+    assert await lease(30) == 1
+    assert await lease(30) == 0
+
+
+async def test_a_webhook_is_stored_once_for_each_body(db: database.Database, account: domain.Account) -> None:
+    async def add(body: bytes) -> bool:
+        async with db.transaction() as tx:
+            return await store.add_webhook(tx, account, HINT, body)
+
+    assert [await add(b"one"), await add(b"one"), await add(b"two")] == [True, False, True]
+
+
+async def test_a_leased_webhook_tells_its_age_and_whether_it_is_a_variant(
+    db: database.Database, account: domain.Account, shop: Any
+) -> None:
+    for body in (b"one", b"two"):
+        async with db.transaction() as tx:
+            await store.add_webhook(tx, account, HINT, body)
+
+    async with db.transaction() as tx:
+        webhooks = await store.lease_webhooks(tx, limit=10, lease_s=30)
+
+    assert sorted((webhook.webhook_id, webhook.is_variant) for webhook in webhooks) == [(1, False), (2, True)]
+    assert all(timedelta(0) <= webhook.age < timedelta(minutes=1) for webhook in webhooks)
+    (row,) = await shop.rows("SELECT body_sha256 FROM webhook WHERE webhook_id = 1")
+    assert row["body_sha256"] == hashlib.sha256(b"one").digest()
+
+
+async def test_the_same_finding_is_opened_once(
+    db: database.Database, account: domain.Account, payment: domain.Payment
+) -> None:
+    async with db.transaction() as tx:
+        await store.add_payment(tx, payment)
+
+    opened = []
+    for kind in ("amount_mismatch", "amount_mismatch", "test_mismatch"):
+        async with db.transaction() as tx:
+            opened.append(
+                await store.open_finding(
+                    tx, tenant=account.tenant, kind=kind, details={}, payment_id=payment.payment_id
+                )
+            )
+
+    assert opened == [True, False, True]
