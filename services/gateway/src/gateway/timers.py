@@ -8,5 +8,5 @@ BATCH = 1_000
 
 async def forget_commands(db: database.Database) -> int:
     """Delete a batch of commands past retention; gives how many."""
-    async with db.transaction() as tx:
+    async with db.statement() as tx:
         return await commands.forget(tx, BATCH)

@@ -64,9 +64,9 @@ def routes(
         except clients.Malformed:
             WEBHOOKS.labels(provider, "malformed").inc()
             raise MalformedWebhook from None
-        async with db.transaction() as tx:
+        async with db.statement() as tx:
             is_new = await store.add_webhook(tx, served.account, hint, body)
-            database.on_commit(tx, wake)
+        wake()
         WEBHOOKS.labels(provider, "stored" if is_new else "duplicate").inc()
         return JSONResponse({"status": "stored"})
 

@@ -90,7 +90,7 @@ def creation_lane(db: database.Database, accounts: clients.Accounts, lease_s: fl
     """Give the lane that creates payments at their providers."""
 
     async def lease(limit: int) -> Sequence[store.Creation]:
-        async with db.transaction() as tx:
+        async with db.statement() as tx:
             return await store.lease_creations(tx, limit=limit, lease_s=lease_s)
 
     return Lane(lease, partial(create_at_provider, db, accounts))
@@ -100,7 +100,7 @@ def settlement_lane(db: database.Database, accounts: clients.Accounts, lease_s: 
     """Give the lane that settles webhooks; those about one payment are settled by one look."""
 
     async def lease(limit: int) -> Sequence[list[store.Webhook]]:
-        async with db.transaction() as tx:
+        async with db.statement() as tx:
             webhooks = await store.lease_webhooks(tx, limit=limit, lease_s=lease_s)
         return [list(group) for _, group in groupby(sorted(webhooks, key=_looked_at), key=_looked_at)]
 
@@ -111,7 +111,7 @@ def check_lane(db: database.Database, accounts: clients.Accounts) -> Lane[store.
     """Give the lane that looks at open payments from time to time."""
 
     async def lease(limit: int) -> Sequence[store.Check]:
-        async with db.transaction() as tx:
+        async with db.statement() as tx:
             return await store.lease_checks(tx, limit=limit)
 
     return Lane(lease, partial(check_due, db, accounts))
@@ -182,13 +182,13 @@ async def check_due(db: database.Database, accounts: clients.Accounts, check: st
 
 async def forget_webhooks(db: database.Database) -> int:
     """Delete settled webhooks that no repetition can follow any more; gives how many."""
-    async with db.transaction() as tx:
+    async with db.statement() as tx:
         return await store.forget_webhooks(tx)
 
 
 async def measure(db: database.Database) -> int:
     """Set the gauges of what is not finished."""
-    async with db.transaction() as tx:
+    async with db.statement() as tx:
         counts = await store.count_open(tx)
     gauges = {"payment": OPEN_PAYMENTS, "webhook": OPEN_WEBHOOKS, "finding": OPEN_FINDINGS}
     for gauge in gauges.values():

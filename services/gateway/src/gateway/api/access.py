@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
-from chassis import database, envelope, errors, outbox, web
+from chassis import envelope, errors, outbox, web
 from contracts import gateway, message
 from gateway.api import door
 from gateway.domain import initdata, sessions, views
@@ -32,19 +32,20 @@ async def log_in(here: door.Door, init_data: str) -> views.User:
     person = initdata.check(
         init_data, secret=here.init_data_secret, now=envelope.now(), ttl_s=here.settings.init_data_ttl_s
     )
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         user = await users.find(tx, here.tenant, person.id)
-        return user or await _register(here, tx, person)
+    return user or await _register(here, person)
 
 
-async def _register(here: door.Door, tx: database.Tx, person: initdata.TelegramUser) -> views.User:
+async def _register(here: door.Door, person: initdata.TelegramUser) -> views.User:
     user_id = message.UserId(envelope.uuid7())
-    user = await users.add(tx, here.tenant, user_id, person.id)
-    if user is not None:
-        registered = gateway.UserRegistered(tenant=here.tenant, user_id=user_id, telegram_id=person.id)
-        await outbox.put(tx, [registered])
-        return user
-    user = await users.find(tx, here.tenant, person.id)
+    async with here.db.transaction() as tx:
+        user = await users.add(tx, here.tenant, user_id, person.id)
+        if user is not None:
+            registered = gateway.UserRegistered(tenant=here.tenant, user_id=user_id, telegram_id=person.id)
+            await outbox.put(tx, [registered])
+            return user
+        user = await users.find(tx, here.tenant, person.id)
     assert user is not None  # whoever was first has committed, and users are never deleted
     return user
 

@@ -33,7 +33,7 @@ async def categories(
 ) -> lists.Page[views.Category]:
     """The shelves of the catalog, by title."""
     after = cursors.decode(cursor, _POSITION) if cursor is not None else catalog.START
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         found = await catalog.categories(tx, here.tenant, after=after, limit=limit + 1)
     items, next_cursor = cursors.page(found, limit, lambda category: (category.title, category.id))
     return lists.Page(items=items, next_cursor=next_cursor)
@@ -53,7 +53,7 @@ async def products(
     """What is on sale, by title."""
     after = cursors.decode(cursor, _POSITION) if cursor is not None else catalog.START
     wanted = catalog.Filter(category_id=category_id, text=q, min_price=min_price, max_price=max_price)
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         found = await catalog.products(tx, here.tenant, wanted, after=after, limit=limit + 1)
     items, next_cursor = cursors.page(found, limit, lambda product: (product.title, product.id))
     return lists.Page(items=items, next_cursor=next_cursor)
@@ -62,7 +62,7 @@ async def products(
 @router.get("/products/{product_id}", responses=document.responses("404 product_not_found"))
 async def product(product_id: str, here: door.Here) -> views.Product:
     """One product that is on sale."""
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         found = None if "\x00" in product_id else await catalog.product(tx, here.tenant, product_id)
     if found is None:
         raise ProductNotFound

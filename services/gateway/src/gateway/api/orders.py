@@ -94,7 +94,7 @@ async def mine(
 ) -> lists.Page[views.Order]:
     """One's own orders, newest first."""
     position = cursors.decode(cursor, _POSITION) if cursor is not None else (None,)
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         found = await store.newest(tx, session.tenant, owner=session.user_id, before=position[0], limit=limit + 1)
     items, next_cursor = cursors.page(found, limit, lambda order: (order.id,))
     return lists.Page(items=items, next_cursor=next_cursor)
@@ -107,7 +107,7 @@ async def mine(
 )
 async def order(order_id: str, here: door.Here, session: access.Session) -> views.Order:
     """One's own order."""
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         return await _own(tx, session, opaque.parsed(order_id, OrderNotFound))
 
 

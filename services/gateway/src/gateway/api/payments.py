@@ -134,7 +134,7 @@ async def top_up(body: TopUp, request: Request, here: door.Here, session: access
 )
 async def payment(payment_id: str, here: door.Here, session: access.Session) -> views.Payment:
     """How one's own payment stands."""
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         return await _own(tx, session, ids.parsed(payment_id, PaymentNotFound))
 
 

@@ -57,7 +57,7 @@ async def log_in(body: LogIn, here: door.Here, response: Response) -> LoggedIn:
 @router.get("/users/me", responses=document.responses(*document.PERSON), openapi_extra=document.PERSONAL)
 async def me(here: door.Here, session: access.Session) -> views.User:
     """Who one is."""
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         user = await users.get(tx, session.tenant, session.user_id)
     if user is None:
         raise sessions.TokenInvalid

@@ -80,13 +80,14 @@ async def _accept(here: door.Door, wanted: commands.Command, write: Write) -> co
 
 async def _settle(here: door.Door, command: commands.Command, write: Write) -> commands.Answer | None:
     """Give the final answer and keep it, or None while there is none."""
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         _, answer = await write.look(tx, command.id)
+        # What was seen is final, so the answer may be kept by a statement of its own.
         return answer and await store.answer(tx, command, answer)
 
 
 async def _pending(here: door.Door, command: commands.Command, write: Write) -> JSONResponse:
-    async with here.db.transaction() as tx:
+    async with here.db.statement() as tx:
         view, _ = await write.look(tx, command.id)
     return JSONResponse(view.model_dump(mode="json"), status_code=202, headers={"Retry-After": str(RETRY_AFTER_S)})
 

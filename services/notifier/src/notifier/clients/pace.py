@@ -1,0 +1,75 @@
+"""How fast one bot may send, by Telegram's published limits and by what it answers. Kept in memory, per process.
+
+Several processes of one bot share nothing; the answer "too many requests" is what keeps them honest together.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+BOT_PER_S = 30
+CHAT_EVERY_S = 1.0
+CHAT_BURST = 3
+GROUP_EVERY_S = 3.0  # twenty a minute
+GROUP_BURST = 5
+PAUSE_S_MAX = 3_600
+CHAT_WAIT_S_MAX = 60.0
+CHATS_MAX = 10_000
+
+
+@dataclass(slots=True)
+class _Chat:
+    """`used_until` runs ahead of the clock by what was sent, `promised_until` by what was told to wait as well."""
+
+    used_until: float
+    promised_until: float
+
+
+class Pace:
+    """Token buckets of a bot and of its chats, each kept as the moment at which it will be full again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with full buckets."""
+        self._clock = clock
+        self._used_until = clock()
+        self._paused_until = clock()
+        self._chats: dict[int, _Chat] = {}
+
+    def available(self) -> int:
+        """Give how many messages the bot may send now; none while it is paused."""
+        now = self._clock()
+        if now < self._paused_until:
+            return 0
+        used = max(self._used_until - now, 0.0) * BOT_PER_S
+        return int(BOT_PER_S - used + 1e-6)
+
+    def paused_for_s(self) -> float:
+        """Give how long the bot must still be silent; 0 when it may send."""
+        return max(self._paused_until - self._clock(), 0.0)
+
+    def pause(self, seconds: float) -> None:
+        """Be silent as a whole for a while; a longer pause that is already on stays."""
+        self._paused_until = max(self._paused_until, self._clock() + min(seconds, PAUSE_S_MAX))
+
+    def take(self, chat_id: int) -> float:
+        """Take the right to send one message to a chat: 0 grants it, otherwise it is the seconds to wait.
+
+        Those who are told to wait are told different moments, so that they don't come back all at once.
+        """
+        now = self._clock()
+        every_s, burst = (GROUP_EVERY_S, GROUP_BURST) if chat_id < 0 else (CHAT_EVERY_S, CHAT_BURST)
+        chat = self._chat(chat_id, now)
+        allowed_until = now + every_s * (burst - 1)
+        chat.used_until = max(chat.used_until, now)
+        if chat.used_until <= allowed_until:
+            chat.used_until += every_s
+            self._used_until = max(self._used_until, now) + 1 / BOT_PER_S
+            return 0.0
+        chat.promised_until = max(chat.promised_until, chat.used_until) + every_s
+        return min(chat.promised_until - every_s - allowed_until, CHAT_WAIT_S_MAX)
+
+    def _chat(self, chat_id: int, now: float) -> _Chat:
+        if len(self._chats) >= CHATS_MAX:
+            # A full bucket says nothing; the others are at most as many as the bot can fill, some dozens.
+            self._chats = {one: chat for one, chat in self._chats.items() if chat.used_until > now}
+        return self._chats.setdefault(chat_id, _Chat(now, now))

@@ -1,0 +1,46 @@
+"""The composition root of the notifier."""
+
+from functools import partial
+from pathlib import Path
+
+from chassis import app
+from contracts.message import TenantId
+from notifier import handlers, settings, timers
+from notifier.clients import pace, telegram
+
+
+def worker(process: app.Process) -> None:
+    """Hear what there is to tell, and tell it."""
+    config = process.settings
+    assert isinstance(config, settings.NotifierSettings)
+    tenant = TenantId(config.tenant)
+    bot = telegram.Bot(config.telegram_url, config.bot_token)
+    process.closers.append(bot.close)
+    process.consume(*handlers.QUEUES)
+    process.take_in(*handlers.INTAKES)
+    process.every(
+        "send_notifications",
+        partial(
+            timers.send_notifications,
+            process.db,
+            timers.Channel(tenant, config.manager_chat_id, bot, pace.Pace()),
+        ),
+        idle_min_s=0.05,
+    )
+    process.every("notifications_gauge", partial(timers.measure, process.db, tenant), idle_min_s=5, idle_max_s=5)
+    process.housekeeping()
+
+
+SERVICE = app.Service(
+    name="notifier",
+    settings=settings.NotifierSettings,
+    roles={"worker": worker, "all": worker},
+    migrations=Path(__file__).parent / "migrations",
+    queues=handlers.QUEUES,
+    intakes=handlers.INTAKES,
+)
+
+
+def main() -> None:
+    """Run one role or command of the notifier."""
+    app.main(SERVICE)

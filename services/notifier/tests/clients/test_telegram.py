@@ -1,0 +1,146 @@
+"""One bot against the real sandbox, and against answers that no sandbox would give."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from chassis.testing import free_port
+from notifier import domain
+from notifier.clients import telegram
+from notifier.domain import Result
+
+TOKEN = "7000000009:a-secret-that-nobody-may-ever-read"
+CHAT = 4_242
+
+
+@pytest.fixture
+async def bot(sandbox_url: str, ctl: httpx.Client) -> AsyncIterator[telegram.Bot]:
+    opened = telegram.Bot(f"{sandbox_url}/telegram", SecretStr(TOKEN))
+    yield opened
+    await opened.close()
+
+
+def plan(ctl: httpx.Client, fault: str, count: int = 1) -> None:
+    order = {"target": "telegram", "route": "sendMessage", "fault": fault, "count": count}
+    ctl.post("/faults", json=order).raise_for_status()
+
+
+def messages(ctl: httpx.Client) -> list[dict[str, Any]]:
+    return list(ctl.get("/telegram/messages", params={"chat_id": CHAT}).json()["items"])
+
+
+async def test_a_message_arrives_as_it_was_meant(bot: telegram.Bot, ctl: httpx.Client) -> None:
+    outcome = await bot.send(CHAT, "<b>Tea</b> &lt;3 &amp; more", is_html=True)
+
+    [message] = messages(ctl)
+    assert message["text"] == "Tea <3 & more"
+    assert outcome.result is Result.SENT
+    assert outcome.message_id == message["message_id"]
+
+
+async def test_plain_text_arrives_without_markup(bot: telegram.Bot, ctl: httpx.Client) -> None:
+    await bot.send(CHAT, "<b>1 < 2", is_html=False)
+
+    [message] = messages(ctl)
+    assert message["text"] == "<b>1 < 2"
+
+
+@pytest.mark.rule("I5")
+@pytest.mark.parametrize(
+    ("fault", "result"),
+    [
+        ("http:429:7", Result.THROTTLED),
+        ("http:500", Result.UNCERTAIN),
+        ("http:502", Result.UNCERTAIN),
+        ("http:403", Result.BLOCKED),
+        ("http:400", Result.REJECTED),
+        ("http:401", Result.AWAY),
+        ("http:404", Result.AWAY),
+        ("drop", Result.UNCERTAIN),
+    ],
+)
+async def test_each_failure_has_its_class(bot: telegram.Bot, ctl: httpx.Client, fault: str, result: Result) -> None:
+    plan(ctl, fault)
+
+    outcome = await bot.send(CHAT, "Hello", is_html=True)
+
+    assert outcome.result is result
+    assert outcome.retry_after_s == (7 if result is Result.THROTTLED else 0)
+
+
+async def test_broken_markup_is_told_from_other_bad_requests(bot: telegram.Bot) -> None:
+    assert (await bot.send(CHAT, "<b>never closed", is_html=True)).result is Result.UNPARSABLE
+    assert (await bot.send(0, "nowhere", is_html=True)).result is Result.REJECTED
+
+
+async def test_an_answer_that_does_not_come_in_time_is_uncertain(
+    bot: telegram.Bot, ctl: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram, "SEND_S", 0.2)
+    plan(ctl, "timeout_after_commit")
+
+    outcome = await bot.send(CHAT, "Hello", is_html=True)
+
+    assert outcome.result is Result.UNCERTAIN
+    assert len(messages(ctl)) == 1
+
+
+async def test_a_telegram_that_is_not_there_is_away() -> None:
+    bot = telegram.Bot(f"http://127.0.0.1:{free_port()}", SecretStr(TOKEN))
+
+    outcome = await bot.send(CHAT, "Hello", is_html=True)
+    await bot.close()
+
+    assert outcome.result is Result.AWAY
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", Result.UNCERTAIN),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{half", Result.UNCERTAIN),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200_000, Result.UNCERTAIN),
+        (b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/elsewhere\r\ncontent-length: 0\r\n\r\n", Result.REJECTED),
+        (b"HTTP/1.1 429 Slow\r\ncontent-length: 34\r\n\r\n" + b'{"parameters":{"retry_after":"9"}}', Result.THROTTLED),
+        (b"not even http\r\n\r\n", Result.UNCERTAIN),
+    ],
+)
+async def test_an_answer_that_is_not_telegrams_is_never_taken_for_a_success(answer: bytes, result: Result) -> None:
+    async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(give, "127.0.0.1", 0)
+    bot = telegram.Bot(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", SecretStr(TOKEN))
+
+    outcome = await bot.send(CHAT, "Hello", is_html=True)
+    await bot.close()
+    server.close()
+    await server.wait_closed()
+
+    assert outcome.result is result
+
+
+async def test_the_token_is_in_no_log_and_in_no_outcome(
+    bot: telegram.Bot, ctl: httpx.Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(telegram, "SEND_S", 0.2)
+    outcomes: list[domain.Outcome] = [await bot.send(CHAT, "Hello", is_html=True)]
+    for fault in ("http:500", "http:404", "http:401", "http:429:1", "drop", "timeout_before"):
+        plan(ctl, fault)
+        outcomes.append(await bot.send(CHAT, "Hello", is_html=True))
+    nowhere = telegram.Bot(f"http://127.0.0.1:{free_port()}", SecretStr(TOKEN))
+    outcomes.append(await nowhere.send(CHAT, "Hello", is_html=True))
+    await nowhere.close()
+
+    told = f"{outcomes} {bot!r} {caplog.text}"
+
+    assert TOKEN.partition(":")[2] not in told

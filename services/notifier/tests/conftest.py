@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from chassis import app
+from chassis.testing import free_port
+from notifier import main
+
+READY_S = 20
+
+
+@pytest.fixture
+def service() -> app.Service:
+    return main.SERVICE
+
+
+@pytest.fixture(scope="session")
+def sandbox_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real sandbox process for the whole run."""
+    port, log = free_port(), tmp_path_factory.mktemp("sandbox") / "output"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "sandbox")],
+            env={
+                **os.environ,
+                "SANDBOX_PORT": str(port),
+                "SANDBOX_YOOKASSA_WEBHOOK_URL": f"http://127.0.0.1:{port}/nobody",
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    give_up_at = time.monotonic() + READY_S
+    while True:
+        try:
+            httpx.get(f"{url}/health/ready").raise_for_status()
+            break
+        except httpx.HTTPError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < give_up_at, log.read_text()
+            time.sleep(0.05)
+    yield url
+    process.terminate()
+    process.wait(timeout=READY_S)
+
+
+@pytest.fixture
+def ctl(sandbox_url: str) -> Iterator[httpx.Client]:
+    """The control plane of a sandbox that has forgotten everything before."""
+    with httpx.Client(base_url=f"{sandbox_url}/__ctl", timeout=10) as client:
+        client.post("/reset").raise_for_status()
+        yield client

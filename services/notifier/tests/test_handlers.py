@@ -1,0 +1,153 @@
+"""The message door on a real database: what is queued, for whom, and how often."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from chassis import database
+from chassis.testing import delivery_of
+from contracts import gateway, ledger, orders
+from contracts.message import UserId
+from notifier import handlers, store
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+USER = UserId(UUID("00000000-0000-7000-8000-00000000000a"))
+
+
+def topped_up(**changes: Any) -> ledger.TransferPosted:
+    def leg(owner: UUID | None, amount_minor: int) -> dict[str, Any]:
+        account = {"code": "some", "owner": owner, "asset": "RUB", "balance_minor": amount_minor, "held_minor": 0}
+        return {"account": {**account, "version": 1}, "amount_minor": amount_minor, "sequence": 1}
+
+    event = {
+        "tenant": "demo",
+        "transfer_id": uuid4(),
+        "kind": "top_up",
+        "reference": "payment:1",
+        "occurred_at": AT,
+        "postings": [leg(None, -150_000), leg(USER, 150_000)],
+    }
+    return ledger.TransferPosted.model_validate(event | changes)
+
+
+def paid(title: str = "Tea") -> orders.OrderPaid:
+    price = {"amount_minor": 40_000, "currency": "RUB"}
+    return orders.OrderPaid.model_validate(
+        {
+            "tenant": "demo",
+            "order_id": uuid4(),
+            "user_id": USER,
+            "version": 3,
+            "occurred_at": AT,
+            "lines": [{"product_id": "tea", "title": title, "quantity": 1, "unit_price": price}],
+            "total": price,
+        }
+    )
+
+
+async def fetch(db: database.Database, statement: str) -> list[tuple[Any, ...]]:
+    async with db.transaction() as tx:
+        return [tuple(row) for row in await (await database.driver(tx)).fetch(statement)]
+
+
+async def hear(db: database.Database, *events: ledger.TransferPosted) -> None:
+    await handlers.queue_transfers(db, [(delivery_of(event, "notifier.ledger"), event) for event in events])
+
+
+async def test_a_top_up_is_queued_for_its_owner(db: database.Database) -> None:
+    event = topped_up()
+
+    await hear(db, event)
+
+    assert await fetch(db, "SELECT tenant, kind, user_id, state, text FROM notification") == [
+        ("demo", "top_up", USER, "queued", "Balance topped up by 1,500.00 RUB. Now: 1,500.00 RUB.")
+    ]
+
+
+async def test_a_capture_leaves_no_trace(db: database.Database) -> None:
+    event = topped_up(kind="capture")
+
+    await hear(db, event)
+
+    assert await fetch(db, "SELECT id FROM notification") == []
+
+
+async def test_a_batch_queues_each_top_up_in_it_once(db: database.Database) -> None:
+    one, other = topped_up(), topped_up()
+    again = delivery_of(one, "notifier.ledger")
+
+    await handlers.queue_transfers(db, [(again, one), (again, one), (delivery_of(other, "notifier.ledger"), other)])
+    await hear(db, one, topped_up(kind="capture"), other)
+
+    assert len(await fetch(db, "SELECT id FROM notification")) == 2
+
+
+@pytest.mark.rule("I2")
+async def test_one_event_delivered_many_times_at_once_is_queued_once(db: database.Database) -> None:
+    event = topped_up()
+    delivery = delivery_of(event, "notifier.ledger")
+
+    await asyncio.gather(*(handlers.queue_transfers(db, [(delivery, event)]) for _ in range(10)))
+
+    assert len(await fetch(db, "SELECT id FROM notification")) == 1
+
+
+@pytest.mark.rule("I2")
+async def test_an_event_replayed_after_the_inbox_has_forgotten_it_is_queued_once(db: database.Database) -> None:
+    event = paid()
+
+    await asyncio.gather(
+        *(handlers.queue_paid_order(db, delivery_of(event, "notifier.orders"), event) for _ in range(5))
+    )
+
+    kinds = await fetch(db, "SELECT kind, user_id FROM notification ORDER BY kind")
+    assert kinds == [("order_paid", USER), ("order_to_pack", None)]
+
+
+@pytest.mark.rule("I1")
+async def test_a_transaction_that_fails_queues_nothing_and_the_next_attempt_does(
+    db: database.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = topped_up()
+    delivery = delivery_of(event, "notifier.ledger")
+    add = store.add
+
+    async def add_and_fail(*arguments: Any) -> None:
+        await add(*arguments)
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "add", add_and_fail)
+        with pytest.raises(RuntimeError):
+            await handlers.queue_transfers(db, [(delivery, event)])
+    assert await fetch(db, "SELECT id FROM notification") == []
+    await handlers.queue_transfers(db, [(delivery, event)])
+
+    assert len(await fetch(db, "SELECT id FROM notification")) == 1
+
+
+async def test_a_title_that_postgres_could_not_keep_is_queued_all_the_same(db: database.Database) -> None:
+    event = paid("Te\x00a <b>")
+
+    await handlers.queue_paid_order(db, delivery_of(event, "notifier.orders"), event)
+
+    [(text,)] = await fetch(db, "SELECT text FROM notification WHERE kind = 'order_to_pack'")
+    assert "Te a &lt;b&gt;" in text
+
+
+async def test_a_new_user_can_be_reached_at_the_chat_and_what_waited_is_due_at_once(db: database.Database) -> None:
+    event = topped_up()
+    await hear(db, event)
+    await fetch(db, "UPDATE notification SET next_at = now() + interval '1 hour'")
+    registered = gateway.UserRegistered(tenant="demo", user_id=USER, telegram_id=77)
+
+    for _ in range(2):
+        await handlers.learn_recipient(db, delivery_of(registered, "notifier.gateway"), registered)
+
+    assert await fetch(db, "SELECT tenant, user_id, chat_id, reachability FROM recipient") == [
+        ("demo", USER, 77, "unknown")
+    ]
+    assert await fetch(db, "SELECT next_at <= now() FROM notification") == [(True,)]

@@ -1,0 +1,361 @@
+"""Sending, from the queue to the real sandbox's chats, whatever Telegram answers."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+
+from chassis import database
+from chassis.testing import free_port
+from contracts.message import TenantId, UserId
+from notifier import domain, store, timers
+from notifier.clients import pace, telegram
+
+DEMO = TenantId("demo")
+USER = UserId(UUID("00000000-0000-7000-8000-00000000000a"))
+CHAT, MANAGERS = 77, -100_500
+TOKEN = SecretStr("7000000007:a-secret-of-the-timers-tests")
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def channel(sandbox_url: str, ctl: httpx.Client, clock: Clock) -> AsyncIterator[timers.Channel]:
+    bot = telegram.Bot(f"{sandbox_url}/telegram", TOKEN)
+    yield timers.Channel(DEMO, MANAGERS, bot, pace.Pace(clock))
+    await bot.close()
+
+
+@pytest.fixture
+async def known(db: database.Database) -> None:
+    async with db.transaction() as tx:
+        await store.learn_recipient(tx, DEMO, USER, CHAT)
+
+
+async def fetch(db: database.Database, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    async with db.transaction() as tx:
+        return [tuple(row) for row in await (await database.driver(tx)).fetch(statement, *values)]
+
+
+async def queue(db: database.Database, text: str = "Hello", user_id: UserId | None = USER) -> None:
+    async with db.transaction() as tx:
+        await store.add(tx, [domain.Draft(DEMO, "top_up", str(uuid4()), user_id, text)])
+
+
+async def make_due(db: database.Database) -> None:
+    await fetch(db, "UPDATE notification SET next_at = now()")
+
+
+async def ended(db: database.Database) -> list[tuple[Any, ...]]:
+    return await fetch(db, "SELECT state, attempts, reason FROM notification ORDER BY id")
+
+
+async def outcomes(db: database.Database) -> list[tuple[Any, ...]]:
+    return await fetch(db, "SELECT outcome, http_status FROM delivery ORDER BY id")
+
+
+def plan(ctl: httpx.Client, fault: str, count: int = 1) -> None:
+    order = {"target": "telegram", "route": "sendMessage", "fault": fault, "count": count}
+    ctl.post("/faults", json=order).raise_for_status()
+
+
+def block(ctl: httpx.Client) -> None:
+    ctl.post("/telegram/block", json={"chat_id": CHAT, "blocked": True}).raise_for_status()
+
+
+def texts(ctl: httpx.Client, chat_id: int = CHAT) -> list[str]:
+    return [one["text"] for one in ctl.get("/telegram/messages", params={"chat_id": chat_id}).json()["items"]]
+
+
+async def test_a_notification_is_delivered_once_and_logged(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+) -> None:
+    await queue(db, "Tea &lt;green&gt; &amp; <b>black</b>")
+
+    for _ in range(3):
+        await timers.send_notifications(db, channel)
+
+    assert texts(ctl) == ["Tea <green> & black"]
+    assert await ended(db) == [("sent", 1, None)]
+    [(message_id,)] = await fetch(db, "SELECT telegram_message_id FROM delivery")
+    assert message_id > 0
+
+
+async def test_what_is_for_the_managers_goes_to_their_chat(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client
+) -> None:
+    await queue(db, "Paid order", user_id=None)
+
+    await timers.send_notifications(db, channel)
+
+    assert texts(ctl, MANAGERS) == ["Paid order"]
+
+
+@pytest.mark.rule("I5")
+async def test_too_many_requests_silence_the_whole_bot_and_cost_no_attempt(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, clock: Clock
+) -> None:
+    await queue(db)
+    plan(ctl, "http:429:7")
+
+    await timers.send_notifications(db, channel)
+    await queue(db, "Another", user_id=None)
+    clock.now += 6.9
+    assert await timers.send_notifications(db, channel) == 0
+    assert (texts(ctl), texts(ctl, MANAGERS)) == ([], [])
+    assert await ended(db) == [("queued", 0, "throttled"), ("queued", 0, None)]
+    clock.now += 0.2
+    await timers.send_notifications(db, channel)
+
+    assert (texts(ctl), texts(ctl, MANAGERS)) == (["Hello"], ["Another"])
+    assert await ended(db) == [("sent", 1, None), ("sent", 1, None)]
+
+
+@pytest.mark.rule("I5")
+async def test_a_server_error_is_tried_again_after_a_pause(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+) -> None:
+    await queue(db)
+    plan(ctl, "http:500", 2)
+
+    for _ in range(4):
+        await timers.send_notifications(db, channel)
+        await timers.send_notifications(db, channel)
+        await make_due(db)
+
+    assert texts(ctl) == ["Hello"]
+    assert await ended(db) == [("sent", 3, None)]
+    assert await outcomes(db) == [("uncertain", 500), ("uncertain", 500), ("sent", 200)]
+
+
+@pytest.mark.rule("I3")
+async def test_an_outcome_that_stays_unknown_ends_as_uncertain(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, clock: Clock
+) -> None:
+    await queue(db)
+    plan(ctl, "http:502", domain.ATTEMPTS_MAX)
+
+    for _ in range(domain.ATTEMPTS_MAX + 2):
+        await timers.send_notifications(db, channel)
+        clock.now += 10
+        await make_due(db)
+
+    assert await ended(db) == [("uncertain", domain.ATTEMPTS_MAX, "attempts_exhausted")]
+    assert texts(ctl) == []
+
+
+@pytest.mark.rule("I4")
+async def test_a_bot_that_was_blocked_does_not_insist(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+) -> None:
+    await queue(db)
+    block(ctl)
+
+    await timers.send_notifications(db, channel)
+    await make_due(db)
+    await timers.send_notifications(db, channel)
+    await queue(db, "Later news")
+    await timers.send_notifications(db, channel)
+
+    assert await ended(db) == [("blocked", 1, "recipient_blocked"), ("skipped", 0, "recipient_blocked")]
+    assert await outcomes(db) == [("blocked", 403)]
+
+
+@pytest.mark.rule("I5")
+async def test_refused_markup_is_sent_once_more_as_plain_text(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+) -> None:
+    await queue(db, "<b>Tea &amp; honey")
+
+    await timers.send_notifications(db, channel)
+    await timers.send_notifications(db, channel)
+
+    assert texts(ctl) == ["Tea & honey"]
+    assert await outcomes(db) == [("unparsable", 400), ("sent", 200)]
+
+
+async def test_a_message_that_can_never_be_accepted_fails_at_once(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+) -> None:
+    await queue(db, "x" * 5_000)
+
+    await timers.send_notifications(db, channel)
+
+    assert await ended(db) == [("failed", 1, "rejected")]
+
+
+async def test_news_for_a_stranger_wait_for_the_address_and_then_arrive(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client
+) -> None:
+    await queue(db)
+    await timers.send_notifications(db, channel)
+    assert await ended(db) == [("queued", 0, "recipient_unknown")]
+
+    async with db.transaction() as tx:
+        await store.learn_recipient(tx, DEMO, USER, CHAT)
+    await timers.send_notifications(db, channel)
+
+    assert texts(ctl) == ["Hello"]
+
+
+@pytest.mark.rule("I10")
+async def test_news_that_grew_old_are_skipped_with_the_reason(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+) -> None:
+    await queue(db)
+    await queue(db, user_id=UserId(uuid4()))
+    await fetch(db, "UPDATE notification SET created_at = now() - interval '25 hours'")
+
+    await timers.send_notifications(db, channel)
+
+    assert await ended(db) == [("skipped", 0, "too_old"), ("skipped", 0, "recipient_unknown")]
+    assert texts(ctl) == []
+
+
+@pytest.mark.rule("I10")
+async def test_while_telegram_is_away_nothing_is_lost_and_all_of_it_arrives_later(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, clock: Clock
+) -> None:
+    present = channel.bot
+    channel.bot = telegram.Bot(f"http://127.0.0.1:{free_port()}", TOKEN)
+    for number in range(3):
+        await queue(db, f"News {number}")
+    for _ in range(20):  # ten minutes of its absence
+        await timers.send_notifications(db, channel)
+        clock.now += 30
+    await channel.bot.close()
+    assert {attempts for _, attempts, _ in await ended(db)} == {0}
+
+    channel.bot = present
+    clock.now += 30
+    await timers.send_notifications(db, channel)
+
+    assert sorted(texts(ctl)) == ["News 0", "News 1", "News 2"]
+    assert {state for state, _, _ in await ended(db)} == {"sent"}
+
+
+@pytest.mark.rule("I5")
+async def test_the_pause_while_telegram_is_away_grows_to_a_bound_and_ends_with_a_success(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, clock: Clock
+) -> None:
+    plan(ctl, "http:401", 7)
+    await queue(db)
+    pauses = []
+    for _ in range(7):
+        await timers.send_notifications(db, channel)
+        pauses.append(channel.pace.paused_for_s())
+        clock.now += pauses[-1]
+
+    await timers.send_notifications(db, channel)
+
+    assert pauses == [2, 4, 8, 16, 30, 30, 30]
+    assert texts(ctl) == ["Hello"]
+    assert channel.failures_in_a_row == 0
+
+
+async def test_a_crowded_chat_is_sent_to_at_its_pace_and_others_meanwhile(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+) -> None:
+    for number in range(8):
+        await queue(db, f"News {number}")
+    await queue(db, "Paid order", user_id=None)
+
+    await timers.send_notifications(db, channel)
+
+    assert len(texts(ctl)) == pace.CHAT_BURST
+    assert texts(ctl, MANAGERS) == ["Paid order"]
+    waiting = await fetch(db, "SELECT DISTINCT next_at FROM notification WHERE reason = 'chat_paced'")
+    assert len(waiting) == 8 - pace.CHAT_BURST
+
+
+async def test_no_more_is_leased_than_the_bot_may_send(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client
+) -> None:
+    for number in range(40):
+        user_id = UserId(uuid4())
+        async with db.transaction() as tx:
+            await store.learn_recipient(tx, DEMO, user_id, 1_000 + number)
+        await queue(db, user_id=user_id)
+
+    sent = [await timers.send_notifications(db, channel) for _ in range(2)]
+
+    assert sent == [30, 0]
+    assert (await fetch(db, "SELECT count(*) FROM notification WHERE state = 'queued' AND lease = 0")) == [(10,)]
+
+
+async def test_the_gauge_counts_what_has_not_ended(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+) -> None:
+    await queue(db)
+    await queue(db, user_id=UserId(uuid4()))
+    await timers.send_notifications(db, channel)
+
+    await timers.measure(db, DEMO)
+
+    assert REGISTRY.get_sample_value("kopilka_notifications_pending") == 1
+
+
+@pytest.mark.rule("I5")
+async def test_those_behind_a_throttled_message_are_not_even_tried(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers, "AT_ONCE", 1)
+    for _ in range(3):
+        await queue(db, user_id=None)
+    plan(ctl, "http:429:7")
+
+    await timers.send_notifications(db, channel)
+
+    assert sorted(reason for _, _, reason in await ended(db)) == ["bot_paused", "bot_paused", "throttled"]
+    assert await outcomes(db) == [("throttled", 429)]
+
+
+async def test_an_outcome_is_written_when_the_database_comes_back_and_nothing_is_sent_twice(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue(db)
+    mark, losses = store.mark, 2
+
+    async def mark_on_a_connection_that_breaks(tx: database.Tx, *arguments: Any) -> None:
+        nonlocal losses
+        losses -= 1
+        if losses >= 0:
+            await (await database.driver(tx)).execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        await mark(tx, *arguments)
+
+    monkeypatch.setattr(store, "mark", mark_on_a_connection_that_breaks)
+    monkeypatch.setattr(timers, "MARK_PAUSES_S", (0, 0, 0))
+
+    await timers.send_notifications(db, channel)
+
+    assert await ended(db) == [("sent", 1, None)]
+    assert texts(ctl) == ["Hello"]
+
+
+async def test_an_outcome_that_cannot_be_written_is_an_error_and_not_a_silence(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue(db)
+    monkeypatch.setattr(store, "_LOG", store._LOG.replace("INTO delivery", "INTO nowhere"))
+
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await timers.send_notifications(db, channel)
+
+    assert await ended(db) == [("sending", 0, None)]

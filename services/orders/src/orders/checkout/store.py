@@ -1,0 +1,147 @@
+"""Every SQL statement of the checkout. An order changes only under its row lock, and each change is remembered."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import asyncpg
+
+from chassis import database
+from contracts.message import Money, TenantId, UserId
+from contracts.orders import OrderId, OrderLine
+from orders.checkout import domain
+
+# Waits for a concurrent insert of the same order, and gives no row when that one was first.
+_INSERT = """
+INSERT INTO orders (tenant, id, user_id, demand, state, version, total_minor, currency, deadline_at, placed_at)
+VALUES ($1, $2, $3, $4::text::jsonb, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (tenant, id) DO NOTHING RETURNING true
+"""
+_INSERT_LINES = """
+INSERT INTO order_line (tenant, order_id, position, product_id, title, quantity, unit_price_minor)
+SELECT $1, $2, position, product_id, title, quantity, unit_price_minor
+FROM unnest($3::text[], $4::text[], $5::integer[], $6::bigint[]) WITH ORDINALITY
+  AS line(product_id, title, quantity, unit_price_minor, position)
+"""
+_INSERT_HISTORY = """
+INSERT INTO order_history (tenant, order_id, version, from_state, to_state, reason, occurred_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+_UPDATE = "UPDATE orders SET state = $3, version = $4, asks = $5, deadline_at = $6 WHERE tenant = $1 AND id = $2"
+
+_COLUMNS = """
+tenant, id, user_id, demand::text AS demand, state, version, total_minor, currency, asks, deadline_at, (
+  SELECT json_agg(json_build_array(product_id, title, quantity, unit_price_minor) ORDER BY position)::text
+  FROM order_line l WHERE l.tenant = o.tenant AND l.order_id = o.id
+) AS lines
+"""
+_LOCK = f"SELECT {_COLUMNS} FROM orders o WHERE tenant = $1 AND id = $2 FOR UPDATE"
+# A row that was moved on while we came to it is read anew before it is locked: it is then due no more, and left out.
+_LOCK_OVERDUE = f"""
+SELECT {_COLUMNS} FROM orders o WHERE deadline_at <= clock_timestamp()
+ORDER BY deadline_at LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+_OPEN = "SELECT state, count(*) AS count FROM orders WHERE state IN ('holding', 'capturing') GROUP BY state"
+
+
+async def now(tx: database.Tx) -> datetime:
+    """Give the database's clock, the only one that orders are timed by."""
+    moment: datetime = await (await database.driver(tx)).fetchval("SELECT clock_timestamp()")
+    return moment
+
+
+async def insert(tx: database.Tx, decision: domain.Decision, at: datetime) -> bool:
+    """Write a new order with its lines and the first row of its history; False when it exists already."""
+    order = decision.order
+    connection = await database.driver(tx)
+    is_new = await connection.fetchval(
+        _INSERT,
+        order.tenant,
+        order.id,
+        order.user_id,
+        json.dumps(order.demand),
+        order.state,
+        order.version,
+        order.total.amount_minor if order.total else None,
+        order.total.currency if order.total else None,
+        order.deadline_at,
+        at,
+    )
+    if not is_new:
+        return False
+    await connection.execute(
+        _INSERT_LINES,
+        order.tenant,
+        order.id,
+        [line.product_id for line in order.lines],
+        [line.title for line in order.lines],
+        [line.quantity for line in order.lines],
+        [line.unit_price.amount_minor for line in order.lines],
+    )
+    await _remember(connection, None, decision, at)
+    return True
+
+
+async def save(tx: database.Tx, before: domain.Order, decision: domain.Decision, at: datetime) -> None:
+    """Write what became of a locked order, and that it did."""
+    order = decision.order
+    connection = await database.driver(tx)
+    await connection.execute(_UPDATE, order.tenant, order.id, order.state, order.version, order.asks, order.deadline_at)
+    await _remember(connection, before.state, decision, at)
+
+
+async def lock(tx: database.Tx, tenant: TenantId, order_id: OrderId) -> domain.Order | None:
+    """Give an order and keep others from changing it; None when there is no such order."""
+    row = await (await database.driver(tx)).fetchrow(_LOCK, tenant, order_id)
+    return _order(row) if row is not None else None
+
+
+async def lock_overdue(tx: database.Tx, *, limit: int) -> list[domain.Order]:
+    """Give the orders whose deadline has passed, longest first, and keep others from changing them.
+
+    Orders that somebody else is changing are left out. Reads the index of the deadlines.
+    """
+    return [_order(row) for row in await (await database.driver(tx)).fetch(_LOCK_OVERDUE, limit)]
+
+
+async def count_open(tx: database.Tx) -> Mapping[domain.State, int]:
+    """Count the orders that have not ended, by state. Reads the index of the open ones."""
+    rows = await (await database.driver(tx)).fetch(_OPEN)
+    return {domain.State(row["state"]): row["count"] for row in rows}
+
+
+async def _remember(
+    connection: asyncpg.Connection, before: domain.State | None, decision: domain.Decision, at: datetime
+) -> None:
+    order = decision.order
+    await connection.execute(
+        _INSERT_HISTORY, order.tenant, order.id, order.version, before, order.state, decision.reason, at
+    )
+
+
+def _order(row: asyncpg.Record) -> domain.Order:
+    currency = row["currency"]
+    return domain.Order(
+        tenant=TenantId(row["tenant"]),
+        id=OrderId(row["id"]),
+        user_id=UserId(row["user_id"]),
+        demand=json.loads(row["demand"]),
+        state=domain.State(row["state"]),
+        version=row["version"],
+        lines=_lines(json.loads(row["lines"] or "[]"), currency),
+        total=Money(amount_minor=row["total_minor"], currency=currency) if currency else None,
+        asks=row["asks"],
+        deadline_at=row["deadline_at"],
+    )
+
+
+def _lines(rows: Sequence[tuple[str, str, int, int]], currency: str) -> tuple[OrderLine, ...]:
+    return tuple(
+        OrderLine(
+            product_id=product_id,
+            title=title,
+            quantity=quantity,
+            unit_price=Money(amount_minor=unit_price_minor, currency=currency),
+        )
+        for product_id, title, quantity, unit_price_minor in rows
+    )

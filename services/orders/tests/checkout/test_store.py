@@ -1,0 +1,105 @@
+"""Orders as rows: what comes back is what was written, and what was written once stays."""
+
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from chassis import database
+from contracts import orders
+from contracts.message import Money, TenantId
+from contracts.orders import CategoryId, ProductId
+from orders.catalog import domain as catalog
+from orders.checkout import domain, store
+
+DEMO = TenantId("demo")
+PRODUCTS = {
+    ProductId(name): catalog.Product(
+        tenant=DEMO,
+        id=ProductId(name),
+        category_id=CategoryId("all"),
+        title=name.title(),
+        description="",
+        price=Money(amount_minor=price_minor, currency="RUB"),
+        is_visible=True,
+    )
+    for name, price_minor in (("tea", 40_000), ("cup", 7))
+}
+
+
+def decision_for(*names: str, at: datetime) -> domain.Decision:
+    command = orders.PlaceOrder(
+        tenant="demo",
+        order_id=uuid4(),
+        user_id=uuid4(),
+        items=tuple(orders.OrderItem(product_id=name, quantity=2) for name in names),
+        payment_method="wallet",
+    )
+    return domain.place(command, PRODUCTS, at)
+
+
+async def written(db: database.Database, *names: str) -> domain.Order:
+    async with db.transaction() as tx:
+        at = await store.now(tx)
+        decision = decision_for(*names, at=at)
+        await store.insert(tx, decision, at)
+    return decision.order
+
+
+async def test_an_order_comes_back_as_it_was_written(db: database.Database) -> None:
+    order = await written(db, "tea", "cup")
+
+    async with db.transaction() as tx:
+        assert await store.lock(tx, order.tenant, order.id) == order
+
+
+async def test_an_order_refused_without_a_price_comes_back_too(db: database.Database) -> None:
+    order = await written(db, "nothing")
+
+    async with db.transaction() as tx:
+        assert await store.lock(tx, order.tenant, order.id) == order
+
+
+async def test_an_order_of_another_tenant_is_not_found(db: database.Database) -> None:
+    order = await written(db, "tea")
+
+    async with db.transaction() as tx:
+        assert await store.lock(tx, TenantId("other"), order.id) is None
+
+
+async def test_only_orders_past_their_deadline_are_overdue_and_others_work_is_left_out(db: database.Database) -> None:
+    waiting, late, taken = [await written(db, "tea") for _ in range(3)]
+    async with db.transaction() as tx:
+        await (await database.driver(tx)).execute(
+            "UPDATE orders SET deadline_at = now() - $2::interval WHERE id = ANY($1::uuid[])",
+            [late.id, taken.id],
+            timedelta(seconds=1),
+        )
+
+    async with db.transaction() as other, db.transaction() as tx:
+        await store.lock(other, taken.tenant, taken.id)
+        overdue = await store.lock_overdue(tx, limit=10)
+
+    assert [order.id for order in overdue] == [late.id]
+    assert waiting.deadline_at is not None
+
+
+@pytest.mark.rule("K5")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE order_line SET unit_price_minor = 1",
+        "DELETE FROM order_line",
+        "UPDATE order_history SET reason = 'another'",
+        "DELETE FROM order_history",
+        "TRUNCATE order_history",
+        "DELETE FROM orders",
+    ],
+)
+async def test_the_service_cannot_rewrite_what_was_sold_or_what_happened(db: database.Database, statement: str) -> None:
+    await written(db, "tea")
+
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with db.transaction() as tx:
+            await (await database.driver(tx)).execute(statement)
