@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncpg
 import harness
 import httpx
+
 from demo import people, stack
 
 ROOT = Path(__file__).parents[1]
@@ -30,8 +31,8 @@ WITH paid AS (
   SELECT w.received_at, pg_xact_commit_timestamp(t.xmin) AS credited_at, pg_xact_commit_timestamp(s.xmin) AS shown_at
   FROM payments.payment p
   JOIN payments.webhook w ON w.provider_ref = p.provider_ref
-  JOIN ledger.transfer t ON t.reference = 'payment:' || p.id
-  JOIN gateway.statement_line s ON s.reference = t.reference
+  JOIN ledger.transfer t ON t.reference = 'payment:' || p.payment_id
+  JOIN gateway.statement_lines s ON s.reference = t.reference
   WHERE w.received_at >= $1
 )
 SELECT extract(epoch FROM credited_at - received_at) * 1000 AS credit_ms,
@@ -48,7 +49,7 @@ async def main() -> None:
     options.add_argument("--env", default=".run/env", help="the file that `make up` wrote")
     options.add_argument("--write", action="store_true", help="keep the figures in bench/RESULTS.md")
     chosen = options.parse_args()
-    where = stack.read(Path(chosen.env), ())
+    where = stack.read(Path(chosen.env))
     count = int(chosen.rate * chosen.seconds)
     limits = httpx.Limits(max_connections=100)
     async with httpx.AsyncClient(timeout=30, limits=limits) as http:
@@ -92,7 +93,8 @@ async def _pay(outside: people.Outside, urls: list[str], rate: float) -> None:
 
 
 async def _credited(database: asyncpg.Connection, since: object) -> int:
-    return int(await database.fetchval("SELECT count(*) FROM gateway.statement_line WHERE projected_at >= $1", since))
+    shown = "SELECT count(*) FROM gateway.statement_lines WHERE recorded_at >= $1"
+    return int(await database.fetchval(shown, since))
 
 
 async def _cpu_of_an_idle_window(seconds: float) -> float:

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from chassis import database
-from payments import clients, domain, store
+from payments import domain, store
 
-HINT = clients.Hint("payment.succeeded", "payment.succeeded:ref-1", "ref-1")
+HINT = domain.Hint("payment.succeeded", "payment.succeeded:ref-1", "ref-1")
 
 
 @pytest.fixture

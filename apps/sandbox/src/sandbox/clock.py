@@ -65,7 +65,7 @@ class VirtualClock:
 
     async def run(self) -> None:
         """Run due actions until cancelled."""
-        while True:
+        while True:  # supervised: each turn is one nap
             self._run_due()
             self._earlier.clear()
             nap_s = min(self._timers[0].due_s - self.time_s(), NAP_S_MAX) if self._timers else NAP_S_MAX

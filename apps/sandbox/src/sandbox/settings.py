@@ -32,16 +32,19 @@ class Settings(pydantic_settings.BaseSettings):
 
     model_config = pydantic_settings.SettingsConfigDict(env_prefix="SANDBOX_", frozen=True)
 
-    host: Line = "127.0.0.1"
-    port: Annotated[int, pydantic.Field(ge=1, le=65535)] = 8090
-    # What a payer's browser can open; None means "as we listen".
-    public_url: Url | None = None
-    yookassa_shop_id: Line = "demo-shop"
-    yookassa_secret_key: Line = "demo-secret"  # noqa: S105 - a published demo credential
+    host: Line = pydantic.Field(default="127.0.0.1", description="The address that the sandbox listens on.")
+    port: int = pydantic.Field(default=8090, ge=1, le=65535, description="Its port.")
+    public_url: Url | None = pydantic.Field(
+        default=None,
+        description="Where a payer's browser finds it, for links to payment pages; where it listens, by default.",
+    )
+    yookassa_shop_id: Line = pydantic.Field(default="demo-shop", description="The shop that it knows at YooKassa.")
+    yookassa_secret_key: Line = pydantic.Field(default="demo-secret", description="That shop's secret key.")
     # No default: a sandbox that tells nobody about payments looks like a lost webhook.
-    yookassa_webhook_url: Url
-    demo_bot_token: Annotated[str, pydantic.AfterValidator(_checked_bot_token)] = (
-        "7000000001:DEMO-kopilka-sandbox-token-000000000"  # noqa: S105 - a published demo credential
+    yookassa_webhook_url: Url = pydantic.Field(description="Where YooKassa's notifications are sent.")
+    demo_bot_token: Annotated[str, pydantic.AfterValidator(_checked_bot_token)] = pydantic.Field(
+        default="7000000001:DEMO-kopilka-sandbox-token-000000000",
+        description="The bot that it knows from the start; published on purpose, worth nothing at Telegram.",
     )
 
     @property

@@ -178,7 +178,7 @@ class Courier:
         # A client each: one pool of 50 connections costs three times the CPU, spent on searching the pool.
         limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S)
         async with httpx.AsyncClient(verify=trust, trust_env=False, timeout=ANSWER_TIMEOUT_S, limits=limits) as client:
-            while True:
+            while True:  # supervised: a worker lives as long as the sandbox
                 delivery = await self._ready.get()
                 status = await _attempted_status(client, delivery)
                 self._settle(delivery, is_acknowledged=delivery.is_acknowledged(status))

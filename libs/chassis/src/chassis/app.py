@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ from chassis import (
     web,
 )
 
-STOP_S = 28  # the whole of a graceful stop; supervisors send SIGKILL at 30
+# A graceful stop ends well before 30 seconds, when supervisors send SIGKILL.
+FINISH_S = 22
+LAST_RELAY_S = 4
+CLOSE_S = 1
 BROKER_START_S = 60
 
 BUILD = Info("kopilka_build", "Which service and role this process is.")
@@ -72,6 +76,8 @@ class Process:
         self.health = health.Health()
         self.http: FastAPI = web.create(f"Kopilka {service.name}", self.health)
         self.timers: list[clock.Timer] = []
+        self.finishers: list[Callable[[], Awaitable[None]]] = []
+        """Work under way outside of any handler, to be waited for while the outbox is still relayed."""
         self.closers: list[Callable[[], Awaitable[None]]] = [self.db.close]
         self._queues: list[broker.Queue] = []
         self._intakes: list[batch.BatchConsumer] = []
@@ -84,12 +90,14 @@ class Process:
     def consume(self, *queues: broker.Queue) -> None:
         """Handle the messages of these queues."""
         self._queues.extend(queues)
+        for queue in queues:
+            self.health.add(f"consumer {queue.name}", partial(self._consumes, queue.name))
 
     def take_in(self, *intakes: batch.Intake) -> None:
         """Handle these hot queues in batches."""
         for intake in intakes:
             self._intakes.append(batch.BatchConsumer(self.amqp_url, intake, db=self.db, sender=self.sender))
-            self.health.add(f"consumer {intake.queue}", _truth_of(self._intakes[-1]))
+            self.health.add(f"consumer {intake.queue}", self._intakes[-1].is_consuming)
 
     def every(self, name: str, tick: clock.Tick, *, idle_min_s: float = 0.02, idle_max_s: float = 0.25) -> clock.Timer:
         """Run `tick` again and again: at once while it finds work, else after a rest that grows to the maximum."""
@@ -107,8 +115,11 @@ class Process:
             idle_max_s=15,
         )
 
-    async def run(self) -> None:
-        """Start everything, run until SIGTERM or SIGINT, then stop in order. Raises when a part cannot start."""
+    async def run(self) -> int:
+        """Start everything, run until SIGTERM or SIGINT, then stop in order. Raises when a part cannot start.
+
+        Gives the exit code: 1 when a part ended by itself, so that a supervisor starts the process anew.
+        """
         stop = asyncio.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -123,6 +134,8 @@ class Process:
                 timeout_graceful_shutdown=10,
                 timeout_keep_alive=30,
                 limit_concurrency=1_000,
+                # Whose X-Forwarded-For is believed is each service's setting; the server would believe any local peer.
+                proxy_headers=False,
                 server_header=False,
             )
         )
@@ -135,43 +148,47 @@ class Process:
             ticking = [asyncio.create_task(timer.run()) for timer in self.timers]
             relaying = asyncio.create_task(self._relay.run())
             telemetry.log.info("process.started", port=self.settings.http_port)
-            await _first_of(stop, serving, relaying, *consuming, *ticking)
-            async with asyncio.timeout(STOP_S):
-                await self._stop(server, serving, consuming, ticking, relaying)
+            is_whole = await _first_of(stop, serving, relaying, *consuming, *ticking)
+            server.should_exit = True
+            await self._stop([serving, *consuming, *ticking], relaying)
         finally:
             server.should_exit = True
-            for close in self.closers:
-                await close()
-            await self.sender.close()
+            await self._close()
         telemetry.log.info("process.stopped")
+        return 0 if is_whole else 1
 
     async def _start_broker(self) -> None:
         if self._queues:
             self._broker = broker.build(
                 self.amqp_url, self._queues, db=self.db, sender=self.sender, prefetch=self.settings.prefetch
             )
+            # Its reconnecting survives even the cancellation at the end of the loop; only this ends it.
+            self.closers.insert(0, self._broker.stop)
             await self._broker.start()
 
-    async def _stop(
-        self,
-        server: "_Server",
-        serving: "asyncio.Task[None]",
-        consuming: "Sequence[asyncio.Task[None]]",
-        ticking: "Sequence[asyncio.Task[None]]",
-        relaying: "asyncio.Task[None]",
-    ) -> None:
+    async def _stop(self, parts: "Sequence[asyncio.Task[None]]", relaying: "asyncio.Task[None]") -> None:
         """Intake first, the relay last, so that what the finishing handlers say still goes out."""
         self.health.is_stopping = True
-        server.should_exit = True
         for consumer in self._intakes:
             consumer.stop()
         for timer in self.timers:
             timer.stop()
-        if self._broker is not None:
-            await self._broker.stop()
-        await asyncio.gather(serving, *consuming, *ticking, return_exceptions=True)
+        stopping = [asyncio.create_task(self._broker.stop())] if self._broker is not None else []
+        give_up_at = asyncio.get_running_loop().time() + FINISH_S
+        await _finish([*parts, *stopping], FINISH_S)
+        if finishing := [asyncio.ensure_future(finish()) for finish in self.finishers]:
+            await _finish(finishing, max(1, give_up_at - asyncio.get_running_loop().time()))
         self._relay.stop()
-        await asyncio.gather(relaying, return_exceptions=True)
+        await _finish([relaying], LAST_RELAY_S)
+
+    async def _close(self) -> None:
+        """Let go of everything, whatever state it is in."""
+        for close in (*self.closers, self.sender.close):
+            try:
+                async with asyncio.timeout(CLOSE_S):
+                    await close()
+            except Exception as error:  # noqa: BLE001 - the process ends; the rest must still be closed
+                telemetry.log.warning("process.close_failed", error=type(error).__name__)
 
     async def _maintain_inbox(self) -> int:
         async with self.db.transaction() as tx:
@@ -183,10 +200,11 @@ class Process:
             return bool(await (await database.driver(tx)).fetchval("SELECT true"))
 
     async def _broker_answers(self) -> bool:
-        if self._broker is not None:
-            return await self._broker.ping(timeout=1)
         await self.sender.open()
-        return True
+        return self._broker is None or await self._broker.ping(timeout=1)
+
+    async def _consumes(self, queue: str) -> bool:
+        return self._broker is not None and await broker.consumes(self._broker, queue)
 
 
 class _Server(uvicorn.Server):
@@ -206,36 +224,46 @@ def main(service: Service) -> None:
         telemetry.configure(service=service.name, role=name, level=config.log_level)
         failpoints.arm(config.failpoint)
         BUILD.info({"service": service.name, "role": name})
-        uvloop.run(_run(service, name, config))
-    elif name in commands:
+        raise SystemExit(uvloop.run(_run(service, name, config)))
+    if name in commands:
+        telemetry.configure(service=service.name, role=name, level="error", to=sys.stderr)
         raise SystemExit(uvloop.run(commands[name](service, arguments)))
-    else:
-        sys.stderr.write(f"usage: {service.name} {' | '.join([*service.roles, *commands])}\n")
-        raise SystemExit(0 if name == "help" else 2)
+    sys.stderr.write(f"usage: {service.name} {' | '.join([*service.roles, *commands])}\n")
+    raise SystemExit(0 if name == "help" else 2)
 
 
-async def _run(service: Service, role: str, config: settings.Settings) -> None:
+async def _run(service: Service, role: str, config: settings.Settings) -> int:
     process = Process(service, role, config)
     service.roles[role](process)
-    await process.run()
+    try:
+        return await process.run()
+    except topology.TopologyMismatch as error:
+        telemetry.log.error("process.topology_mismatch", error=str(error))
+        return 1
 
 
-async def _first_of(stop: asyncio.Event, *parts: "asyncio.Task[None]") -> None:
-    """Wait for the signal to stop; a part that ends before it takes the process down, so that it is restarted."""
+async def _first_of(stop: asyncio.Event, *parts: "asyncio.Task[None]") -> bool:
+    """Wait for the signal to stop, or for a part that ends before it; gives whether it was the signal."""
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     for part in done - {stopping}:
-        telemetry.log.error("process.part_ended", exc_info=part.exception())
+        telemetry.log.error("process.part_ended", exc_info=None if part.cancelled() else part.exception())
+    return stopping in done
+
+
+async def _finish(parts: "Sequence[asyncio.Future[None]]", timeout_s: float) -> None:
+    """Wait for parts to end by themselves and cancel those that do not; what they held unacknowledged comes again."""
+    _, late = await asyncio.wait(parts, timeout=timeout_s)
+    for part in late:
+        part.cancel()
+    for outcome in await asyncio.gather(*parts, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            telemetry.log.error("process.part_failed", exc_info=outcome)
+    if late:
+        telemetry.log.warning("process.parts_were_late", parts=len(late))
 
 
 async def _measured(measurement: Coroutine[Any, Any, None]) -> int:
     await measurement
     return 0
-
-
-def _truth_of(consumer: batch.BatchConsumer) -> health.Check:
-    async def is_consuming() -> bool:
-        return consumer.is_consuming
-
-    return is_consuming

@@ -8,18 +8,18 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 import aio_pika
+import aiormq
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from chassis import database, envelope, failpoints, inbox, ladder, publisher, telemetry, topology
 
 BATCH = 512
 LINGER_S = 0.004
 RECONNECT_PAUSE_S = 0.5
-STOP_WAIT_S = 20
 
 BatchHandler = Callable[[database.Database, Sequence[tuple[inbox.Delivery, Any]]], Awaitable[None]]
 
@@ -53,7 +53,7 @@ class BatchConsumer:
         self._policy = ladder.Ladder(db, sender)
         self._models = {message.TYPE: message for message in intake.messages}
         self._stopping = asyncio.Event()
-        self.is_consuming = False
+        self._is_consuming = False
 
     async def run(self) -> None:
         """Consume until told to stop. What was buffered and not handled goes back to the queue unacknowledged."""
@@ -64,40 +64,46 @@ class BatchConsumer:
                     channel = await connection.channel(publisher_confirms=False)
                     await channel.set_qos(prefetch_count=2 * BATCH)
                     await self._consume(await channel.get_queue(self._intake.queue, ensure=False))
-            except (AMQPError, OSError, TimeoutError, ChannelInvalidStateError) as error:
+            except Exception as error:  # noqa: BLE001 - the loop's edge: an outage of either side must not end it
                 telemetry.log.warning("intake.reconnects", consumer=self._intake.queue, error=type(error).__name__)
                 await asyncio.sleep(RECONNECT_PAUSE_S)
             finally:
-                self.is_consuming = False
+                self._is_consuming = False
 
     def stop(self) -> None:
         """Finish the batch at hand and take no more."""
         self._stopping.set()
 
+    async def is_consuming(self) -> bool:
+        """Tell whether the broker has this consumer now; a check of health."""
+        return self._is_consuming
+
     async def _consume(self, queue: AbstractQueue) -> None:
         # The broker's prefetch bounds this buffer.
         buffer: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue(maxsize=2 * BATCH)
-        closed = asyncio.ensure_future(queue.channel.closed())
+        cancelled = asyncio.Event()
+        (await _cancellations(queue)).add(lambda _: cancelled.set())
         tag = await queue.consume(buffer.put)
-        self.is_consuming = True
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        self._is_consuming = True
+        ends = (queue.channel.closed(), cancelled.wait(), self._stopping.wait())
+        interruptions = [asyncio.ensure_future(end) for end in ends]
         try:
-            while not self._stopping.is_set() and not closed.done():
-                batch = await self._next_batch(buffer, closed, stopping)
-                if batch:
+            while not any(interruption.done() for interruption in interruptions):
+                if batch := await self._next_batch(buffer, interruptions):
                     await self._handle(batch)
                     failpoints.passed("intake.before_ack")
                     await batch[-1].ack(multiple=True)
-            if not closed.done():
-                await queue.cancel(tag)
+            if not self._stopping.is_set():
+                raise ConnectionError("the broker ended the consumer")
+            await queue.cancel(tag)
         finally:
-            closed.cancel()
-            stopping.cancel()
+            for interruption in interruptions:
+                interruption.cancel()
 
     async def _next_batch(
         self,
         buffer: asyncio.Queue[AbstractIncomingMessage],
-        *interruptions: "asyncio.Future[Any]",
+        interruptions: "Sequence[asyncio.Future[Any]]",
     ) -> list[AbstractIncomingMessage]:
         """Wait for a first delivery, then linger a moment for more; nothing when interrupted."""
         if buffer.empty():
@@ -125,7 +131,9 @@ class BatchConsumer:
         started = time.perf_counter()
         try:
             await self._policy.patiently(lambda: self._apply(readable))
-        except Exception as error:  # noqa: BLE001 - the culprit is found by handling one by one
+        except Exception as error:
+            if database.is_outage(error):
+                raise  # nobody in the batch is to blame: all of it goes back to the queue
             telemetry.log.warning("intake.batch_failed", consumer=self._intake.queue, error=type(error).__name__)
             for item in readable:
                 await self._handle_alone(item)
@@ -140,8 +148,13 @@ class BatchConsumer:
             await self._policy.take(self._intake.queue, message.headers, message.body, error)
 
     async def _apply(self, items: Sequence[tuple[AbstractIncomingMessage, inbox.Delivery, Any]]) -> None:
-        if items:
-            await self._intake.handle(self._db, [(delivery, message) for _, delivery, message in items])
+        # Two copies of one message in a batch are both new to the inbox; the handler sees the first alone.
+        distinct: dict[UUID, tuple[inbox.Delivery, Any]] = {}
+        for _, delivery, message in items:
+            distinct.setdefault(delivery.envelope.id, (delivery, message))
+        if distinct:
+            with ladder.past_reading():
+                await self._intake.handle(self._db, list(distinct.values()))
 
     def _read(self, message: AbstractIncomingMessage) -> tuple[inbox.Delivery, Any]:
         wrapper = envelope.parse(message.headers)
@@ -149,3 +162,9 @@ class BatchConsumer:
         if model is None:
             raise envelope.Unreadable(f"no handler for type {wrapper.type!r}")
         return inbox.Delivery(self._intake.queue, wrapper), model.model_validate_json(message.body)
+
+
+async def _cancellations(queue: AbstractQueue) -> set[Callable[..., Any]]:
+    """Give where the driver keeps whom it tells that the broker cancelled a consumer, as when its queue is deleted."""
+    channel = await queue.channel.get_underlay_channel()
+    return cast("aiormq.Channel", channel).on_consumer_cancel_callbacks

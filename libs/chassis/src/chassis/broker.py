@@ -7,12 +7,15 @@ transaction. Acknowledgement, retries and dead letters happen here and nowhere e
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import aiormq
 from faststream import AckPolicy, BaseMiddleware
 from faststream.exceptions import RejectMessage
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitMessage, RabbitQueue
+from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from chassis import database, envelope, failpoints, inbox, ladder, publisher, telemetry, topology
 
@@ -58,6 +61,7 @@ def build(
         # The outer net: a message that even the dead-letter table could not take goes to <queue>.dlq.
         ack_policy=AckPolicy.REJECT_ON_ERROR,
         middlewares=[_policy(ladder.Ladder(db, sender))],
+        decoder=_decoded,
     )
     for queue in queues:
         subscriber = broker.subscriber(
@@ -68,8 +72,19 @@ def build(
         )
         for message, handler in queue.handlers.items():
             subscriber(_typed(message, handler, queue.name, db), filter=_is(message.TYPE))
-        subscriber(_unexpected, filter=_is_anything, decoder=_undecoded)
+        subscriber(_unexpected, filter=_is_anything)
     return broker
+
+
+async def consumes(broker: RabbitBroker, queue: str) -> bool:
+    """Tell whether the broker still knows this process's consumer of a queue; it forgets it with the queue."""
+    for subscriber in broker.subscribers:
+        if isinstance(subscriber, RabbitSubscriber) and subscriber.queue.name == queue:
+            consumed, tag = subscriber._queue_obj, subscriber._consumer_tag  # noqa: SLF001 - FastStream tells nowhere else
+            if consumed is None or consumed.channel.is_closed:
+                return False
+            return tag in cast("aiormq.Channel", await consumed.channel.get_underlay_channel()).consumers
+    return False
 
 
 def _typed(
@@ -81,7 +96,8 @@ def _typed(
         wrapper = envelope.parse(delivered.headers)
         with envelope.caused_by(wrapper.cause):
             started = time.perf_counter()
-            await handler(db, inbox.Delivery(queue, wrapper), body)
+            with ladder.past_reading():
+                await handler(db, inbox.Delivery(queue, wrapper), body)
             failpoints.passed("handler.before_ack")
             telemetry.HANDLED.labels(queue, wrapper.type).observe(time.perf_counter() - started)
 
@@ -107,8 +123,12 @@ def _is_anything(_: RabbitMessage) -> bool:
     return True
 
 
-async def _undecoded(delivered: RabbitMessage) -> bytes:
-    return delivered.body
+async def _decoded(delivered: RabbitMessage) -> Any:
+    """Read JSON and give what is none as it is: the model then refuses it where the failure policy sees that."""
+    try:
+        return from_json(delivered.body)
+    except ValueError:
+        return delivered.body
 
 
 def _policy(policy: ladder.Ladder) -> type[BaseMiddleware]:

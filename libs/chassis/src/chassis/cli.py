@@ -32,7 +32,7 @@ def main() -> None:
         subprocess.run([_script(service), *arguments], env=environment, check=False).returncode  # noqa: S603
         for service in SERVICES
     ]
-    raise SystemExit(max(codes))
+    raise SystemExit(next((code for code in codes if code), 0))
 
 
 def _script(service: str) -> str:

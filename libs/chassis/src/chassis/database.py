@@ -11,7 +11,7 @@ from typing import cast
 
 import asyncpg
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -26,6 +26,8 @@ _ON_COMMIT = "kopilka.on_commit"
 _OUTAGES = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # The server ended the connection and the driver has read that, but not yet closed its side.
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -48,6 +50,8 @@ class Database:
             make_url(url).set(drivername="postgresql+asyncpg"),
             # The transaction is begun and ended on the driver, so that SQL text and array statements share it.
             isolation_level="AUTOCOMMIT",
+            # Values may be personal, and an error's text ends up in logs.
+            hide_parameters=True,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=POOL_WAIT_S,
@@ -75,12 +79,25 @@ class Database:
                     tx.info[_DATABASE] = self
                     yield tx
             except BaseException:
-                tx.info.pop(_ON_COMMIT, None)
-                if connection.is_closed():
-                    await tx.invalidate()
+                # What SQLAlchemy has invalidated itself it has emptied too, and it answers no question any more.
+                if not tx.invalidated:
+                    tx.info.pop(_ON_COMMIT, None)
+                    tx.info.pop(_DATABASE, None)
+                    if connection.is_closed():
+                        await tx.invalidate()
                 raise
+            del tx.info[_DATABASE]
             for action in tx.info.pop(_ON_COMMIT, ()):
                 action()
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[Tx]:
+        """Lend a connection on which each statement is its own transaction: a third of the round trips.
+
+        Nothing can be said here: the outbox needs a transaction that also holds what was done.
+        """
+        async with self.engine.connect() as tx:
+            yield await _alive(tx)
 
     async def close(self) -> None:
         """Close every connection of the pool."""
@@ -88,7 +105,7 @@ class Database:
 
 
 def of(tx: Tx) -> Database:
-    """Give the database that opened this transaction."""
+    """Give the database that opened this transaction. Raises KeyError outside of one."""
     return cast("Database", tx.info[_DATABASE])
 
 
@@ -110,9 +127,11 @@ def is_transient(error: BaseException) -> bool:
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether the database or the network is away, so that trying other messages would not help."""
-    if isinstance(error, InterfaceError) or (isinstance(error, DBAPIError) and error.connection_invalidated):
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return isinstance(_cause(error), (*_OUTAGES, OperationalError))
+    cause = _cause(error)
+    # The driver says InterfaceError for a closed connection and for a value it can't send; the latter is a ValueError.
+    return isinstance(cause, _OUTAGES) and not isinstance(cause, ValueError)
 
 
 async def _alive(tx: Tx) -> Tx:

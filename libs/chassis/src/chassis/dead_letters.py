@@ -76,9 +76,9 @@ async def record(
 
     A message whose envelope can't be read gets an id of its own, so that nothing is lost for want of a name.
     """
-    plain = {name: value for name, value in headers.items() if isinstance(value, str | int | float | bool)}
+    kept = envelope.ours(headers)
     try:
-        wrapper = envelope.parse(plain)
+        wrapper = envelope.parse(kept)
         event_id, key, attempts = wrapper.id, wrapper.partition_key, wrapper.attempt
     except envelope.Unreadable:
         event_id, key, attempts = envelope.uuid7(), "", 0
@@ -87,9 +87,9 @@ async def record(
             _RECORD,
             event_id,
             consumer,
-            str(plain.get("ce-type", "unknown"))[:200],
+            str(kept.get("ce-type", "unknown"))[:200],
             key,
-            json.dumps(plain),
+            json.dumps(kept),
             body,
             reason,
             describe(error),
@@ -105,7 +105,7 @@ def describe(error: BaseException) -> str:
     if callable(problems):
         places = (f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['type']}" for p in problems())
         return f"{type(error).__name__}: {'; '.join(places)}"[:500]
-    return f"{type(error).__name__}: {error}"[:500]
+    return f"{type(error).__name__}: {error}".replace("\0", "\N{REPLACEMENT CHARACTER}")[:500]
 
 
 async def find(

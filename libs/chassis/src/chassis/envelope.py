@@ -11,6 +11,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 ATTEMPT = "kopilka-attempt"
+ATTEMPT_MAX = 100  # far above the ladder; a higher one was not written by us
 REPLAY = "kopilka-replay"
 
 __all__ = ["ATTEMPT", "REPLAY", "Cause", "Envelope", "Unreadable", "caused_by", "current_cause", "uuid7"]
@@ -91,10 +92,18 @@ def parse(headers: Mapping[str, Any]) -> Envelope:
             correlation_id=_text(headers, "ce-correlationid"),
             causation_id=_optional(headers, "ce-causationid"),
             traceparent=_optional(headers, "traceparent"),
-            attempt=int(headers.get(ATTEMPT) or 0),
+            attempt=_attempt(headers),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise Unreadable(f"envelope: {error}") from error
+
+
+def ours(headers: Mapping[str, Any]) -> dict[str, str | int]:
+    """Give the headers of a delivery that may be kept and sent again, as texts and whole numbers.
+
+    The broker's own `x-` history stays behind: a message that reaches a queue twice through it is dropped.
+    """
+    return {name: _plain(value) for name, value in headers.items() if not name.startswith("x-")}
 
 
 _cause: ContextVar[Cause | None] = ContextVar("kopilka_cause", default=None)
@@ -132,6 +141,20 @@ def _text(headers: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value or len(value) > 1_024:
         raise ValueError(f"{name} is not a text of 1 to 1024 characters")
     return value
+
+
+def _plain(value: Any) -> str | int:
+    if isinstance(value, int):
+        return value
+    text = value.decode(errors="replace") if isinstance(value, bytes | bytearray) else str(value)
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # no text of PostgreSQL can hold a NUL
+
+
+def _attempt(headers: Mapping[str, Any]) -> int:
+    attempt = int(headers.get(ATTEMPT) or 0)
+    if not 0 <= attempt <= ATTEMPT_MAX:
+        raise ValueError(f"{ATTEMPT} is not a number from 0 to {ATTEMPT_MAX}")
+    return attempt
 
 
 def _optional(headers: Mapping[str, Any], name: str) -> str | None:

@@ -6,12 +6,13 @@ as a dead letter. A message is acknowledged only after one of these is durable.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
 
-from chassis import database, dead_letters, envelope, publisher, telemetry, topology
+from chassis import database, dead_letters, envelope, failpoints, publisher, telemetry, topology
 
 QUICK_RETRIES = 3
 OUTAGE_WAIT_S = 60  # far below the broker's 30 minutes for an unacknowledged message
@@ -20,6 +21,15 @@ OUTAGE_PAUSE_S = 1
 
 class Hopeless(Exception):  # noqa: N818 - a verdict, as the glossary names it
     """The handler understood the message and knows that it can never be carried out."""
+
+
+@contextmanager
+def past_reading() -> Iterator[None]:
+    """Tell a defect from an unreadable message: once it is read, what fails to validate is our own data."""
+    try:
+        yield
+    except ValidationError as defect:
+        raise RuntimeError("the handler could not read its own data") from defect
 
 
 class Ladder:
@@ -73,10 +83,11 @@ class Ladder:
             await self._sender.publish(
                 exchange=topology.retry_exchange(step),
                 routing_key=queue,
-                headers={**_sendable(headers), envelope.ATTEMPT: wrapper.attempt + 1},
+                headers={**envelope.ours(headers), envelope.ATTEMPT: wrapper.attempt + 1},
                 body=body,
                 event_type=wrapper.type,
             )
+            failpoints.passed("ladder.before_ack")
             return
         await dead_letters.record(
             self._db,
@@ -92,8 +103,3 @@ def _final_reason(error: Exception) -> str | None:
     if isinstance(error, envelope.Unreadable | ValidationError):
         return "unreadable"
     return "hopeless" if isinstance(error, Hopeless) else None
-
-
-def _sendable(headers: Mapping[str, Any]) -> dict[str, Any]:
-    # The broker's own x-death history must not travel on: a message that reached a queue twice through it is dropped.
-    return {name: value for name, value in headers.items() if not name.startswith("x-")}

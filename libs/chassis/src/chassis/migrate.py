@@ -16,6 +16,10 @@ from chassis import dead_letters, inbox, outbox
 LOCK_TIMEOUT_S = 5  # a migration that waits longer for a table would stop everybody who uses it
 MESSAGING = f"{outbox.DDL}\n{inbox.DDL}\n{dead_letters.DDL}"
 """The tables of the message door, as a service's first migration creates them."""
+UNDO_MESSAGING = """
+DROP TABLE outbox, outbox_slot, outbox_dead, inbox, dead_letter;
+DROP FUNCTION inbox_maintain, inbox_bound;
+"""
 
 _ONE_AT_A_TIME = 0x6B6F7069  # services migrate in parallel, and roles and grants are shared by the whole server
 

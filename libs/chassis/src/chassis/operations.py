@@ -9,7 +9,7 @@ from uuid import UUID
 
 import aio_pika
 
-from chassis import database, dead_letters, migrate, publisher, settings, telemetry, topology
+from chassis import database, dead_letters, migrate, publisher, settings, topology
 
 if TYPE_CHECKING:
     from chassis import app
@@ -33,20 +33,13 @@ async def migrate_schema(service: "app.Service", arguments: Sequence[str]) -> in
         migrations=service.migrations,
         revision=revision,
     )
-    await topology.apply(config.amqp_url.get_secret_value(), service.bindings)
-    return 0
+    return await _declare(service, config)
 
 
 async def declare_topology(service: "app.Service", arguments: Sequence[str]) -> int:
     """Declare the service's exchanges, queues and bindings; safe to repeat."""
     argparse.ArgumentParser(prog=f"{service.name} topology", description=declare_topology.__doc__).parse_args(arguments)
-    config = settings.load(service.settings)
-    try:
-        await topology.apply(config.amqp_url.get_secret_value(), service.bindings)
-    except topology.TopologyMismatch as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    return await _declare(service, settings.load(service.settings))
 
 
 async def dead_letter_queue(service: "app.Service", arguments: Sequence[str]) -> int:
@@ -58,7 +51,6 @@ async def dead_letter_queue(service: "app.Service", arguments: Sequence[str]) ->
     options.add_argument("--id", type=UUID, help="only this event")
     chosen = options.parse_args(arguments)
     config = settings.load(service.settings)
-    telemetry.configure(service=service.name, role="operator", level="error")
     db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=2)
     sender = publisher.Publisher(config.amqp_url.get_secret_value())
     try:
@@ -79,6 +71,15 @@ COMMANDS: Mapping[str, "Callable[[app.Service, Sequence[str]], Coroutine[Any, An
     "topology": declare_topology,
     "dlq": dead_letter_queue,
 }
+
+
+async def _declare(service: "app.Service", config: settings.Settings) -> int:
+    try:
+        await topology.apply(config.amqp_url.get_secret_value(), service.bindings)
+    except topology.TopologyMismatch as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
 
 
 async def _act(

@@ -3,12 +3,13 @@
 Rows are inserted after the aggregate's row lock, so the order of ids is the order of commits for each key.
 """
 
-import json
 from binascii import crc32
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Protocol
 from uuid import UUID
+
+from pydantic_core import to_json
 
 from chassis import database, envelope
 
@@ -116,6 +117,6 @@ def _row(
         message.TYPE,
         slot_of(key),
         key,
-        json.dumps(wrapper.headers()),
+        to_json(wrapper.headers()).decode(),
         message.model_dump_json().encode(),
     )

@@ -6,7 +6,6 @@ because a replayed publish whose outcome is unknown is the outbox's decision, no
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, cast
 
 import aio_pika
@@ -30,7 +29,8 @@ class Publisher:
 
     async def open(self) -> Channel:
         """Give the channel, connecting if there is none. Raises an AMQPError or OSError when the broker is away."""
-        async with self._opening:
+        # A broker in an alarm accepts a connection and then answers nothing.
+        async with self._opening, asyncio.timeout(CONNECT_TIMEOUT_S):
             if self._channel is None or self._channel.is_closed:
                 await self._discard()
                 self._connection = await aio_pika.connect(self._url, timeout=CONNECT_TIMEOUT_S)
@@ -89,10 +89,10 @@ async def send(
         properties=Basic.Properties(
             content_type="application/json",
             delivery_mode=2,
-            message_id=str(headers["ce-id"]),
-            correlation_id=str(headers["ce-correlationid"]),
+            # The driver makes up an id where there is none, as for the replay of what could not be read.
+            message_id=headers.get("ce-id"),
+            correlation_id=headers.get("ce-correlationid"),
             message_type=event_type,
-            timestamp=datetime.fromisoformat(str(headers["ce-time"])),
             headers=dict(headers),
         ),
     )

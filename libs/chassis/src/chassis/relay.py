@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 import asyncpg
-from aiormq.exceptions import PublishError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 
 from chassis import database, failpoints, publisher, telemetry
 
@@ -18,9 +18,9 @@ SLOTS_PER_CLAIM = 8  # half of them, so that a second relay finds work under loa
 ATTEMPTS_MAX = 10
 IDLE_MIN_S = 0.02
 IDLE_MAX_S = 0.25
+ERROR_PAUSE_S = 1
 BACKOFF_MAX_S = 30
 
-_HAS_ROWS = "SELECT EXISTS (SELECT FROM outbox)"
 # The lock and the read are two statements: in one, the read's snapshot would predate the lock's hand-over and
 # rows that another relay has just deleted would be sent again.
 _LOCK_SLOTS = """
@@ -55,35 +55,34 @@ class Relay:
     async def run(self) -> None:
         """Relay until told to stop. Woken by a commit of this process, else looks every 20 to 250 ms."""
         idle_s = IDLE_MIN_S
-        while not self._stopping:
+        while True:  # ends after `stop`, with an empty outbox
+            is_last = self._stopping
             self._db.outbox_filled.clear()
             try:
                 moved = await self.relay_once()
             except Exception as error:  # noqa: BLE001 - the loop's edge: an outage of either side must not end it
                 telemetry.log.warning("relay.failed", error=type(error).__name__)
-                await asyncio.sleep(1)
-                continue
+                moved, idle_s = 0, ERROR_PAUSE_S
             if moved:
                 idle_s = IDLE_MIN_S
                 continue
+            if is_last:
+                return
             await _wait(self._db.outbox_filled, idle_s)
             idle_s = min(idle_s * 2, IDLE_MAX_S)
 
     def stop(self) -> None:
-        """Claim nothing more; what is under way is finished."""
+        """Empty the outbox once more, as far as the broker takes it, and end."""
         self._stopping = True
         self._db.outbox_filled.set()
 
     async def relay_once(self) -> int:
         """Send one batch; gives how many rows were confirmed and deleted. Raises when broker or database are away."""
-        async with self._db.engine.connect() as peek:
-            if not await (await database.driver(peek)).fetchval(_HAS_ROWS):
-                return 0
         await self._sender.open()
         async with self._db.transaction() as tx:
             connection = await database.driver(tx)
             slots = [row["slot"] for row in await connection.fetch(_LOCK_SLOTS, SLOTS_PER_CLAIM)]
-            rows = await connection.fetch(_READ, slots, BATCH) if slots else []
+            rows = _next(await connection.fetch(_READ, slots, BATCH)) if slots else []
             if not rows:
                 return 0
             failpoints.passed("relay.before_publish")
@@ -140,9 +139,7 @@ class Relay:
     async def _back_off(
         self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record], errors: dict[int, BaseException]
     ) -> None:
-        # Only a return or a refusal is the row's own fault; a broken connection or a late confirm says nothing
-        # about it and never leads to the row being set aside.
-        guilty = [row for row in rows if isinstance(errors[row["id"]], PublishError)]
+        guilty = [row for row in rows if _is_its_own_fault(errors[row["id"]])]
         for row in guilty:
             reason = f"{type(errors[row['id']]).__name__}: {errors[row['id']]}"
             await connection.fetch(_FAILED, [row["id"]], reason)
@@ -168,10 +165,30 @@ async def measure(db: database.Database) -> None:
     telemetry.OUTBOX_DEAD.labels(db.schema).set(row["dead"])
 
 
+def _next(rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
+    """Leave out what stands behind a row that failed before: it is sent when that one is through or set aside."""
+    stuck: set[str] = set()
+    sendable: list[asyncpg.Record] = []
+    for row in rows:
+        if row["partition_key"] not in stuck:
+            sendable.append(row)
+        if row["attempts"]:
+            stuck.add(row["partition_key"])
+    return sendable
+
+
+def _is_its_own_fault(error: BaseException) -> bool:
+    # A broken connection or a late confirm says nothing about the row, and never leads to it being set aside. A
+    # return, a refusal and whatever can't be encoded do.
+    if isinstance(error, DeliveryError):
+        return True
+    return not isinstance(error, AMQPError | ChannelInvalidStateError | OSError | TimeoutError)
+
+
 def _result_of(error: BaseException | None) -> str:
     if error is None:
         return "confirmed"
-    if isinstance(error, PublishError):
+    if isinstance(error, DeliveryError):
         return "returned"
     return "timeout" if isinstance(error, TimeoutError) else "error"
 

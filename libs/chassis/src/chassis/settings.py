@@ -5,13 +5,30 @@ Shared settings begin with `KOPILKA_`; a service's own begin with its name. Valu
 
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import Field, PostgresDsn, SecretStr, ValidationError
+from pydantic import AfterValidator, AmqpDsn, Field, PostgresDsn, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a supervisor should not restart what cannot work
 SECRETS_DIR = Path("/run/secrets")
+
+
+def _postgres(value: SecretStr) -> SecretStr:
+    return _checked(value, PostgresDsn, "postgresql://user:password@host:port/database")
+
+
+def _amqp(value: SecretStr) -> SecretStr:
+    return _checked(value, AmqpDsn, "amqp://user:password@host:port/vhost")
+
+
+def _checked(value: SecretStr, kind: type[PostgresDsn | AmqpDsn], form: str) -> SecretStr:
+    try:
+        kind(value.get_secret_value())
+    except ValidationError:
+        # The library's own words repeat the value, and with it the password.
+        raise ValueError(f"is not of the form {form}") from None
+    return value
 
 
 class Settings(BaseSettings):
@@ -24,14 +41,14 @@ class Settings(BaseSettings):
         secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
     )
 
-    database_url: SecretStr = Field(
+    database_url: Annotated[SecretStr, AfterValidator(_postgres)] = Field(
         description="The service's own database role, as postgresql://user:password@host:port/database.",
     )
-    amqp_url: SecretStr = Field(
+    amqp_url: Annotated[SecretStr, AfterValidator(_amqp)] = Field(
         validation_alias="KOPILKA_AMQP_URL",
         description="RabbitMQ with its vhost, as amqp://user:password@host:port/vhost.",
     )
-    admin_database_url: SecretStr | None = Field(
+    admin_database_url: Annotated[SecretStr, AfterValidator(_postgres)] | None = Field(
         default=None,
         validation_alias="KOPILKA_DATABASE_URL",
         description="The administrator's URL of the same database. Only `<service> migrate` reads it.",
@@ -70,6 +87,7 @@ class Settings(BaseSettings):
     )
     failpoint: str = Field(
         default="",
+        pattern=r"^([a-z_.]+(:[1-9][0-9]{0,5})?)?$",
         validation_alias="KOPILKA_FAILPOINT",
         description="`name:n` kills the process at the n-th pass of that point. For fault tests only.",
     )

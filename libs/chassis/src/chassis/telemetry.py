@@ -4,7 +4,7 @@ import logging
 import secrets
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -44,8 +44,8 @@ TICKS = Counter("kopilka_timer_runs_total", "Runs of the clock door by outcome: 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("kopilka")
 
 
-def configure(*, service: str, role: str, level: str) -> None:
-    """Write JSON lines to standard output from now on, third-party loggers included."""
+def configure(*, service: str, role: str, level: str, to: TextIO = sys.stdout) -> None:
+    """Write JSON lines to standard output or another stream from now on, third-party loggers included."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _with_cause,
@@ -55,11 +55,11 @@ def configure(*, service: str, role: str, level: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(file=to),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service, role=role)
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(to)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.processors.format_exc_info],

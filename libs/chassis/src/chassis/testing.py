@@ -36,6 +36,14 @@ class Servers:
     redis_url: str
     rabbitmq_api_url: str
 
+    @classmethod
+    def of_environment(cls) -> "Servers":
+        """Take the servers that the environment names. Raises LookupError naming each variable that is missing."""
+        names = ("KOPILKA_DATABASE_URL", "KOPILKA_AMQP_URL", "KOPILKA_REDIS_URL", "KOPILKA_RABBITMQ_API_URL")
+        if missing := [name for name in names if not os.environ.get(name)]:
+            raise LookupError(", ".join(missing))
+        return cls(*(os.environ[name] for name in names))
+
     def database(self, name: str) -> str:
         """Give the administrator's URL of one database."""
         return make_url(self.database_url).set(database=name).render_as_string(hide_password=False)
@@ -54,11 +62,10 @@ class Servers:
 @pytest.fixture(scope="session")
 def servers() -> Servers:
     """The servers that `make test` started, or those that the environment names."""
-    names = ("KOPILKA_DATABASE_URL", "KOPILKA_AMQP_URL", "KOPILKA_REDIS_URL", "KOPILKA_RABBITMQ_API_URL")
-    missing = [name for name in names if not os.environ.get(name)]
-    if missing:
-        pytest.exit(f"these tests need real servers: run `make test`, or set {', '.join(missing)}", returncode=3)
-    return Servers(*(os.environ[name] for name in names))
+    try:
+        return Servers.of_environment()
+    except LookupError as error:
+        pytest.exit(f"these tests need real servers: run `make test`, or set {error}", returncode=3)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +82,7 @@ def template(servers: Servers, run_id: str) -> Iterator[Callable[[app.Service], 
     def template_of(service: app.Service) -> str:
         if service.name not in made:
             name = f"test_{run_id}_{service.name}"
-            asyncio.run(_administer(servers, f'CREATE DATABASE "{name}"'))
+            asyncio.run(administer(servers, f'CREATE DATABASE "{name}"'))
             asyncio.run(
                 migrate.to_version(
                     admin_url=servers.database(name),
@@ -89,7 +96,7 @@ def template(servers: Servers, run_id: str) -> Iterator[Callable[[app.Service], 
 
     yield template_of
     for name in made.values():
-        asyncio.run(_administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
+        asyncio.run(administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 @pytest.fixture
@@ -99,9 +106,9 @@ def database_name(
     """A database of this test alone, with the service's schema."""
     source = template(service)
     name = f"test_{run_id}_{time.monotonic_ns():x}"
-    asyncio.run(_administer(servers, f'CREATE DATABASE "{name}" TEMPLATE "{source}"'))
+    asyncio.run(administer(servers, f'CREATE DATABASE "{name}" TEMPLATE "{source}"'))
     yield name
-    asyncio.run(_administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    asyncio.run(administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 @pytest.fixture
@@ -122,9 +129,9 @@ async def db(service: app.Service, database_url: str) -> AsyncIterator[database.
 def vhost(servers: Servers, run_id: str) -> Iterator[str]:
     """A vhost of this test alone."""
     name = f"test_{run_id}_{time.monotonic_ns():x}"
-    _management(servers, "PUT", name)
+    manage(servers, "PUT", f"vhosts/{name}")
     yield name
-    _management(servers, "DELETE", name)
+    manage(servers, "DELETE", f"vhosts/{name}")
 
 
 @pytest.fixture
@@ -151,8 +158,9 @@ async def sender(amqp_url: str) -> AsyncIterator[publisher.Publisher]:
 class Processes:
     """Real processes of the product, ended with the test that started them."""
 
-    def __init__(self, environment: dict[str, str], logs: Path) -> None:
-        """Take the settings that every process gets and where their output goes."""
+    def __init__(self, environment: dict[str, str], logs: Path, *, scripts: Path = Path(sys.executable).parent) -> None:
+        """Take the settings that every process gets, where their output goes and where the console scripts are."""
+        self._scripts = scripts
         self._environment = environment
         self._logs = logs
         self._running: list[subprocess.Popen[bytes]] = []
@@ -162,7 +170,7 @@ class Processes:
         port = free_port()
         output = (self._logs / f"{service}-{role}-{len(self._running)}.log").open("wb")
         process = subprocess.Popen(  # noqa: S603 - our own console scripts
-            [str(Path(sys.executable).parent / service), role],
+            [str(self._scripts / service), role],
             env={**os.environ, **self._environment, "KOPILKA_HTTP_PORT": str(port), **settings},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -236,7 +244,8 @@ def free_port() -> int:
         return port
 
 
-async def _administer(servers: Servers, statement: str) -> None:
+async def administer(servers: Servers, statement: str) -> None:
+    """Run one statement as the administrator, outside of any transaction."""
     connection = await asyncpg.connect(servers.database_url)
     try:
         await connection.execute(statement)
@@ -244,13 +253,17 @@ async def _administer(servers: Servers, statement: str) -> None:
         await connection.close()
 
 
-def _management(servers: Servers, method: str, vhost: str) -> None:
+def manage(servers: Servers, method: str, path: str) -> bytes:
+    """Ask the broker's management API; gives the body of its answer. Raises HTTPError when it refuses."""
     parts = urllib.parse.urlsplit(servers.rabbitmq_api_url)
     passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
     base = f"{parts.scheme}://{parts.hostname}:{parts.port}"
     passwords.add_password(None, base, str(parts.username), str(parts.password), is_authenticated=True)
     opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
-    opener.open(urllib.request.Request(f"{base}/api/vhosts/{quote(vhost, safe='')}", method=method), timeout=10).close()
+    request = urllib.request.Request(f"{base}/api/{path}", method=method)  # noqa: S310 - the address that tests are given
+    with opener.open(request, timeout=10) as answer:
+        body: bytes = answer.read()
+    return body
 
 
 def _answers(url: str) -> bool:

@@ -19,13 +19,27 @@ from chassis import database, envelope, errors, health, telemetry
 
 BODY_MAX_BYTES = 256 * 1024
 RETRY_AFTER_S = 2
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# The phrases of HTTPStatus change between versions of Python; codes never may.
+CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    411: "length_required",
+    413: "content_too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+}
 _CORRELATION_ID = re.compile(r"^[A-Za-z0-9._:-]{8,128}$")
 _TRACEPARENT = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 
 
 def create(title: str, checks: health.Health, *, description: str = "") -> FastAPI:
     """Build the application of one process with health and metrics; the service adds its routes."""
-    app = FastAPI(title=title, description=description, version="1", max_body_size=BODY_MAX_BYTES)
+    app = FastAPI(title=title, description=description, version="1")
     app.add_middleware(Correlation)
     app.add_exception_handler(errors.Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -49,7 +63,7 @@ def create(title: str, checks: health.Health, *, description: str = "") -> FastA
 
 
 class Correlation:
-    """Gives every request a correlation id and a trace, measures it, and echoes the id on the answer."""
+    """Gives every request a correlation id and a trace, bounds its body, measures it, and echoes the id."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap the application."""
@@ -65,7 +79,16 @@ class Correlation:
         correlation_id = given if _CORRELATION_ID.match(given) else str(envelope.uuid7())
         scope.setdefault("state", {})["correlation_id"] = correlation_id
         status: int | None = None
+        received_bytes = 0
         started = time.perf_counter()
+
+        async def receive_within_limit() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > BODY_MAX_BYTES:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return message
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -80,7 +103,7 @@ class Correlation:
         traceparent = trace if _TRACEPARENT.match(trace) else telemetry.new_traceparent()
         with envelope.caused_by(envelope.Cause(correlation_id, None, traceparent)):
             try:
-                await self._app(scope, receive, send_with_id)
+                await self._app(scope, receive_within_limit, send_with_id)
             except Exception as error:
                 # A half-sent answer can't be taken back; the server then closes the connection.
                 if status is not None:
@@ -88,7 +111,8 @@ class Correlation:
                 await _failure(Request(scope), error)(scope, receive, send_with_id)
             finally:
                 route = getattr(scope.get("route"), "path", "unknown")
-                telemetry.REQUESTS.labels(scope["method"], route, str(status)).observe(time.perf_counter() - started)
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                telemetry.REQUESTS.labels(method, route, str(status)).observe(time.perf_counter() - started)
 
 
 async def _refusal(request: Request, error: Exception) -> JSONResponse:
@@ -112,7 +136,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     response = answer(
         request,
         error.status_code,
-        _slug(error.status_code),
+        CODES.get(error.status_code, "http_error"),
         HTTPStatus(error.status_code).description or error.detail,
     )
     response.headers.update(error.headers or {})
@@ -140,7 +164,3 @@ def answer(request: Request, status: int, code: str, detail: str, **extra: Any) 
         **extra,
     )
     return JSONResponse(body, status_code=status, media_type="application/problem+json")
-
-
-def _slug(status: int) -> str:
-    return HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_").replace("'", "")

@@ -107,6 +107,18 @@ class Payment:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a webhook's body tells us: at which payment to look. Nothing else in it is believed.
+
+    `provider_ref` is None when the notification is not about a payment.
+    """
+
+    event: str
+    dedupe_key: str
+    provider_ref: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """What a provider says about one of its payments, in our words.

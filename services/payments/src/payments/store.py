@@ -16,7 +16,7 @@ import asyncpg
 from chassis import database, envelope
 from contracts import payments
 from contracts.message import Money, TenantId, UserId
-from payments import clients, domain
+from payments import domain
 
 WebhookState = Literal["waiting", "applied", "ignored", "conflict", "orphan"]
 Outcome = Literal["ok", "rejected", "refused", "unknown"]
@@ -251,7 +251,7 @@ async def lease_checks(tx: database.Tx, *, limit: int) -> list[Check]:
     return [Check(_payment(row), row["leased_at"]) for row in rows]
 
 
-async def add_webhook(tx: database.Tx, account: domain.Account, hint: clients.Hint, body: bytes) -> bool:
+async def add_webhook(tx: database.Tx, account: domain.Account, hint: domain.Hint, body: bytes) -> bool:
     """Store a hint; False when the same body was stored before. One that is about no payment is never due."""
     cause = envelope.current_cause()
     return bool(

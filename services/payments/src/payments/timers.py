@@ -77,8 +77,7 @@ def start(process: app.Process, accounts: clients.Accounts, *, call_s_max: float
     process.every("check_due", checks.tick, idle_min_s=0.5, idle_max_s=1)
     process.every("payment_gauges", partial(measure, db), idle_min_s=15, idle_max_s=15)
     process.every("forget_webhooks", partial(forget_webhooks, db), idle_min_s=60, idle_max_s=3_600)
-    # What is under way ends before the connections close.
-    process.closers[:0] = [creations.finish, settlements.finish, checks.finish]
+    process.finishers += [creations.finish, settlements.finish, checks.finish]
     return Clocks(
         creating=process.every("create_at_provider", creations.tick),
         # Whom nobody wakes looks often at first, because the next webhook is often close behind.

@@ -4,7 +4,6 @@ A call to a provider is never made inside a database transaction. To add a provi
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from prometheus_client import Histogram
@@ -70,18 +69,6 @@ class Malformed(ValueError):  # noqa: N818 - a verdict about the body
     """The body is not a notification of this provider."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """What a webhook's body tells us: at which payment to look. Nothing else in it is believed.
-
-    `provider_ref` is None when the notification is not about a payment.
-    """
-
-    event: str
-    dedupe_key: str
-    provider_ref: str | None
-
-
 class Provider(Protocol):
     """One account at one provider."""
 
@@ -92,7 +79,7 @@ class Provider(Protocol):
         """Tell whether the provider sends its webhooks from this address."""
         ...
 
-    def read(self, body: bytes) -> Hint:
+    def read(self, body: bytes) -> domain.Hint:
         """Read a webhook's body. Raises Malformed."""
         ...
 

@@ -130,7 +130,7 @@ class YooKassa:
         mapped = getattr(address, "ipv4_mapped", None) or address
         return any(mapped in network for network in self._networks)
 
-    def read(self, body: bytes) -> clients.Hint:
+    def read(self, body: bytes) -> domain.Hint:
         """Read a notification: its event and the payment that it is about. Raises Malformed."""
         try:
             notification = _Notification.model_validate_json(body)
@@ -139,7 +139,7 @@ class YooKassa:
         kind, subject = notification.event.partition(".")[0], notification.object
         ref = {"payment": subject.id, "refund": subject.payment_id}.get(kind)
         # A notification has no id of its own.
-        return clients.Hint(notification.event, f"{notification.event}:{subject.id}", ref)
+        return domain.Hint(notification.event, f"{notification.event}:{subject.id}", ref)
 
     async def create(self, payment: domain.Payment, *, key: str) -> domain.Fact:
         """Create a payment that is captured at once. The same key gives the same payment for 24 hours.

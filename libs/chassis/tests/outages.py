@@ -1,0 +1,86 @@
+"""A way to break the wire between a client and a real server: a proxy on loopback that cuts, refuses or goes silent."""
+
+import asyncio
+import contextlib
+import urllib.parse
+
+
+class Proxy:
+    """Forwards TCP to one server until told otherwise."""
+
+    def __init__(self, url: str) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self._target = (str(parts.hostname), int(str(parts.port)))
+        self._parts = parts
+        self._server: asyncio.Server | None = None
+        self._port = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._speaks = asyncio.Event()
+        self._speaks.set()
+
+    @property
+    def url(self) -> str:
+        """The server's URL, by way of this proxy."""
+        login = self._parts.netloc.rpartition("@")[0]
+        netloc = f"{login}@127.0.0.1:{self._port}" if login else f"127.0.0.1:{self._port}"
+        return urllib.parse.urlunsplit(self._parts._replace(netloc=netloc))
+
+    async def restore(self) -> None:
+        """Accept connections, on the same port as ever."""
+        self._speaks.set()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def take_away(self) -> None:
+        """Refuse new connections and cut the open ones."""
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Reset every open connection."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def silence(self) -> None:
+        """Hold back everything that the server says, while it still hears."""
+        self._speaks.clear()
+
+    def speak(self) -> None:
+        """Let the server be heard again."""
+        self._speaks.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            self._writers.add(far_writer)
+            try:
+                await asyncio.gather(
+                    self._forward(reader, far_writer, always=True), self._forward(far_reader, writer, always=False)
+                )
+            finally:
+                self._writers.discard(far_writer)
+                far_writer.transport.abort()
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.transport.abort()
+            self._tasks.discard(task)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, always: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if not always:
+                    await self._speaks.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()

@@ -1,0 +1,78 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chassis import cli
+
+KOPILKA = Path(sys.executable).parent / "kopilka"
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A place with a console script for each service, which tells how it was called."""
+    for service in cli.SERVICES:
+        script = tmp_path / "bin" / service
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f'#!/bin/sh\necho "{service} $* $NOTE"\n[ "{service}" != "$FAILING" ] || exit 3\n')
+        script.chmod(0o755)
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    return tmp_path
+
+
+def run(installed: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = (
+        f"import sys; sys.path[:0] = {sys.path!r}; sys.executable = {str(installed / 'bin' / 'python')!r};"
+        f" sys.argv = ['kopilka', *{list(arguments)!r}]; from chassis import cli; cli.main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=installed,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_services_command_is_run_by_its_own_script(installed: Path) -> None:
+    done = run(installed, "ledger", "verify", "--all")
+
+    assert (done.returncode, done.stdout) == (0, "ledger verify --all \n")
+
+
+def test_a_services_exit_code_is_passed_on(installed: Path) -> None:
+    assert run(installed, "ledger", "verify", FAILING="ledger").returncode == 3
+
+
+def test_a_command_for_all_asks_every_service(installed: Path) -> None:
+    done = run(installed, "dlq", "list")
+
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [f"{service} dlq list " for service in cli.SERVICES]
+
+
+def test_one_service_that_fails_fails_the_whole(installed: Path) -> None:
+    done = run(installed, "dlq", "list", FAILING="orders")
+
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == len(cli.SERVICES)
+
+
+def test_the_settings_of_the_local_stack_are_used_where_the_environment_is_silent(installed: Path) -> None:
+    (installed / ".run").mkdir()
+    (installed / ".run" / "env").write_text("# a comment\nexport NOTE='from the stack'\n")
+
+    assert run(installed, "ledger", "x").stdout == "ledger x from the stack\n"
+    assert run(installed, "ledger", "x", NOTE="from outside").stdout == "ledger x from outside\n"
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["help"], 0), (["--help"], 0), (["nonsense"], 2)])
+def test_without_a_known_word_the_usage_is_told(arguments: list[str], code: int) -> None:
+    done = subprocess.run([KOPILKA, *arguments], capture_output=True, text=True, timeout=30, check=False)
+
+    assert done.returncode == code
+    assert done.stderr.startswith("usage: kopilka")

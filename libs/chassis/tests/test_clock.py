@@ -1,0 +1,101 @@
+import asyncio
+
+import pytest
+
+from chassis import clock, envelope, telemetry
+
+
+async def run_until(timer: clock.Timer, done: asyncio.Event) -> None:
+    running = asyncio.create_task(timer.run())
+    async with asyncio.timeout(10):
+        await done.wait()
+    timer.stop()
+    await running
+
+
+async def test_a_timer_runs_on_while_there_is_work_and_rests_when_there_is_none() -> None:
+    left, done = [3, 2, 1, 0], asyncio.Event()
+
+    async def tick() -> int:
+        if len(left) == 1:
+            done.set()
+        return left.pop(0)
+
+    await run_until(clock.Timer("test", tick, 60, 60), done)
+
+    assert left == []
+
+
+async def test_a_tick_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "ERROR_PAUSE_S", 0.01)
+    calls, done = 0, asyncio.Event()
+
+    async def tick() -> int:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise RuntimeError("not yet")
+        done.set()
+        return 0
+
+    await run_until(clock.Timer("failing", tick, 0.01, 0.02), done)
+
+    assert calls == 3
+    assert telemetry.TICKS.labels("failing", "error")._value.get() == 2
+    assert telemetry.TICKS.labels("failing", "ok")._value.get() == 1
+
+
+async def test_a_resting_timer_can_be_woken() -> None:
+    calls, first, second = 0, asyncio.Event(), asyncio.Event()
+
+    async def tick() -> int:
+        nonlocal calls
+        calls += 1
+        (second if first.is_set() else first).set()
+        return 0
+
+    timer = clock.Timer("test", tick, 60, 60)
+    running = asyncio.create_task(timer.run())
+    await first.wait()
+    timer.wake.set()
+    async with asyncio.timeout(10):
+        await second.wait()
+    timer.stop()
+    await running
+
+    assert calls == 2
+
+
+async def test_stopping_lets_the_tick_at_hand_finish() -> None:
+    begun, finished = asyncio.Event(), False
+
+    async def tick() -> int:
+        nonlocal finished
+        begun.set()
+        await asyncio.sleep(0.05)
+        finished = True
+        return 1
+
+    timer = clock.Timer("test", tick, 60, 60)
+    running = asyncio.create_task(timer.run())
+    await begun.wait()
+    timer.stop()
+    await running
+
+    assert finished
+
+
+async def test_each_tick_is_a_journey_of_its_own() -> None:
+    journeys: list[str] = []
+    done = asyncio.Event()
+
+    async def tick() -> int:
+        journeys.append(envelope.current_cause().correlation_id)
+        if len(journeys) == 2:
+            done.set()
+            return 0
+        return 1
+
+    await run_until(clock.Timer("test", tick, 60, 60), done)
+
+    assert len(set(journeys)) == 2

@@ -1,0 +1,222 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import outages
+import pytest
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from chassis import database, testing
+
+Proxied = Callable[[str], Awaitable[outages.Proxy]]
+
+
+async def notes_in(db: database.Database) -> int:
+    async with db.transaction() as tx:
+        count: int = await (await database.driver(tx)).fetchval("SELECT count(*) FROM note")
+    return count
+
+
+async def write(tx: database.Tx) -> None:
+    await tx.execute(text("INSERT INTO note VALUES (gen_random_uuid(), 'x', 'y')"))
+
+
+async def test_a_transaction_commits_what_both_ways_of_writing_did(db: database.Database) -> None:
+    async with db.transaction() as tx:
+        await write(tx)
+        await (await database.driver(tx)).execute("INSERT INTO note VALUES (gen_random_uuid(), 'x', 'y')")
+
+    assert await notes_in(db) == 2
+
+
+async def test_a_transaction_that_raises_leaves_nothing(db: database.Database) -> None:
+    async def fail() -> None:
+        async with db.transaction() as tx:
+            await write(tx)
+            await (await database.driver(tx)).execute("INSERT INTO note VALUES (gen_random_uuid(), 'x', 'y')")
+            raise LookupError("changed its mind")
+
+    with pytest.raises(LookupError):
+        await fail()
+
+    assert await notes_in(db) == 0
+
+
+async def test_a_cancelled_transaction_leaves_nothing(db: database.Database) -> None:
+    begun = asyncio.Event()
+
+    async def linger() -> None:
+        async with db.transaction() as tx:
+            await write(tx)
+            begun.set()
+            await asyncio.sleep(30)
+
+    task = asyncio.create_task(linger())
+    await begun.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert await notes_in(db) == 0
+
+
+async def test_what_waits_for_the_commit_happens_after_it_and_once(db: database.Database) -> None:
+    happened: list[str] = []
+
+    async with db.transaction() as tx:
+        database.on_commit(tx, lambda: happened.append("first"))
+        database.on_commit(tx, lambda: happened.append("second"))
+        before = list(happened)
+    async with db.transaction():
+        pass
+
+    assert before == []
+    assert happened == ["first", "second"]
+
+
+async def test_what_waits_for_a_commit_that_never_comes_does_not_happen(db: database.Database) -> None:
+    happened: list[str] = []
+
+    async def fail() -> None:
+        async with db.transaction() as tx:
+            database.on_commit(tx, lambda: happened.append("never"))
+            raise LookupError("changed its mind")
+
+    with pytest.raises(LookupError):
+        await fail()
+    for _ in range(10):
+        async with db.transaction():
+            pass
+
+    assert happened == []
+
+
+async def test_a_transaction_knows_the_database_that_opened_it(db: database.Database) -> None:
+    async with db.transaction() as tx:
+        assert database.of(tx) is db
+
+
+async def test_connections_that_the_server_ended_are_replaced(
+    db: database.Database, servers: testing.Servers, database_name: str
+) -> None:
+    async with db.transaction(), db.transaction(), db.transaction():
+        pass
+    await testing.administer(
+        servers, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database_name}'"
+    )
+    await asyncio.sleep(0.1)
+
+    async with db.transaction() as first, db.transaction() as second, db.transaction() as third:
+        answers = [await (await database.driver(tx)).fetchval("SELECT 1") for tx in (first, second, third)]
+
+    assert answers == [1, 1, 1]
+
+
+async def test_a_connection_that_ends_amid_a_transaction_is_an_outage(db: database.Database) -> None:
+    async def end_itself() -> None:
+        async with db.transaction() as tx:
+            await (await database.driver(tx)).execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    async def end_itself_through_text() -> None:
+        async with db.transaction() as tx:
+            await tx.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    for attempt in (end_itself, end_itself_through_text):
+        with pytest.raises(Exception, match=r".") as failure:
+            await attempt()
+        assert database.is_outage(failure.value)
+        assert not database.is_transient(failure.value)
+    assert await notes_in(db) == 0
+
+
+async def test_a_server_that_is_away_is_an_outage(database_url: str, proxied: Proxied) -> None:
+    proxy = await proxied(database_url)
+    near = database.Database(proxy.url, schema="notes", pool_size=2)
+    assert await notes_in(near) == 0
+    await proxy.take_away()
+
+    with pytest.raises(Exception, match=r".") as failure:
+        await notes_in(near)
+    await proxy.restore()
+
+    assert database.is_outage(failure.value)
+    assert await notes_in(near) == 0
+    await near.close()
+
+
+async def test_a_pool_that_is_used_up_is_an_outage(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "POOL_WAIT_S", 0.2)
+    small = database.Database(database_url, schema="notes", pool_size=1)
+
+    async with small.transaction():
+        with pytest.raises(Exception, match=r".") as failure:
+            await notes_in(small)
+
+    assert database.is_outage(failure.value)
+    await small.close()
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
+async def test_a_lost_race_is_transient(db: database.Database, sqlstate: str) -> None:
+    async def lose(by_driver: bool) -> None:  # noqa: FBT001 - a case of the table below
+        async with db.transaction() as tx:
+            statement = f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$"
+            if by_driver:
+                await (await database.driver(tx)).execute(statement)
+            else:
+                await tx.execute(text(statement))
+
+    for by_driver in (True, False):
+        with pytest.raises(Exception, match=r".") as failure:
+            await lose(by_driver)
+        assert database.is_transient(failure.value)
+        assert not database.is_outage(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [
+        ("SELECT CAST(:value AS integer)", 2**40),
+        ("SELECT CAST(:value AS integer)", "no number"),
+        ("SELECT CAST(:value AS text)", "a\0b"),
+        ("SELECT 1 / (CAST(:value AS integer) - 1)", 1),
+        ("SELECT * FROM nowhere WHERE x = :value", 1),
+    ],
+)
+async def test_a_statement_that_can_never_work_is_no_outage(
+    db: database.Database, statement: str, value: object
+) -> None:
+    async def through_text() -> None:
+        async with db.transaction() as tx:
+            await tx.execute(text(statement), {"value": value})
+
+    async def through_driver() -> None:
+        async with db.transaction() as tx:
+            await (await database.driver(tx)).execute(statement.replace(":value", "$1"), value)
+
+    for attempt in (through_text, through_driver):
+        with pytest.raises((DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)) as failure:
+            await attempt()
+        assert not database.is_outage(failure.value)
+        assert not database.is_transient(failure.value)
+
+
+async def test_an_error_does_not_tell_the_values_of_its_statement(db: database.Database) -> None:
+    async def fail() -> None:
+        async with db.transaction() as tx:
+            await tx.execute(text("SELECT * FROM nowhere WHERE phone = :phone"), {"phone": "+79991234567"})
+
+    with structlog.testing.capture_logs(), pytest.raises(DBAPIError) as failure:
+        await fail()
+
+    assert "79991234567" not in str(failure.value)
+
+
+async def test_a_service_cannot_read_another_schema(db: database.Database) -> None:
+    async with db.transaction() as tx:
+        path = await (await database.driver(tx)).fetchval("SHOW search_path")
+        can_create = await (await database.driver(tx)).fetchval("SELECT has_schema_privilege('notes', 'CREATE')")
+
+    assert path == "notes"
+    assert can_create is False

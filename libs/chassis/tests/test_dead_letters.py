@@ -1,0 +1,264 @@
+"""Dead letters: the record, and the operator's commands on it."""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+import notes
+import pytest
+import rabbit
+
+from chassis import database, dead_letters, operations, publisher, settings, telemetry, testing
+
+QUEUE = notes.COMMANDS.name
+
+
+@pytest.fixture
+def operator(
+    monkeypatch: pytest.MonkeyPatch, servers: testing.Servers, database_name: str, database_url: str, declared: str
+) -> None:
+    """The environment of an operator's console."""
+    monkeypatch.setenv("KOPILKA_DATABASE_URL", servers.database(database_name))
+    monkeypatch.setenv("NOTES_DATABASE_URL", database_url)
+    monkeypatch.setenv("KOPILKA_AMQP_URL", declared)
+
+
+async def bury(db: database.Database, message: notes.Spoken, **changed: object) -> UUID | None:
+    """Make a dead letter; gives its id."""
+    headers = rabbit.headers_of(message, **changed)
+    await dead_letters.record(
+        db,
+        consumer=QUEUE,
+        headers={**headers, "x-death": [{"count": 3}]},
+        body=message.model_dump_json().encode(),
+        reason="hopeless",
+        error=RuntimeError("never"),
+    )
+    return UUID(headers["ce-id"]) if "ce-id" in headers else None
+
+
+async def dlq(*arguments: str) -> int:
+    return await operations.dead_letter_queue(notes.SERVICE, arguments)
+
+
+async def test_a_letter_that_dies_again_is_open_again_and_counted_once(db: database.Database) -> None:
+    command = notes.WriteNote()
+    event_id = await bury(db, command)
+    await dead_letters.discard(db, await dead_letters.find(db))
+
+    await bury(db, command, ce_id=str(event_id))
+
+    assert [letter.event_id for letter in await dead_letters.find(db)] == [event_id]
+
+
+async def test_what_postgres_cannot_hold_is_kept_all_the_same(db: database.Database) -> None:
+    await dead_letters.record(
+        db,
+        consumer=QUEUE,
+        headers={"ce-type": "a\0b", "number": float("nan"), "raw": b"\xff", "nested": {"a": [None]}},
+        body=b"\0",
+        reason="unreadable",
+        error=ValueError("with a \0"),
+    )
+
+    letter = (await dead_letters.find(db))[0]
+    headers, body = await dead_letters.content(db, letter)
+    assert letter.event_type == "a\N{REPLACEMENT CHARACTER}b"
+    assert headers["number"] == "nan"
+    assert body == b"\0"
+
+
+async def test_the_gauge_counts_open_letters(db: database.Database) -> None:
+    await bury(db, notes.WriteNote())
+    await bury(db, notes.WriteNote())
+
+    await dead_letters.measure(db)
+
+    assert telemetry.DEAD_LETTERS_OPEN.labels("notes")._value.get() == 2
+
+
+@pytest.mark.rule("OP9")
+@pytest.mark.usefixtures("operator")
+async def test_list_tells_each_open_letter_and_show_its_content(
+    db: database.Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = notes.WriteNote(body="read me")
+    event_id = await bury(db, command)
+    capsys.readouterr()
+
+    assert await dlq("list") == 0
+    listed = capsys.readouterr().out
+    assert await dlq("show", "--id", str(event_id)) == 0
+    shown = capsys.readouterr().out
+
+    assert f"{QUEUE} {notes.WriteNote.TYPE} {event_id} hopeless after 0: RuntimeError: never" in listed
+    assert listed.endswith("notes: 1 open\n")
+    assert "read me" not in listed
+    assert '"ce-partitionkey"' in shown
+    assert "read me" in shown
+
+
+@pytest.mark.rule("OP9")
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize(
+    ("only", "count"),
+    [
+        ((), 3),
+        (("--type", notes.WriteNote.TYPE), 2),
+        (("--key", "key-1"), 1),
+        (("--type", notes.NoteWritten.TYPE, "--key", "key-1"), 0),
+    ],
+)
+async def test_letters_are_chosen_by_type_and_key(
+    db: database.Database, capsys: pytest.CaptureFixture[str], only: Sequence[str], count: int
+) -> None:
+    await bury(db, notes.WriteNote(key="key-1"))
+    await bury(db, notes.WriteNote(key="key-2"))
+    await bury(db, notes.NoteWritten(key="key-2"))
+
+    await dlq("list", *only)
+
+    assert capsys.readouterr().out.endswith(f"notes: {count} open\n")
+
+
+@pytest.mark.rule("OP9")
+@pytest.mark.usefixtures("operator")
+async def test_a_replayed_letter_is_handled_under_its_own_id_and_is_resolved(
+    db: database.Database, declared: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event_id = await bury(db, notes.WriteNote(), kopilka_attempt=4)
+
+    assert await dlq("replay") == 0
+    async with rabbit.Wire.connected(declared) as wire:
+        sent = await wire.take(QUEUE)
+
+    assert "notes: 1 replayed" in capsys.readouterr().out
+    assert sent.headers["ce-id"] == sent.message_id == str(event_id)
+    assert sent.headers["kopilka-replay"] == "1"
+    assert "kopilka-attempt" not in sent.headers
+    assert not [name for name in sent.headers if name.startswith("x-death")]
+    assert await dead_letters.find(db) == []
+
+
+@pytest.mark.rule("OP9")
+async def test_a_letter_replayed_twice_has_one_effect(
+    db: database.Database, declared: str, sender: publisher.Publisher
+) -> None:
+    await bury(db, notes.WriteNote())
+    letters = await dead_letters.find(db)
+
+    await dead_letters.replay(db, sender, letters)
+    await dead_letters.replay(db, sender, letters)
+    async with rabbit.consuming(declared, db, notes.COMMANDS), rabbit.Wire.connected(declared) as wire:
+        await wire.send(QUEUE, notes.WriteNote())
+
+        async def is_done() -> bool:
+            return await notes.count(db) == 2 and await wire.depth(QUEUE) == 0
+
+        await rabbit.until(is_done)
+
+    assert await notes.count(db) == 2
+
+
+@pytest.mark.rule("OP9")
+@pytest.mark.usefixtures("operator")
+async def test_a_letter_without_a_readable_envelope_can_be_replayed_and_dies_again(
+    db: database.Database, declared: str
+) -> None:
+    await bury(db, notes.WriteNote(), ce_id=None, ce_time=None, ce_correlationid=None)
+    first = await dead_letters.find(db)
+
+    assert await dlq("replay") == 0
+    async with rabbit.consuming(declared, db, notes.COMMANDS):
+
+        async def is_dead_again() -> bool:
+            return len(await dead_letters.find(db)) == 1
+
+        await rabbit.until(is_dead_again)
+
+    second = await dead_letters.find(db)
+    assert second[0].reason == "unreadable"
+    assert second[0].event_id != first[0].event_id
+
+
+@pytest.mark.rule("OP9")
+@pytest.mark.usefixtures("operator")
+async def test_a_discarded_letter_is_gone_from_the_list_and_not_sent(
+    db: database.Database, declared: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = await bury(db, notes.WriteNote(key="key-1"))
+    await bury(db, notes.WriteNote(key="key-2"))
+
+    assert await dlq("discard", "--key", "key-2") == 0
+
+    assert "notes: 1 discarded" in capsys.readouterr().out
+    assert [letter.event_id for letter in await dead_letters.find(db)] == [kept]
+    async with rabbit.Wire.connected(declared) as wire:
+        assert await wire.depth(QUEUE) == 0
+
+
+@pytest.mark.rule("OP9")
+@pytest.mark.usefixtures("operator")
+async def test_draining_brings_what_the_broker_kept_into_the_table(
+    db: database.Database, declared: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with rabbit.Wire.connected(declared) as wire:
+        sent = await wire.send(f"{QUEUE}.dlq", notes.WriteNote(body="kept"))
+        await wire.send_raw(f"{notes.ECHO.queue}.dlq", b"\xff", {})
+
+        assert await dlq("drain-broker") == 0
+        left = [await wire.depth(f"{queue}.dlq") for queue in (QUEUE, notes.ECHO.queue)]
+
+    letters = {letter.consumer: letter for letter in await dead_letters.find(db)}
+    assert "notes: 2 moved into the table" in capsys.readouterr().out
+    assert left == [0, 0]
+    assert {letter.reason for letter in letters.values()} == {"rejected"}
+    assert str(letters[QUEUE].event_id) == sent["ce-id"]
+    assert json.loads((await dead_letters.content(db, letters[QUEUE]))[1])["body"] == "kept"
+
+
+@pytest.mark.rule("OP11")
+@pytest.mark.usefixtures("operator")
+async def test_migrate_and_topology_can_be_repeated() -> None:
+    codes = [
+        await operations.migrate_schema(notes.SERVICE, []),
+        await operations.migrate_schema(notes.SERVICE, []),
+        await operations.declare_topology(notes.SERVICE, []),
+        await operations.declare_topology(notes.SERVICE, []),
+    ]
+
+    assert codes == [0, 0, 0, 0]
+
+
+@pytest.mark.usefixtures("operator")
+async def test_migrate_without_an_administrator_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("KOPILKA_DATABASE_URL")
+
+    code = await operations.migrate_schema(notes.SERVICE, [])
+
+    assert code == settings.EXIT_CONFIG
+    assert "KOPILKA_DATABASE_URL" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize("command", [operations.declare_topology, operations.migrate_schema])
+async def test_a_queue_with_other_arguments_is_told_in_one_line(
+    declared: str, capsys: pytest.CaptureFixture[str], command: Callable[..., Awaitable[int]]
+) -> None:
+    async with rabbit.Wire.connected(declared) as wire:
+        await wire.channel.queue_delete(QUEUE)
+        await wire.channel.declare_queue(QUEUE, durable=True)
+
+    code = await command(notes.SERVICE, [])
+
+    assert code == 1
+    assert f"for queue '{QUEUE}'" in capsys.readouterr().err
+
+
+def test_an_error_is_described_by_its_places_and_not_by_its_values() -> None:
+    with pytest.raises(ValueError, match="note_id") as failure:
+        notes.WriteNote.model_validate({"note_id": "+79991234567"})
+
+    assert dead_letters.describe(failure.value) == "ValidationError: note_id: uuid_parsing"

@@ -1,0 +1,70 @@
+import asyncio
+
+import aio_pika
+import notes
+import pytest
+import rabbit
+
+from chassis import testing, topology
+
+
+async def test_declaring_twice_changes_nothing(amqp_url: str) -> None:
+    await topology.apply(amqp_url, notes.SERVICE.bindings)
+    await topology.apply(amqp_url, notes.SERVICE.bindings)
+
+    async with rabbit.Wire.connected(amqp_url) as wire:
+        depths = [await wire.depth(queue) for queue in ("notes.commands", "notes.commands.dlq", "kopilka.unrouted")]
+    assert depths == [0, 0, 0]
+
+
+async def test_a_queue_that_exists_with_other_arguments_is_named(amqp_url: str) -> None:
+    async with rabbit.Wire.connected(amqp_url) as wire:
+        await wire.channel.declare_queue("notes.commands", durable=True, arguments={"x-queue-type": "quorum"})
+
+    with pytest.raises(topology.TopologyMismatch, match=r"notes\.commands"):
+        await topology.apply(amqp_url, notes.SERVICE.bindings)
+
+
+async def test_a_process_does_not_start_on_a_queue_with_other_arguments(
+    processes: testing.Processes, wire: rabbit.Wire
+) -> None:
+    await wire.channel.queue_delete("notes.commands")
+    await wire.channel.declare_queue("notes.commands", durable=True, arguments={"x-queue-type": "quorum"})
+
+    process, _ = processes.spawn("notes", "worker")
+    code = await asyncio.to_thread(process.wait, 30)
+
+    assert code == 1
+    assert "for queue 'notes.commands'" in processes.output()
+    assert "Traceback" not in processes.output()
+
+
+async def test_a_message_rejected_by_a_consumer_goes_to_the_queue_of_the_dead(wire: rabbit.Wire) -> None:
+    await wire.send("notes.commands", notes.WriteNote())
+    queue = await wire.channel.get_queue("notes.commands")
+
+    message = await queue.get()
+    await message.reject(requeue=False)
+
+    assert (await wire.take("notes.commands.dlq")).headers["x-first-death-queue"] == "notes.commands"
+
+
+async def test_a_healthy_message_survives_many_returns(wire: rabbit.Wire) -> None:
+    await wire.send("notes.commands", notes.WriteNote())
+    queue = await wire.channel.get_queue("notes.commands")
+
+    for _ in range(topology.DELIVERY_LIMIT):
+        message = await queue.get()
+        await message.reject(requeue=True)
+
+    assert await wire.depth("notes.commands.dlq") == 0
+    assert (await wire.take("notes.commands")).headers["x-delivery-count"] == topology.DELIVERY_LIMIT
+
+
+async def test_a_retry_queue_returns_a_message_to_the_queue_that_its_routing_key_names(wire: rabbit.Wire) -> None:
+    ladder = await wire.channel.get_exchange(topology.retry_exchange("5s"))
+
+    await ladder.publish(aio_pika.Message(b"again"), routing_key="notes.commands")
+
+    assert (await wire.take("notes.commands")).body == b"again"
+    assert await wire.depth("notes.echo") == 0
