@@ -37,8 +37,8 @@ async def bench() -> None:
         "Ledger posting",
         rows,
         [
-            "One process, all credits from one clearing account into 1,000 wallets: inbox, transfer, two postings with"
-            " running balances and an outbox row each, through the handler of the batch intake.",
+            "One process, all credits from one clearing account into 1,000 wallets, through the handler of the intake.",
+            "Each credit is an inbox row, a transfer, two postings with running balances and an outbox row.",
             f"Median of {RUNS} runs, with the lowest and the highest. Target: at least {TARGET:,} at 512.",
         ],
     )

@@ -1,39 +1,42 @@
 """Keeps docs/asyncapi/<service>.json equal to what each service really hears and says.
 
 A document that drifts is worse than none: a shop's developer would bind a queue to an event that is no longer said.
-`--write` renews the documents; without it a difference fails the check.
+
+Usage: asyncapi.py [root] [--write]
 """
 
+import argparse
 import importlib
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from chassis import app, broker, topology
-from contracts import message
 from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
 from faststream.specification import AsyncAPI
 
-ROOT = Path(__file__).parents[1]
+from chassis import app, broker, topology
+from contracts import message
+
 SERVICES = ("gateway", "ledger", "notifier", "orders", "payments")
 
 
-def main(root: Path = ROOT) -> int:
-    """Compare or write the documents; gives the exit code."""
-    stale = []
+def main() -> int:
+    """Compare the documents with the code; with --write, write them."""
+    options = argparse.ArgumentParser(description="Check or write docs/asyncapi.")
+    options.add_argument("root", nargs="?", type=Path, default=tree.ROOT)
+    options.add_argument("--write", action="store_true", help="write the documents")
+    chosen = options.parse_args()
+    problems = []
     for name in SERVICES:
-        path = root / "docs" / "asyncapi" / f"{name}.json"
+        path: Path = chosen.root / "docs" / "asyncapi" / f"{name}.json"
         text = document(importlib.import_module(f"{name}.main").SERVICE)
-        if "--write" in sys.argv:
+        if chosen.write:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         elif not path.is_file() or path.read_text() != text:
-            stale.append(path.relative_to(root))
-    for path in stale:
-        print(f"{path} is not what the code says; run `make docs`")
-    return 1 if stale else 0
+            problems.append(f"docs/asyncapi/{name}.json is not what the code says; run `make events`")
+    return tree.report(problems, passed=f"asyncapi: {len(SERVICES)} documents are what the code says")
 
 
 def document(service: app.Service) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 
 import pydantic_core
 import tree
-from chassis import settings
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, NoDecode
+
+from chassis import settings
 
 PAGE = ".env.example"
 HEAD = """\

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from chassis import testing
 from demo import people, stack
 

@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 import pytest
+
 from demo import people, stack
 
 CROWD = 60

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from demo import people, stack
 
 PRICE_MINOR = 40_000

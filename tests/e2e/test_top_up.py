@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from demo import people
 
 AMOUNT_MINOR = 150_000

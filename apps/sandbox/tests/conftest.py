@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import yookassa
+
 from sandbox import app, server, settings
 
 WAIT_S_MAX = 10.0

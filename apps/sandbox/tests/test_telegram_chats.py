@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from sandbox import telegram_chats
 
 TOKEN = "7000000001:" + "x" * 35

@@ -1,6 +1,7 @@
 """Telegram's HTML, case by case."""
 
 import pytest
+
 from sandbox import telegram_html
 
 

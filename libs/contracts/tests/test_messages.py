@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contracts import gateway, ledger, message, orders, payments
 from pydantic import ValidationError
+
+from contracts import gateway, ledger, message, orders, payments
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SPEAKERS = (gateway, ledger, orders, payments)
