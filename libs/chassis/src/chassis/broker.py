@@ -6,6 +6,7 @@ transaction. Acknowledgement, retries and dead letters happen here and nowhere e
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +21,9 @@ from pydantic_core import from_json
 from chassis import database, envelope, failpoints, inbox, ladder, publisher, telemetry, topology
 
 GRACEFUL_TIMEOUT_S = 20
+
+# The message at hand. As a parameter FastStream would fetch it from its own context in a thread.
+_delivered: ContextVar[RabbitMessage] = ContextVar("kopilka_delivered")
 
 Handler = Callable[[database.Database, inbox.Delivery, Any], Awaitable[None]]
 
@@ -92,8 +96,8 @@ def _typed(
 ) -> Callable[..., Awaitable[None]]:
     """Give FastStream a function whose body parameter has the message's type, from which it reads and documents."""
 
-    async def consume(body: Any, delivered: RabbitMessage) -> None:
-        wrapper = envelope.parse(delivered.headers)
+    async def consume(body: Any) -> None:
+        wrapper = envelope.parse(_delivered.get().headers)
         with envelope.caused_by(wrapper.cause):
             started = time.perf_counter()
             with ladder.past_reading():
@@ -101,25 +105,26 @@ def _typed(
             failpoints.passed("handler.before_ack")
             telemetry.HANDLED.labels(queue, wrapper.type).observe(time.perf_counter() - started)
 
-    consume.__annotations__ = {"body": message, "delivered": RabbitMessage, "return": None}
+    consume.__annotations__ = {"body": message, "return": None}
     consume.__name__ = getattr(handler, "__name__", message.__name__)
     consume.__doc__ = handler.__doc__
     return consume
 
 
-async def _unexpected(delivered: RabbitMessage) -> None:
+async def _unexpected(_body: Any) -> None:
     """Refuse a message whose type this queue has no handler for."""
-    raise envelope.Unreadable(f"no handler for type {str(delivered.headers.get('ce-type'))[:100]!r}")
+    raise envelope.Unreadable(f"no handler for type {str(_delivered.get().headers.get('ce-type'))[:100]!r}")
 
 
-def _is(event_type: str) -> Callable[[RabbitMessage], bool]:
-    def matches(delivered: RabbitMessage) -> bool:
+# Filters are coroutines because FastStream sends plain functions to a thread, once for each message and filter.
+def _is(event_type: str) -> Callable[[RabbitMessage], Awaitable[bool]]:
+    async def matches(delivered: RabbitMessage) -> bool:
         return delivered.headers.get("ce-type") == event_type
 
     return matches
 
 
-def _is_anything(_: RabbitMessage) -> bool:
+async def _is_anything(_: RabbitMessage) -> bool:
     return True
 
 
@@ -136,6 +141,7 @@ def _policy(policy: ladder.Ladder) -> type[BaseMiddleware]:
         """Runs a handler under the failure policy of the process."""
 
         async def consume_scope(self, call_next: Any, msg: Any) -> Any:
+            _delivered.set(msg)
             try:
                 await policy.patiently(lambda: call_next(msg))
             except Exception as error:  # noqa: BLE001 - the loop's edge: every failure is retried or kept

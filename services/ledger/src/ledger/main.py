@@ -7,7 +7,7 @@ from pathlib import Path
 from chassis import app
 from ledger import handlers, settings, timers, verify
 
-# A batch makes tens of thousands of values and no cycles; looking for some at the usual pace costs a third of its time.
+# A batch makes tens of thousands of values and no cycles; looking for cycles at the usual pace is time for nothing.
 GC_THRESHOLD = (100_000, 20, 50)
 
 

@@ -15,6 +15,8 @@ from notifier import domain
 CONNECT_S = 3
 SEND_S = 10
 CONNECTIONS = 16
+# Each idle connection is examined at every request, so only as many are kept as a steady flow uses.
+CONNECTIONS_KEPT = 4
 KEEP_ALIVE_S = 30
 ANSWER_BYTES_MAX = 64 * 1024
 DETAIL_MAX = 200
@@ -33,7 +35,7 @@ class Bot:
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(SEND_S, connect=CONNECT_S, pool=SEND_S),
             limits=httpx.Limits(
-                max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=30
+                max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS_KEPT, keepalive_expiry=30
             ),
             headers={"Content-Type": "application/json"},
             follow_redirects=False,

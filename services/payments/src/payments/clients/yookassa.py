@@ -21,6 +21,8 @@ from payments import clients, domain
 
 ANSWER_BYTES_MAX = 256 * 1024
 CONNECTIONS_MAX = 32
+# Each idle connection is examined at every request, so only as many are kept as a steady flow uses.
+CONNECTIONS_KEPT = 4
 # Providers close idle connections after a minute or so; one that we close first never breaks under a request.
 KEEPALIVE_S = 20
 RETRY_AFTER_S, RETRY_AFTER_S_MAX = 1.0, 60.0
@@ -115,7 +117,7 @@ class YooKassa:
             timeout=timeout_s,
             limits=httpx.Limits(
                 max_connections=CONNECTIONS_MAX,
-                max_keepalive_connections=CONNECTIONS_MAX,
+                max_keepalive_connections=CONNECTIONS_KEPT,
                 keepalive_expiry=KEEPALIVE_S,
             ),
             trust_env=False,
