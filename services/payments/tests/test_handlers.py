@@ -66,7 +66,7 @@ async def test_events_belong_to_the_journey_of_their_payment(shop: Any, sandbox:
     await shop.tell(ref)
     await shop.settle()
 
-    rows = await shop.rows("SELECT headers->>'ce-correlationid' AS correlation_id FROM outbox")
+    rows = await shop.rows("SELECT headers::jsonb->>'ce-correlationid' AS correlation_id FROM outbox")
     assert [row["correlation_id"] for row in rows] == ["test", "test"]
 
 

@@ -69,7 +69,7 @@ async def asked(
     async def ask() -> payments.CreatePayment:
         async with shop.db.transaction() as tx:
             await outbox.put(tx, [command])
-        (row,) = await shop.rows("DELETE FROM outbox RETURNING exchange, event_type, headers::text AS headers, payload")
+        (row,) = await shop.rows("DELETE FROM outbox RETURNING exchange, event_type, headers, payload")
         await sender.publish(
             exchange=row["exchange"],
             routing_key=row["event_type"],

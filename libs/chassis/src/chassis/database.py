@@ -116,8 +116,10 @@ def on_commit(tx: Tx, action: Callable[[], None]) -> None:
 
 async def driver(tx: Tx) -> asyncpg.Connection:
     """Give the asyncpg connection below, for statements that take arrays."""
-    raw = await tx.get_raw_connection()
-    return cast("asyncpg.Connection", raw.driver_connection)
+    if not tx.invalidated and tx.sync_connection is not None:
+        # The same without the library's switch into its own stack, which costs as much as a statement's encoding.
+        return cast("asyncpg.Connection", tx.sync_connection.connection.driver_connection)
+    return cast("asyncpg.Connection", (await tx.get_raw_connection()).driver_connection)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -29,7 +29,7 @@ WHERE blocked_until <= now() AND EXISTS (SELECT FROM outbox o WHERE o.slot = s.s
 ORDER BY random() LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _READ = """
-SELECT id, exchange, event_type, partition_key, slot, headers::text AS headers, payload, attempts
+SELECT id, exchange, event_type, partition_key, slot, headers, payload, attempts
 FROM outbox WHERE slot = ANY($1::smallint[]) ORDER BY id LIMIT $2
 """
 _DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"

@@ -40,10 +40,6 @@ SELECT id, tenant, code, asset, owner, overdraft_minor, balance_minor, held_mino
 FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted(tenant, code, asset) JOIN account USING (tenant, code, asset)
 ORDER BY id FOR NO KEY UPDATE OF account
 """
-_ADD_POSTINGS = """
-INSERT INTO posting (account_id, sequence, transfer_id, amount_minor, balance_after_minor)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[])
-"""
 _SAVE_ACCOUNTS = """
 UPDATE account SET balance_minor = changed.balance_minor, held_minor = changed.held_minor,
   sequence = changed.sequence, version = changed.version
@@ -109,7 +105,8 @@ async def close_books(tx: database.Tx, book: books.Books) -> None:
     """Write what was posted and changed. Postings first: the database lets a balance move only by what is posted."""
     connection = await database.driver(tx)
     if book.postings:
-        await connection.execute(_ADD_POSTINGS, *zip(*book.postings, strict=True))
+        # COPY takes thousands of rows for half of what arrays cost; the triggers see it as the one statement it is.
+        await connection.copy_records_to_table("posting", records=book.postings, columns=books.Posting._fields)
     changed = [
         (account.id, account.balance_minor, account.held_minor, account.sequence, account.version)
         for account in book.changed()
