@@ -107,7 +107,9 @@ async def test_what_a_credit_says_names_the_payment_as_its_cause(db: database.Da
     await handlers.credit_wallets(db, deliveries)
 
     async with db.transaction() as tx:
-        rows = await (await database.driver(tx)).fetch("SELECT headers::jsonb->>'ce-causationid' FROM outbox ORDER BY id")
+        rows = await (await database.driver(tx)).fetch(
+            "SELECT headers::jsonb->>'ce-causationid' FROM outbox ORDER BY id"
+        )
     assert [row[0] for row in rows] == [str(delivery.envelope.id) for delivery, _ in deliveries]
 
 
