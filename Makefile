@@ -85,9 +85,12 @@ e2e: setup ## The journeys over a whole stack
 ci: check test ## What CI runs
 
 .PHONY: bench
-bench: setup ## Measure every claim of bench/ and write bench/RESULTS.md
+bench: setup ## Measure every claim of bench/ and write bench/RESULTS.md; leaves the stack running
+	@$(STACK) down --keep-servers
 	@python3 deploy/local/servers.py up
-	@set -a; eval "$$(python3 deploy/local/servers.py env)"; set +a; for script in bench/*.py; do $(BIN)/python $$script; done
+	@set -a; eval "$$(python3 deploy/local/servers.py env)"; set +a; \
+	for claim in ledger_posting ledger_intake relay; do $(BIN)/python bench/$$claim.py --write; done; \
+	$(STACK) up; $(BIN)/python bench/end_to_end.py --write
 
 .PHONY: events
 events: setup ## Write the schemas and AsyncAPI documents of all messages anew from the code

@@ -35,21 +35,25 @@ class Median:
 
 
 @asynccontextmanager
-async def fresh_database(service: app.Service) -> AsyncIterator[str]:
-    """Make a migrated database that lives for the block; gives the URL of the service's own role."""
+async def empty_database() -> AsyncIterator[str]:
+    """Make a database that lives for the block; gives the administrator's URL of it."""
     servers, name = _servers(), f"bench_{secrets.token_hex(6)}"
     await testing.administer(servers, f'CREATE DATABASE "{name}"')
     try:
-        url = servers.service_database(name, service.name)
-        await migrate.to_version(
-            admin_url=servers.database(name),
-            service_url=url,
-            schema=service.name,
-            migrations=service.migrations,
-        )
-        yield url
+        yield servers.database(name)
     finally:
         await testing.administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@asynccontextmanager
+async def fresh_database(service: app.Service) -> AsyncIterator[str]:
+    """Make a migrated database that lives for the block; gives the URL of the service's own role."""
+    async with empty_database() as admin_url:
+        url = _servers().service_database(admin_url.rpartition("/")[2], service.name)
+        await migrate.to_version(
+            admin_url=admin_url, service_url=url, schema=service.name, migrations=service.migrations
+        )
+        yield url
 
 
 @contextmanager

@@ -2,13 +2,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import asyncpg
+import notes
 import outages
 import pytest
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from chassis import database, testing
+from chassis import database, outbox, testing
 
 Proxied = Callable[[str], Awaitable[outages.Proxy]]
 
@@ -220,3 +221,22 @@ async def test_a_service_cannot_read_another_schema(db: database.Database) -> No
 
     assert path == "notes"
     assert can_create is False
+
+
+async def test_a_single_statement_commits_by_itself_and_can_say_nothing(db: database.Database) -> None:
+    async with db.statement() as tx:
+        await (await database.driver(tx)).execute("INSERT INTO note VALUES (gen_random_uuid(), 'alone', 'nobody')")
+        with pytest.raises(KeyError):
+            await outbox.put(tx, [notes.NoteWritten()])
+
+    async with db.statement() as tx:
+        assert await (await database.driver(tx)).fetchval("SELECT count(*) FROM note WHERE body = 'alone'") == 1
+
+
+async def test_a_connection_that_once_held_a_transaction_can_say_nothing_outside_of_it(db: database.Database) -> None:
+    async with db.transaction() as tx:
+        await outbox.put(tx, [notes.NoteWritten()])
+
+    async with db.statement() as tx:
+        with pytest.raises(KeyError):
+            await outbox.put(tx, [notes.NoteWritten()])
