@@ -1,12 +1,13 @@
 """Logs, metrics and trace context. One line per unit of work, bounded labels, nothing personal in any of them."""
 
 import logging
-import secrets
 import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import format_span_id, format_trace_id
 from prometheus_client import Counter, Gauge, Histogram
 
 from chassis import envelope
@@ -41,6 +42,8 @@ REQUESTS = Histogram(
 )
 TICKS = Counter("kopilka_timer_runs_total", "Runs of the clock door by outcome: ok, error.", ["timer", "result"])
 
+_ids = RandomIdGenerator()
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger("kopilka")
 
 
@@ -74,7 +77,7 @@ def configure(*, service: str, role: str, level: str, to: TextIO = sys.stdout) -
 
 def new_traceparent() -> str:
     """Begin a trace: W3C trace context, version 00, not sampled until a collector asks for it."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+    return f"00-{format_trace_id(_ids.generate_trace_id())}-{format_span_id(_ids.generate_span_id())}-00"
 
 
 def trace_id_of(traceparent: str | None) -> str | None:
