@@ -5,7 +5,6 @@ Rows are inserted after the aggregate's row lock, so the order of ids is the ord
 
 from binascii import crc32
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import ClassVar, Protocol
 from uuid import UUID
 
@@ -82,10 +81,10 @@ async def put(
     """
     if not messages:
         return []
-    now = datetime.now(UTC)
+    time = envelope.stamp(envelope.now())
     reasons = causes or [envelope.current_cause()] * len(messages)
     home = database.of(tx)
-    rows = [_row(home.schema, message, now, cause) for message, cause in zip(messages, reasons, strict=True)]
+    rows = [_row(home.schema, message, time, cause) for message, cause in zip(messages, reasons, strict=True)]
     connection = await database.driver(tx)
     if len(rows) < COPY_FROM:
         await connection.execute(_INSERT, *zip(*rows, strict=True))
@@ -101,28 +100,26 @@ def slot_of(partition_key: str) -> int:
 
 
 def _row(
-    service: str, message: Sayable, now: datetime, cause: envelope.Cause
+    service: str, message: Sayable, time: str, cause: envelope.Cause
 ) -> tuple[UUID, str, str, int, str, str, bytes]:
-    key = message.partition_key
-    wrapper = envelope.Envelope(
-        id=envelope.uuid7(),
+    key, event_id = message.partition_key, envelope.uuid7()
+    headers = envelope.headers_of(
+        id=str(event_id),
         type=message.TYPE,
         source=f"/kopilka/{service}",
-        time=now,
+        time=time,
         subject=message.subject,
         tenant=message.tenant,
         partition_key=key,
         sequence=message.sequence,
-        correlation_id=cause.correlation_id,
-        causation_id=cause.causation_id,
-        traceparent=cause.traceparent,
+        cause=cause,
     )
     return (
-        wrapper.id,
+        event_id,
         f"kopilka.{message.KIND}s",
         message.TYPE,
         slot_of(key),
         key,
-        to_json(wrapper.headers()).decode(),
+        to_json(headers).decode(),
         message.model_dump_json().encode(),
     )

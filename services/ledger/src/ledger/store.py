@@ -28,10 +28,6 @@ _OPEN_ACCOUNTS = """
 INSERT INTO account (tenant, code, asset, owner, overdraft_minor)
 SELECT wanted.* FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bigint[])
   AS wanted(tenant, code, asset, owner, overdraft_minor)
-WHERE NOT EXISTS (
-  SELECT FROM account known
-  WHERE known.tenant = wanted.tenant AND known.code = wanted.code AND known.asset = wanted.asset
-)
 ORDER BY tenant, code, asset
 ON CONFLICT DO NOTHING
 """
@@ -89,16 +85,23 @@ async def add_transfers(tx: database.Tx, transfers: Sequence[books.Transfer]) ->
 
 
 async def open_books(tx: database.Tx, openings: Collection[books.Opening]) -> books.Books:
-    """Lock the accounts, opening those that are needed for the first time."""
-    columns = list(zip(*((*opening.name, opening.owner, opening.overdraft_minor) for opening in openings), strict=True))
-    await (await database.driver(tx)).execute(_OPEN_ACCOUNTS, *columns)
-    return await lock_accounts(tx, [opening.name for opening in openings])
+    """Lock the accounts, opening those that are needed for the first time.
+
+    New accounts come after all others, in the order of their names. Where another transaction has opened one of them
+    a moment ago, the two may deadlock; the loser is tried again at once.
+    """
+    book = await lock_accounts(tx, [opening.name for opening in openings])
+    missing = [opening for opening in openings if book.account(opening.name) is None]
+    if missing:
+        columns = zip(*((*opening.name, opening.owner, opening.overdraft_minor) for opening in missing), strict=True)
+        await (await database.driver(tx)).execute(_OPEN_ACCOUNTS, *columns)
+        book.add(await _locked(tx, [opening.name for opening in missing]))
+    return book
 
 
 async def lock_accounts(tx: database.Tx, names: Collection[books.AccountName]) -> books.Books:
     """Lock those of the accounts that exist, in the order of their ids."""
-    rows = await (await database.driver(tx)).fetch(_LOCK_ACCOUNTS, *zip(*names, strict=True))
-    return books.Books(_account(row) for row in rows)
+    return books.Books(await _locked(tx, names))
 
 
 async def close_books(tx: database.Tx, book: books.Books) -> None:
@@ -157,6 +160,11 @@ async def end_holds(tx: database.Tx, ended: Sequence[holds.Hold]) -> None:
         if hold.ending is not None
     ]
     await (await database.driver(tx)).execute(_END_HOLDS, *zip(*rows, strict=True))
+
+
+async def _locked(tx: database.Tx, names: Collection[books.AccountName]) -> list[books.Account]:
+    rows = await (await database.driver(tx)).fetch(_LOCK_ACCOUNTS, *zip(*names, strict=True))
+    return [_account(row) for row in rows]
 
 
 def _account(row: asyncpg.Record) -> books.Account:

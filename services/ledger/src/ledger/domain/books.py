@@ -6,6 +6,7 @@ Whatever is refused changes no account. The values are tuples, because one batch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import ClassVar, NamedTuple, NewType
 from uuid import UUID
 
@@ -204,6 +205,11 @@ class Books:
         self._before = dict(self._accounts)
         self.postings: list[Posting] = []
 
+    def add(self, opened: Iterable[Account]) -> None:
+        """Take in accounts that were opened after these books."""
+        for account in opened:
+            self._accounts[account.name] = self._before[account.name] = account
+
     def account(self, name: AccountName) -> Account | None:
         """Give an account as it stands now, or None when it was never opened."""
         return self._accounts.get(name)
@@ -254,6 +260,7 @@ def wallet(tenant: TenantId, user_id: UserId, asset: Currency) -> Opening:
     return Opening(AccountName(tenant, f"user:{user_id}:wallet", asset), user_id, 0)
 
 
+@lru_cache(maxsize=1_024)  # a few accounts stand behind every top-up of a batch
 def clearing(tenant: TenantId, provider: str, provider_account: str, asset: Currency) -> Opening:
     """Give the account of what a provider owes us; it goes below zero by all that it ever took in."""
     return Opening(AccountName(tenant, f"clearing:{provider}:{provider_account}", asset), None, AMOUNT_MINOR_MAX)
