@@ -3,6 +3,7 @@
 Within a version fields are only added, as optional; anything else is a new version beside the old one.
 """
 
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal, NewType
 from uuid import UUID
 
@@ -50,9 +51,9 @@ class Message(BaseModel):
             REGISTRY[type] = cls
 
     @property
+    @abstractmethod
     def subject(self) -> str:
         """The id of the aggregate that the message is about."""
-        raise NotImplementedError
 
     @property
     def partition_key(self) -> str:
