@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import stripe
 import yookassa
 
 from sandbox import app, server, settings
@@ -18,7 +19,7 @@ WAIT_S_MAX = 10.0
 
 
 class _Receiver(http.server.ThreadingHTTPServer):
-    """Notes every webhook and answers with the planned statuses first, then with 200."""
+    """Notes every webhook and answers with the planned statuses and bodies first, then with 200 and nothing."""
 
     request_queue_size = 128
     daemon_threads = True
@@ -27,6 +28,7 @@ class _Receiver(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Reception)
         self.noted: list[dict[str, Any]] = []
         self.statuses: list[int] = []
+        self.replies: list[bytes] = []
 
 
 class _Reception(http.server.BaseHTTPRequestHandler):
@@ -34,18 +36,23 @@ class _Reception(http.server.BaseHTTPRequestHandler):
     server: _Receiver
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        raw = self.rfile.read(int(self.headers["content-length"]))
         self.server.noted.append(
             {
-                "body": body,
+                "path": self.path,
+                "raw": raw,
+                "body": json.loads(raw),
                 "headers": {name.lower(): value for name, value in self.headers.items()},
                 "peer": self.client_address[0],
             }
         )
         status = self.server.statuses.pop(0) if self.server.statuses else 200
+        reply = self.server.replies.pop(0) if self.server.replies else b""
         self.send_response(status)
-        self.send_header("content-length", "0")
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(reply)))
         self.end_headers()
+        self.wfile.write(reply)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the standard library's
         """Stay silent."""
@@ -66,8 +73,12 @@ def receiver() -> Iterator[_Receiver]:
 def sandbox_url(receiver: _Receiver) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
+    webhooks_url = f"http://127.0.0.1:{receiver.server_address[1]}/webhooks"
     configured = settings.Settings(
-        port=port, yookassa_webhook_url=f"http://127.0.0.1:{receiver.server_address[1]}/webhooks/yookassa/demo"
+        port=port,
+        yookassa_webhook_url=f"{webhooks_url}/yookassa/demo",
+        stripe_webhook_url=f"{webhooks_url}/stripe/demo",
+        cryptopay_webhook_url=f"{webhooks_url}/cryptopay/demo",
     )
     running = server.build(app.build(configured), host="127.0.0.1", port=port)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
@@ -89,6 +100,7 @@ def ctl(_ctl_client: httpx.Client, receiver: _Receiver) -> httpx.Client:
     _ctl_client.post("/reset").raise_for_status()
     receiver.noted.clear()
     receiver.statuses.clear()
+    receiver.replies.clear()
     return _ctl_client
 
 
@@ -111,6 +123,12 @@ def answers(ctl: httpx.Client, receiver: _Receiver) -> list[int]:
     return receiver.statuses
 
 
+@pytest.fixture
+def replies(ctl: httpx.Client, receiver: _Receiver) -> list[bytes]:
+    """The bodies of the receiver's next answers."""
+    return receiver.replies
+
+
 @pytest.fixture(scope="session")
 def _shop_client(sandbox_url: str) -> Iterator[httpx.Client]:
     url = f"{sandbox_url}/yookassa/v3"
@@ -123,3 +141,10 @@ def shop(ctl: httpx.Client, _shop_client: httpx.Client) -> httpx.Client:
     """The shop: the official SDK is configured for it, and the plain client is for what the SDK cannot say."""
     yookassa.Configuration.configure("demo-shop", "demo-secret", api_url=str(_shop_client.base_url).rstrip("/"))
     return _shop_client
+
+
+@pytest.fixture
+def account(ctl: httpx.Client, sandbox_url: str) -> stripe.StripeClient:
+    """The official SDK before the sandbox's Stripe; it tries nothing again by itself."""
+    addresses: Any = {"api": f"{sandbox_url}/stripe"}
+    return stripe.StripeClient("sk_test_demo_kopilka_sandbox", base_addresses=addresses, max_network_retries=0)

@@ -1,5 +1,7 @@
 """The control plane: what it tells, what it forgets, and how it refuses."""
 
+import json
+
 import httpx
 import pytest
 
@@ -27,7 +29,7 @@ def test_an_action_answers_with_the_payment_and_its_webhooks(ctl: httpx.Client, 
     assert answer["webhooks"] == 1
 
 
-@pytest.mark.parametrize("action", ["pay", "decline", "expire", "refund"])
+@pytest.mark.parametrize("action", ["pay", "decline", "expire", "refund", "dispute"])
 def test_an_action_on_an_unknown_payment_is_not_found(ctl: httpx.Client, action: str) -> None:
     answer = ctl.post(f"/payments/none/{action}")
 
@@ -44,6 +46,24 @@ def test_an_action_against_the_state_is_a_conflict(ctl: httpx.Client, shop: http
 
     assert answer.status_code == 409
     assert shop.get(f"/payments/{ref}").json()["status"] == "succeeded"
+
+
+def test_a_payment_is_shown_with_what_was_sent_about_it(
+    ctl: httpx.Client, shop: httpx.Client, answers: list[int]
+) -> None:
+    answers.append(500)
+    ref, other = created(shop, "key-1"), created(shop, "key-2")
+    ctl.post(f"/payments/{ref}/pay").raise_for_status()
+    ctl.post("/clock", json={"advance_s": 2}).raise_for_status()
+    ctl.post(f"/payments/{other}/pay").raise_for_status()
+
+    shown = ctl.get(f"/payments/{ref}").json()
+
+    [sent] = shown["sent"]
+    assert (shown["provider"], shown["payment"]["status"]) == ("yookassa", "succeeded")
+    assert (sent["attempts"], sent["statuses"], sent["is_delivered"]) == (2, [500, 200], True)
+    assert json.loads(sent["body"])["event"] == "payment.succeeded"
+    assert ctl.get("/payments/none").status_code == 404
 
 
 def test_the_transcript_holds_requests_without_secrets(ctl: httpx.Client, shop: httpx.Client, sandbox_url: str) -> None:
@@ -107,6 +127,12 @@ def test_a_reset_forgets_everything(ctl: httpx.Client, shop: httpx.Client, sandb
         ("POST", "/telegram/block", b'{"chat_id": 5}', 422),
         ("POST", "/telegram/block", b'{"chat_id": 5, "blocked": "yes"}', 422),
         ("POST", "/payments/x/refund", b'{"amount_minor": -1}', 422),
+        ("POST", "/payments/x/pay", b'{"user_id": 0}', 422),
+        ("POST", "/payments/x/dispute", b'{"outcome": "maybe"}', 422),
+        ("POST", "/refunds", b'{"provider": "yookassa", "outcome": "lost"}', 422),
+        ("POST", "/stripe/webhook-secrets", b'{"secrets": []}', 422),
+        ("POST", "/ton/deposits", b'{"account": "x"}', 422),
+        ("POST", "/ton/invalidate", b'{"hash": "x"}', 404),
         ("GET", "/telegram/messages?chat_id=x", b"", 422),
         ("GET", "/requests?limit=0", b"", 422),
     ],

@@ -74,6 +74,17 @@ def test_too_many_requests_tells_the_wait_in_milliseconds(ctl: httpx.Client, sho
     assert failure.value.content["retry_after"] == 3000
 
 
+def test_an_error_after_the_commit_hides_what_happened(ctl: httpx.Client, shop: httpx.Client) -> None:
+    plan(ctl, "http_after_commit:500")
+
+    failed = create(shop)
+    again = create(shop)
+
+    listed = ctl.get("/payments").json()["items"]
+    assert failed.status_code == 500
+    assert [item["payment"]["id"] for item in listed] == [again.json()["id"]]
+
+
 def test_a_slow_answer_is_still_an_answer(ctl: httpx.Client, shop: httpx.Client) -> None:
     plan(ctl, "slow:400", count=2)
 
@@ -112,6 +123,7 @@ def test_cleared_faults_do_not_happen(ctl: httpx.Client, shop: httpx.Client) -> 
         {"target": "yookassa", "fault": "explode"},
         {"target": "yookassa", "fault": "http:200"},
         {"target": "yookassa", "fault": "http:600"},
+        {"target": "yookassa", "fault": "http_after_commit"},
         {"target": "yookassa", "fault": "slow:60001"},
         {"target": "yookassa", "fault": "slow:"},
         {"target": "yookassa", "fault": "drop", "count": 0},

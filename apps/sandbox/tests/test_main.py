@@ -30,6 +30,12 @@ def environment(**settings: str) -> dict[str, str]:
         ({"yookassa_webhook_url": WEBHOOK_URL, "port": "70000"}, "SANDBOX_PORT"),
         ({"yookassa_webhook_url": WEBHOOK_URL, "host": ""}, "SANDBOX_HOST"),
         ({"yookassa_webhook_url": WEBHOOK_URL, "public_url": "ftp://x"}, "SANDBOX_PUBLIC_URL"),
+        ({"yookassa_webhook_url": WEBHOOK_URL, "stripe_webhook_url": "x"}, "SANDBOX_STRIPE_WEBHOOK_URL"),
+        (
+            {"yookassa_webhook_url": WEBHOOK_URL, "stripe_webhook_secrets": "hidden-value,"},
+            "SANDBOX_STRIPE_WEBHOOK_SECRETS",
+        ),
+        ({"yookassa_webhook_url": WEBHOOK_URL, "cryptopay_token": "hidden-value"}, "SANDBOX_CRYPTOPAY_TOKEN"),
         ({"yookassa_webhook_url": WEBHOOK_URL, "demo_bot_token": "hidden-value"}, "SANDBOX_DEMO_BOT_TOKEN"),
     ],
 )

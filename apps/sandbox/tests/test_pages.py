@@ -41,6 +41,30 @@ def test_a_pressed_button_decides_the_payment(shop: httpx.Client, decision: str,
     assert shop.get(f"/payments/{url.rpartition('/')[2]}").json()["status"] == status
 
 
+def test_the_page_shows_what_was_sent_and_how_it_was_answered(shop: httpx.Client, answers: list[int]) -> None:
+    url = confirmation_url(shop, metadata={"note": "<script>"})
+    answers.append(503)
+
+    before = httpx.get(url)
+    after = httpx.post(url, data={"decision": "pay"}, follow_redirects=True)
+
+    assert "Nothing yet" in before.text
+    assert "/webhooks/yookassa/demo: 503 Service Unavailable" in after.text
+    assert "payment.succeeded" in after.text
+    assert "<script>" not in after.text
+
+
+def test_the_page_fits_a_narrow_screen_and_needs_no_script(shop: httpx.Client) -> None:
+    page = httpx.get(confirmation_url(shop)).text
+
+    assert '<meta name="viewport" content="width=device-width' in page
+    assert "<script" not in page
+    # No width of its own is wider than the narrowest phone, and long words break.
+    assert all(float(width) <= 32 for width in re.findall(r"max-width:(\d+)rem", page))
+    assert re.findall(r"[^-]width:\d", page) == []
+    assert "overflow-wrap:anywhere" in page
+
+
 def test_a_second_decision_is_refused(shop: httpx.Client) -> None:
     url = confirmation_url(shop)
     httpx.post(url, data={"decision": "pay"})

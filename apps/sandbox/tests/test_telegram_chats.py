@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import telegram_chats
+from sandbox.telegram import chats
 
 TOKEN = "7000000001:" + "x" * 35
 CONTENT: dict[str, Any] = {
@@ -18,36 +18,36 @@ CONTENT: dict[str, Any] = {
 
 
 def test_the_oldest_messages_leave_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telegram_chats, "MESSAGES_MAX", 2)
-    chats = telegram_chats.Chats(TOKEN)
-    bot = chats.bot(TOKEN)
+    monkeypatch.setattr(chats, "MESSAGES_MAX", 2)
+    known = chats.Chats(TOKEN)
+    bot = known.bot(TOKEN)
     assert bot is not None
 
-    messages = [chats.add(bot, chat_id, **CONTENT) for chat_id in (5, 6, 6)]
+    messages = [known.add(bot, chat_id, **CONTENT) for chat_id in (5, 6, 6)]
 
-    assert chats.latest(chat_id=None, bot_id=None, limit=10) == messages[1:]
-    assert chats.message(bot, 5, messages[0].message_id) is None
+    assert known.latest(chat_id=None, bot_id=None, limit=10) == messages[1:]
+    assert known.message(bot, 5, messages[0].message_id) is None
 
 
 def test_no_more_bots_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telegram_chats, "BOTS_MAX", 2)
-    chats = telegram_chats.Chats(TOKEN)
+    monkeypatch.setattr(chats, "BOTS_MAX", 2)
+    known = chats.Chats(TOKEN)
 
-    second, third = (chats.bot(f"{number}:{'x' * 35}") for number in (2, 3))
+    second, third = (known.bot(f"{number}:{'x' * 35}") for number in (2, 3))
 
     assert second is not None
     assert third is None
-    assert chats.bot(TOKEN) is not None
+    assert known.bot(TOKEN) is not None
 
 
 def test_the_oldest_blocks_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telegram_chats, "BLOCKED_MAX", 1)
-    chats = telegram_chats.Chats(TOKEN)
-    bot = chats.bot(TOKEN)
+    monkeypatch.setattr(chats, "BLOCKED_MAX", 1)
+    known = chats.Chats(TOKEN)
+    bot = known.bot(TOKEN)
     assert bot is not None
 
-    chats.block(5, None, is_blocked=True)
-    chats.block(6, bot.id, is_blocked=True)
+    known.block(5, None, is_blocked=True)
+    known.block(6, bot.id, is_blocked=True)
 
-    assert not chats.has_blocked(5, bot)
-    assert chats.has_blocked(6, bot)
+    assert not known.has_blocked(5, bot)
+    assert known.has_blocked(6, bot)

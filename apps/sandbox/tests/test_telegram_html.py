@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox import telegram_html
+from sandbox.telegram import html
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ from sandbox import telegram_html
     ],
 )
 def test_markup_becomes_text_and_entities(source: str, text: str, entities: list[dict[str, object]]) -> None:
-    assert telegram_html.parse(source) == (text, entities)
+    assert html.parse(source) == (text, entities)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_markup_becomes_text_and_entities(source: str, text: str, entities: list
     ],
 )
 def test_broken_markup_is_refused_in_telegrams_words(source: str, reason: str) -> None:
-    with pytest.raises(telegram_html.Unparsable) as refusal:
-        telegram_html.parse(source)
+    with pytest.raises(html.Unparsable) as refusal:
+        html.parse(source)
 
     assert str(refusal.value) == reason
 
 
 def test_white_space_around_the_text_goes_and_entities_follow() -> None:
-    text, entities = telegram_html.stripped(*telegram_html.parse("\n <b> x </b> "))
+    text, entities = html.stripped(*html.parse("\n <b> x </b> "))
 
     assert (text, entities) == ("x", [{"type": "bold", "offset": 0, "length": 1}])

@@ -26,26 +26,30 @@ class Bounded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         try:
-            replayed = await read(receive)
+            body = await read(receive)
         except Unreadable as unreadable:
             await Response(status_code=unreadable.status)(scope, receive, send)
             return
-        await self._app(scope, replayed, send)
+        await self._app(scope, replayed(body, receive), send)
 
 
-async def read(receive: Receive) -> Receive:
-    """Read the body and return a `receive` that gives it in one piece; raises Unreadable."""
+async def read(receive: Receive) -> bytes:
+    """Read the whole body; raises Unreadable."""
     try:
         async with asyncio.timeout(BODY_S_MAX):
-            body = await _read(receive)
+            return await _read(receive)
     except TimeoutError:
         raise Unreadable(408) from None
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body that was read, in one piece, and then what else comes."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
-    async def replayed() -> Message:
+    async def replay() -> Message:
         return next(messages, None) or await receive()
 
-    return replayed
+    return replay
 
 
 async def _read(receive: Receive) -> bytes:

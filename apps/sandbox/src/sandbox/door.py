@@ -10,6 +10,7 @@ from collections import deque
 from datetime import datetime
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from sandbox import bodies, clock, faults, providers
@@ -84,16 +85,16 @@ class Door:
             await send(message)
 
         try:
-            receive = await bodies.read(receive)
+            body = await bodies.read(receive)
         except bodies.Unreadable as unreadable:
             await self._provider.refuse(unreadable.status)(scope, receive, noted_send)
             return
         fault = self._planned.take(self._provider.name, scope["method"], self._provider.route(path))
         if fault is None:
-            await self._provider.app(scope, receive, noted_send)
+            await self._provider.app(scope, bodies.replayed(body, receive), noted_send)
             return
         entry.fault = fault.kind
-        await self._fail(fault, scope, receive, noted_send)
+        await self._fail(fault, body, scope, receive, noted_send)
 
     def _entry(self, scope: Scope, path: str) -> Entry:
         headers = dict(scope["headers"])
@@ -106,21 +107,34 @@ class Door:
             idempotence_key=key.decode("latin-1")[:255] if key else None,
         )
 
-    async def _fail(self, fault: faults.Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _fail(self, fault: faults.Fault, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        async def execute(send_answer: Send) -> None:
+            await self._provider.app(dict(scope), bodies.replayed(body, receive), send_answer)
+
         match fault.kind:
             case "slow":
                 await asyncio.sleep(fault.slow_s)
-                await self._provider.app(scope, receive, send)
+                await execute(send)
             case "http":
-                await self._provider.refuse(fault.status, fault.retry_after_s)(scope, receive, send)
+                await self._answer_failure(fault, body, scope, receive, send)
+            case "http_after_commit":
+                await execute(_discard)
+                await self._answer_failure(fault, body, scope, receive, send)
             case "drop":
                 scope["extensions"][DROP_EXTENSION]["drop"]()
                 await _disconnection(receive)
             case "timeout_before":
                 await self._hold(scope, receive, send)
             case "timeout_after_commit":
-                await self._provider.app(scope, receive, _discard)
+                await execute(_discard)
                 await self._hold(scope, receive, send)
+
+    async def _answer_failure(
+        self, fault: faults.Fault, body: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        answer = self._provider.refuse(fault.status, fault.retry_after_s)
+        await self._provider.note_failure(Request(scope, bodies.replayed(body, receive)), answer)
+        await answer(scope, receive, send)
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(TimeoutError):

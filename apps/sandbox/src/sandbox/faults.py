@@ -10,13 +10,13 @@ SLOW_MS_MAX = 60_000
 _FAULT = re.compile(
     r"(?P<kind>timeout_before|timeout_after_commit|drop)"
     r"|slow:(?P<slow_ms>[0-9]{1,5})"
-    r"|http:(?P<status>[45][0-9]{2})(?::(?P<retry_after_s>[0-9]{1,5}))?"
+    r"|(?P<http>http|http_after_commit):(?P<status>[45][0-9]{2})(?::(?P<retry_after_s>[0-9]{1,5}))?"
 )
 
 
 class UnknownFault(ValueError):  # noqa: N818 - names the state, as the other refusals do
     """A fault is one of timeout_before, timeout_after_commit, drop, slow:MS (up to 60000),
-    http:STATUS (400-599), http:STATUS:RETRY_AFTER_S.
+    http:STATUS (400-599), http:STATUS:RETRY_AFTER_S, http_after_commit:STATUS.
     """
 
 
@@ -26,7 +26,7 @@ class TooManyFaults(ValueError):  # noqa: N818 - as above
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """One way to fail; `kind` is timeout_before, timeout_after_commit, drop, slow or http."""
+    """One way to fail; `kind` is timeout_before, timeout_after_commit, drop, slow, http or http_after_commit."""
 
     kind: str
     slow_s: float = 0.0
@@ -44,7 +44,7 @@ class Fault:
         if match["slow_ms"]:
             return cls("slow", slow_s=int(match["slow_ms"]) / 1000)
         retry_after = match["retry_after_s"]
-        return cls("http", status=int(match["status"]), retry_after_s=int(retry_after) if retry_after else None)
+        return cls(match["http"], status=int(match["status"]), retry_after_s=int(retry_after) if retry_after else None)
 
 
 @dataclasses.dataclass(slots=True)

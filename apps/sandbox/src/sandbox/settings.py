@@ -23,6 +23,12 @@ def _checked_bot_token(value: str) -> str:
     return value
 
 
+def _checked_secrets(value: str) -> str:
+    if not all(value.split(",")):
+        raise ValueError("must be secrets with single commas between")
+    return value
+
+
 Url = Annotated[str, pydantic.AfterValidator(_checked_url)]
 Line = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=256, pattern=r"^[!-~]+$")]
 
@@ -42,6 +48,23 @@ class Settings(pydantic_settings.BaseSettings):
     yookassa_secret_key: Line = pydantic.Field(default="demo-secret", description="That shop's secret key.")
     # No default: a sandbox that tells nobody about payments looks like a lost webhook.
     yookassa_webhook_url: Url = pydantic.Field(description="Where YooKassa's notifications are sent.")
+    stripe_secret_key: Line = pydantic.Field(
+        default="sk_test_demo_kopilka_sandbox", description="The secret key of the account that it knows at Stripe."
+    )
+    stripe_webhook_url: Url | None = pydantic.Field(
+        default=None, description="Where Stripe's events are sent; without it they can only be listed."
+    )
+    stripe_webhook_secrets: Annotated[Line, pydantic.AfterValidator(_checked_secrets)] = pydantic.Field(
+        default="whsec_demo_kopilka_sandbox",
+        description="What Stripe's events are signed with; several, with commas between, while one is being replaced.",
+    )
+    cryptopay_token: Annotated[str, pydantic.AfterValidator(_checked_bot_token)] = pydantic.Field(
+        default="10001:DEMO-kopilka-sandbox-crypto-pay-0000000",
+        description="The token of the app that it knows at Crypto Pay; the webhooks are signed with it.",
+    )
+    cryptopay_webhook_url: Url | None = pydantic.Field(
+        default=None, description="Where Crypto Pay's webhooks are sent; without it there are none."
+    )
     demo_bot_token: Annotated[str, pydantic.AfterValidator(_checked_bot_token)] = pydantic.Field(
         default="7000000001:DEMO-kopilka-sandbox-token-000000000",
         description="The bot that it knows from the start; published on purpose, worth nothing at Telegram.",

@@ -1,6 +1,6 @@
 """Outgoing webhooks of every imitated provider: the delivery plan, bounded concurrency, retries on the virtual clock.
 
-A delivery is tried until the receiver acknowledges it or 24 virtual hours have passed.
+A delivery is tried until the receiver acknowledges it or its lifetime, in virtual time, has passed.
 """
 
 import asyncio
@@ -9,7 +9,10 @@ import dataclasses
 import logging
 import re
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
 
 import httpx
 
@@ -18,6 +21,8 @@ from sandbox import clock
 CONNECTIONS_MAX = 50
 # Open deliveries (waiting, under way or between retries); beyond it new ones are lost, and counted as lost.
 DELIVERIES_MAX = 100_000
+# Deliveries that can still be looked at, and the statuses of one that are kept.
+SENT_MAX, STATUSES_MAX = 10_000, 20
 ANSWER_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 65_536
 # Below the 5 s after which uvicorn closes an idle connection: a webhook must not meet a half-closed one.
@@ -56,21 +61,55 @@ class Plan:
         return cls(text, copies, delay_s)
 
 
-@dataclasses.dataclass(eq=False, slots=True)
-class Delivery:
-    """One copy of one webhook on its way to its receiver."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """What a provider wants delivered: `about` is the payment, `sign` gives the headers anew for every attempt,
+    `on_answer` is told body and content type of an acknowledging answer.
+    """
 
     url: str
     body: bytes
-    headers: Mapping[str, str]
     is_acknowledged: Callable[[int], bool]
+    about: str = ""
+    sign: Callable[[], Mapping[str, str]] = dict
+    lifetime_s: float = LIFETIME_S
+    on_answer: Callable[[bytes, str], None] = lambda _body, _content_type: None
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Delivery:
+    """One copy of one webhook on its way to its receiver; a status of 0 is an attempt without an answer."""
+
+    webhook: Webhook
+    created_at: datetime
     expires_at_s: float
     is_deferred: bool = False
     is_open: bool = True
+    is_delivered: bool = False
     attempts: int = 0
+    statuses: deque[int] = dataclasses.field(default_factory=lambda: deque(maxlen=STATUSES_MAX))
     attempted: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     # The delivery that the plan "reorder" sends after this one.
     follower: "Delivery | None" = None
+
+    def shown(self) -> dict[str, Any]:
+        """Show what was sent where and how it was answered; never the headers, they may hold a secret."""
+        return {
+            "about": self.webhook.about,
+            "url": self.webhook.url,
+            "created_at": self.created_at.isoformat(),
+            "attempts": self.attempts,
+            "statuses": list(self.statuses),
+            "is_delivered": self.is_delivered,
+            "body": self.webhook.body.decode(),
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    body: bytes = b""
+    content_type: str = ""
 
 
 class Courier:
@@ -83,6 +122,7 @@ class Courier:
         self._open: set[Delivery] = set()
         self._due: set[Delivery] = set()
         self._held: Delivery | None = None
+        self._sent: deque[Delivery] = deque(maxlen=SENT_MAX)
         self._acknowledged = self._failed_attempts = self._lost = 0
 
     def forget(self) -> None:
@@ -90,6 +130,7 @@ class Courier:
         self._plan, self._held = Plan(), None
         self._open.clear()
         self._due.clear()
+        self._sent.clear()
         while not self._ready.empty():
             self._ready.get_nowait()
         self._acknowledged = self._failed_attempts = self._lost = 0
@@ -100,26 +141,23 @@ class Courier:
         if self._held is not None:
             self._release(self._held)
 
-    def post(
-        self,
-        url: str,
-        body: bytes,
-        *,
-        is_acknowledged: Callable[[int], bool],
-        headers: Mapping[str, str] | None = None,
-    ) -> list[Delivery]:
+    def post(self, webhook: Webhook) -> list[Delivery]:
         """Send a webhook by the current plan; returns its deliveries, none where the plan drops it."""
         copies = min(self._plan.copies, DELIVERIES_MAX - len(self._open))
         if copies < self._plan.copies:
             self._lost += self._plan.copies - copies
             _log.error("sandbox.webhooks.lost open=%d", len(self._open))
-        all_headers = {"content-type": "application/json", **(headers or {})}
-        expires_at_s = self._clock.time_s() + LIFETIME_S
-        deliveries = [Delivery(url, body, all_headers, is_acknowledged, expires_at_s) for _ in range(copies)]
+        expires_at_s = self._clock.time_s() + webhook.lifetime_s
+        deliveries = [Delivery(webhook, self._clock.now(), expires_at_s) for _ in range(copies)]
         for delivery in deliveries:
             self._open.add(delivery)
+            self._sent.append(delivery)
             self._start(delivery)
         return deliveries
+
+    def sent(self, about: str | None, limit: int) -> list[Delivery]:
+        """List the last `limit` deliveries, those about one payment where it is given, oldest first."""
+        return [delivery for delivery in self._sent if about in {None, delivery.webhook.about}][-limit:]
 
     def due(self) -> list[Delivery]:
         """List the deliveries that wait for a free connection or are being attempted right now."""
@@ -180,11 +218,15 @@ class Courier:
         async with httpx.AsyncClient(verify=trust, trust_env=False, timeout=ANSWER_TIMEOUT_S, limits=limits) as client:
             while True:  # supervised: a worker lives as long as the sandbox
                 delivery = await self._ready.get()
-                status = await _attempted_status(client, delivery)
-                self._settle(delivery, is_acknowledged=delivery.is_acknowledged(status))
+                answer = await _attempt(client, delivery.webhook)
+                self._settle(delivery, answer)
 
-    def _settle(self, delivery: Delivery, *, is_acknowledged: bool) -> None:
+    def _settle(self, delivery: Delivery, answer: _Answer) -> None:
         delivery.attempts += 1
+        delivery.statuses.append(answer.status)
+        is_acknowledged = delivery.webhook.is_acknowledged(answer.status)
+        if is_acknowledged and delivery in self._open:
+            _read_answer(delivery.webhook, answer)
         delivery.attempted.set()
         if delivery not in self._open:
             return
@@ -194,6 +236,7 @@ class Courier:
             delivery.follower = None
         if is_acknowledged:
             self._acknowledged += 1
+            delivery.is_delivered = True
             self._close(delivery)
             return
         self._failed_attempts += 1
@@ -210,25 +253,39 @@ class Courier:
 
 
 async def attempted(deliveries: Iterable[Delivery], *, timeout_s: float) -> None:
-    """Wait until each delivery that is not deferred by the plan was attempted, at most `timeout_s`."""
-    waits = [delivery.attempted.wait() for delivery in deliveries if not delivery.is_deferred]
+    """Wait until each delivery that is not deferred by the plan was attempted, at most `timeout_s`.
+
+    A list may grow meanwhile: what an answer to one webhook set off is waited for too.
+    """
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(*waits), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            for delivery in deliveries:
+                if not delivery.is_deferred:
+                    await delivery.attempted.wait()
 
 
-async def _attempted_status(client: httpx.AsyncClient, delivery: Delivery) -> int:
+def _read_answer(webhook: Webhook, answer: _Answer) -> None:
     try:
-        return await _attempt(client, delivery)
+        webhook.on_answer(answer.body, answer.content_type)
+    except Exception:  # noqa: BLE001 - a loop edge: one strange answer must not cost a worker
+        _log.exception("sandbox.webhooks.answer_failed")
+
+
+async def _attempt(client: httpx.AsyncClient, webhook: Webhook) -> _Answer:
+    try:
+        return await _send(client, webhook)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         _log.info("sandbox.webhooks.unreachable error=%s", type(error).__name__)
     except Exception:  # noqa: BLE001 - a loop edge: one broken delivery must not cost a worker
         _log.exception("sandbox.webhooks.failed")
-    return 0
+    return _Answer(0)
 
 
-async def _attempt(client: httpx.AsyncClient, delivery: Delivery) -> int:
-    async with client.stream("POST", delivery.url, content=delivery.body, headers=delivery.headers) as answer:
+async def _send(client: httpx.AsyncClient, webhook: Webhook) -> _Answer:
+    headers = {"content-type": "application/json", **webhook.sign()}
+    async with client.stream("POST", webhook.url, content=webhook.body, headers=headers) as answer:
         # Reading a short body lets the connection be used again; a long one is cut off with it.
         if int(answer.headers.get("content-length", ANSWER_BYTES_MAX + 1)) <= ANSWER_BYTES_MAX:
-            await answer.aread()
-        return answer.status_code
+            content_type = answer.headers.get("content-type", "")
+            return _Answer(answer.status_code, await answer.aread(), content_type)
+        return _Answer(answer.status_code)

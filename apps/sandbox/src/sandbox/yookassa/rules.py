@@ -8,11 +8,16 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
-from sandbox import providers, yookassa_shapes
+from sandbox import providers
+from sandbox.yookassa import shapes
 
 # The provider does not publish its limit to pay; a bank card's hold lasts 7 days.
 PAY_WITHIN = timedelta(hours=1)
 CAPTURE_WITHIN = timedelta(days=7)
+# A receipt is registered some time after its money has moved.
+RECEIPT_AFTER = timedelta(seconds=30)
+# The shop's fee in thousandths; it is not given back with a refund.
+FEE_PERMILLE = 35
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -23,13 +28,15 @@ class Payment:
 
     id: str
     number: int
-    request: yookassa_shapes.CreatePayment
+    request: shapes.CreatePayment
     shop_id: str
     confirmation_url: str
     created_at: datetime
     amount_minor: int
     status: str = "pending"
     refunded_minor: int = 0
+    refund_pending_minor: int = 0
+    receipt_registration: str | None = None
     captured_at: datetime | None = None
     expires_at: datetime | None = None
     canceled_by: tuple[str, str] | None = None
@@ -40,6 +47,11 @@ class Payment:
         """The currency of the payment and its refunds."""
         return self.request.amount.currency
 
+    @property
+    def refundable_minor(self) -> int:
+        """What is left to refund; a pending refund holds its part."""
+        return self.amount_minor - self.refunded_minor - self.refund_pending_minor
+
     def wire(self) -> dict[str, Any]:
         """Render the object as the API and the notifications show it."""
         is_succeeded = self.status == "succeeded"
@@ -47,6 +59,7 @@ class Payment:
             "id": self.id,
             "status": self.status,
             "amount": money(self.amount_minor, self.currency),
+            "income_amount": money(_income_minor(self.amount_minor), self.currency) if is_succeeded else None,
             "description": self.request.description,
             "recipient": {"account_id": self.shop_id, "gateway_id": "1000001"},
             "payment_method": self._payment_method(),
@@ -57,8 +70,8 @@ class Payment:
             "test": True,
             "refunded_amount": money(self.refunded_minor, self.currency) if is_succeeded else None,
             "paid": self.status in {"waiting_for_capture", "succeeded"},
-            "refundable": is_succeeded and self.refunded_minor < self.amount_minor,
-            "receipt_registration": self._receipt_registration(),
+            "refundable": is_succeeded and self.refundable_minor > 0,
+            "receipt_registration": self.receipt_registration,
             "metadata": self.request.metadata,
             "cancellation_details": _cancellation(self.canceled_by),
             "authorization_details": self._authorization(),
@@ -104,15 +117,10 @@ class Payment:
         digits = f"{self.number:012d}"
         return {"rrn": digits[-12:], "auth_code": digits[-6:], "three_d_secure": {"applied": False}}
 
-    def _receipt_registration(self) -> str | None:
-        if self.request.receipt is None:
-            return None
-        return {"succeeded": "succeeded", "canceled": "canceled"}.get(self.status, "pending")
-
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Refund:
-    """One refund; it succeeds at once, as card refunds do."""
+    """One refund; while it is pending its amount is held back."""
 
     id: str
     number: int
@@ -122,7 +130,8 @@ class Refund:
     created_at: datetime
     description: str | None = None
     metadata: dict[str, str] | None = None
-    status: str = "succeeded"
+    receipt_registration: str | None = None
+    status: str = "pending"
 
     def wire(self) -> dict[str, Any]:
         """Render the object as the API and the notifications show it."""
@@ -133,14 +142,17 @@ class Refund:
             "created_at": moment(self.created_at),
             "amount": money(self.amount_minor, self.currency),
             "description": self.description,
+            "receipt_registration": self.receipt_registration,
             "metadata": self.metadata,
+            # The provider names no event for it: whoever waits for a canceled refund must ask.
+            "cancellation_details": _cancellation(
+                ("refund_network", "general_decline") if self.status == "canceled" else None
+            ),
         }
         return {name: value for name, value in shown.items() if value is not None}
 
 
-def create(
-    request: yookassa_shapes.CreatePayment, *, number: int, shop_id: str, public_url: str, now: datetime
-) -> Payment:
+def create(request: shapes.CreatePayment, *, number: int, shop_id: str, public_url: str, now: datetime) -> Payment:
     """Start a pending payment."""
     payment_id = str(uuid.uuid4())
     return Payment(
@@ -151,6 +163,7 @@ def create(
         confirmation_url=f"{public_url}/pay/{payment_id}",
         created_at=now,
         amount_minor=request.amount.minor,
+        receipt_registration="pending" if request.receipt else None,
     )
 
 
@@ -165,12 +178,14 @@ def pay(payment: Payment, now: datetime) -> str:
     return "payment.waiting_for_capture"
 
 
-def capture(payment: Payment, amount: yookassa_shapes.Amount | None, now: datetime) -> str:
+def capture(payment: Payment, asked: shapes.CapturePayment, now: datetime) -> str:
     """Take the held money, or a part of it while the rest returns to the payer; returns the event."""
     _require(payment, "waiting_for_capture", to="be captured")
-    if amount is not None:
-        _require_amount(amount, payment.currency, payment.amount_minor)
-        payment.amount_minor = amount.minor
+    if asked.amount is not None:
+        _require_amount(asked.amount, payment.currency, payment.amount_minor)
+        payment.amount_minor = asked.amount.minor
+    if asked.receipt is not None:
+        payment.receipt_registration = "pending"
     payment.status, payment.captured_at = "succeeded", now
     return "payment.succeeded"
 
@@ -195,14 +210,19 @@ def expire(payment: Payment) -> str:
     return _cancel(payment, "yoo_money", "expired_on_confirmation")
 
 
-def refund(
-    payment: Payment, request: yookassa_shapes.CreateRefund, *, number: int, now: datetime
-) -> tuple[Refund, str]:
-    """Return captured money, in whole or in part; returns the refund and the event."""
+def require_refund_receipt(payment: Payment, request: shapes.CreateRefund) -> None:
+    """Insist on a receipt of what is returned, where a part of a payment with a receipt is; raises Refused."""
+    is_partial = request.amount.minor < payment.amount_minor
+    if is_partial and payment.receipt_registration is not None and request.receipt is None:
+        raise shapes.Refused("Receipt is required for a partial refund of this payment", "receipt")
+
+
+def refund(payment: Payment, request: shapes.CreateRefund, *, number: int, now: datetime) -> Refund:
+    """Hold back what shall be returned, in whole or in part, in a pending refund."""
     _require(payment, "succeeded", to="be refunded")
-    _require_amount(request.amount, payment.currency, payment.amount_minor - payment.refunded_minor)
-    payment.refunded_minor += request.amount.minor
-    made = Refund(
+    _require_amount(request.amount, payment.currency, payment.refundable_minor)
+    payment.refund_pending_minor += request.amount.minor
+    return Refund(
         id=str(uuid.uuid4()),
         number=number,
         payment_id=payment.id,
@@ -211,8 +231,20 @@ def refund(
         created_at=now,
         description=request.description,
         metadata=request.metadata,
+        receipt_registration="pending" if request.receipt else None,
     )
-    return made, "refund.succeeded"
+
+
+def decide_refund(payment: Payment, made: Refund, outcome: str) -> str | None:
+    """End a pending refund as succeeded or canceled; returns the event, None where there is none."""
+    if made.status != "pending":
+        raise providers.NotAllowed(f"The refund is already {made.status}")
+    made.status = outcome
+    payment.refund_pending_minor -= made.amount_minor
+    if outcome == "canceled":
+        return None
+    payment.refunded_minor += made.amount_minor
+    return "refund.succeeded"
 
 
 def money(amount_minor: int, currency: str) -> dict[str, str]:
@@ -225,8 +257,14 @@ def moment(value: datetime | None) -> str | None:
     return value.isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None
 
 
+def _income_minor(amount_minor: int) -> int:
+    return amount_minor - amount_minor * FEE_PERMILLE // 1000
+
+
 def _cancel(payment: Payment, party: str, reason: str) -> str:
     payment.status, payment.canceled_by = "canceled", (party, reason)
+    if payment.receipt_registration is not None:
+        payment.receipt_registration = "canceled"
     return "payment.canceled"
 
 
@@ -239,8 +277,8 @@ def _require(payment: Payment, status: str, *, to: str) -> None:
         raise providers.NotAllowed(f"A payment that is {payment.status} cannot {to}")
 
 
-def _require_amount(amount: yookassa_shapes.Amount, currency: str, minor_max: int) -> None:
+def _require_amount(amount: shapes.Amount, currency: str, minor_max: int) -> None:
     if amount.currency != currency:
-        raise yookassa_shapes.Refused("Currency differs from the payment's currency", "amount.currency")
+        raise shapes.Refused("Currency differs from the payment's currency", "amount.currency")
     if amount.minor > minor_max:
-        raise yookassa_shapes.Refused("Amount exceeds what is left of the payment", "amount.value")
+        raise shapes.Refused("Amount exceeds what is left of the payment", "amount.value")

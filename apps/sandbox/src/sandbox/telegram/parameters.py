@@ -47,6 +47,11 @@ class Parameters:
             raise BadRequest(f'parameter "{name}" is required and must be a number')
         return int(text)
 
+    def flag(self, name: str) -> bool:
+        """Return a yes or no; absent means no."""
+        value = self._values.get(name)
+        return value if isinstance(value, bool) else self.text(name).lower() in {"true", "1", "yes"}
+
     def structure(self, name: str, kind: type[Any]) -> Any:
         """Return an object (`dict`) or array (`list`), given as JSON or as JSON text; None where absent."""
         value = self._values.get(name)

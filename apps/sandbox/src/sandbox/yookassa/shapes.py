@@ -7,6 +7,7 @@ import dataclasses
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ import pydantic
 import pydantic_core
 
 LIST_LIMIT, LIST_LIMIT_MAX = 10, 100
+RECEIPT_ITEMS_MAX = 80
 
 Shape = TypeVar("Shape", bound="_Shape")
 Metadata = Annotated[
@@ -98,7 +100,57 @@ class PaymentMethodData(_Shape):
     ]
 
 
-class CreatePayment(_Shape):
+class ReceiptCustomer(_Shape):
+    """Who gets the receipt; an address of some kind is needed."""
+
+    email: Annotated[str, pydantic.StringConstraints(min_length=3, max_length=256)] | None = None
+    phone: Annotated[str, pydantic.StringConstraints(pattern=r"^\+?[0-9]{10,15}$")] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _has_address(self) -> "ReceiptCustomer":
+        if self.email is None and self.phone is None:
+            raise ValueError("email or phone is required")
+        return self
+
+
+class ReceiptItem(_Shape):
+    """One line of a receipt; the price is of one piece, the quantity a number or its text."""
+
+    description: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=128)]
+    quantity: Annotated[Decimal, pydantic.Field(gt=0, le=99_999, strict=False)]
+    amount: Amount
+    vat_code: Annotated[int, pydantic.Field(ge=1, le=12)]
+    payment_mode: str | None = None
+    payment_subject: str | None = None
+
+
+class Receipt(_Shape):
+    """A fiscal receipt (54-FZ)."""
+
+    customer: ReceiptCustomer
+    items: Annotated[list[ReceiptItem], pydantic.Field(min_length=1, max_length=RECEIPT_ITEMS_MAX)]
+    tax_system_code: Annotated[int, pydantic.Field(ge=1, le=6)] | None = None
+
+    @property
+    def total_minor(self) -> Decimal:
+        """The sum of all lines in minor units."""
+        return sum((item.quantity * item.amount.minor for item in self.items), Decimal())
+
+
+class _Receipted(_Shape):
+    """A body with an amount and a receipt for it."""
+
+    receipt: Receipt | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _receipt_tells_the_amount(self) -> "_Receipted":
+        amount: Amount | None = getattr(self, "amount", None)
+        if self.receipt is not None and amount is not None and round(self.receipt.total_minor) != amount.minor:
+            raise ValueError("the receipt's items do not add up to the amount")
+        return self
+
+
+class CreatePayment(_Receipted):
     """The body of POST /payments; `capture` is false unless asked for, which is the provider's famous trap."""
 
     amount: Amount
@@ -108,19 +160,18 @@ class CreatePayment(_Shape):
     merchant_customer_id: Annotated[str, pydantic.StringConstraints(max_length=200)] | None = None
     metadata: Metadata | None = None
     payment_method_data: PaymentMethodData | None = None
-    receipt: dict[str, Any] | None = None
     # Nobody saved a payment method or made a token here, so these name something that does not exist.
     payment_method_id: None = None
     payment_token: None = None
 
 
-class CapturePayment(_Shape):
+class CapturePayment(_Receipted):
     """The body of POST /payments/{id}/capture; it may be absent."""
 
     amount: Amount | None = None
 
 
-class CreateRefund(_Shape):
+class CreateRefund(_Receipted):
     """The body of POST /refunds."""
 
     payment_id: Annotated[str, pydantic.StringConstraints(min_length=36, max_length=36)]

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import itertools
+import secrets
 from collections import deque
 from typing import Any
 
@@ -12,11 +13,14 @@ MESSAGES_MAX = 200_000
 BLOCKED_MAX = 100_000
 BOTS_MAX = 1000
 UPDATES_MAX = 1000
+UPDATE_ID_MIN = 500_000_000
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Message:
-    """One message of a bot; `source` is the text as the bot sent it, `text` is what people read."""
+    """One message of a bot; `source` is the text as the bot sent it, `text` is what people read. An invoice has
+    neither.
+    """
 
     number: int
     bot_id: int
@@ -28,6 +32,7 @@ class Message:
     entities: list[dict[str, Any]]
     reply_markup: dict[str, Any] | None
     sent_at: int
+    invoice: dict[str, Any] | None = None
     edited_at: int | None = None
     is_deleted: bool = False
 
@@ -57,7 +62,10 @@ class Bot:
     updates: deque[dict[str, Any]] = dataclasses.field(default_factory=lambda: deque(maxlen=UPDATES_MAX))
     update_arrived: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     message_ids: "itertools.count[int]" = dataclasses.field(default_factory=lambda: itertools.count(1))
-    update_ids: "itertools.count[int]" = dataclasses.field(default_factory=lambda: itertools.count(100_000_001))
+    # From a random number on, as after a week without updates: receivers remember those of an earlier run.
+    update_ids: "itertools.count[int]" = dataclasses.field(
+        default_factory=lambda: itertools.count(UPDATE_ID_MIN + secrets.randbelow(UPDATE_ID_MIN))
+    )
 
 
 class Chats:

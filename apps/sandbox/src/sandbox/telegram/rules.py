@@ -8,7 +8,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from sandbox import telegram_chats, telegram_html, telegram_parameters
+from sandbox.telegram import chats, html, parameters
 
 TEXT_MAX = 4096
 # Longer sources are refused before their markup is read.
@@ -17,46 +17,46 @@ CHAT_ID_MAX = 2**52
 WEBHOOK_PORTS = {443, 80, 88, 8443, None}
 
 
-def chat_id(parameters: telegram_parameters.Parameters) -> int:
+def chat_id(asked: parameters.Parameters) -> int:
     """Read the chat of a call; usernames are nobody's here."""
-    text = parameters.text("chat_id")
+    text = asked.text("chat_id")
     if not text:
-        raise telegram_parameters.BadRequest("chat_id is empty")
+        raise parameters.BadRequest("chat_id is empty")
     try:
-        number = parameters.integer("chat_id")
-    except telegram_parameters.BadRequest:
+        number = asked.integer("chat_id")
+    except parameters.BadRequest:
         number = 0
     if number == 0 or abs(number) > CHAT_ID_MAX:
-        raise telegram_parameters.BadRequest("chat not found")
+        raise parameters.BadRequest("chat not found")
     return number
 
 
-def content(parameters: telegram_parameters.Parameters) -> dict[str, Any]:
+def content(asked: parameters.Parameters) -> dict[str, Any]:
     """Read what a message says: its source, the text without markup, entities and keyboard."""
-    source = parameters.text("text")
+    source = asked.text("text")
     if len(source) > SOURCE_MAX:
-        raise telegram_parameters.BadRequest("message is too long")
-    parse_mode = parameters.text("parse_mode")
+        raise parameters.BadRequest("message is too long")
+    parse_mode = asked.text("parse_mode")
     entities: list[dict[str, Any]] = []
     text = source
     if parse_mode.lower() == "html":
         try:
-            text, entities = telegram_html.parse(source)
-        except telegram_html.Unparsable as error:
-            raise telegram_parameters.BadRequest(f"can't parse entities: {error}") from None
+            text, entities = html.parse(source)
+        except html.Unparsable as error:
+            raise parameters.BadRequest(f"can't parse entities: {error}") from None
     elif parse_mode:
-        raise telegram_parameters.BadRequest("unsupported parse_mode")
-    text, entities = telegram_html.stripped(text, entities)
+        raise parameters.BadRequest("unsupported parse_mode")
+    text, entities = html.stripped(text, entities)
     if not text:
-        raise telegram_parameters.BadRequest("message text is empty")
+        raise parameters.BadRequest("message text is empty")
     if len(text) > TEXT_MAX:
-        raise telegram_parameters.BadRequest("message is too long")
+        raise parameters.BadRequest("message is too long")
     return {
         "source": source,
         "text": text,
         "parse_mode": parse_mode or None,
         "entities": entities,
-        "reply_markup": _reply_markup(parameters),
+        "reply_markup": _reply_markup(asked),
     }
 
 
@@ -71,21 +71,21 @@ def require_webhook_url(url: str) -> None:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise telegram_parameters.BadRequest("bad webhook: invalid URL") from None
+        raise parameters.BadRequest("bad webhook: invalid URL") from None
     # Telegram itself insists on HTTPS and four ports; only a receiver on this machine is let off both.
     is_allowed = parts.scheme == "https" and host and port in WEBHOOK_PORTS
     if not is_allowed and not (parts.scheme in {"http", "https"} and _is_loopback(host)):
-        raise telegram_parameters.BadRequest("bad webhook: An HTTPS URL must be provided for webhook")
+        raise parameters.BadRequest("bad webhook: An HTTPS URL must be provided for webhook")
 
 
-def shown_message(bot: telegram_chats.Bot, message: telegram_chats.Message) -> dict[str, Any]:
+def shown_message(bot: chats.Bot, message: chats.Message) -> dict[str, Any]:
     """Render a message as its bot sees it."""
     shown: dict[str, Any] = {
         "message_id": message.message_id,
         "from": shown_bot(bot),
         "chat": shown_chat(message.chat_id),
         "date": message.sent_at,
-        "text": message.text,
+        **({"invoice": message.invoice} if message.invoice else {"text": message.text}),
     }
     if message.edited_at is not None:
         shown["edit_date"] = message.edited_at
@@ -99,29 +99,34 @@ def shown_message(bot: telegram_chats.Bot, message: telegram_chats.Message) -> d
 
 def shown_chat(chat_id: int) -> dict[str, Any]:
     """Render a chat; all that is known of it is its id."""
-    if telegram_chats.is_group(chat_id):
+    if chats.is_group(chat_id):
         return {"id": chat_id, "type": "supergroup", "title": f"Chat {abs(chat_id)}"}
     return {"id": chat_id, "type": "private", "first_name": f"User {chat_id}"}
 
 
-def shown_bot(bot: telegram_chats.Bot) -> dict[str, Any]:
+def shown_user(user_id: int) -> dict[str, Any]:
+    """Render a person; all that is known of them is their id."""
+    return {"id": user_id, "is_bot": False, "first_name": f"User {user_id}"}
+
+
+def shown_bot(bot: chats.Bot) -> dict[str, Any]:
     """Render a bot as a user."""
     return {"id": bot.id, "is_bot": True, "first_name": f"Bot {bot.id}", "username": f"sandbox_{bot.id}_bot"}
 
 
-def shown_membership(bot: telegram_chats.Bot, status: str) -> dict[str, Any]:
+def shown_membership(bot: chats.Bot, status: str) -> dict[str, Any]:
     """Render a bot's standing in a chat."""
     return {"user": shown_bot(bot), "status": status, **({"until_date": 0} if status == "kicked" else {})}
 
 
-def _reply_markup(parameters: telegram_parameters.Parameters) -> dict[str, Any] | None:
-    markup: dict[str, Any] | None = parameters.structure("reply_markup", dict)
+def _reply_markup(asked: parameters.Parameters) -> dict[str, Any] | None:
+    markup: dict[str, Any] | None = asked.structure("reply_markup", dict)
     rows = (markup or {}).get("inline_keyboard", [])
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise telegram_parameters.BadRequest("inline keyboard expected as array of arrays")
+        raise parameters.BadRequest("inline keyboard expected as array of arrays")
     for button in (button for row in rows for button in row):
         if not isinstance(button, dict) or not isinstance(button.get("text"), str) or len(button) < 2:
-            raise telegram_parameters.BadRequest(
+            raise parameters.BadRequest(
                 "can't parse inline keyboard button: Text buttons are unallowed in the inline keyboard"
             )
     return markup

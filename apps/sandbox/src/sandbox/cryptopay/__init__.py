@@ -1,0 +1,1 @@
+"""Crypto Pay, the API of @CryptoBot."""

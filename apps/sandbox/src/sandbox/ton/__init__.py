@@ -1,0 +1,1 @@
+"""TON, as toncenter's API v3 shows it."""
