@@ -1,28 +1,20 @@
 """One service's door to its own PostgreSQL schema. A transaction is visible where it begins and ends.
 
-SQLAlchemy gives the engine, the pool and SQL text; statements that take arrays go to asyncpg directly, on the same
-connection and in the same transaction.
+It is asyncpg with its pool: statements take arrays, and nothing stands between them and the wire.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import cast
 
 import asyncpg
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-
-Tx = AsyncConnection
-"""A connection inside an open transaction."""
+from pydantic_core import from_json
 
 STATEMENT_TIMEOUT_S = 15
 POOL_WAIT_S = 5
 
-_DATABASE = "kopilka.database"
-_ON_COMMIT = "kopilka.on_commit"
 _OUTAGES = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -33,10 +25,18 @@ _OUTAGES = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.DiskFullError,
-    PoolTimeoutError,
     ConnectionError,
     TimeoutError,
 )
+
+
+@dataclass(slots=True, eq=False)
+class Tx:
+    """A connection inside an open transaction, or lent for single statements."""
+
+    connection: asyncpg.Connection
+    database: "Database | None" = None
+    on_commit: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Database:
@@ -46,48 +46,37 @@ class Database:
         """Prepare the pool; the first transaction opens the first connection."""
         self.schema = schema
         self.outbox_filled = asyncio.Event()
-        self.engine: AsyncEngine = create_async_engine(
-            make_url(url).set(drivername="postgresql+asyncpg"),
-            # The transaction is begun and ended on the driver, so that SQL text and array statements share it.
-            isolation_level="AUTOCOMMIT",
-            # Values may be personal, and an error's text ends up in logs.
-            hide_parameters=True,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=POOL_WAIT_S,
-            connect_args={
-                "timeout": POOL_WAIT_S,
-                "command_timeout": STATEMENT_TIMEOUT_S + 5,
-                "server_settings": {
-                    "search_path": schema,
-                    "application_name": f"kopilka-{schema}",
-                    "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
-                    "idle_in_transaction_session_timeout": "30s",
-                    # Plans of our short statements are never worth compiling.
-                    "jit": "off",
-                },
+        self._pool = asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=pool_size,
+            # A connection knows its prepared statements and types; a new one has to learn them again.
+            max_inactive_connection_lifetime=0,
+            init=_read_json,
+            reset=_nothing,
+            timeout=POOL_WAIT_S,
+            command_timeout=STATEMENT_TIMEOUT_S + 5,
+            server_settings={
+                "search_path": schema,
+                "application_name": f"kopilka-{schema}",
+                "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+                "idle_in_transaction_session_timeout": "30s",
+                # Plans of our short statements are never worth compiling.
+                "jit": "off",
+                # Nor worth making anew at each call: our plans follow from keys and locks, not from the values,
+                # and for statements that take arrays planning costs as much as running.
+                "plan_cache_mode": "force_generic_plan",
             },
         )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
         """Open a transaction that commits when the block ends and rolls back when it raises."""
-        async with self.engine.connect() as tx:
-            connection = await driver(await _alive(tx))
-            try:
-                async with connection.transaction():
-                    tx.info[_DATABASE] = self
-                    yield tx
-            except BaseException:
-                # What SQLAlchemy has invalidated itself it has emptied too, and it answers no question any more.
-                if not tx.invalidated:
-                    tx.info.pop(_ON_COMMIT, None)
-                    tx.info.pop(_DATABASE, None)
-                    if connection.is_closed():
-                        await tx.invalidate()
-                raise
-            del tx.info[_DATABASE]
-            for action in tx.info.pop(_ON_COMMIT, ()):
+        async with self._lent() as connection:
+            tx = Tx(connection, self)
+            async with connection.transaction():
+                yield tx
+            for action in tx.on_commit:
                 action()
 
     @asynccontextmanager
@@ -96,56 +85,57 @@ class Database:
 
         Nothing can be said here: the outbox needs a transaction that also holds what was done.
         """
-        async with self.engine.connect() as tx:
-            yield await _alive(tx)
+        async with self._lent() as connection:
+            yield Tx(connection)
 
     async def close(self) -> None:
         """Close every connection of the pool."""
-        await self.engine.dispose()
+        await (await self._pool).close()
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[asyncpg.Connection]:
+        pool = await self._pool  # prepares it the first time; it begins empty, so nothing connects here
+        async with pool.acquire(timeout=POOL_WAIT_S) as connection:
+            yield cast("asyncpg.Connection", connection)
 
 
 def of(tx: Tx) -> Database:
-    """Give the database that opened this transaction. Raises KeyError outside of one."""
-    return cast("Database", tx.info[_DATABASE])
+    """Give the database that opened this transaction. Raises LookupError outside of one."""
+    if tx.database is None:
+        raise LookupError("no transaction is open")
+    return tx.database
 
 
 def on_commit(tx: Tx, action: Callable[[], None]) -> None:
     """Call `action` once after this transaction has committed, never when it rolls back."""
-    tx.info.setdefault(_ON_COMMIT, []).append(action)
+    tx.on_commit.append(action)
 
 
 async def driver(tx: Tx) -> asyncpg.Connection:
-    """Give the asyncpg connection below, for statements that take arrays."""
-    if not tx.invalidated and tx.sync_connection is not None:
-        # The same without the library's switch into its own stack, which costs as much as a statement's encoding.
-        return cast("asyncpg.Connection", tx.sync_connection.connection.driver_connection)
-    return cast("asyncpg.Connection", (await tx.get_raw_connection()).driver_connection)
+    """Give the asyncpg connection, on which statements run."""
+    return tx.connection
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same transaction may simply be tried again at once: it lost a race, nothing is broken."""
-    return isinstance(_cause(error), asyncpg.SerializationError | asyncpg.DeadlockDetectedError)
+    """Tell whether the same transaction may simply be tried again at once: it lost a race, nothing is broken.
+
+    Who finds a key taken that was free a moment ago has lost one too: the next attempt reads what the winner wrote.
+    """
+    lost = asyncpg.SerializationError | asyncpg.DeadlockDetectedError | asyncpg.UniqueViolationError
+    return isinstance(error, lost)
 
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether the database or the network is away, so that trying other messages would not help."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    cause = _cause(error)
     # The driver says InterfaceError for a closed connection and for a value it can't send; the latter is a ValueError.
-    return isinstance(cause, _OUTAGES) and not isinstance(cause, ValueError)
+    return isinstance(error, _OUTAGES) and not isinstance(error, ValueError)
 
 
-async def _alive(tx: Tx) -> Tx:
-    # After a restart of the server every pooled connection is dead. The driver knows without a round trip;
-    # the pool learns it here. Bounded by the pool's size, which is at most 100.
-    for _ in range(100):
-        if not (await driver(tx)).is_closed():
-            break
-        await tx.invalidate()
-    return tx
+async def _read_json(connection: asyncpg.Connection) -> None:
+    """Let JSON come out as values; it goes in as the text that pydantic wrote."""
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=from_json)
 
 
-def _cause(error: BaseException) -> BaseException:
-    original = error.orig if isinstance(error, DBAPIError) else None
-    return (original.__cause__ or original) if original is not None else error
+async def _nothing(_: asyncpg.Connection) -> None:
+    """Leave a connection that comes back as it is: we never change its settings, and asking costs a round trip."""
