@@ -26,6 +26,31 @@ async def test_a_timer_runs_on_while_there_is_work_and_rests_when_there_is_none(
     assert left == []
 
 
+async def test_a_timer_that_gathers_rests_after_work_too_until_it_is_woken() -> None:
+    ticks, first = 0, asyncio.Event()
+
+    async def tick() -> int:
+        nonlocal ticks
+        ticks += 1
+        first.set()
+        return 1
+
+    timer = clock.Timer("test", tick, 60, 60, gathers=True)
+    running = asyncio.create_task(timer.run())
+    await first.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    before = ticks
+    first.clear()
+    timer.wake.set()
+    async with asyncio.timeout(10):
+        await first.wait()
+    timer.stop()
+    await running
+
+    assert (before, ticks) == (1, 2)
+
+
 async def test_a_tick_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "ERROR_PAUSE_S", 0.01)
     calls, done = 0, asyncio.Event()

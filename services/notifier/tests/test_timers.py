@@ -353,7 +353,7 @@ async def test_an_outcome_that_cannot_be_written_is_an_error_and_not_a_silence(
     db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await queue(db)
-    monkeypatch.setattr(store, "_LOG", store._LOG.replace("INTO delivery", "INTO nowhere"))
+    monkeypatch.setattr(store, "_MARK", store._MARK.replace("INTO delivery", "INTO nowhere"))
 
     with pytest.raises(asyncpg.UndefinedTableError):
         await timers.send_notifications(db, channel)

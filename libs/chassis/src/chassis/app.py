@@ -99,9 +99,20 @@ class Process:
             self._intakes.append(batch.BatchConsumer(self.amqp_url, intake, db=self.db, sender=self.sender))
             self.health.add(f"consumer {intake.queue}", self._intakes[-1].is_consuming)
 
-    def every(self, name: str, tick: clock.Tick, *, idle_min_s: float = 0.02, idle_max_s: float = 0.25) -> clock.Timer:
-        """Run `tick` again and again: at once while it finds work, else after a rest that grows to the maximum."""
-        timer = clock.Timer(name, tick, idle_min_s, idle_max_s)
+    def every(
+        self,
+        name: str,
+        tick: clock.Tick,
+        *,
+        idle_min_s: float = 0.02,
+        idle_max_s: float = 0.25,
+        gathers: bool = False,
+    ) -> clock.Timer:
+        """Run `tick` again and again: at once while it finds work, else after a rest that grows to the maximum.
+
+        With `gathers` it takes the shortest rest after work too.
+        """
+        timer = clock.Timer(name, tick, idle_min_s, idle_max_s, gathers)
         self.timers.append(timer)
         return timer
 

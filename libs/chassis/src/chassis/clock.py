@@ -14,12 +14,16 @@ Tick = Callable[[], Awaitable[int]]
 
 @dataclass(slots=True)
 class Timer:
-    """One loop: while there is work it runs on, otherwise it rests between `idle_min_s` and `idle_max_s`."""
+    """One loop: while there is work it runs on, otherwise it rests between `idle_min_s` and `idle_max_s`.
+
+    One that `gathers` rests for `idle_min_s` after work as well, so that what comes one by one is done together.
+    """
 
     name: str
     tick: Tick
     idle_min_s: float
     idle_max_s: float
+    gathers: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     is_stopping: bool = False
 
@@ -39,6 +43,7 @@ class Timer:
                 telemetry.TICKS.labels(self.name, "ok").inc()
             if done:
                 idle_s = self.idle_min_s
+            if done and not self.gathers:
                 continue
             await self._rest(idle_s)
             idle_s = min(idle_s * 2, self.idle_max_s)

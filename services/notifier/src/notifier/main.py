@@ -25,7 +25,8 @@ def worker(process: app.Process) -> None:
             process.db,
             timers.Channel(tenant, config.manager_chat_id, bot, pace.Pace()),
         ),
-        idle_min_s=0.05,
+        idle_min_s=0.1,
+        gathers=True,
     )
     process.every("notifications_gauge", partial(timers.measure, process.db, tenant), idle_min_s=5, idle_max_s=5)
     process.housekeeping()

@@ -40,24 +40,32 @@ FROM due WHERE n.id = due.id
 RETURNING n.id, n.lease, n.user_id, due.chat_id, n.text, n.is_plain, n.attempts, n.may_have_arrived,
   extract(epoch FROM now() - n.created_at)::float8 AS age_s, coalesce(due.is_recipient_blocked, false) AS is_blocked
 """
+# One statement for three tables: what is not written as a whole is not written at all, and is sent again.
 _MARK = """
-UPDATE notification n SET state = step.state, reason = step.reason, attempts = step.attempts,
-  is_plain = step.is_plain, may_have_arrived = step.may_have_arrived,
-  next_at = now() + make_interval(secs => step.wait_s)
-FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::smallint[], $6::boolean[], $7::boolean[],
-  $8::float8[]) AS step(id, lease, state, reason, attempts, is_plain, may_have_arrived, wait_s)
-WHERE n.id = step.id AND n.lease = step.lease AND n.state = 'sending'
+WITH step AS (
+  SELECT * FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::text[], $6::smallint[], $7::boolean[],
+    $8::boolean[], $9::float8[], $10::uuid[], $11::text[], $12::smallint[], $13::bigint[], $14::text[], $15::text[])
+    WITH ORDINALITY AS step(id, lease, state, reason, attempts, is_plain, may_have_arrived, wait_s, user_id, outcome,
+      http_status, message_id, detail, reachability, position)
+), marked AS (
+  UPDATE notification n SET state = step.state, reason = step.reason, attempts = step.attempts,
+    is_plain = step.is_plain, may_have_arrived = step.may_have_arrived,
+    next_at = now() + make_interval(secs => step.wait_s)
+  FROM step WHERE n.id = step.id AND n.lease = step.lease AND n.state = 'sending'
+), logged AS (
+  INSERT INTO delivery (notification_id, outcome, http_status, telegram_message_id, detail)
+  SELECT id, outcome, http_status, message_id, detail FROM step WHERE outcome IS NOT NULL
+)
+UPDATE recipient r SET reachability = heard.reachability, reachability_at = now()
+FROM (
+  SELECT DISTINCT ON (user_id) user_id, reachability FROM step WHERE reachability IS NOT NULL
+  ORDER BY user_id, position DESC
+) AS heard
+WHERE r.tenant = $1 AND r.user_id = heard.user_id
+  AND (r.reachability <> heard.reachability OR heard.reachability = 'blocked')
 """
-_LOG = """
-INSERT INTO delivery (notification_id, outcome, http_status, telegram_message_id, detail)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::smallint[], $4::bigint[], $5::text[])
-"""
-_REACH = """
-UPDATE recipient r SET reachability = now.reachability, reachability_at = now()
-FROM (SELECT DISTINCT ON (1) * FROM unnest($2::uuid[], $3::text[])) AS now(user_id, reachability)
-WHERE r.tenant = $1 AND r.user_id = now.user_id
-  AND (r.reachability <> now.reachability OR now.reachability = 'blocked')
-"""
+# What an attempt tells about whether its recipient can be reached; any other outcome tells nothing.
+_HEARD = {domain.Result.SENT: "enabled", domain.Result.BLOCKED: "blocked"}
 _PENDING = "SELECT count(*) FROM notification WHERE tenant = $1 AND state IN ('queued', 'sending')"
 
 
@@ -103,35 +111,7 @@ async def mark(tx: database.Tx, tenant: TenantId, marks: Sequence[Mark]) -> None
 
     A notification whose lease somebody else has taken meanwhile is left to them; its attempt is logged all the same.
     """
-    connection = await database.driver(tx)
-    await connection.execute(
-        _MARK,
-        [one.notification.id for one in marks],
-        [one.notification.lease for one in marks],
-        [one.step.state for one in marks],
-        [one.step.reason for one in marks],
-        [one.step.attempts for one in marks],
-        [one.step.is_plain for one in marks],
-        [one.step.may_have_arrived for one in marks],
-        [one.step.wait_s for one in marks],
-    )
-    tried = [(one.notification, one.outcome) for one in marks if one.outcome is not None]
-    if tried:
-        await connection.execute(
-            _LOG,
-            [one.id for one, _ in tried],
-            [outcome.result for _, outcome in tried],
-            [outcome.http_status for _, outcome in tried],
-            [outcome.message_id for _, outcome in tried],
-            [outcome.detail for _, outcome in tried],
-        )
-    heard = {
-        one.user_id: "enabled" if outcome.result is domain.Result.SENT else "blocked"
-        for one, outcome in tried
-        if one.user_id is not None and outcome.result in {domain.Result.SENT, domain.Result.BLOCKED}
-    }
-    if heard:
-        await connection.execute(_REACH, tenant, list(heard), list(heard.values()))
+    await (await database.driver(tx)).execute(_MARK, tenant, *zip(*map(_marked, marks), strict=True))
 
 
 async def count_pending(tx: database.Tx, tenant: TenantId) -> int:
@@ -153,3 +133,13 @@ def _notification(row: asyncpg.Record) -> domain.Notification:
         age_s=row["age_s"],
         is_recipient_blocked=row["is_blocked"],
     )
+
+
+def _marked(mark: Mark) -> tuple[object, ...]:
+    one, step, outcome = mark.notification, mark.step, mark.outcome
+    attempt: tuple[object, ...] = (None,) * 5
+    if outcome is not None:
+        heard = _HEARD.get(outcome.result) if one.user_id is not None else None
+        attempt = (outcome.result, outcome.http_status, outcome.message_id, outcome.detail, heard)
+    became = (step.state, step.reason, step.attempts, step.is_plain, step.may_have_arrived, step.wait_s)
+    return (one.id, one.lease, *became, one.user_id, *attempt)

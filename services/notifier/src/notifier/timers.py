@@ -58,7 +58,7 @@ class Channel:
 
 
 async def send_notifications(db: database.Database, channel: Channel) -> int:
-    """Send what is due, as much as the bot's pace allows; gives 0 when less was due than that.
+    """Send what is due, as much as the bot's pace allows; gives how much was taken.
 
     Several processes share the work. Each row is in one hand at a time, and no transaction is open while it is sent.
     """
@@ -73,8 +73,7 @@ async def send_notifications(db: database.Database, channel: Channel) -> int:
     marks = await asyncio.gather(*(_deliver(channel, channel.address(one), gate) for one in leased))
     failpoints.passed("notifier.before_mark")
     await _mark(db, channel.tenant, marks)
-    # A batch that was not full rests before the next: messages that come one by one then share their statements.
-    return len(leased) if len(leased) == limit else 0
+    return len(leased)
 
 
 async def measure(db: database.Database, tenant: TenantId) -> int:
@@ -110,7 +109,7 @@ async def _mark(db: database.Database, tenant: TenantId, marks: Sequence[store.M
     """Write the outcomes, waiting out a short absence of the database: what is not written is sent again."""
     for pause_s in (*MARK_PAUSES_S, None):
         try:
-            async with db.transaction() as tx:
+            async with db.statement() as tx:
                 await store.mark(tx, tenant, marks)
         except Exception as error:
             if pause_s is None or not database.is_outage(error):

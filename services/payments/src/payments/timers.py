@@ -78,10 +78,13 @@ def start(process: app.Process, accounts: clients.Accounts, *, call_s_max: float
     process.every("payment_gauges", partial(measure, db), idle_min_s=15, idle_max_s=15)
     process.every("forget_webhooks", partial(forget_webhooks, db), idle_min_s=60, idle_max_s=3_600)
     process.finishers += [creations.finish, settlements.finish, checks.finish]
+    # Whom nobody wakes looks often, and at first the more so, because the next webhook is often close behind.
+    rests_s = (0.02, 0.25) if is_woken else (0.01, 0.05)
     return Clocks(
-        creating=process.every("create_at_provider", creations.tick),
-        # Whom nobody wakes looks often at first, because the next webhook is often close behind.
-        settling=process.every("settle_webhooks", settlements.tick, idle_min_s=0.1 if is_woken else 0.005),
+        creating=process.every("create_at_provider", creations.tick, gathers=True),
+        settling=process.every(
+            "settle_webhooks", settlements.tick, idle_min_s=rests_s[0], idle_max_s=rests_s[1], gathers=True
+        ),
     )
 
 
