@@ -91,22 +91,25 @@ class Others:
 
     def __init__(self, db: database.Database) -> None:
         self._db = db
-        self._intake = handlers.intake(handlers.ring_nobody)
+        self._intakes = handlers.intakes(handlers.ring_nobody)
         self._queues = handlers.queues(handlers.ring_nobody)
 
     async def say(self, *events: message.Event, event_id: UUID | None = None) -> None:
         for event in events:
-            if type(event) in self._intake.messages:
-                await self.say_at_once([event])
+            await self.say_at_once([event], event_id=event_id)
             for queue in self._queues:
                 if handle := queue.handlers.get(type(event)):
                     await handle(self._db, testing.delivery_of(event, queue.name, event_id=event_id), event)
 
-    async def say_at_once(self, events: Sequence[message.Event]) -> None:
-        deliveries: list[tuple[inbox.Delivery, Any]] = [
-            (testing.delivery_of(event, "gateway.ledger"), event) for event in events
-        ]
-        await self._intake.handle(self._db, deliveries)
+    async def say_at_once(self, events: Sequence[message.Event], event_id: UUID | None = None) -> None:
+        for intake in self._intakes:
+            deliveries: list[tuple[inbox.Delivery, Any]] = [
+                (testing.delivery_of(event, intake.queue, event_id=event_id), event)
+                for event in events
+                if type(event) in intake.messages
+            ]
+            if deliveries:
+                await intake.handle(self._db, deliveries)
 
 
 @pytest.fixture

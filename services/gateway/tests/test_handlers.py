@@ -46,6 +46,24 @@ async def test_a_payment_ends_the_same_in_every_order_of_its_events(
         assert (shown.status, shown.confirmation_url) == ("paid", "https://yoomoney.example/pay"), order
 
 
+async def test_payments_end_the_same_when_batches_meet_on_them_in_different_order(
+    db: database.Database, facts: Any, user_id: str
+) -> None:
+    ids = [str(uuid4()) for _ in range(20)]
+    kinds = (payments.PaymentCreated, payments.PaymentPaid)
+    events = [facts.payment(kind, payment_id, user_id) for kind in kinds for payment_id in ids]
+    batches = []
+    for number in range(6):
+        deliveries = [(testing.delivery_of(event, "gateway.payments"), event) for event in events]
+        random.Random(number).shuffle(deliveries)
+        batches.append(deliveries)
+
+    await asyncio.gather(*(handlers.project_payments(handlers.ring_nobody, db, batch) for batch in batches))
+
+    shown = [await payment_of(db, payment_id, user_id) for payment_id in ids]
+    assert {(one.status, one.confirmation_url) for one in shown} == {("paid", "https://yoomoney.example/pay")}
+
+
 async def test_an_order_ends_the_same_in_every_order_of_its_events(
     db: database.Database, others: Any, facts: Any, user_id: str
 ) -> None:
@@ -115,17 +133,18 @@ async def test_whoever_waits_is_woken_by_an_answer_and_only_after_its_commit(
 ) -> None:
     rung: list[UUID] = []
     payment_id, paid_id, order_id = (str(envelope.uuid7()) for _ in range(3))
-    queues = {kind: handle for queue in handlers.queues(rung.append) for kind, handle in queue.handlers.items()}
     captured = facts.transfer(facts.account(user_id, 1, 0), -1, f"order:{order_id}", kind="capture")
     created = facts.payment(payments.PaymentCreated, payment_id, user_id)
     paid = facts.payment(payments.PaymentPaid, paid_id, user_id)
     unwritable = created.model_copy(update={"version": 2**63})
 
     with pytest.raises(Exception, match="int64"):
-        await queues[payments.PaymentCreated](db, testing.delivery_of(created, "gateway.payments"), unwritable)
+        await handlers.project_payments(
+            rung.append, db, [(testing.delivery_of(created, "gateway.payments"), unwritable)]
+        )
     assert rung == []
-    await queues[payments.PaymentCreated](db, testing.delivery_of(created, "gateway.payments"), created)
-    await queues[payments.PaymentPaid](db, testing.delivery_of(paid, "gateway.payments"), paid)
+    told = [(testing.delivery_of(event, "gateway.payments"), event) for event in (created, paid)]
+    await handlers.project_payments(rung.append, db, told)
     await handlers.project_ledger(rung.append, db, [(testing.delivery_of(captured, "gateway.ledger"), captured)])
 
     assert rung == [UUID(payment_id), UUID(order_id)]

@@ -34,16 +34,18 @@ _ANSWERS_PAYMENT = (payments.PaymentCreated, payments.PaymentFailed)
 _ANSWERS_ORDER = (orders.OrderPaid, orders.OrderRefused, orders.OrderCanceled)
 
 
-async def project_payment(
-    ring: Ring, db: database.Database, delivery: inbox.Delivery, event: payments.PaymentEvent
+async def project_payments(
+    ring: Ring, db: database.Database, deliveries: Sequence[tuple[inbox.Delivery, payments.PaymentEvent]]
 ) -> None:
-    """Show a payment as it is now."""
+    """Show payments as they are now."""
     async with db.transaction() as tx:
-        if not await inbox.claim(tx, delivery):
-            return
-        await payment_store.project(tx, event, PAYMENT_STATUS[type(event)], delivery.envelope.time)
-        if isinstance(event, _ANSWERS_PAYMENT):
-            database.on_commit(tx, partial(ring, event.payment_id))
+        claimed = await inbox.claim_many(tx, [delivery for delivery, _ in deliveries])
+        fresh = [(delivery, event) for delivery, event in deliveries if delivery.envelope.id in claimed]
+        changes = [(event, PAYMENT_STATUS[type(event)], delivery.envelope.time) for delivery, event in fresh]
+        await payment_store.project(tx, changes)
+        for _, event in fresh:
+            if isinstance(event, _ANSWERS_PAYMENT):
+                database.on_commit(tx, partial(ring, event.payment_id))
 
 
 async def project_order(ring: Ring, db: database.Database, delivery: inbox.Delivery, event: orders.OrderEvent) -> None:
@@ -96,7 +98,6 @@ def ring_nobody(_: UUID) -> None:
 def queues(ring: Ring) -> tuple[broker.Queue, ...]:
     """Give the queues and what handles each message; `ring` wakes whoever waits for a command."""
     return (
-        broker.Queue("gateway.payments", dict.fromkeys(PAYMENT_STATUS, partial(project_payment, ring))),
         broker.Queue(
             "gateway.orders",
             {
@@ -108,7 +109,10 @@ def queues(ring: Ring) -> tuple[broker.Queue, ...]:
     )
 
 
-def intake(ring: Ring) -> batch.Intake:
-    """Give the hot queue, through which every movement of money comes."""
-    messages = (ledger.TransferPosted, ledger.HoldPlaced, ledger.HoldReleased, ledger.HoldExpired)
-    return batch.Intake("gateway.ledger", messages, partial(project_ledger, ring))
+def intakes(ring: Ring) -> tuple[batch.Intake, ...]:
+    """Give the hot queues, through which every payment and every movement of money comes."""
+    movements = (ledger.TransferPosted, ledger.HoldPlaced, ledger.HoldReleased, ledger.HoldExpired)
+    return (
+        batch.Intake("gateway.payments", tuple(PAYMENT_STATUS), partial(project_payments, ring)),
+        batch.Intake("gateway.ledger", movements, partial(project_ledger, ring)),
+    )

@@ -26,7 +26,7 @@ def _worker(process: app.Process) -> None:
     process.every("send_wakeups", bell.send, idle_max_s=REDIS_PAUSE_S)
     process.closers.append(bell.close)
     process.consume(*handlers.queues(bell.ring))
-    process.take_in(handlers.intake(bell.ring))
+    process.take_in(*handlers.intakes(bell.ring))
     process.every("forget_commands", partial(timers.forget_commands, process.db), idle_min_s=60, idle_max_s=3_600)
     process.housekeeping()
 
@@ -48,7 +48,7 @@ SERVICE = app.Service(
     roles={"api": _api, "worker": _worker, "all": _all},
     migrations=Path(__file__).parent / "migrations",
     queues=handlers.queues(handlers.ring_nobody),
-    intakes=(handlers.intake(handlers.ring_nobody),),
+    intakes=handlers.intakes(handlers.ring_nobody),
 )
 
 

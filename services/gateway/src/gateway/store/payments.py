@@ -1,5 +1,6 @@
 """The payments as their owners see them: version 0 is what was accepted, later versions come from events."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -8,6 +9,9 @@ import asyncpg
 from chassis import database
 from contracts import message, payments
 from gateway.domain import views
+
+Change = tuple[payments.PaymentEvent, views.PaymentStatus, datetime]
+"""What an event tells of a payment, how that is shown, and when it was said."""
 
 _ACCEPT = """
 INSERT INTO payments (tenant, id, user_id, version, status, purpose, amount_minor, currency, provider, created_at)
@@ -47,13 +51,26 @@ async def accept(tx: database.Tx, command: payments.CreatePayment) -> None:
     )
 
 
-async def project(
-    tx: database.Tx, event: payments.PaymentEvent, status: views.PaymentStatus, said_at: datetime
-) -> None:
-    """Bring a payment to the version that an event tells; an older one only fills what is not known yet."""
+async def project(tx: database.Tx, changes: Sequence[Change]) -> None:
+    """Bring payments to the versions that events tell; an older one only fills what is not known yet.
+
+    Rows are locked by their ids, in the same order in every batch; what is told of one payment keeps its order.
+    """
+    rows = [_row(*change) for change in sorted(changes, key=lambda change: change[0].payment_id)]
+    await (await database.driver(tx)).executemany(_PROJECT, rows)
+
+
+async def get(
+    tx: database.Tx, tenant: message.TenantId, payment_id: UUID, *, owner: message.UserId
+) -> views.Payment | None:
+    """Give a payment of this owner, or None; another's payment is as unknown as none."""
+    row = await (await database.driver(tx)).fetchrow(_GET, tenant, payment_id, owner)
+    return _payment(row) if row else None
+
+
+def _row(event: payments.PaymentEvent, status: views.PaymentStatus, said_at: datetime) -> tuple[object, ...]:
     created = event if isinstance(event, payments.PaymentCreated) else None
-    await (await database.driver(tx)).execute(
-        _PROJECT,
+    return (
         event.tenant,
         event.payment_id,
         event.user_id,
@@ -68,14 +85,6 @@ async def project(
         event.code if isinstance(event, payments.PaymentFailed) else None,
         said_at,
     )
-
-
-async def get(
-    tx: database.Tx, tenant: message.TenantId, payment_id: UUID, *, owner: message.UserId
-) -> views.Payment | None:
-    """Give a payment of this owner, or None; another's payment is as unknown as none."""
-    row = await (await database.driver(tx)).fetchrow(_GET, tenant, payment_id, owner)
-    return _payment(row) if row else None
 
 
 def _payment(row: asyncpg.Record) -> views.Payment:
