@@ -94,6 +94,30 @@ async def test_batches_that_claim_the_same_messages_in_other_orders_do_not_deadl
     assert sorted(counts) == [0, 300]
 
 
+async def test_what_is_given_back_is_new_again_and_nothing_else(db: database.Database) -> None:
+    deliveries = [testing.delivery_of(notes.NoteWritten(), notes.ECHO.queue) for _ in range(5)]
+    other = inbox.Delivery("notes.other", deliveries[0].envelope)
+    async with db.transaction() as tx:
+        await inbox.claim_many(tx, [*deliveries, other])
+        await inbox.give_back(tx, [deliveries[0], deliveries[3]])
+
+    async with db.transaction() as tx:
+        fresh = await inbox.claim_many(tx, deliveries)
+        is_claimed = not await inbox.claim(tx, other)
+
+    assert fresh == {deliveries[number].envelope.id for number in (0, 3)}
+    assert is_claimed
+
+
+async def test_giving_nothing_back_gives_nothing_back(db: database.Database) -> None:
+    async with db.transaction() as tx:
+        await inbox.claim(tx, DELIVERY)
+
+    async with db.transaction() as tx:
+        await inbox.give_back(tx, [])
+        assert not await inbox.claim(tx, DELIVERY)
+
+
 async def test_claiming_nothing_claims_nothing(db: database.Database) -> None:
     async with db.transaction() as tx:
         assert await inbox.claim_many(tx, []) == set()

@@ -6,7 +6,8 @@ handled one by one, so that a single bad message takes nobody with it.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
@@ -19,18 +20,29 @@ from chassis import database, envelope, failpoints, inbox, ladder, publisher, te
 
 BATCH = 512
 LINGER_S = 0.004
+BUFFER = 3 * BATCH
 RECONNECT_PAUSE_S = 0.5
 
-BatchHandler = Callable[[database.Database, Sequence[tuple[inbox.Delivery, Any]]], Awaitable[None]]
+Delivered = tuple[inbox.Delivery, Any]
+Outcomes = Mapping[UUID, object]
+"""What became of messages, by their ids: an exception where one could not be handled; all others were."""
+
+BatchHandler = Callable[[database.Database, Sequence[Delivered]], Awaitable[Outcomes | None]]
+_Item = tuple[AbstractIncomingMessage, inbox.Delivery, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """One hot queue, the message types that come to it, and the handler of a whole batch."""
+    """One hot queue, the message types that come to it, and the handler of a whole batch.
+
+    With more than one batch `in_flight` the next is read and waits for its locks while one is written; then the order
+    of the queue holds only inside a batch.
+    """
 
     queue: str
     messages: tuple[type[Any], ...]
     handle: BatchHandler
+    in_flight: int = 1
 
     @property
     def binding(self) -> topology.Binding:
@@ -62,7 +74,7 @@ class BatchConsumer:
                 connection = await aio_pika.connect(self._url, timeout=publisher.CONNECT_TIMEOUT_S)
                 async with connection:
                     channel = await connection.channel(publisher_confirms=False)
-                    await channel.set_qos(prefetch_count=2 * BATCH)
+                    await channel.set_qos(prefetch_count=BUFFER)
                     await self._consume(await channel.get_queue(self._intake.queue, ensure=False))
             except Exception as error:  # noqa: BLE001 - the loop's edge: an outage of either side must not end it
                 telemetry.log.warning("intake.reconnects", consumer=self._intake.queue, error=type(error).__name__)
@@ -80,25 +92,39 @@ class BatchConsumer:
 
     async def _consume(self, queue: AbstractQueue) -> None:
         # The broker's prefetch bounds this buffer.
-        buffer: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue(maxsize=2 * BATCH)
+        buffer: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue(maxsize=BUFFER)
         cancelled = asyncio.Event()
         (await _cancellations(queue)).add(lambda _: cancelled.set())
         tag = await queue.consume(buffer.put)
         self._is_consuming = True
         ends = (queue.channel.closed(), cancelled.wait(), self._stopping.wait())
         interruptions = [asyncio.ensure_future(end) for end in ends]
+        settling: deque[asyncio.Task[None]] = deque()
         try:
             while not any(interruption.done() for interruption in interruptions):
-                if batch := await self._next_batch(buffer, interruptions):
-                    await self._handle(batch)
-                    failpoints.passed("intake.before_ack")
-                    await batch[-1].ack(multiple=True)
+                batch = await self._next_batch(buffer, [*interruptions, *settling])
+                while settling and (settling[0].done() or len(settling) >= self._intake.in_flight):
+                    await settling.popleft()
+                if batch and not any(interruption.done() for interruption in interruptions):
+                    before = settling[-1] if settling else None
+                    settling.append(asyncio.create_task(self._settle(batch, before)))
             if not self._stopping.is_set():
                 raise ConnectionError("the broker ended the consumer")
+            for task in settling:
+                await task
             await queue.cancel(tag)
         finally:
-            for interruption in interruptions:
-                interruption.cancel()
+            for part in (*interruptions, *settling):
+                part.cancel()
+            await asyncio.gather(*settling, return_exceptions=True)
+
+    async def _settle(self, batch: Sequence[AbstractIncomingMessage], before: "asyncio.Task[None] | None") -> None:
+        """Handle a batch, then acknowledge it, after the one before: acknowledging covers all that came earlier."""
+        await self._handle(batch)
+        if before is not None:
+            await before
+        failpoints.passed("intake.before_ack")
+        await batch[-1].ack(multiple=True)
 
     async def _next_batch(
         self,
@@ -122,7 +148,7 @@ class BatchConsumer:
         return batch
 
     async def _handle(self, batch: Sequence[AbstractIncomingMessage]) -> None:
-        readable: list[tuple[AbstractIncomingMessage, inbox.Delivery, Any]] = []
+        readable: list[_Item] = []
         for message in batch:
             try:
                 readable.append((message, *self._read(message)))
@@ -139,7 +165,7 @@ class BatchConsumer:
                 await self._handle_alone(item)
         telemetry.HANDLED.labels(self._intake.queue, "batch").observe(time.perf_counter() - started)
 
-    async def _handle_alone(self, item: tuple[AbstractIncomingMessage, inbox.Delivery, Any]) -> None:
+    async def _handle_alone(self, item: _Item) -> None:
         message, delivery, _ = item
         try:
             with envelope.caused_by(delivery.envelope.cause):
@@ -147,14 +173,20 @@ class BatchConsumer:
         except Exception as error:  # noqa: BLE001 - the loop's edge: every failure is retried or kept
             await self._policy.take(self._intake.queue, message.headers, message.body, error)
 
-    async def _apply(self, items: Sequence[tuple[AbstractIncomingMessage, inbox.Delivery, Any]]) -> None:
+    async def _apply(self, items: Sequence[_Item]) -> None:
         # Two copies of one message in a batch are both new to the inbox; the handler sees the first alone.
-        distinct: dict[UUID, tuple[inbox.Delivery, Any]] = {}
-        for _, delivery, message in items:
-            distinct.setdefault(delivery.envelope.id, (delivery, message))
-        if distinct:
-            with ladder.past_reading():
-                await self._intake.handle(self._db, list(distinct.values()))
+        distinct: dict[UUID, _Item] = {}
+        for item in items:
+            distinct.setdefault(item[1].envelope.id, item)
+        if not distinct:
+            return
+        with ladder.past_reading():
+            deliveries = [(delivery, message) for _, delivery, message in distinct.values()]
+            outcomes = await self._intake.handle(self._db, deliveries) or {}
+        for event_id, outcome in outcomes.items():
+            if isinstance(outcome, Exception):
+                message = distinct[event_id][0]
+                await self._policy.take(self._intake.queue, message.headers, message.body, outcome)
 
     def _read(self, message: AbstractIncomingMessage) -> tuple[inbox.Delivery, Any]:
         wrapper = envelope.parse(message.headers)

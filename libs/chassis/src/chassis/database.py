@@ -117,12 +117,8 @@ async def driver(tx: Tx) -> asyncpg.Connection:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same transaction may simply be tried again at once: it lost a race, nothing is broken.
-
-    Who finds a key taken that was free a moment ago has lost one too: the next attempt reads what the winner wrote.
-    """
-    lost = asyncpg.SerializationError | asyncpg.DeadlockDetectedError | asyncpg.UniqueViolationError
-    return isinstance(error, lost)
+    """Tell whether the same transaction may simply be tried again at once: it lost a race, nothing is broken."""
+    return isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError)
 
 
 def is_outage(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from chassis import database, envelope, telemetry
+from chassis import database, envelope, outbox, telemetry
 
 RETENTION_DAYS = 14
 DAYS_AHEAD = 3
@@ -16,6 +16,8 @@ DAYS_AHEAD = 3
 _CLAIM = """
 INSERT INTO inbox (event_id, consumer) SELECT unnest($1::uuid[]), $2 ON CONFLICT DO NOTHING RETURNING event_id
 """
+
+_GIVE_BACK = "DELETE FROM inbox WHERE event_id = ANY($1::uuid[]) AND consumer = $2"
 
 DDL = f"""
 CREATE TABLE inbox (
@@ -65,6 +67,25 @@ class Delivery:
     envelope: envelope.Envelope
 
 
+def local(message: outbox.Sayable, queue: str, *, source: str) -> Delivery:
+    """Wrap a message that this process gives to itself, as if it had come from a queue."""
+    cause = envelope.current_cause()
+    wrapper = envelope.Envelope(
+        id=envelope.uuid7(),
+        type=message.TYPE,
+        source=source,
+        time=envelope.now(),
+        subject=message.subject,
+        tenant=message.tenant,
+        partition_key=message.partition_key,
+        sequence=message.sequence,
+        correlation_id=cause.correlation_id,
+        causation_id=cause.causation_id,
+        traceparent=cause.traceparent,
+    )
+    return Delivery(queue, wrapper)
+
+
 async def claim(tx: database.Tx, delivery: Delivery) -> bool:
     """Take a message for handling; False means that it was handled before and must be skipped.
 
@@ -74,22 +95,28 @@ async def claim(tx: database.Tx, delivery: Delivery) -> bool:
 
 
 async def claim_many(tx: database.Tx, deliveries: Sequence[Delivery]) -> set[UUID]:
-    """Take several messages of one queue at once; gives the ids of those that were not handled before.
+    """Take several messages at once; gives the ids of those that were not handled before.
 
     The ids are sorted, because two batches that claim the same ids in different order would deadlock.
     """
-    if not deliveries:
-        return set()
-    consumer = deliveries[0].queue
+    fresh: set[UUID] = set()
     connection = await database.driver(tx)
-    rows = await connection.fetch(_CLAIM, sorted({delivery.envelope.id for delivery in deliveries}), consumer)
-    # The driver's own UUID class compares equal but is slow to hash; the standard one is what others hold.
-    fresh = {UUID(int=row["event_id"].int) for row in rows}
-    for event_type, count in Counter(delivery.envelope.type for delivery in deliveries).items():
-        new = len({d.envelope.id for d in deliveries if d.envelope.type == event_type} & fresh)
-        telemetry.INBOX_EVENTS.labels(consumer, event_type, "new").inc(new)
-        telemetry.INBOX_EVENTS.labels(consumer, event_type, "duplicate").inc(count - new)
+    for consumer, claimed in _by_queue(deliveries):
+        rows = await connection.fetch(_CLAIM, sorted({delivery.envelope.id for delivery in claimed}), consumer)
+        new_ids: set[UUID] = {row[0] for row in rows}
+        new = Counter({d.envelope.id: d.envelope.type for d in claimed if d.envelope.id in new_ids}.values())
+        for event_type, count in Counter(delivery.envelope.type for delivery in claimed).items():
+            telemetry.INBOX_EVENTS.labels(consumer, event_type, "new").inc(new[event_type])
+            telemetry.INBOX_EVENTS.labels(consumer, event_type, "duplicate").inc(count - new[event_type])
+        fresh |= new_ids
     return fresh
+
+
+async def give_back(tx: database.Tx, deliveries: Sequence[Delivery]) -> None:
+    """Unclaim messages that this transaction claimed and could not handle, so that they can come again."""
+    for consumer, claimed in _by_queue(deliveries):
+        ids = [delivery.envelope.id for delivery in claimed]
+        await (await database.driver(tx)).execute(_GIVE_BACK, ids, consumer)
 
 
 async def maintain(tx: database.Tx) -> int:
@@ -97,3 +124,11 @@ async def maintain(tx: database.Tx) -> int:
     connection = await database.driver(tx)
     dropped: int = await connection.fetchval("SELECT inbox_maintain()")
     return dropped
+
+
+def _by_queue(deliveries: Sequence[Delivery]) -> list[tuple[str, list[Delivery]]]:
+    """Sort deliveries by queue; the queues in order too, for the sake of the same deadlock."""
+    queues: dict[str, list[Delivery]] = {}
+    for delivery in deliveries:
+        queues.setdefault(delivery.queue, []).append(delivery)
+    return sorted(queues.items())

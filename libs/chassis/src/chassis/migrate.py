@@ -71,7 +71,8 @@ def _prepare(connection: Connection, service: URL, schema: str) -> None:
         f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
         f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {role}",
         f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT EXECUTE ON FUNCTIONS TO {role}",
-        f"SET LOCAL search_path = {schema}",
+        # Named last, temporary tables cannot stand in for ours in functions that run with the owner's rights.
+        f"SET LOCAL search_path = {schema}, pg_temp",
     ):
         connection.execute(text(statement))
 
