@@ -2,6 +2,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
@@ -130,3 +131,37 @@ def test_every_speaker_is_in_the_registry() -> None:
     spoken = {cls.__module__ for cls in message.REGISTRY.values()}
 
     assert spoken == {module.__name__ for module in SPEAKERS}
+
+
+COMMANDS = [wire_type for wire_type, cls in message.REGISTRY.items() if issubclass(cls, ledger.LedgerCommand)]
+
+
+@pytest.mark.parametrize("wire_type", COMMANDS)
+def test_every_command_to_the_ledger_has_a_key_and_an_answer_that_refuses_it(wire_type: str) -> None:
+    command = message.REGISTRY[wire_type].model_validate(example(wire_type))
+    assert isinstance(command, ledger.LedgerCommand)
+
+    refusal = command.refused("hold_ended", "It is over.")
+
+    assert command.request_key.partition(":")[2]
+    assert refusal.subject == command.subject
+    assert refusal.model_dump(include={"code", "detail"}) == {"code": "hold_ended", "detail": "It is over."}
+    assert not refusal.is_replayed
+
+
+def test_each_of_several_captures_has_a_key_of_its_own_and_the_only_one_has_the_holds() -> None:
+    one = ledger.CaptureHold.model_validate(example("ledger.hold.capture.v1"))
+    others = [one.model_copy(update={"capture_id": UUID(int=number)}) for number in (1, 2)]
+
+    assert one.request_key == f"capture:{one.hold_id}"
+    assert len({each.request_key for each in (one, *others)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("wire_type", "field"), [("ledger.hold.place.v1", "expires_at"), ("ledger.hold.extend.v1", "expires_at")]
+)
+def test_a_moment_without_a_zone_is_refused(wire_type: str, field: str) -> None:
+    naive = {**example(wire_type), field: "2026-02-03T10:40:11"}
+
+    with pytest.raises(ValidationError, match="timezone"):
+        message.REGISTRY[wire_type].model_validate(naive)
