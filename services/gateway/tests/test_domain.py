@@ -119,6 +119,65 @@ def test_only_a_users_side_of_a_movement_is_on_a_statement(facts: Any) -> None:
     assert {str(change.user_id) for change in top_up + held} == {user_id}
 
 
+@pytest.mark.parametrize(
+    ("kind", "amount_minor", "line"),
+    [
+        ("top_up", 5, "credit"),
+        ("grant", 5, "credit"),
+        ("opening", 5, "credit"),
+        ("transfer", 5, "credit"),
+        ("transfer", -5, "debit"),
+        ("capture", -5, "capture"),
+        ("spend", -5, "debit"),
+        ("fee", -5, "debit"),
+        ("expiry", -5, "debit"),
+        ("adjustment", -5, "debit"),
+        ("refund", 5, "refund"),
+        ("reversal", 5, "refund"),
+        ("reversal", -5, "debit"),
+    ],
+)
+def test_a_transfer_is_a_line_of_what_it_was_to_its_owner(
+    facts: Any, kind: ledger.TransferKind, amount_minor: int, line: str
+) -> None:
+    transfer = facts.transfer(facts.account(str(uuid4()), 1, 0), amount_minor, "order:1", kind=kind)
+
+    (change,) = statement.changes_of(transfer, recorded_at=NOW)
+
+    assert (change.kind, change.amount_minor) == (line, amount_minor)
+
+
+@pytest.mark.parametrize(
+    ("event", "amounts", "lines"),
+    [
+        (ledger.HoldPlaced, (3, 2), [("RUB", "hold"), ("PTS", "hold")]),
+        (ledger.HoldReleased, (3, 2), [("RUB", "release"), ("PTS", "release")]),
+        (ledger.HoldExpired, (3, 0), [("RUB", "release")]),
+        (ledger.HoldExtended, (3, 2), []),
+        (ledger.HoldCaptured, (3, 2), []),
+        (ledger.HoldCaptured, (3, 0), [("PTS", "release")]),
+    ],
+)
+def test_each_part_of_a_hold_that_moved_is_a_line_of_its_own(
+    facts: Any, event: type[ledger.HoldEvent], amounts: tuple[int, int], lines: list[tuple[str, str]]
+) -> None:
+    wallet = facts.account(str(uuid4()), 2, 5, 3)
+    points = wallet.model_copy(update={"asset": "PTS", "version": 7})
+    parts = tuple(
+        ledger.HoldPart(account=account, amount_minor=amount_minor)
+        for account, amount_minor in zip((wallet, points), amounts, strict=True)
+    )
+    more = {"expires_at": NOW, "transfer_id": uuid4()}
+    held = event.model_validate(
+        {**facts.hold(ledger.HoldPlaced, wallet, 5, "order:1").model_dump(), "parts": parts, **more}
+    )
+
+    changes = statement.changes_of(held, recorded_at=NOW)
+
+    assert [(change.asset, change.kind) for change in changes] == lines
+    assert all((change.amount_minor, change.held_after_minor) == (0, 3) for change in changes)
+
+
 def test_the_latest_change_of_each_account_is_found_whatever_the_order(facts: Any) -> None:
     users = sorted(str(uuid4()) for _ in range(2))
     changes = [

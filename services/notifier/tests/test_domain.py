@@ -134,8 +134,12 @@ def test_a_top_up_tells_its_owner_the_amount_and_the_new_balance() -> None:
     assert draft.dedupe_key == f"top_up:{event.transfer_id}:{USER}"
 
 
-def test_a_capture_tells_nobody_because_the_paid_order_does() -> None:
-    assert domain.of_transfer(transfer("capture")) == []
+@pytest.mark.parametrize(
+    "kind",
+    ["capture", "transfer", "reversal", "grant", "spend", "fee", "refund", "adjustment", "opening", "expiry"],
+)
+def test_a_movement_that_is_no_top_up_tells_nobody_because_whoever_caused_it_does(kind: ledger.TransferKind) -> None:
+    assert domain.of_transfer(transfer(kind)) == []
 
 
 def test_a_paid_order_tells_the_payer_and_shows_the_managers_its_lines() -> None:

@@ -12,7 +12,9 @@ from contracts import ledger, message
 from gateway.domain import views
 
 ORDER = "order:"
-_TRANSFER_KINDS: Mapping[ledger.TransferKind, views.LineKind] = {"top_up": "credit", "capture": "capture"}
+# What comes in is a credit and what goes out a debit, where a kind has no name of its own here.
+_COMING: Mapping[ledger.TransferKind, views.LineKind] = {"refund": "refund", "reversal": "refund"}
+_GOING: Mapping[ledger.TransferKind, views.LineKind] = {"capture": "capture"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,9 @@ class Change:
 def changes_of(event: ledger.TransferPosted | ledger.HoldEvent, *, recorded_at: datetime) -> list[Change]:
     """Give the changes of users' accounts that an event tells; accounts of the house have no statement here."""
     if isinstance(event, ledger.TransferPosted):
-        kind = _TRANSFER_KINDS[event.kind]
-        legs = [(line.account, line.amount_minor) for line in event.postings]
+        legs = [(line.account, _kind_of(event.kind, line.amount_minor), line.amount_minor) for line in event.postings]
     else:
-        # Holding and releasing move no money; the account's held amount tells the difference.
-        kind = "hold" if isinstance(event, ledger.HoldPlaced) else "release"
-        legs = [(event.account, 0)]
+        legs = [(account, kind, 0) for account, kind in _held_or_freed(event)]
     return [
         Change(
             tenant=event.tenant,
@@ -56,7 +55,7 @@ def changes_of(event: ledger.TransferPosted | ledger.HoldEvent, *, recorded_at: 
             occurred_at=event.occurred_at,
             recorded_at=recorded_at,
         )
-        for account, amount_minor in legs
+        for account, kind, amount_minor in legs
         if account.owner is not None
     ]
 
@@ -79,3 +78,22 @@ def captured_order(change: Change) -> UUID | None:
         return UUID(change.reference.removeprefix(ORDER))
     except ValueError:
         return None
+
+
+def _kind_of(kind: ledger.TransferKind, amount_minor: int) -> views.LineKind:
+    return _COMING.get(kind, "credit") if amount_minor > 0 else _GOING.get(kind, "debit")
+
+
+def _held_or_freed(event: ledger.HoldEvent) -> list[tuple[ledger.AccountState, views.LineKind]]:
+    """Give the accounts that a hold's event changed; holding and releasing move no money.
+
+    What is captured is told by its transfer, but for a part of which nothing was taken and all that it held is freed.
+    """
+    parts = event.parts or (ledger.HoldPart(account=event.account, amount_minor=event.amount.amount_minor),)
+    if isinstance(event, ledger.HoldCaptured):
+        parts = tuple(part for part in parts if not part.amount_minor and not event.remaining_minor)
+        return [(part.account, "release") for part in parts]
+    if isinstance(event, ledger.HoldExtended):
+        return []
+    kind: views.LineKind = "hold" if isinstance(event, ledger.HoldPlaced) else "release"
+    return [(part.account, kind) for part in parts if part.amount_minor]

@@ -14,7 +14,7 @@ MOMENT = "2026-05-01T09:30:00Z"
 
 PaymentStatus = Literal["created", "pending", "paid", "failed", "canceled"]
 OrderStatus = Literal["accepted", "placed", "paid", "refused", "canceled"]
-LineKind = Literal["credit", "hold", "capture", "release"]
+LineKind = Literal["credit", "debit", "refund", "hold", "capture", "release"]
 
 
 class View(BaseModel):
