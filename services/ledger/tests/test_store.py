@@ -1,50 +1,27 @@
-"""What the database itself refuses, whoever asks."""
+"""What the database itself refuses, whoever asks: the service's own role and an administrator."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
+from datetime import timedelta
 from uuid import UUID, uuid4
 
+import asking
 import asyncpg
+import proof
 import pytest
+from asking import CLEARING, DEMO, WALLET
 
-from chassis import database, envelope, testing
+from chassis import database, envelope
 from contracts import ledger
-from contracts.message import AMOUNT_MINOR_MAX, TenantId, UserId
-from ledger import store
-from ledger.domain import books
-
-DEMO = TenantId("demo")
-WALLET = books.wallet(DEMO, UserId(UUID(int=1)), "RUB")
-CLEARING = books.clearing(DEMO, "yookassa", "demo", "RUB")
-
-
-def transfer(source_key: str = "payment:1") -> books.Transfer:
-    return books.Transfer(
-        ledger.TransferId(envelope.uuid7()), DEMO, "top_up", source_key, source_key, envelope.now(), uuid4()
-    )
+from contracts.message import AMOUNT_MINOR_MAX
+from ledger.store import desk as store
+from ledger.store import lots as store_of_lots
 
 
 @pytest.fixture
-async def role(db: database.Database, database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """The service's own role, on books with one credit of 100."""
-    async with db.transaction() as tx:
-        top_up = transfer()
-        await store.add_transfers(tx, [top_up])
-        book = await store.open_books(tx, [CLEARING, WALLET])
-        book.post(top_up, (books.Leg(CLEARING.name, -100), books.Leg(WALLET.name, 100)))
-        await store.close_books(tx, book)
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ledger"})
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def superuser(
-    role: asyncpg.Connection, servers: testing.Servers, database_name: str
-) -> AsyncIterator[asyncpg.Connection]:
-    """The administrator, whom only the triggers can stop."""
-    connection = await asyncpg.connect(servers.database(database_name), server_settings={"search_path": "ledger"})
-    yield connection
-    await connection.close()
+async def funded(db: database.Database) -> database.Database:
+    """Books on which one user has 100 in the wallet and 50 points."""
+    await asking.settle(db, asking.paid(100), asking.grant(50, lasts_s=60))
+    return db
 
 
 REWRITES = [
@@ -53,119 +30,262 @@ REWRITES = [
     "TRUNCATE posting",
     "UPDATE transfer SET reference = 'payment:2'",
     "DELETE FROM transfer",
-    "TRUNCATE transfer, hold",
+    "TRUNCATE transfer, hold CASCADE",
 ]
 
 
 @pytest.mark.rule("LE2")
-async def test_the_services_role_may_not_rewrite_history(role: asyncpg.Connection) -> None:
-    for statement in REWRITES:
+async def test_the_services_role_may_not_rewrite_history(funded: database.Database, role: asyncpg.Connection) -> None:
+    for statement in [*REWRITES, "UPDATE lot_use SET amount_minor = 1", "UPDATE request SET answer = '{}'"]:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await role.execute(statement)
 
 
 @pytest.mark.rule("LE2")
-async def test_history_is_not_rewritten_by_an_administrator_either(superuser: asyncpg.Connection) -> None:
+async def test_history_is_not_rewritten_by_an_administrator_either(
+    funded: database.Database, superuser: asyncpg.Connection
+) -> None:
     for statement in REWRITES:
         with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
             await superuser.execute(statement)
 
 
-@pytest.mark.rule("LE1")
-async def test_a_transfer_that_does_not_sum_to_zero_is_refused_by_the_database(superuser: asyncpg.Connection) -> None:
-    await superuser.execute(
-        "INSERT INTO account (tenant, code, asset, overdraft_minor) VALUES ('demo', 'dollars', 'USD', 0)"
-    )
-    transfer_id = await superuser.fetchval("SELECT id FROM transfer")
-    clearing, wallet = CLEARING.name.code, WALLET.name.code
-
-    for legs in ({clearing: -50, wallet: 49}, {wallet: 50}, {clearing: -50, "dollars": 50}):
-        with pytest.raises(asyncpg.CheckViolationError, match="does not sum to zero"):
-            await post(superuser, transfer_id, legs)
+async def test_the_role_may_not_forget_what_was_asked_and_held(
+    funded: database.Database, role: asyncpg.Connection
+) -> None:
+    for table in ("account", "hold", "hold_part", "lot", "lot_use", "request"):
+        for statement in (f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await role.execute(statement)
 
 
-@pytest.mark.rule("LE1")
-async def test_a_posting_without_its_transfer_or_account_is_refused(superuser: asyncpg.Connection) -> None:
-    transfer_id = await superuser.fetchval("SELECT id FROM transfer")
-
-    with pytest.raises(asyncpg.CheckViolationError, match="is unknown"):
-        await post(superuser, uuid4(), {CLEARING.name.code: -50, WALLET.name.code: 50})
-    with pytest.raises(asyncpg.CheckViolationError, match="of no account"):
-        await superuser.execute("INSERT INTO posting VALUES (77, 1, $1, 5, 5), (78, 1, $1, -5, -5)", transfer_id)
-
-
-@pytest.mark.rule("LE9")
-async def test_a_posting_that_skips_a_number_or_misstates_the_balance_is_refused(superuser: asyncpg.Connection) -> None:
-    transfer_id = await superuser.fetchval("SELECT id FROM transfer")
-
-    for wrong in ({"skipped": 1}, {"misstated_minor": 1}):
-        with pytest.raises(asyncpg.CheckViolationError, match="does not continue"):
-            await post(superuser, transfer_id, {CLEARING.name.code: -50, WALLET.name.code: 50}, **wrong)
-
-
-async def post(
+async def insert_postings(
     connection: asyncpg.Connection,
-    transfer_id: UUID,
-    legs: dict[str, int],
+    legs: Mapping[str, int],
     *,
+    transfer_id: UUID | None = None,
     skipped: int = 0,
     misstated_minor: int = 0,
 ) -> None:
     """Insert the legs of one transfer past the domain, each as the next posting of its account."""
-    await connection.execute(
-        "INSERT INTO posting SELECT id, sequence + 1 + $4, $1, amount, balance_minor + amount + $5"
-        " FROM unnest($2::text[], $3::bigint[]) AS leg(code, amount) JOIN account USING (code)",
-        transfer_id,
-        list(legs),
-        list(legs.values()),
-        skipped,
-        misstated_minor,
-    )
+    async with connection.transaction():
+        if transfer_id is None:
+            transfer_id = await connection.fetchval(
+                "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id)"
+                " VALUES ($1, 'demo', 'adjustment', $2, 'order:1', now(), now(), $1) RETURNING id",
+                envelope.uuid7(),
+                str(uuid4()),
+            )
+        await connection.execute(
+            "INSERT INTO posting (account_id, sequence, transfer_id, amount_minor, balance_after_minor)"
+            " SELECT id, sequence + 1 + $4, $1, amount, balance_minor + amount + $5"
+            " FROM unnest($2::text[], $3::bigint[]) AS leg(code, amount) JOIN account USING (code)",
+            transfer_id,
+            list(legs),
+            list(legs.values()),
+            skipped,
+            misstated_minor,
+        )
 
 
-@pytest.mark.rule("LE3")
-async def test_a_balance_that_was_not_posted_cannot_be_written(role: asyncpg.Connection) -> None:
+@pytest.mark.rule("LE1")
+@pytest.mark.rule("W1")
+async def test_a_transfer_that_does_not_sum_to_zero_is_refused_by_the_database(
+    funded: database.Database, role: asyncpg.Connection, superuser: asyncpg.Connection
+) -> None:
+    for connection in (role, superuser):
+        for legs in ({CLEARING: -50, WALLET: 49}, {WALLET: 50}, {CLEARING: -50, asking.POINTS: 50}):
+            with pytest.raises(asyncpg.CheckViolationError, match="does not sum to zero"):
+                await insert_postings(connection, legs)
+
+    assert await proof.breaches(funded) == []
+
+
+@pytest.mark.rule("LE1")
+async def test_a_posting_without_its_transfer_or_account_is_refused(
+    funded: database.Database, role: asyncpg.Connection
+) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match="is unknown"):
+        await insert_postings(role, {CLEARING: -50, WALLET: 50}, transfer_id=uuid4())
+    known = await role.fetchval("SELECT id FROM transfer LIMIT 1")
+    with pytest.raises(asyncpg.CheckViolationError, match="does not continue"):
+        await role.execute("INSERT INTO posting VALUES (77, 1, $1, 5, 5), (78, 1, $1, -5, -5)", known)
+
+
+async def test_a_posting_that_skips_a_number_or_misstates_the_balance_is_refused(
+    funded: database.Database, role: asyncpg.Connection
+) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match="does not continue"):
+        await insert_postings(role, {CLEARING: -50, WALLET: 50}, skipped=1)
+    with pytest.raises(asyncpg.CheckViolationError, match="does not continue"):
+        await insert_postings(role, {CLEARING: -50, WALLET: 50}, misstated_minor=1)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await insert_postings(role, {CLEARING: 0, WALLET: 0})
+
+
+async def test_a_temporary_table_does_not_stand_in_for_the_books(
+    funded: database.Database, role: asyncpg.Connection
+) -> None:
+    await role.execute("CREATE TEMP TABLE account AS SELECT * FROM ledger.account")
+    await role.execute("UPDATE pg_temp.account SET balance_minor = balance_minor + 1")
+
+    with pytest.raises(asyncpg.CheckViolationError, match="does not continue"):
+        await insert_postings(role, {CLEARING: -50, WALLET: 50})
+
+
+OPENED_WITH_A_BALANCE = """
+INSERT INTO account (tenant, code, asset, kind, exponent, overdraft_minor, balance_minor)
+VALUES ('demo', 'revenue:new', 'RUB', 'revenue', 2, 0, 5)
+"""
+OPENED_WITH_A_SEQUENCE = """
+INSERT INTO account (tenant, code, asset, kind, exponent, overdraft_minor, sequence, version)
+VALUES ('demo', 'revenue:new', 'RUB', 'revenue', 2, 0, 5, 5)
+"""
+
+
+async def test_a_balance_is_not_written_by_the_role(funded: database.Database, role: asyncpg.Connection) -> None:
     for statement in (
         "UPDATE account SET balance_minor = balance_minor + 1",
         "UPDATE account SET sequence = sequence + 1, version = version + 1",
-        "INSERT INTO account (tenant, code, asset, overdraft_minor, balance_minor) VALUES ('demo', 'new', 'RUB', 0, 5)",
+        "UPDATE account SET moved_at = now()",
+        OPENED_WITH_A_BALANCE,
     ):
-        with pytest.raises(asyncpg.CheckViolationError, match="postings say"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await role.execute(statement)
 
 
-@pytest.mark.rule("LE7")
-async def test_the_database_refuses_to_hold_more_than_the_balance(role: asyncpg.Connection) -> None:
-    await role.execute("UPDATE account SET held_minor = 100 WHERE code LIKE 'user:%'")
+async def test_a_balance_is_not_written_by_an_administrator_either(
+    funded: database.Database, superuser: asyncpg.Connection
+) -> None:
+    for statement in (
+        "UPDATE account SET balance_minor = balance_minor + 1",
+        "UPDATE account SET sequence = sequence + 1, version = version + 1",
+        OPENED_WITH_A_BALANCE,
+        OPENED_WITH_A_SEQUENCE,
+    ):
+        with pytest.raises(asyncpg.RestrictViolationError, match="follows from postings"):
+            await superuser.execute(statement)
 
-    with pytest.raises(asyncpg.CheckViolationError, match="not_overdrawn"):
-        await role.execute("UPDATE account SET held_minor = 101 WHERE code LIKE 'user:%'")
+
+@pytest.mark.rule("LE3")
+async def test_a_balance_follows_from_postings_whoever_writes_them(
+    funded: database.Database, superuser: asyncpg.Connection
+) -> None:
+    await insert_postings(superuser, {CLEARING: -50, WALLET: 50})
+
+    assert await asking.funds(funded) == (150, 0)
+    assert [tuple(row) for row in await superuser.fetch("SELECT sequence FROM account WHERE code = $1", WALLET)] == [
+        (2,)
+    ]
+
+
+async def test_taking_first_and_giving_later_is_allowed_inside_one_transaction(
+    funded: database.Database, role: asyncpg.Connection
+) -> None:
+    async with role.transaction():
+        await insert_postings(role, {WALLET: -130, CLEARING: 130})
+        await insert_postings(role, {CLEARING: -30, WALLET: 30})
+
+    assert await asking.funds(funded) == (0, 0)
+
+
+@pytest.mark.rule("LE7")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE account SET held_minor = {} WHERE code = $1",
+        "UPDATE account SET overdraft_minor = 0, held_minor = {} WHERE code = $1",
+    ],
+)
+async def test_nothing_is_overdrawn_beyond_its_limit_at_the_commit(
+    funded: database.Database, role: asyncpg.Connection, statement: str
+) -> None:
+    await role.execute(statement.format(100), WALLET)
+
+    with pytest.raises(asyncpg.CheckViolationError, match="overdrawn beyond its limit"):
+        await role.execute(statement.format(101), WALLET)
+    with pytest.raises(asyncpg.CheckViolationError, match="overdrawn beyond its limit"):
+        await insert_postings(role, {WALLET: -1, CLEARING: 1})
+
+
+async def test_the_limit_is_kept_where_numbers_end(funded: database.Database, role: asyncpg.Connection) -> None:
+    await role.execute("UPDATE account SET overdraft_minor = $2 WHERE code = $1", WALLET, AMOUNT_MINOR_MAX)
+
+    async with role.transaction():
+        await role.execute("UPDATE account SET held_minor = 100 WHERE code = $1", WALLET)
+        await insert_postings(role, {WALLET: -AMOUNT_MINOR_MAX, CLEARING: AMOUNT_MINOR_MAX})
+
+    assert await asking.funds(funded) == (100 - AMOUNT_MINOR_MAX, 100)
+    with pytest.raises(asyncpg.CheckViolationError, match="overdrawn beyond its limit"):
+        await role.execute("UPDATE account SET held_minor = 101 WHERE code = $1", WALLET)
+
+
+async def test_only_an_empty_account_can_be_closed(funded: database.Database, role: asyncpg.Connection) -> None:
+    with pytest.raises(asyncpg.CheckViolationError):
+        await role.execute("UPDATE account SET state = 'closed' WHERE code = $1", WALLET)
 
 
 @pytest.mark.rule("LE5")
-async def test_a_natural_key_is_used_once_for_ever(role: asyncpg.Connection, db: database.Database) -> None:
-    again, other = transfer("payment:1"), transfer("payment:2")
+async def test_a_natural_key_is_used_once_for_ever(funded: database.Database, role: asyncpg.Connection) -> None:
+    with pytest.raises(asyncpg.UniqueViolationError, match="transfer_happens_once"):
+        await role.execute(
+            "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id)"
+            " SELECT gen_random_uuid(), tenant, kind, source_key, reference, now(), now(), event_id FROM transfer"
+        )
 
+
+async def test_a_lot_never_has_less_than_is_held_of_it(funded: database.Database, role: asyncpg.Connection) -> None:
+    for statement in ("UPDATE lot SET held_minor = 51", "UPDATE lot SET left_minor = -1"):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await role.execute(statement)
+
+
+async def test_a_posting_is_recorded_no_earlier_than_the_one_before(
+    funded: database.Database, superuser: asyncpg.Connection
+) -> None:
+    """A clock that was set back must not make later postings of an account older than earlier ones."""
+    ahead = timedelta(hours=1)
+    await superuser.execute("SET session_replication_role = replica")
+    await superuser.execute("UPDATE account SET moved_at = now() + $2::interval WHERE code = $1", WALLET, ahead)
+
+    await asking.settle(funded, asking.paid(5))
+
+    times = await asking.rows(funded, "SELECT recorded_at FROM transfer ORDER BY number DESC LIMIT 2")
+    assert (
+        times[1]
+        < times[0]
+        == (await asking.rows(funded, "SELECT min(moved_at) FROM account WHERE code = ANY($1)", [WALLET, CLEARING]))[0]
+    )
+    assert times[0][0] > envelope.now() + ahead / 2
+
+
+async def test_the_next_accounts_with_lots_that_are_due_are_found(
+    funded: database.Database, superuser: asyncpg.Connection
+) -> None:
+    async with funded.transaction() as tx:
+        assert await store_of_lots.due(await database.driver(tx), limit=10) == []
+
+    await asking.pass_time(superuser, 60)
+
+    async with funded.transaction() as tx:
+        (name,) = await store_of_lots.due(await database.driver(tx), limit=10)
+    assert name == (DEMO, asking.POINTS, "PTS")
+
+
+async def test_a_desk_on_which_nothing_is_asked_writes_nothing(db: database.Database) -> None:
     async with db.transaction() as tx:
-        new = await store.add_transfers(tx, [again, other])
+        await store.close_desk(tx, await store.open_desk(tx, []))
 
-    assert new == {other.id}
-
-
-async def test_a_transaction_without_transfers_records_none(db: database.Database) -> None:
-    async with db.transaction() as tx:
-        assert await store.add_transfers(tx, []) == set()
+    assert await asking.rows(db, "SELECT 1 FROM account UNION ALL SELECT 1 FROM request") == []
 
 
-async def test_a_balance_reaches_what_a_row_holds(role: asyncpg.Connection, db: database.Database) -> None:
-    rest = AMOUNT_MINOR_MAX - 100
-    async with db.transaction() as tx:
-        top_up = transfer("payment:2")
-        await store.add_transfers(tx, [top_up])
-        book = await store.open_books(tx, [CLEARING, WALLET])
-        book.post(top_up, (books.Leg(CLEARING.name, -rest), books.Leg(WALLET.name, rest)))
-        await store.close_books(tx, book)
+async def test_amounts_reach_what_a_row_holds(db: database.Database) -> None:
+    await asking.settle(db, asking.paid(AMOUNT_MINOR_MAX - 1))
+    await asking.settle(db, asking.paid(1))
 
-    balances = {row["balance_minor"] for row in await role.fetch("SELECT balance_minor FROM account")}
-
-    assert balances == {AMOUNT_MINOR_MAX, -AMOUNT_MINOR_MAX}
+    assert await asking.funds(db) == (AMOUNT_MINOR_MAX, 0)
+    assert await asking.funds(db, CLEARING) == (-AMOUNT_MINOR_MAX, 0)
+    hold = asking.place(AMOUNT_MINOR_MAX)
+    assert await asking.code(db, hold) is None
+    assert isinstance(await asking.ask(db, asking.capture(hold, AMOUNT_MINOR_MAX)), ledger.HoldCaptured)
+    assert await proof.breaches(db) == []

@@ -1,140 +1,155 @@
-"""Time's work on a real database: holds end by its clock, and the continuous check sees a breach."""
+"""Time's work on a real database: holds and lots end by its clock, once, a bounded piece at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import timedelta
-from uuid import UUID, uuid4
 
+import asking
 import asyncpg
+import proof
 import pytest
-from prometheus_client import REGISTRY
+from asking import POINTS
 
-from chassis import database, envelope, testing
+from chassis import database, testing
 from contracts import ledger
-from contracts.message import Money, TenantId, UserId
-from ledger import handlers, store, timers, verify
-from ledger.domain import books
+from ledger import timers
 
-DEMO = TenantId("demo")
-USER = UserId(UUID(int=1))
-WALLET = books.wallet(DEMO, USER, "RUB")
-CLEARING = books.clearing(DEMO, "yookassa", "demo", "RUB")
+HOLD_S = 900
 
 
 @pytest.fixture
 async def funded(db: database.Database) -> database.Database:
-    """Books on which one user has 100,000."""
-    transfer = books.Transfer(
-        ledger.TransferId(envelope.uuid7()), DEMO, "top_up", "payment:1", "payment:1", envelope.now(), uuid4()
-    )
-    async with db.transaction() as tx:
-        await store.add_transfers(tx, [transfer])
-        book = await store.open_books(tx, [CLEARING, WALLET])
-        book.post(transfer, (books.Leg(CLEARING.name, -100_000), books.Leg(WALLET.name, 100_000)))
-        await store.close_books(tx, book)
+    """Books on which one user has 100,000 and as many points, in two lots."""
+    await asking.settle(db, asking.paid(100_000), *(asking.grant(50_000, lasts_s=lasts_s) for lasts_s in (60, 6_000)))
     return db
 
 
-async def hold(db: database.Database, administrator: asyncpg.Connection, *, is_due: bool) -> ledger.HoldId:
-    command = ledger.PlaceHold(
-        tenant=DEMO,
-        hold_id=ledger.HoldId(uuid4()),
-        user_id=USER,
-        amount=Money(amount_minor=75, currency="RUB"),
-        reference="order:1",
-        expires_at=envelope.now() + timedelta(minutes=15),
-    )
-    await handlers.place_hold(db, testing.delivery_of(command, "ledger.commands"), command)
+async def place(db: database.Database, superuser: asyncpg.Connection, *, is_due: bool) -> ledger.PlaceHold:
+    """Hold 75 and 25 points, for a time that is over or not."""
+    hold = asking.place(75, also=25, lasts_s=HOLD_S)
+    await asking.settle(db, hold)
     if is_due:
-        await administrator.execute("UPDATE hold SET expires_at = now() WHERE id = $1", command.hold_id)
-    return command.hold_id
+        await superuser.execute("UPDATE hold SET expires_at = now() WHERE id = $1", hold.hold_id)
+    return hold
 
 
-async def held(db: database.Database) -> int:
-    async with db.transaction() as tx:
-        minor: int = await (await database.driver(tx)).fetchval("SELECT sum(held_minor)::bigint FROM account")
-    return minor
-
-
-@pytest.fixture
-async def administrator(servers: testing.Servers, database_name: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(servers.database(database_name), server_settings={"search_path": "ledger"})
-    yield connection
-    await connection.close()
-
-
-@pytest.mark.rule("LE6")
 async def test_a_hold_whose_time_is_over_is_given_back_and_a_running_one_is_not(
-    funded: database.Database, administrator: asyncpg.Connection
+    funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
-    due, running = [await hold(funded, administrator, is_due=is_due) for is_due in (True, False)]
+    due, _ = [await place(funded, superuser, is_due=is_due) for is_due in (True, False)]
 
     done = await timers.expire_holds(funded)
 
     event_type, body = (await testing.said(funded))[-1]
-    assert (done, event_type, body["hold_id"]) == (1, "ledger.hold.expired.v1", str(due))
-    assert await held(funded) == 75
-    assert due != running
-    assert (await verify.prove(funded)).is_sound
+    assert (done, event_type, body["hold_id"]) == (1, "ledger.hold.expired.v1", str(due.hold_id))
+    assert [part["amount_minor"] for part in body["parts"]] == [75, 25]  # type: ignore[attr-defined]
+    assert (await asking.funds(funded), await asking.funds(funded, POINTS, "PTS")) == ((100_000, 75), (100_000, 25))
+    assert await proof.breaches(funded) == []
 
 
 @pytest.mark.rule("W2")
-async def test_capture_after_expiry_is_refused(funded: database.Database, administrator: asyncpg.Connection) -> None:
-    hold_id = await hold(funded, administrator, is_due=True)
-    await timers.expire_holds(funded)
-    command = ledger.CaptureHold(tenant=DEMO, hold_id=hold_id, amount_minor=75)
+@pytest.mark.parametrize("is_swept", [True, False])
+async def test_a_capture_after_the_end_is_refused_whether_the_sweep_has_come_or_not(
+    funded: database.Database, superuser: asyncpg.Connection, *, is_swept: bool
+) -> None:
+    hold = await place(funded, superuser, is_due=True)
+    if is_swept:
+        await timers.expire_holds(funded)
 
-    await handlers.capture_hold(funded, testing.delivery_of(command, "ledger.commands"), command)
+    assert await asking.code(funded, asking.capture(hold, 75)) == "hold_ended"
+    assert await asking.code(funded, asking.extend(hold, 60)) == "hold_ended"
 
-    event_type, body = (await testing.said(funded))[-1]
-    assert (event_type, body["code"]) == ("ledger.hold.capture_refused.v1", "hold_ended")
+    assert await timers.expire_holds(funded) == (0 if is_swept else 1)
+    assert await asking.funds(funded) == (100_000, 0)
 
 
-async def test_timers_of_several_workers_end_each_hold_once(
-    funded: database.Database, administrator: asyncpg.Connection
+@pytest.mark.rule("LE6")
+async def test_a_hold_ends_by_the_clock_of_the_database_and_its_end_is_final(
+    funded: database.Database, superuser: asyncpg.Connection
+) -> None:
+    hold = await place(funded, superuser, is_due=False)
+    await asking.settle(funded, asking.capture(hold, 40, part=1, keeps=True), asking.extend(hold, 60))
+    await asking.pass_time(superuser, HOLD_S + 59)
+    early = await timers.expire_holds(funded)
+    await asking.pass_time(superuser, 1)
+
+    assert (early, await timers.expire_holds(funded), await timers.expire_holds(funded)) == (0, 1, 0)
+
+    expired = await asking.ask(funded, asking.release(hold))
+    assert isinstance(expired, ledger.HoldExpired)
+    assert expired.amount.amount_minor == 60
+    assert await asking.rows(funded, "SELECT state FROM hold") == [("expired",)]
+    assert await proof.breaches(funded) == []
+
+
+async def test_a_frozen_account_gets_back_what_was_held_of_it(
+    funded: database.Database, superuser: asyncpg.Connection
+) -> None:
+    await place(funded, superuser, is_due=True)
+    await asking.settle(funded, asking.about(ledger.FreezeAccount), asking.about(ledger.FreezeAccount, POINTS, "PTS"))
+
+    assert await timers.expire_holds(funded) == 1
+
+    assert await asking.funds(funded) == (100_000, 0)
+    assert await proof.breaches(funded) == []
+
+
+async def test_timers_of_several_workers_end_each_hold_and_lot_once(
+    funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
     for _ in range(20):
-        await hold(funded, administrator, is_due=True)
+        await place(funded, superuser, is_due=True)
+    await asking.settle(funded, *(asking.grant(5, lasts_s=1) for _ in range(10)))
+    await asking.pass_time(superuser, 1)
 
-    done = await asyncio.gather(*(timers.expire_holds(funded) for _ in range(4)))
+    holds = await asyncio.gather(*(timers.expire_holds(funded) for _ in range(4)))
+    lots = await asyncio.gather(*(timers.expire_lots(funded) for _ in range(4)))
 
     said = [event_type for event_type, _ in await testing.said(funded)]
-    assert sum(done) == said.count("ledger.hold.expired.v1") == 20
-    assert await held(funded) == 0
+    assert sum(holds) == said.count("ledger.hold.expired.v1") == 20
+    assert sum(lots) == 10
+    assert await asking.funds(funded, "breakage", "PTS") == (50, 0)
+    assert await proof.breaches(funded) == []
+
+
+async def test_a_sweep_and_commands_on_the_same_holds_never_deadlock(
+    funded: database.Database, superuser: asyncpg.Connection
+) -> None:
+    due = [await place(funded, superuser, is_due=True) for _ in range(30)]
+
+    await asyncio.gather(
+        *(timers.expire_holds(funded) for _ in range(2)),
+        asking.settle(funded, *map(asking.release, due[::-1])),
+        asking.settle(funded, *(asking.capture(hold, 100) for hold in due)),
+    )
+    await timers.expire_holds(funded)
+
+    states = await asking.rows(funded, "SELECT DISTINCT state FROM hold")
+    assert {state for (state,) in states} <= {"expired", "released"}
+    assert await asking.funds(funded) == (100_000, 0)
+    assert await proof.breaches(funded) == []
 
 
 async def test_a_sweep_is_bounded(
-    funded: database.Database, administrator: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    funded: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timers, "EXPIRE_MAX", 2)
     for _ in range(3):
-        await hold(funded, administrator, is_due=True)
+        await place(funded, superuser, is_due=True)
 
     assert [await timers.expire_holds(funded) for _ in range(3)] == [2, 1, 0]
 
 
-@pytest.mark.rule("LE19")
-async def test_the_continuous_check_tells_when_books_are_sound_and_when_they_are_not(
-    funded: database.Database, administrator: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+async def test_a_lot_expires_at_its_second_with_a_posting_of_its_own_and_not_twice(
+    funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
-    monkeypatch.setattr(timers, "ACCOUNTS_PER_CHECK", 1)
-    check = timers.ContinuousCheck(funded)
-    await check.tick()
-    succeeded_at, drift = figure("check_last_success_timestamp_seconds"), figure("account_drift_total")
-    await administrator.execute(
-        "SET session_replication_role = replica; UPDATE account SET balance_minor = 7 WHERE owner IS NOT NULL"
+    await asking.pass_time(superuser, 59)
+    early = await timers.expire_lots(funded)
+    await asking.pass_time(superuser, 1)
+
+    assert (early, await timers.expire_lots(funded), await timers.expire_lots(funded)) == (0, 1, 0)
+
+    assert await asking.lots(funded) == [(50_000, 0)]
+    found = await asking.rows(
+        funded, "SELECT kind, occurred_at = expires_at FROM transfer, lot WHERE kind = 'expiry' AND left_minor = 0"
     )
-
-    for _ in range(3):
-        await check.tick()
-
-    assert succeeded_at > 0
-    assert figure("check_last_success_timestamp_seconds") == succeeded_at
-    assert figure("account_drift_total") == drift + 1
-    assert figure("imbalance_units", asset="RUB") == 7 - 100_000
-
-
-def figure(name: str, **labels: str) -> float:
-    value = REGISTRY.get_sample_value(f"kopilka_ledger_{name}", labels)
-    assert value is not None
-    return value
+    assert found == [("expiry", True)]
+    assert await proof.breaches(funded) == []

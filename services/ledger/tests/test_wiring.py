@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import asking
 import pytest
 
 from chassis import database, envelope, publisher, testing
@@ -82,6 +83,22 @@ async def test_a_credit_and_a_hold_go_through_the_broker(
     await until(db, "hold WHERE state = 'captured'", 1)
 
     assert (await verify.prove(db)).transfers == {"top_up": 1, "capture": 1}
+
+
+async def test_commands_that_come_before_their_hold_are_carried_out_when_it_is_there(
+    db: database.Database, sender: publisher.Publisher, processes: testing.Processes
+) -> None:
+    hold = asking.place(75)
+    await send(sender, [asking.extend(hold, 60), asking.capture(hold, 75)])
+    processes.ready("ledger", "worker")
+    await send(sender, paid(1))
+    await until(db, "transfer", 1)
+
+    await send(sender, [hold])
+    await until(db, "hold WHERE state = 'captured'", 1)
+
+    await until(db, "request", 3)
+    assert await count(db, "dead_letter") == 0
 
 
 @pytest.mark.rule("LE5")

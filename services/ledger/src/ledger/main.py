@@ -5,21 +5,26 @@ from functools import partial
 from pathlib import Path
 
 from chassis import app
-from ledger import handlers, settings, timers, verify
+from ledger import commit, handlers, operations, settings, timers, verify
 
 # A batch makes tens of thousands of values and no cycles; looking for cycles at the usual pace is time for nothing.
 GC_THRESHOLD = (100_000, 20, 50)
 
 
 def worker(process: app.Process) -> None:
-    """Credit payments, carry out the commands on holds, end those that are due."""
+    """Credit payments, carry out commands, end holds and lots that are due, seal, check the books."""
     gc.set_threshold(*GC_THRESHOLD)
     assert isinstance(process.settings, settings.LedgerSettings)
-    process.take_in(*handlers.INTAKES)
-    process.consume(*handlers.QUEUES)
+    process.take_in(*map(commit.GroupCommit(process.db).joined_by, handlers.INTAKES))
     process.every("expire_holds", partial(timers.expire_holds, process.db), idle_min_s=0.5, idle_max_s=1)
-    check_s = process.settings.check_interval_s
-    process.every("check_books", timers.ContinuousCheck(process.db).tick, idle_min_s=check_s, idle_max_s=check_s)
+    process.every("expire_lots", partial(timers.expire_lots, process.db), idle_min_s=1, idle_max_s=10)
+    process.every("summarize_postings", partial(timers.summarize_postings, process.db), idle_min_s=1, idle_max_s=1)
+    sealer = timers.Sealer(process.db, process.settings.seal_after_s)
+    process.every("seal", sealer.tick, idle_min_s=0.5, idle_max_s=2)
+    check, check_s = timers.ContinuousCheck(process.db), process.settings.check_interval_s
+    process.every("check_books", check.tick, idle_min_s=check_s, idle_max_s=check_s)
+    for name in timers.BOOKS:
+        process.health.add(f"books {name}", partial(check.passes, name))
     process.housekeeping()
 
 
@@ -28,9 +33,8 @@ SERVICE = app.Service(
     settings=settings.LedgerSettings,
     roles={"worker": worker},
     migrations=Path(__file__).parent / "migrations",
-    queues=handlers.QUEUES,
     intakes=handlers.INTAKES,
-    commands={"verify": verify.command},
+    commands={"verify": verify.command, **operations.COMMANDS},
 )
 
 

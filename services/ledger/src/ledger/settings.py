@@ -17,3 +17,9 @@ class LedgerSettings(settings.Settings):
         le=3_600,
         description="Pause between two runs of the continuous check of the books, in seconds.",
     )
+    seal_after_s: float = Field(
+        default=5,
+        ge=0,
+        le=3_600,
+        description="How long a transfer waits for a full block of the hash chain at most, in seconds.",
+    )

@@ -1,22 +1,23 @@
 """Accounts and balanced transfers, decided in memory on accounts that the caller locked.
 
-Whatever is refused changes no account. The values are tuples, because one batch makes thousands of them.
+What is refused is rolled back, so a refusal changes no account.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
-from typing import ClassVar, NamedTuple, NewType
+from typing import Any, ClassVar, Literal, NamedTuple, NewType, Protocol
 from uuid import UUID
 
 from pydantic_core import to_json
 
 from chassis import errors
-from contracts import ledger, payments
-from contracts.message import AMOUNT_MINOR_MAX, Currency, TenantId, UserId
+from contracts import ledger
+from contracts.message import AMOUNT_MINOR_MAX, TenantId
+from ledger.domain import chart, lots, movements
 
 AccountId = NewType("AccountId", int)
+State = Literal["open", "frozen", "closed"]
 
 
 class InsufficientFunds(errors.Refusal):
@@ -32,105 +33,101 @@ class BalanceOutOfRange(errors.Refusal):
     code: ClassVar[str] = "balance_out_of_range"
 
 
-class AccountName(NamedTuple):
-    """What an account is found by."""
+class AccountFrozen(errors.Refusal):
+    """The account is frozen: nothing may be taken from it."""
 
-    tenant: TenantId
-    code: str
-    asset: Currency
+    code: ClassVar[str] = "account_frozen"
 
 
-class Opening(NamedTuple):
-    """What an account is opened with when it is needed for the first time.
+class AccountClosed(errors.Refusal):
+    """The account is closed: nothing moves on it any more."""
 
-    `overdraft_minor` is how far below zero its available balance may go.
-    """
-
-    name: AccountName
-    owner: UserId | None
-    overdraft_minor: int
+    code: ClassVar[str] = "account_closed"
 
 
-class Account(NamedTuple):
-    """One account as it stands. `sequence` counts its postings, `version` every change of balance or held."""
+Figures = tuple[int, int, int, int, int, State]
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """One account as it stands. `sequence` counts its postings, `version` every change of it."""
 
     id: AccountId
-    name: AccountName
-    owner: UserId | None
+    opening: chart.Opening
     overdraft_minor: int
-    balance_minor: int
-    held_minor: int
-    sequence: int
-    version: int
+    balance_minor: int = 0
+    held_minor: int = 0
+    sequence: int = 0
+    version: int = 0
+    state: State = "open"
+    in_lots: list[lots.Lot] = field(default_factory=list)
+    label: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Write once what every line about this account begins with."""
+        (_, code, asset), owner_key = self.opening.name, self.opening.owner_key
+        self.label = to_json({"code": code, "owner": owner_key, "asset": asset}).decode()[:-1]
 
     @property
-    def state(self) -> ledger.AccountState:
-        """The account as events tell it."""
+    def available_minor(self) -> int:
+        """What may be spent."""
+        return self.balance_minor - self.held_minor
+
+    def told(self) -> ledger.AccountState:
+        """Give the account as events tell it."""
+        name = self.opening.name
         return ledger.AccountState(
-            code=self.name.code,
-            owner=self.owner,
-            asset=self.name.asset,
+            code=name.code,
+            owner=self.opening.owner,
+            asset=name.asset,
             balance_minor=self.balance_minor,
             held_minor=self.held_minor,
             version=self.version,
         )
 
-    def changed(self, *, amount_minor: int = 0, held_minor: int = 0) -> "Account":
-        """Give the account after one change; an amount other than zero is a posting.
+    def figures(self) -> Figures:
+        """Give everything that may change."""
+        return self.overdraft_minor, self.balance_minor, self.held_minor, self.sequence, self.version, self.state
 
-        Raises InsufficientFunds when it would overdraw, BalanceOutOfRange when it would not fit.
+    def reset(self, *figures: *Figures) -> None:
+        """Go back to figures that were remembered."""
+        self.overdraft_minor, self.balance_minor, self.held_minor, self.sequence, self.version, self.state = figures
+
+    def move(self, amount_minor: int, held_minor: int) -> None:
+        """Change balance and held at once; an amount other than zero is a posting.
+
+        Raises InsufficientFunds when it would overdraw, BalanceOutOfRange when it would not fit, AccountFrozen when it
+        takes from a frozen account, and AccountClosed. Giving back what was held passes a freeze.
         """
         balance_minor, all_held_minor = self.balance_minor + amount_minor, self.held_minor + held_minor
-        if abs(balance_minor) > AMOUNT_MINOR_MAX:
+        is_taking = amount_minor < 0 or held_minor > 0
+        if self.state != "open":
+            if self.state == "closed":
+                raise AccountClosed
+            if is_taking:
+                raise AccountFrozen
+        if not -AMOUNT_MINOR_MAX <= balance_minor <= AMOUNT_MINOR_MAX:
             raise BalanceOutOfRange
-        if balance_minor - all_held_minor < -self.overdraft_minor:
+        if is_taking and balance_minor - all_held_minor < -self.overdraft_minor:
             raise InsufficientFunds
         assert all_held_minor >= 0, "more was released than held"
-        return Account(
-            self.id,
-            self.name,
-            self.owner,
-            self.overdraft_minor,
-            balance_minor,
-            all_held_minor,
-            self.sequence + (amount_minor != 0),
-            self.version + 1,
-        )
+        self.balance_minor, self.held_minor = balance_minor, all_held_minor
+        self.sequence += amount_minor != 0
+        self.version += 1
 
 
-class Transfer(NamedTuple):
-    """One business movement. `source_key` is its natural key: per tenant and kind it can happen once, for ever."""
+class Line(NamedTuple):
+    """One leg of a posted transfer with what else its account says right after it."""
 
-    id: ledger.TransferId
-    tenant: TenantId
-    kind: ledger.TransferKind
-    source_key: str
-    reference: str
-    occurred_at: datetime
-    event_id: UUID
+    account: Account
+    posting: movements.Posting
+    held_minor: int
+    version: int
 
 
-class Leg(NamedTuple):
-    """What one transfer does to one account: credits are positive; `held_minor` changes along with the balance."""
-
-    name: AccountName
-    amount_minor: int
-    held_minor: int = 0
-
-
-class Posting(NamedTuple):
-    """One leg on the books, with the balance right after it."""
-
-    account_id: AccountId
-    sequence: int
-    transfer_id: ledger.TransferId
-    amount_minor: int
-    balance_after_minor: int
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Posted:
-    """A transfer on the books, with each account right after it and what it was moved by.
+    """A transfer on the books.
 
     It goes to the outbox as it is and writes itself as `ledger.TransferPosted`: building and validating the contract's
     five models for each of a batch's hundreds of transfers costs more than the database takes to store them.
@@ -138,8 +135,8 @@ class Posted:
 
     TYPE: ClassVar[str] = ledger.TransferPosted.TYPE
 
-    transfer: Transfer
-    lines: tuple[tuple[Account, int], ...]
+    transfer: movements.Transfer
+    lines: list[Line]
 
     @property
     def KIND(self) -> str:  # noqa: N802 - a class constant of the contracts
@@ -164,127 +161,188 @@ class Posted:
     @property
     def partition_key(self) -> str:
         """The user whose money moved."""
-        owner = next((account.owner for account, _ in self.lines if account.owner is not None), "system")
-        return f"{self.tenant}:{owner}"
+        keys = (line.account.opening.owner_key for line in self.lines)
+        return f"{self.transfer.tenant}:{next(filter(None, keys), 'system')}"
 
     def model_dump_json(self) -> str:
         """Write the event as its contract would."""
         transfer = self.transfer
-        return to_json(
+        lines = ",".join(
+            f'{{"account":{account.label},"balance_minor":{posting.balance_after_minor},"held_minor":{held_minor},'
+            f'"version":{version}}},"amount_minor":{posting.amount_minor},"sequence":{posting.sequence}}}'
+            for account, posting, held_minor, version in self.lines
+        )
+        head = to_json(
             {
                 "tenant": transfer.tenant,
                 "transfer_id": transfer.id,
                 "kind": transfer.kind,
                 "reference": transfer.reference,
                 "occurred_at": transfer.occurred_at,
-                "postings": [
-                    {
-                        "account": {
-                            "code": account.name.code,
-                            "owner": account.owner,
-                            "asset": account.name.asset,
-                            "balance_minor": account.balance_minor,
-                            "held_minor": account.held_minor,
-                            "version": account.version,
-                        },
-                        "amount_minor": amount_minor,
-                        "sequence": account.sequence,
-                    }
-                    for account, amount_minor in self.lines
-                ],
+                "reverses": transfer.reverses,
             }
         ).decode()
+        return f'{head[:-1]},"postings":[{lines}]}}'
+
+
+class Changeable(Protocol):
+    """Something that can be put back to how it stood."""
+
+    def figures(self) -> tuple[Any, ...]: ...
+    def reset(self, *figures: Any) -> None: ...
 
 
 class Books:
-    """The locked accounts of one transaction; what was changed and posted is remembered, to be written at once."""
+    """The locked accounts of one transaction; what was changed and posted is remembered, to be written at once.
 
-    def __init__(self, accounts: Iterable[Account]) -> None:
+    `at` is the moment of recording by the database's clock, never before an earlier posting of the same accounts.
+    `new_id` gives ids that grow with time.
+    """
+
+    def __init__(self, accounts: Iterable[Account], *, at: datetime, new_id: Callable[[], UUID]) -> None:
         """Open the books on accounts as they were read."""
-        self._accounts = {account.name: account for account in accounts}
-        self._before = dict(self._accounts)
-        self.postings: list[Posting] = []
+        self.at, self.new_id = at, new_id
+        self.accounts = {account.opening.name: account for account in accounts}
+        self.written = movements.Written()
+        self._read = {account: account.figures() for account in self.accounts.values()}
+        # Things only, no methods of ours: a cycle would leave thousands of values of each batch to the collector.
+        self._undo: list[tuple[Changeable, tuple[Any, ...]]] = []
 
-    def add(self, opened: Iterable[Account]) -> None:
-        """Take in accounts that were opened after these books."""
-        for account in opened:
-            self._accounts[account.name] = self._before[account.name] = account
-
-    def account(self, name: AccountName) -> Account | None:
-        """Give an account as it stands now, or None when it was never opened."""
-        return self._accounts.get(name)
+    def account(self, name: chart.AccountName) -> Account:
+        """Give an account as it stands now; one that was never opened has nothing, so raises InsufficientFunds."""
+        try:
+            return self.accounts[name]
+        except KeyError:
+            raise InsufficientFunds from None
 
     def changed(self) -> list[Account]:
-        """Give the accounts that no longer stand as they were read."""
-        return [account for name, account in self._accounts.items() if account is not self._before[name]]
+        """Give the accounts that changed in more than their postings: what is held, the version, the limit, the state.
 
-    def post(self, transfer: Transfer, legs: Sequence[Leg]) -> Posted:
-        """Post one transfer, all legs or none; the legs sum to zero per asset and name each account once.
-
-        Raises InsufficientFunds or BalanceOutOfRange.
+        A hold that was placed and released changes only the version, of which events have told.
         """
-        _assert_balanced(legs)
-        after = [self._accounts[name].changed(amount_minor=amount, held_minor=held) for name, amount, held in legs]
-        for account, leg in zip(after, legs, strict=True):
-            self._accounts[account.name] = account
-            self.postings.append(
-                Posting(account.id, account.sequence, transfer.id, leg.amount_minor, account.balance_minor)
+        return [
+            account
+            for account, (overdraft_minor, _, held_minor, sequence, version, state) in self._read.items()
+            if account.held_minor != held_minor
+            or account.version - account.sequence != version - sequence
+            or account.overdraft_minor != overdraft_minor
+            or account.state != state
+        ]
+
+    def mark(self) -> int:
+        """Give the place to roll back to."""
+        return len(self._undo)
+
+    def rollback(self, mark: int) -> None:
+        """Undo everything since a mark."""
+        while len(self._undo) > mark:
+            thing, before = self._undo.pop()
+            thing.reset(*before)
+
+    def remember(self, thing: Changeable) -> None:
+        """Keep how a thing stands that is about to be changed."""
+        self._undo.append((thing, thing.figures()))
+
+    def transfer(
+        self,
+        tenant: TenantId,
+        kind: ledger.TransferKind,
+        source_key: str,
+        reference: str,
+        event_id: UUID,
+        *,
+        occurred_at: datetime | None = None,
+        reverses: ledger.TransferId | None = None,
+    ) -> movements.Transfer:
+        """Give a new transfer that is recorded now; it takes effect now too where nothing else is said."""
+        at, new_id = self.at, ledger.TransferId(self.new_id())
+        return movements.Transfer(
+            new_id, tenant, kind, source_key, reference, occurred_at or at, at, event_id, reverses
+        )
+
+    def post(self, transfer: movements.Transfer, legs: Sequence[movements.Leg], *, is_reversal: bool = False) -> Posted:
+        """Post one transfer. The caller rolls back what a refusal leaves half done.
+
+        Raises Unbalanced, FlowNotAllowed unless it is a reversal, and what moving an account raises.
+        """
+        movements.check_balanced(legs)
+        written = self.written
+        self.remember(written)
+        lines = []
+        for leg in legs:
+            account = self.account(leg.name)
+            self.remember(account)
+            account.move(leg.amount_minor, leg.held_minor)
+            if account.opening.kind == "points":
+                self._use_lots(account, leg, transfer)
+            posting = movements.Posting(
+                account.id, account.sequence, transfer.id, leg.amount_minor, account.balance_minor
             )
-        return Posted(transfer, tuple(zip(after, [leg.amount_minor for leg in legs], strict=True)))
+            written.postings.append(posting)
+            lines.append(Line(account, posting, account.held_minor, account.version))
+        if not is_reversal:
+            _check_flows(lines)
+        written.transfers.append(transfer)
+        return Posted(transfer, lines)
 
-    def set_aside(self, name: AccountName, amount_minor: int) -> Account:
-        """Hold an amount, or give it back when negative. Raises InsufficientFunds, also for an account never opened."""
-        account = self._accounts.get(name)
-        if account is None:
+    def hold(self, account: Account, amount_minor: int) -> list[lots.Share]:
+        """Set an amount aside; gives the lots that it is held on. Raises what moving an account raises."""
+        self.remember(account)
+        account.move(0, amount_minor)
+        if account.opening.kind != "points":
+            return []
+        shares = self._spendable(account, amount_minor)
+        for lot, part_minor in shares:
+            self.remember(lot)
+            lot.held_minor += part_minor
+        return shares
+
+    def give_back(self, account: Account, amount_minor: int, shares: Sequence[lots.Share]) -> None:
+        """Release an amount that was held."""
+        self.remember(account)
+        account.move(0, -amount_minor)
+        self.free(shares)
+
+    def free(self, shares: Sequence[lots.Share]) -> None:
+        """Let go of lots, after the account itself was told."""
+        for lot, part_minor in shares:
+            self.remember(lot)
+            lot.held_minor -= part_minor
+
+    def _use_lots(self, account: Account, leg: movements.Leg, transfer: movements.Transfer) -> None:
+        shares = leg.shares
+        if not shares and leg.amount_minor < 0:
+            shares = self._spendable(account, -leg.amount_minor)
+        elif not shares:
+            shares = [lots.Share(lots.Lot(self.new_id(), account.id, leg.expires_at), leg.amount_minor)]
+        sign = 1 if leg.amount_minor > 0 else -1
+        for lot, part_minor in shares:
+            if lot not in account.in_lots:
+                account.in_lots.append(lot)  # after a rollback it is an empty lot, which is not written
+            self.remember(lot)
+            lot.left_minor += sign * part_minor
+            if leg.held_minor:
+                lot.held_minor -= part_minor
+            if lot.left_minor < lot.held_minor:
+                raise InsufficientFunds("What came in with this lot is spent already.")
+            self.written.uses.append(lots.Use(transfer.id, lot.id, sign * part_minor))
+
+    def _spendable(self, account: Account, amount_minor: int) -> list[lots.Share]:
+        shares = lots.spendable(account.in_lots, amount_minor, at=self.at)
+        if shares is None:
             raise InsufficientFunds
-        self._accounts[name] = account.changed(held_minor=amount_minor)
-        return self._accounts[name]
+        return shares
 
 
-class TopUp(NamedTuple):
-    """A paid payment as the ledger sees it: from the provider's clearing account to the payer's wallet."""
-
-    transfer: Transfer
-    clearing: Opening
-    wallet: Opening
-    amount_minor: int
-
-    @property
-    def legs(self) -> tuple[Leg, Leg]:
-        """The debit of the clearing account and the credit of the wallet."""
-        return Leg(self.clearing.name, -self.amount_minor), Leg(self.wallet.name, self.amount_minor)
-
-
-def wallet(tenant: TenantId, user_id: UserId, asset: Currency) -> Opening:
-    """Give a user's own account in one asset; it can't be overdrawn."""
-    return Opening(AccountName(tenant, f"user:{user_id}:wallet", asset), user_id, 0)
-
-
-@lru_cache(maxsize=1_024)  # a few accounts stand behind every top-up of a batch
-def clearing(tenant: TenantId, provider: str, provider_account: str, asset: Currency) -> Opening:
-    """Give the account of what a provider owes us; it goes below zero by all that it ever took in."""
-    return Opening(AccountName(tenant, f"clearing:{provider}:{provider_account}", asset), None, AMOUNT_MINOR_MAX)
-
-
-def revenue(tenant: TenantId, asset: Currency) -> Opening:
-    """Give the account of what was sold."""
-    return Opening(AccountName(tenant, "revenue", asset), None, 0)
-
-
-def top_up(event: payments.PaymentPaid, *, transfer_id: ledger.TransferId, event_id: UUID) -> TopUp:
-    """Read a paid payment as a transfer; the payment's id is its natural key, whatever event carries it."""
-    tenant, asset, key = event.tenant, event.amount.currency, f"payment:{event.payment_id}"
-    return TopUp(
-        Transfer(transfer_id, tenant, "top_up", key, key, event.paid_at, event_id),
-        clearing(tenant, event.provider, event.provider_account, asset),
-        wallet(tenant, event.user_id, asset),
-        event.amount.amount_minor,
-    )
-
-
-def _assert_balanced(legs: Sequence[Leg]) -> None:
-    left_over = dict.fromkeys([leg.name.asset for leg in legs], 0)
-    for name, amount_minor, _ in legs:
-        left_over[name.asset] += amount_minor
-    assert not any(left_over.values()), "the legs of a transfer sum to zero per asset"
-    assert len({leg.name for leg in legs}) == len(legs), "a transfer names an account once"
+def _check_flows(lines: Sequence[Line]) -> None:
+    """Look at each pair of a debited and a credited account of one asset."""
+    for source in lines:
+        if source.posting.amount_minor > 0:
+            continue
+        opening = source.account.opening
+        allowed = chart.FLOWS[opening.kind]
+        for target in lines:
+            other = target.account.opening
+            is_credited = target.posting.amount_minor > 0 and other.name.asset == opening.name.asset
+            if is_credited and other.kind not in allowed:
+                raise chart.FlowNotAllowed(f"{opening.kind} may not be moved to {other.kind}.")

@@ -1,0 +1,147 @@
+"""The chart of accounts: which kinds of account there are, what each may be used for, and the assets they count in."""
+
+from functools import lru_cache
+from typing import ClassVar, Literal, NamedTuple, cast
+from uuid import UUID
+
+from chassis import errors
+from contracts.message import AMOUNT_MINOR_MAX, Currency, TenantId, UserId
+
+CODE_MAX = 128
+
+Kind = Literal[
+    "wallet", "points", "clearing", "revenue", "refunds_payable", "fees", "losses", "promotion", "breakage", "suspense",
+    "opening",
+]  # fmt: skip
+
+# From which kind to which kind value may move; a reversal may go the other way too. What is not here is refused.
+FLOWS: dict[Kind, frozenset[Kind]] = {
+    "wallet": frozenset({"wallet", "revenue", "refunds_payable", "suspense"}),
+    "points": frozenset({"revenue", "breakage", "promotion"}),
+    "clearing": frozenset({"wallet", "points", "revenue", "refunds_payable", "suspense", "fees"}),
+    "revenue": frozenset({"wallet", "points", "refunds_payable", "fees", "losses", "promotion"}),
+    "refunds_payable": frozenset({"clearing", "wallet", "revenue"}),
+    "fees": frozenset({"clearing"}),
+    "losses": frozenset({"clearing"}),
+    "promotion": frozenset({"points", "wallet"}),
+    "breakage": frozenset({"points", "revenue"}),
+    "suspense": frozenset({"wallet", "clearing", "refunds_payable", "revenue"}),
+    "opening": frozenset({"wallet", "points", "clearing", "revenue"}),
+}
+USERS: frozenset[Kind] = frozenset({"wallet", "points"})
+# These stand for somebody else's money or for what we spend, so they go below zero by all that ever moved.
+UNLIMITED: frozenset[Kind] = frozenset({"clearing", "fees", "losses", "promotion", "opening"})
+
+
+class Asset(NamedTuple):
+    """Something that is counted. `exponent` is the number of decimals of one whole unit; lots may expire."""
+
+    code: Currency
+    exponent: int
+    keeps_lots: bool = False
+
+
+ASSETS = {
+    asset.code: asset
+    for asset in (
+        *(Asset(code, 2) for code in ("RUB", "USD", "EUR", "KZT", "BYN", "UAH", "UZS", "TRY", "INR", "MDL", "AZN")),
+        *(Asset(code, 2) for code in ("AMD", "KGS", "GEL", "GBP", "AED", "CNY", "PLN")),
+        Asset("JPY", 0),
+        Asset("XTR", 0),
+        Asset("USDT", 6),
+        Asset("USDC", 6),
+        Asset("TON", 9),
+        Asset("BTC", 8),
+        Asset("PTS", 2, keeps_lots=True),  # loyalty points, worth one unit of the tenant's currency each
+        Asset("CRD", 0, keeps_lots=True),  # credits for paid AI generation
+    )
+}
+
+
+class UnknownAccount(errors.Refusal):
+    """There is no such account in the chart."""
+
+    code: ClassVar[str] = "unknown_account"
+    status: ClassVar[int] = 404
+
+
+class UnknownAsset(errors.Refusal):
+    """The ledger does not count in this asset."""
+
+    code: ClassVar[str] = "unknown_asset"
+
+
+class FlowNotAllowed(errors.Refusal):
+    """The chart of accounts does not let value move this way."""
+
+    code: ClassVar[str] = "flow_not_allowed"
+
+
+class AccountName(NamedTuple):
+    """What an account is found by."""
+
+    tenant: TenantId
+    code: str
+    asset: Currency
+
+
+class Opening(NamedTuple):
+    """What an account is opened with when it is needed for the first time.
+
+    `overdraft_minor` is how far below zero its available balance may go; `owner_key` is the owner's id as text.
+    """
+
+    name: AccountName
+    kind: Kind
+    owner: UserId | None
+    overdraft_minor: int
+    owner_key: str | None = None
+
+
+def funds(tenant: TenantId, user_id: UserId, asset: Currency) -> Opening:
+    """Give a user's own account in one asset: a wallet, or points where the asset is kept in lots.
+
+    Raises UnknownAsset.
+    """
+    kind: Kind = "points" if _asset(asset).keeps_lots else "wallet"
+    owner_key = str(user_id)
+    return Opening(AccountName(tenant, f"user:{owner_key}:{kind}", asset), kind, user_id, 0, owner_key)
+
+
+@lru_cache(maxsize=1_024)  # a few accounts stand behind all transfers of a batch
+def system(tenant: TenantId, code: str, asset: Currency) -> Opening:
+    """Give an account of the business itself; its kind is the first word of its code.
+
+    Raises UnknownAsset, UnknownAccount.
+    """
+    kind = cast("Kind", code.partition(":")[0])
+    if kind not in FLOWS or kind in USERS or len(code) > CODE_MAX:
+        raise UnknownAccount(f"There is no account {code[:CODE_MAX]!r} in the chart.")
+    _asset(asset)
+    return Opening(AccountName(tenant, code, asset), kind, None, AMOUNT_MINOR_MAX if kind in UNLIMITED else 0)
+
+
+def opening(name: AccountName) -> Opening:
+    """Give any account of the chart by its name. Raises UnknownAsset, UnknownAccount."""
+    if not name.code.startswith("user:"):
+        return system(*name)
+    _, user_id, *_ = f"{name.code}:".split(":")
+    try:
+        own = funds(name.tenant, UserId(UUID(user_id)), name.asset)
+    except ValueError as error:
+        raise UnknownAccount(f"There is no account {name.code[:CODE_MAX]!r} in the chart.") from error
+    if own.name != name:
+        raise UnknownAccount(f"There is no account {name.code[:CODE_MAX]!r} in the chart.")
+    return own
+
+
+def keeps_lots(asset: Currency) -> bool:
+    """Tell whether holdings of an asset are kept in lots, which may expire."""
+    return ASSETS[asset].keeps_lots
+
+
+def _asset(code: Currency) -> Asset:
+    try:
+        return ASSETS[code]
+    except KeyError:
+        raise UnknownAsset(f"The ledger does not count in {code}.") from None

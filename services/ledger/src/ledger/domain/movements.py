@@ -1,0 +1,97 @@
+"""What moves: transfers with their legs and postings, and what of all that is to be written.
+
+Plain values and little of them: one batch makes thousands.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar, NamedTuple
+from uuid import UUID
+
+from chassis import errors
+from contracts import ledger
+from contracts.message import TenantId
+from ledger.domain import chart, lots
+
+
+class Unbalanced(errors.Refusal):
+    """The legs of a transfer sum to zero per asset, name each account once and move something."""
+
+    code: ClassVar[str] = "unbalanced"
+    status: ClassVar[int] = 422
+
+
+class Transfer(NamedTuple):
+    """One business movement. `source_key` is its natural key: per tenant and kind it can happen once, for ever.
+
+    `occurred_at` is when it took effect, however late it is recorded; `reverses` is the transfer that it undoes.
+    """
+
+    id: ledger.TransferId
+    tenant: TenantId
+    kind: ledger.TransferKind
+    source_key: str
+    reference: str
+    occurred_at: datetime
+    recorded_at: datetime
+    event_id: UUID
+    reverses: ledger.TransferId | None = None
+
+
+class Leg(NamedTuple):
+    """What one transfer does to one account: credits are positive; `held_minor` changes along with the balance.
+
+    On an account that keeps lots, `shares` names the lots; without them a debit spends the soonest to expire and a
+    credit makes a new lot that expires at `expires_at`.
+    """
+
+    name: chart.AccountName
+    amount_minor: int
+    held_minor: int = 0
+    shares: Sequence[lots.Share] = ()
+    expires_at: datetime | None = None
+
+
+class Posting(NamedTuple):
+    """One leg on the books, with the balance right after it."""
+
+    account_id: int
+    sequence: int
+    transfer_id: ledger.TransferId
+    amount_minor: int
+    balance_after_minor: int
+
+
+@dataclass(slots=True, eq=False)
+class Written:
+    """What is to be written: transfers with their postings, and what they did to lots."""
+
+    transfers: list[Transfer] = field(default_factory=list)
+    postings: list[Posting] = field(default_factory=list)
+    uses: list[lots.Use] = field(default_factory=list)
+
+    def figures(self) -> tuple[int, int, int]:
+        """Give how long the lists are, which is all that may change."""
+        return len(self.transfers), len(self.postings), len(self.uses)
+
+    def reset(self, transfers: int, postings: int, uses: int) -> None:
+        """Go back to lengths that were remembered."""
+        del self.transfers[transfers:], self.postings[postings:], self.uses[uses:]
+
+
+def check_balanced(legs: Sequence[Leg]) -> None:
+    """Raise Unbalanced unless the legs are a transfer."""
+    if len(legs) == 2:  # nearly every transfer is a pair, which is worth a short way
+        one, other = legs
+        is_fair = one.amount_minor == -other.amount_minor and one.name.asset == other.name.asset
+        if not is_fair or not one.amount_minor or one.name == other.name:
+            raise Unbalanced
+        return
+    left_over: dict[str, int] = {}
+    for leg in legs:
+        left_over[leg.name.asset] = left_over.get(leg.name.asset, 0) + leg.amount_minor
+    if any(left_over.values()) or not all(leg.amount_minor for leg in legs) or not legs:
+        raise Unbalanced
+    if len({leg.name for leg in legs}) < len(legs):
+        raise Unbalanced

@@ -1,0 +1,165 @@
+"""An operator's import of old balances: each row of a wallet table becomes an opening transfer, once.
+
+It goes the way of every other request, so it may be broken off and begun again, and run beside the workers.
+"""
+
+import argparse
+import asyncio
+import csv
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from chassis import app, database, errors, settings
+from contracts import ledger
+from ledger import commit
+from ledger.domain import chart, history, imports, requests
+
+ROWS_AT_ONCE = commit.LANES * commit.REQUESTS_MAX
+HEADER_MAX = 4_096  # characters
+
+Refuse = Callable[[int, errors.Refusal], None]
+"""Is told the line of each row that is refused, and why."""
+
+
+class ChangedRow(errors.Refusal):
+    """This row was imported before with something else in it; what was imported stays."""
+
+    code = "changed_row"
+
+
+class RefusedRow(errors.Refusal):
+    """The ledger refused this row, for ever."""
+
+    code = "refused_row"
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the rows of a file."""
+
+    imported: int = 0
+    imported_minor: int = 0
+    known: int = 0
+    known_minor: int = 0
+    empty: int = 0
+    refused: int = 0
+
+    def count(self, row: imports.Row, settled: requests.Settled) -> errors.Refusal | None:
+        """Count the outcome of one row; gives why it was refused, when it was."""
+        answer = settled.answer
+        if isinstance(answer, ledger.RequestRefused):
+            self.refused += 1
+            is_changed = answer.code == requests.IdempotencyConflict.code
+            return ChangedRow() if is_changed else RefusedRow(f"{answer.code}: {answer.detail}")
+        assert answer is not None, "every command is answered"
+        if answer.is_replayed:
+            self.known += 1
+            self.known_minor += row.amount_minor
+        else:
+            self.imported += 1
+            self.imported_minor += row.amount_minor
+        return None
+
+
+async def carry_over(
+    db: database.Database, of: imports.Source, file: TextIO, refuse: Refuse, *, is_dry_run: bool = False
+) -> Report:
+    """Import a wallet table, a thousand rows in memory; the same table again changes nothing.
+
+    A row that is refused takes nobody with it. A dry run writes nothing; it compares rows with the books and not with
+    each other, so only the real run finds a row that comes twice. Raises BadFile.
+    """
+    report, group_commit = Report(), commit.GroupCommit(db)
+    rows = _rows(of, file, report, refuse)
+    while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
+        commands = [row.command for row in batch]
+        if is_dry_run:
+            outcomes = await commit.dry_run(db, commands)
+        else:
+            outcomes = await asyncio.gather(*map(group_commit.carry_out, commands))
+        for row, settled in zip(batch, outcomes, strict=True):
+            if refusal := report.count(row, settled):
+                refuse(row.line, refusal)
+    return report
+
+
+async def command(service: app.Service, arguments: Sequence[str]) -> int:
+    """Import the balances of an older system from a CSV file; exits with 1 when a row was refused."""
+    options = argparse.ArgumentParser(prog=f"{service.name} import", description=command.__doc__)
+    options.add_argument(
+        "file",
+        type=Path,
+        help="columns: user_id, balance (12.50) or balance_minor (1250), and if you like reference, expires_at",
+    )
+    options.add_argument("--tenant", required=True)
+    options.add_argument("--asset", required=True, help="such as RUB")
+    options.add_argument("--source", required=True, help="the old system's name, the same in every run")
+    options.add_argument("--dry-run", action="store_true", help="write nothing, only tell what would be refused")
+    chosen = options.parse_args(arguments)
+    config = settings.load(service.settings)
+    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=commit.LANES)
+    try:
+        of = imports.source(chosen.tenant, chosen.asset, chosen.source)
+        with chosen.file.open(encoding="utf-8-sig", newline="") as file:
+            report = await carry_over(db, of, file, _print_refusal, is_dry_run=chosen.dry_run)
+    except errors.Refusal as refusal:
+        sys.stderr.write(f"{refusal.code}: {refusal.detail}\n")
+        return 1
+    finally:
+        await db.close()
+    sys.stdout.write(render(of, report, is_dry_run=chosen.dry_run))
+    return 1 if report.refused else 0
+
+
+def render(of: imports.Source, report: Report, *, is_dry_run: bool) -> str:
+    """Write a report for people."""
+    exponent = chart.ASSETS[of.asset].exponent
+    imported, known = (
+        f"{history.decimal_of(minor, exponent)} {of.asset}" for minor in (report.imported_minor, report.known_minor)
+    )
+    total = report.imported + report.known + report.empty + report.refused
+    return (
+        f"{'to be imported' if is_dry_run else 'imported'}: {report.imported:,} rows, {imported}\n"
+        f"already there: {report.known:,} rows, {known}\n"
+        f"empty: {report.empty:,} rows\n"
+        f"refused: {report.refused:,} rows\n"
+        f"total: {total:,} rows\n"
+    )
+
+
+def _rows(of: imports.Source, file: TextIO, report: Report, refuse: Refuse) -> Iterator[imports.Row]:
+    """Read a file row by row; what can't be carried out is counted and told here."""
+    for line, names, cells in _table(file):
+        try:
+            row = imports.read(of, line, imports.named(names, cells))
+        except errors.Refusal as refusal:
+            report.refused += 1
+            refuse(line, refusal)
+            continue
+        if row is None:
+            report.empty += 1
+        else:
+            yield row
+
+
+def _table(file: TextIO) -> Iterator[tuple[int, Sequence[str], Sequence[str]]]:
+    """Give the line that each row ends on, the names of the columns, and the cells. Raises BadFile."""
+    try:
+        header = file.readline(HEADER_MAX)
+        delimiter = next((mark for mark in ";\t" if mark in header), ",")
+        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        imports.check_header(names)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        for cells in reader:
+            if cells:
+                yield reader.line_num + 1, names, cells
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise imports.BadFile(f"The file is no CSV in UTF-8: {error}") from None
+
+
+def _print_refusal(line: int, refusal: errors.Refusal) -> None:
+    sys.stdout.write(f"line {line}: {refusal.code}: {refusal.detail}\n")

@@ -1,0 +1,111 @@
+"""Everything that a list of requests needs, read and locked in as few statements as can be, and written back."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from pydantic_core import to_json
+
+from chassis import database, envelope
+from contracts.message import REGISTRY, TenantId
+from ledger.domain import books, chart, requests
+from ledger.store import accounts, holds, lots, transfers
+
+_EARLIER = """
+SELECT tenant, key, type, body::text, answer_type, answer::text FROM request
+WHERE (tenant, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+"""
+_FREEZE = """
+INSERT INTO request (tenant, key, type, body, answer_type, answer, settled_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::text[], $6::jsonb[], $7::timestamptz[])
+"""
+
+
+async def open_desk(tx: database.Tx, asked: Sequence[requests.Request], *, is_dry_run: bool = False) -> requests.Desk:
+    """Read and lock all that the requests need. A dry run locks nothing and opens accounts only in memory."""
+    connection = await database.driver(tx)
+    needs = requests.needs_of(asked)
+    found = holds.Found({}, {})
+    if needs.hold_ids:
+        found = await holds.read(connection, needs.hold_ids, is_locking=not is_dry_run)
+    return await _open(connection, needs, found, is_dry_run=is_dry_run)
+
+
+async def open_due_holds(tx: database.Tx, *, limit: int) -> requests.Desk:
+    """Lock the oldest holds whose time is over, with their accounts."""
+    connection = await database.driver(tx)
+    return await _open(connection, requests.Needs(), await holds.lock_due(connection, limit=limit), is_dry_run=False)
+
+
+async def open_due_lots(tx: database.Tx, *, limit: int) -> requests.Desk:
+    """Lock the accounts of lots whose time is over, and those that they expire to."""
+    connection = await database.driver(tx)
+    needs = requests.Needs()
+    for name in await lots.due(connection, limit=limit):
+        needs.read(chart.opening(name))
+        needs.open(chart.system(name.tenant, "breakage", name.asset))
+    return await _open(connection, needs, holds.Found({}, {}), is_dry_run=False)
+
+
+async def close_desk(tx: database.Tx, desk: requests.Desk) -> None:
+    """Write what was posted and changed, and freeze the outcomes.
+
+    Raises SerializationError when another transaction has settled one of the requests meanwhile: two that lock no
+    account in common can't know of each other before. Whoever tries again learns what the other was answered.
+    """
+    connection = await database.driver(tx)
+    try:
+        await transfers.add(connection, desk.book)
+        await accounts.save(connection, desk.book.changed())
+        await lots.save(connection, desk.book.accounts.values(), desk.book.written.uses)
+        await holds.save(connection, desk.changed_holds())
+        if desk.frozen:
+            rows = sorted(_frozen(*each, desk.book.at) for each in desk.frozen)  # two with equal keys wait in a line
+            await connection.execute(_FREEZE, *zip(*rows, strict=True))
+    except asyncpg.UniqueViolationError as overtaken:
+        raise asyncpg.SerializationError("another transaction has settled the same request") from overtaken
+
+
+async def _open(
+    connection: asyncpg.Connection, needs: requests.Needs, found: holds.Found, *, is_dry_run: bool
+) -> requests.Desk:
+    undone = await transfers.read(connection, needs.transfer_ids) if needs.transfer_ids else {}
+    for key, hold in found.holds.items():
+        needs.hold(key, hold.parts)
+    for each in undone.values():
+        for leg in each.legs.values():
+            needs.read(chart.opening(leg.name))
+    take = accounts.look_at if is_dry_run else accounts.lock
+    locked, times = await take(connection, needs.openings, needs.reads)
+    # Only now nobody else can change what is read below, and the clock can't fall behind a posting of these accounts.
+    at: datetime = max([await connection.fetchval("SELECT clock_timestamp()"), *times])
+    desk = requests.Desk(books.Books(locked, at=at, new_id=envelope.uuid7), needs, found.holds)
+    if needs.keys:
+        desk.earlier = await _earlier(connection, needs.keys)
+    if needs.top_ups:
+        wanted = {(each.event.tenant, each.source_key) for each in needs.top_ups.values()}
+        desk.known_payments = await transfers.known_payments(connection, wanted)
+    changes = await transfers.undone(connection, undone)
+    by_id = await lots.read(connection, locked, found.lot_ids | changes.lot_ids)
+    holds.put_on_lots(found, by_id)
+    desk.reversible = {key: transfers.reversible(each, changes, by_id) for key, each in undone.items()}
+    return desk
+
+
+async def _earlier(
+    connection: asyncpg.Connection, keys: Sequence[requests.Key]
+) -> dict[requests.Key, requests.Earlier]:
+    rows = await connection.fetch(_EARLIER, *zip(*keys, strict=True))
+    return {
+        requests.Key(TenantId(tenant), key): requests.Earlier(
+            REGISTRY[asked_type].model_validate_json(body),
+            REGISTRY[answer_type].model_validate_json(answer),  # type: ignore[arg-type]  # nothing but answers is kept
+        )
+        for tenant, key, asked_type, body, answer_type, answer in rows
+    }
+
+
+def _frozen(key: requests.Key, request: requests.Request, answer: Any, at: datetime) -> tuple[Any, ...]:
+    message = request.message
+    return (*key, message.TYPE, message.model_dump_json(), answer.TYPE, to_json(answer).decode(), at)

@@ -1,0 +1,121 @@
+"""Histories of an account: as long as a test likes and with times of its own choice, or posted in the usual way."""
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+import asking
+import asyncpg
+
+from chassis import database, envelope
+from contracts import ledger
+from contracts.message import AMOUNT_MINOR_MAX, TenantId, UserId
+from ledger import commit
+from ledger.domain import chart
+
+DEMO = TenantId("demo")
+WALLET = chart.funds(DEMO, asking.USER, "RUB").name
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+FOREVER = datetime.max.replace(tzinfo=UTC)
+TRANSFER_COLUMNS = (
+    "id", "tenant", "kind", "source_key", "reference", "occurred_at", "recorded_at", "event_id",
+)  # fmt: skip
+POSTING_COLUMNS = ("account_id", "sequence", "transfer_id", "amount_minor", "balance_after_minor")
+
+
+class Past(NamedTuple):
+    """One posting of an account: the plain list of these is what the books are compared with."""
+
+    recorded_at: datetime
+    occurred_at: datetime
+    amount_minor: int
+    reference: str = "order:1"
+
+
+def recorded(history: Sequence[Past], at: datetime) -> int:
+    return sum(each.amount_minor for each in history if each.recorded_at <= at)
+
+
+def effective(history: Sequence[Past], at: datetime, known_at: datetime = FOREVER) -> int:
+    return sum(each.amount_minor for each in history if each.occurred_at <= at and each.recorded_at <= known_at)
+
+
+def imagined(seed: int, size: int) -> list[Past]:
+    """Make up a history: most postings take effect about when they are recorded, some long before, some after."""
+    chance = random.Random(seed)
+    recorded_at = BEGIN
+    history = []
+    for _ in range(size):
+        recorded_at += timedelta(microseconds=chance.choice((0, 0, 1, 1_000, 1_000_000)))
+        late_s = chance.choice((0, 0, 0, 0, 1, 5, -2, 30, 3_600, 30 * 86_400) if chance.random() < 0.1 else (0, 0, 1))
+        amount_minor = chance.choice((-1, 1)) * chance.randint(1, 1_000)
+        history.append(Past(recorded_at, recorded_at - timedelta(seconds=late_s), amount_minor))
+    return history
+
+
+def moments(seed: int, history: Sequence[Past]) -> list[datetime]:
+    """Choose moments where the answer may turn: at times of postings, and a microsecond before and after."""
+    chance = random.Random(seed)
+    times = [BEGIN - timedelta(days=60), BEGIN, envelope.now()]
+    for each in chance.sample(history, k=min(4, len(history))):
+        times += [each.recorded_at, each.occurred_at]
+    return [time + timedelta(microseconds=step) for time in times for step in (-1, 0, 1)]
+
+
+async def put_down(superuser: asyncpg.Connection, history: Sequence[Past]) -> chart.AccountName:
+    """Put a history on a new user's wallet, all of it against an account of its own; gives the wallet."""
+    user_id = UserId(uuid4())
+    wallet = chart.funds(DEMO, user_id, "RUB").name
+    account_ids = [
+        await superuser.fetchval(
+            "INSERT INTO account (tenant, code, asset, kind, exponent, owner, overdraft_minor)"
+            " VALUES ('demo', $1, 'RUB', $2, 2, $3, $4) RETURNING id",
+            code, kind, owner, AMOUNT_MINOR_MAX,
+        )
+        for code, kind, owner in ((wallet.code, "wallet", user_id), (f"opening:{user_id}", "opening", None))
+    ]  # fmt: skip
+    transfers, postings, balance_minor = [], [], 0
+    for sequence, each in enumerate(history, 1):
+        transfer_id: UUID = envelope.uuid7()
+        transfers.append(
+            (transfer_id, DEMO, "grant", str(transfer_id), each.reference, each.occurred_at, each.recorded_at, uuid4())
+        )
+        balance_minor += each.amount_minor
+        for account_id, sign in zip(account_ids, (1, -1), strict=True):
+            postings.append((account_id, sequence, transfer_id, sign * each.amount_minor, sign * balance_minor))
+    async with superuser.transaction():
+        await superuser.copy_records_to_table("transfer", records=transfers, columns=TRANSFER_COLUMNS)
+        await superuser.copy_records_to_table("posting", records=postings, columns=POSTING_COLUMNS)
+    return wallet
+
+
+def grant(amount_minor: int, *, occurred_at: datetime | None = None, reference: str = "gift") -> ledger.PostTransfers:
+    """A gift to the user from what the business spends on promotion."""
+    legs = asking.leg("promotion", -amount_minor), asking.leg(WALLET.code, amount_minor)
+    given = asking.transfer(*legs, kind="grant", occurred_at=occurred_at)
+    return asking.post(given.model_copy(update={"reference": reference}))
+
+
+async def post(db: database.Database, *commands: ledger.LedgerCommand) -> None:
+    """Post one after the other, each in a transaction of its own."""
+    for command in commands:
+        settled = await commit.GroupCommit(db).carry_out(command)
+        assert settled.refusal is None
+
+
+async def clock(db: database.Database) -> datetime:
+    """Give the moment by the database's clock."""
+    async with db.statement() as tx:
+        now: datetime = await (await database.driver(tx)).fetchval("SELECT clock_timestamp()")
+    return now
+
+
+async def postings_read(connection: asyncpg.Connection) -> int:
+    """Tell how many postings were read in this database so far."""
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    count: int = await connection.fetchval(
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'posting'"
+    )
+    return count

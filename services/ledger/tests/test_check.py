@@ -1,0 +1,197 @@
+"""The continuous check: what it sees, how the metrics and the readiness tell of it, and when they are green again."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asking
+import asyncpg
+import pytest
+import sealing
+from asking import WALLET
+from prometheus_client import REGISTRY
+
+from chassis import database, testing
+from ledger import timers
+from ledger.verify import watch
+
+
+@pytest.fixture
+async def books(db: database.Database) -> database.Database:
+    """Books with payments, an open hold, and three blocks of the chain."""
+    sealer = timers.Sealer(db, seal_after_s=0)
+    for count in (3, 2, 1):
+        await asking.settle(db, *(asking.paid() for _ in range(count)))
+        await sealing.seal_all(sealer)
+    await asking.settle(db, asking.place(70))
+    return db
+
+
+@pytest.fixture
+async def tamperer(superuser: asyncpg.Connection) -> asyncpg.Connection:
+    """The administrator with every trigger disabled."""
+    await superuser.execute("SET session_replication_role = replica")
+    return superuser
+
+
+async def red(check: timers.ContinuousCheck) -> set[str]:
+    return {name for name in timers.BOOKS if not await check.passes(name)}
+
+
+async def tour(check: timers.ContinuousCheck) -> None:
+    """Go round once, so that whatever is broken was seen."""
+    await check.tick()
+    while check.accounts.after or check.blocks.after:
+        await check.tick()
+
+
+def figure(name: str, **labels: str) -> float:
+    value = REGISTRY.get_sample_value(f"kopilka_ledger_{name}", labels)
+    assert value is not None
+    return value
+
+
+BREACHES = [
+    (f"UPDATE account SET balance_minor = balance_minor + 7 WHERE code = '{WALLET}'", {"sums", "balances"}),
+    (f"UPDATE account SET balance_minor = balance_minor + CASE code WHEN '{WALLET}' THEN 7 ELSE -7 END", {"balances"}),
+    (f"UPDATE account SET sequence = 5 WHERE code = '{WALLET}'", {"balances"}),
+    (f"UPDATE account SET held_minor = 69 WHERE code = '{WALLET}'", {"holds"}),
+    ("UPDATE hold_part SET left_minor = 69", {"holds"}),
+    ("DELETE FROM posting WHERE sequence = 5", {"sequences", "chain"}),
+    ("DELETE FROM posting WHERE sequence = 1", {"sequences", "chain"}),
+    ("DELETE FROM posting WHERE sequence = 6", {"balances", "chain"}),
+    ("UPDATE posting SET amount_minor = 2 * amount_minor WHERE sequence = 2", {"sequences", "chain"}),
+    ("UPDATE posting SET balance_after_minor = 1 WHERE sequence = 2", {"sequences", "chain"}),
+    ("UPDATE transfer SET reference = 'other' WHERE number = 1", {"chain"}),
+    ("UPDATE block SET sealed_at = now() WHERE number = 3", {"chain"}),
+    ("DELETE FROM block WHERE number = 3", {"chain"}),
+    ("DELETE FROM block WHERE number = 2", {"chain"}),
+]  # fmt: skip
+
+
+@pytest.mark.rule("LE19")
+async def test_each_breach_is_told_by_its_name_and_a_whole_tour_without_it_is_green_again(
+    books: database.Database, tamperer: asyncpg.Connection
+) -> None:
+    check = timers.ContinuousCheck(books)
+    await tour(check)
+    assert await red(check) == set()
+
+    for statement, expected in BREACHES:
+        backup = [
+            (table, await tamperer.fetch(f"SELECT * FROM {table}"))
+            for table in ("account", "posting", "transfer", "hold_part", "block")
+        ]
+        await tamperer.execute(statement)
+
+        await tour(check)
+        assert await red(check) == expected, statement
+
+        for table, rows in backup:
+            await tamperer.execute(f"DELETE FROM {table}")
+            await tamperer.copy_records_to_table(table, records=[tuple(row) for row in rows])
+        await tour(check)
+        await tour(check)
+        assert await red(check) == set(), statement
+
+
+@pytest.mark.rule("LE19")
+async def test_the_metrics_tell_of_a_breach_while_it_lasts(
+    books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers, "ACCOUNTS_PER_CHECK", 1)
+    check = timers.ContinuousCheck(books)
+    await tour(check)
+    succeeded_at, drift = figure("check_last_success_timestamp_seconds"), figure("account_drift_total")
+    await tamperer.execute("UPDATE account SET balance_minor = balance_minor + 7 WHERE code = $1", WALLET)
+
+    await tour(check)
+    found = figure("imbalance_units", asset="RUB"), figure("account_drift_total") - drift
+    while_broken = figure("check_last_success_timestamp_seconds")
+    await tamperer.execute("UPDATE account SET balance_minor = balance_minor - 7 WHERE code = $1", WALLET)
+    await tour(check)
+    await tour(check)
+
+    assert found == (7.0, 1.0)
+    assert succeeded_at > 0
+    assert while_broken == succeeded_at
+    assert figure("imbalance_units", asset="RUB") == 0
+    assert figure("check_last_success_timestamp_seconds") > succeeded_at
+
+
+async def test_a_tick_is_bounded_and_goes_on_at_once_only_while_something_is_broken(
+    books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers, "ACCOUNTS_PER_CHECK", 1)
+    monkeypatch.setattr(timers, "BLOCKS_PER_CHECK", 1)
+    check = timers.ContinuousCheck(books)
+
+    sound = [await check.tick() for _ in range(12)]
+    await tamperer.execute("UPDATE account SET held_minor = 0 WHERE code = $1", WALLET)
+    broken = [await check.tick() for _ in range(12)]
+
+    assert sum(sound) == 0
+    assert sum(broken) >= 4  # the middles of the tours
+    assert broken.count(0) >= 3  # and their ends
+
+
+async def test_the_newest_postings_of_a_long_account_are_looked_at_and_no_more(
+    books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "NEWEST_POSTINGS", 3)
+    await tamperer.execute("DELETE FROM block")
+    check = timers.ContinuousCheck(books)
+
+    await tamperer.execute("DELETE FROM posting WHERE sequence = 2")
+    await tour(check)
+    beyond = await red(check)
+    await tamperer.execute("DELETE FROM posting WHERE sequence = 5")
+    await tour(check)
+
+    assert beyond == set()
+    assert await red(check) == {"sequences"}
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(60):
+        while not await condition():  # noqa: ASYNC110 - another process can only be polled
+            await asyncio.sleep(0.1)
+
+
+def readiness(url: str) -> tuple[int, dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+@pytest.mark.rule("LE19")
+async def test_the_worker_seals_and_turns_red_on_a_breach_and_green_when_it_is_repaired(
+    db: database.Database, processes: testing.Processes, tamperer: asyncpg.Connection
+) -> None:
+    _, url = processes.ready("ledger", "worker", LEDGER_CHECK_INTERVAL_S="1", LEDGER_SEAL_AFTER_S="0")
+    await asking.settle(db, asking.paid())
+
+    async def is_sealed() -> bool:
+        return bool(await tamperer.fetchval("SELECT count(*) FROM block"))
+
+    async def is_red() -> bool:
+        return readiness(url)[0] == 503
+
+    async def is_green() -> bool:
+        return readiness(url)[0] == 200
+
+    await until(is_sealed)
+    assert await is_green()
+    await tamperer.execute("UPDATE transfer SET reference = 'other'")
+    await until(is_red)
+    checks = readiness(url)[1]["checks"]
+    await tamperer.execute("UPDATE transfer SET reference = source_key")
+    await until(is_green)
+
+    assert {name for name, state in checks.items() if state != "ok"} == {"books chain"}
+    assert "ledger.check.broken" in processes.output()

@@ -1,0 +1,197 @@
+"""Group commit on a real database: who asks at once shares a transaction, and everybody gets an outcome of his own."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from prometheus_client import REGISTRY
+
+from chassis import batch, database, envelope, testing
+from chassis.testing import delivery_of
+from contracts import ledger
+from contracts.message import TenantId, UserId
+from ledger import commit, handlers
+from ledger.domain import chart, holds, requests
+
+DEMO = TenantId("demo")
+USER = UserId(UUID(int=1))
+
+
+def grant(amount_minor: int = 100, *, request_id: str | None = None, reference: str = "gift") -> ledger.PostTransfers:
+    """Ask for a gift to the user from what the business spends on promotion."""
+    wallet = chart.funds(DEMO, USER, "RUB").name
+    legs = (
+        ledger.AskedLeg(account="promotion", asset="RUB", amount_minor=-amount_minor),
+        ledger.AskedLeg(account=wallet.code, asset="RUB", amount_minor=amount_minor),
+    )
+    transfer = ledger.AskedTransfer(kind="grant", reference=reference, legs=legs)
+    return ledger.PostTransfers(tenant=DEMO, request_id=request_id or str(uuid4()), transfers=(transfer,))
+
+
+def spend(amount_minor: int) -> ledger.PostTransfers:
+    """Ask for a purchase by the user."""
+    wallet = chart.funds(DEMO, USER, "RUB").name
+    legs = (
+        ledger.AskedLeg(account=wallet.code, asset="RUB", amount_minor=-amount_minor),
+        ledger.AskedLeg(account="revenue", asset="RUB", amount_minor=amount_minor),
+    )
+    transfer = ledger.AskedTransfer(kind="spend", reference="order:1", legs=legs)
+    return ledger.PostTransfers(tenant=DEMO, request_id=str(uuid4()), transfers=(transfer,))
+
+
+def transactions() -> float:
+    return REGISTRY.get_sample_value("kopilka_ledger_group_requests_count") or 0.0
+
+
+async def balance(db: database.Database) -> int:
+    async with db.transaction() as tx:
+        found: int = await (await database.driver(tx)).fetchval(
+            "SELECT balance_minor FROM account WHERE owner = $1", USER
+        )
+    return found
+
+
+@pytest.mark.rule("LE10")
+async def test_requests_that_come_at_once_share_transactions_and_each_has_its_outcome(db: database.Database) -> None:
+    group, before = commit.GroupCommit(db), transactions()
+
+    settled = await asyncio.gather(*(group.carry_out(grant(number)) for number in range(1, 101)))
+
+    assert all(isinstance(each.answer, ledger.RequestPosted) for each in settled)
+    assert len({each.answer.subject for each in settled if each.answer}) == 100
+    assert transactions() - before < 10
+    assert await balance(db) == sum(range(1, 101))
+
+
+@pytest.mark.rule("LE10")
+async def test_a_refusal_takes_nobody_with_it(db: database.Database) -> None:
+    group = commit.GroupCommit(db)
+    await group.carry_out(grant(100))
+
+    refused, first, second = await asyncio.gather(
+        group.carry_out(spend(1_000)), group.carry_out(spend(60)), group.carry_out(spend(40))
+    )
+
+    assert refused.refusal is not None
+    assert refused.refusal.code == "insufficient_funds"
+    assert first.refusal is second.refusal is None
+    assert await balance(db) == 0
+
+
+async def test_a_request_that_the_database_cannot_keep_fails_alone(db: database.Database) -> None:
+    group = commit.GroupCommit(db)
+    asked = [grant(1), grant(1, reference="a\0b"), grant(1)]
+
+    outcomes = await asyncio.gather(*(group.carry_out(command) for command in asked), return_exceptions=True)
+
+    assert isinstance(outcomes[1], asyncpg.PostgresError)
+    assert not any(isinstance(outcome, BaseException) for outcome in (outcomes[0], outcomes[2]))
+    assert await balance(db) == 2
+
+
+async def test_a_request_that_comes_too_early_can_come_again(db: database.Database) -> None:
+    group = commit.GroupCommit(db)
+    release = ledger.ReleaseHold(tenant=DEMO, hold_id=ledger.HoldId(uuid4()))
+    deliveries = [(delivery_of(command, "ledger.commands"), command) for command in (release, grant(5))]
+
+    handle = group.joined_by(handlers.INTAKES[1]).handle
+    first, again = await handle(db, deliveries), await handle(db, deliveries)
+
+    early = deliveries[0][0].envelope.id
+    assert first is not None
+    assert again is not None
+    assert isinstance(first[early], holds.UnknownHold)
+    assert isinstance(again[early], holds.UnknownHold)
+    assert again.keys() == {early}
+    assert await balance(db) == 5
+
+
+async def test_who_finds_too_many_waiting_is_held_back_and_served_in_the_end(
+    db: database.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "WAITING_MAX", 4)
+    monkeypatch.setattr(commit, "REQUESTS_MAX", 2)
+    group = commit.GroupCommit(db)
+    before = REGISTRY.get_sample_value("kopilka_ledger_held_back_total") or 0.0
+
+    settled = await asyncio.gather(*(group.carry_out(grant(1)) for _ in range(30)))
+
+    assert len(settled) == 30
+    assert (REGISTRY.get_sample_value("kopilka_ledger_held_back_total") or 0.0) > before
+    assert REGISTRY.get_sample_value("kopilka_ledger_waiting_requests") == 0
+    assert await balance(db) == 30
+
+
+async def test_one_busy_door_does_not_keep_the_others_waiting(
+    db: database.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: a request of a quiet door goes with the next transaction, however many a busy door has waiting."""
+    monkeypatch.setattr(commit, "REQUESTS_MAX", 10)
+    order: list[str] = []
+
+    async def settle(_: database.Database, deliveries: Sequence[batch.Delivered]) -> handlers.Outcomes:
+        order.extend(delivery.queue for delivery, _ in deliveries)
+        await asyncio.sleep(0)
+        return {}
+
+    monkeypatch.setattr(handlers, "settle", settle)
+    group = commit.GroupCommit(db)
+    busy, quiet = (
+        group.joined_by(batch.Intake(name, requests.COMMANDS, handlers.settle)).handle for name in ("busy", "quiet")
+    )
+    many, one = [grant() for _ in range(200)], grant()
+
+    await asyncio.gather(
+        *(busy(db, [(delivery_of(command, "busy"), command)]) for command in many),
+        quiet(db, [(delivery_of(one, "quiet"), one)]),
+    )
+
+    assert order.count("busy") == 200
+    assert order.index("quiet") < 40
+
+
+async def test_who_gives_up_waiting_does_not_disturb_the_others(db: database.Database) -> None:
+    group = commit.GroupCommit(db)
+    impatient = asyncio.create_task(group.carry_out(grant(1)))
+    await asyncio.sleep(0)
+    patient = asyncio.create_task(group.carry_out(grant(2)))
+    await asyncio.sleep(0)
+
+    impatient.cancel()
+    settled = await patient
+
+    assert isinstance(settled.answer, ledger.RequestPosted)
+    assert await balance(db) in {2, 3}
+
+
+@pytest.mark.rule("LE18")
+async def test_a_dry_run_tells_the_outcome_and_writes_nothing(
+    db: database.Database, servers: testing.Servers, database_name: str
+) -> None:
+    first, second = await commit.dry_run(db, [grant(100), spend(101)])
+
+    assert isinstance(first.answer, ledger.RequestPosted)
+    assert second.refusal is not None
+    assert second.refusal.code == "insufficient_funds"
+    administrator = await asyncpg.connect(servers.database(database_name), server_settings={"search_path": "ledger"})
+    rows = await administrator.fetchval(
+        "SELECT (SELECT count(*) FROM account) + (SELECT count(*) FROM transfer) + (SELECT count(*) FROM posting)"
+        " + (SELECT count(*) FROM request) + (SELECT count(*) FROM outbox)"
+    )
+    sequences = await administrator.fetch("SELECT last_value FROM pg_sequences WHERE schemaname = 'ledger'")
+    await administrator.close()
+    assert rows == 0
+    assert {row["last_value"] for row in sequences} == {None}
+
+
+async def test_local_requests_carry_the_cause_of_the_work_at_hand(db: database.Database) -> None:
+    with envelope.caused_by(envelope.Cause("journey")):
+        await commit.GroupCommit(db).carry_out(grant())
+
+    async with db.transaction() as tx:
+        rows = await (await database.driver(tx)).fetch(
+            "SELECT DISTINCT headers::jsonb->>'ce-correlationid' AS journey FROM outbox"
+        )
+    assert [row["journey"] for row in rows] == ["journey"]

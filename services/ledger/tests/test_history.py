@@ -1,0 +1,270 @@
+"""History on a real database: balances of both kinds of time against a plain list, and statements under writes."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import past
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chassis import database, envelope
+from ledger import commit, main, timers
+from ledger.domain import chart, requests
+from ledger.domain import history as shapes
+from ledger.operations import history
+from ledger.store import desk
+from ledger.store import history as store
+
+GIVE_UP_S = 30
+EACH_IS_ITS_OWN = settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # every example has accounts of its own, so the shared database does no harm
+
+
+async def summarize(db: database.Database) -> None:
+    """Let the timer work until it finds nothing more."""
+    while await timers.summarize_postings(db):
+        pass
+
+
+async def waits_for_a_lock(superuser: asyncpg.Connection) -> None:
+    async with asyncio.timeout(GIVE_UP_S):
+        while not await superuser.fetchval(  # noqa: ASYNC110 - another session can only be polled
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.rule("LE11")
+@EACH_IS_ITS_OWN
+@given(seed=st.integers(0, 2**32), size=st.integers(0, 1_200), step=st.sampled_from([0, 1, 7, 250]))
+async def test_the_balance_of_any_time_is_what_a_plain_list_says(
+    db: database.Database,
+    superuser: asyncpg.Connection,
+    seed: int,
+    size: int,
+    step: int,
+) -> None:
+    happened = past.imagined(seed, size)
+    wallet = await past.put_down(superuser, happened)
+    async with db.statement() as tx:
+        while step and await store.summarize(await database.driver(tx), limit=step):
+            pass
+
+    for at in past.moments(seed, happened):
+        known_at = at + timedelta(seconds=2)
+        recorded = await history.recorded_balance(db, wallet, at)
+        assert recorded.balance_minor == past.recorded(happened, at)
+        assert recorded.sequence == sum(each.recorded_at <= at for each in happened)
+        assert (await history.effective_balance(db, wallet, at)).balance_minor == past.effective(happened, at)
+        then = await history.effective_balance(db, wallet, at, known_at=known_at)
+        assert then.balance_minor == past.effective(happened, at, known_at)
+
+
+@pytest.mark.rule("LE11")
+async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_read(
+    db: database.Database, superuser: asyncpg.Connection, role: asyncpg.Connection
+) -> None:
+    happened = past.imagined(7, 64 * 16 * 4 + 70)
+    wallet = await past.put_down(superuser, happened)
+    await summarize(db)
+    account = await store.standing(role, wallet)
+    through = account.sequence
+
+    levels = await superuser.fetch(
+        "SELECT level, count(*) FROM posting_summary WHERE account_id = $1 GROUP BY level ORDER BY level",
+        account.account_id,
+    )
+    long_ago, at = past.BEGIN - timedelta(days=90), happened[3_000].recorded_at
+    before = await past.postings_read(role)
+    assert await store.effective_balance(role, account.account_id, long_ago, through=through) == 0
+    effective = await past.postings_read(role) - before
+    assert await store.sequence_at(role, account.account_id, at, through=through) > 3_000
+    recorded = await past.postings_read(role) - before - effective
+
+    assert [tuple(row) for row in levels] == [(1, 65), (2, 4)]
+    assert effective == 6  # those that are not summed up yet
+    assert recorded <= 13  # the logarithm of the length
+    for at in past.moments(7, happened):
+        assert (await history.effective_balance(db, wallet, at)).balance_minor == past.effective(happened, at)
+
+
+@pytest.mark.rule("LE11")
+async def test_a_back_dated_posting_counts_from_when_it_took_effect_but_was_not_known_before_it_was_recorded(
+    db: database.Database,
+) -> None:
+    yesterday = envelope.now() - timedelta(days=1)
+    await past.post(db, past.grant(100))
+    known_at = await past.clock(db)
+    await past.post(db, past.grant(20, occurred_at=yesterday))
+
+    assert (await history.recorded_balance(db, past.WALLET, known_at)).balance_minor == 100
+    assert (await history.effective_balance(db, past.WALLET, yesterday)).balance_minor == 20
+    assert (await history.effective_balance(db, past.WALLET, yesterday - shapes.TICK)).balance_minor == 0
+    assert (await history.effective_balance(db, past.WALLET, yesterday, known_at=known_at)).balance_minor == 0
+    assert (await history.effective_balance(db, past.WALLET, await past.clock(db))).balance_minor == 120
+
+
+async def test_a_posting_of_the_future_counts_from_then_on(db: database.Database) -> None:
+    tomorrow = envelope.now() + timedelta(days=1)
+    await past.post(db, past.grant(100), past.grant(20, occurred_at=tomorrow))
+
+    assert (await history.effective_balance(db, past.WALLET, tomorrow - shapes.TICK)).balance_minor == 100
+    assert (await history.effective_balance(db, past.WALLET, tomorrow)).balance_minor == 120
+
+
+@pytest.mark.rule("LE11")
+async def test_what_is_recorded_but_not_committed_yet_is_waited_for(
+    db: database.Database, superuser: asyncpg.Connection
+) -> None:
+    await past.post(db, past.grant(100))
+    request = requests.Request(past.grant(20), envelope.uuid7())
+    async with db.transaction() as tx:
+        opened = await desk.open_desk(tx, [request])
+        opened.settle(request)
+        await desk.close_desk(tx, opened)
+        at = await past.clock(db)
+        asked = asyncio.create_task(history.recorded_balance(db, past.WALLET, at))
+        await waits_for_a_lock(superuser)
+        assert not asked.done()
+
+    found = await asked
+
+    assert (found.balance_minor, found.at) == (120, at)
+    assert opened.book.at < at
+
+
+@pytest.mark.rule("LE11")
+async def test_a_time_before_the_newest_posting_is_answered_while_somebody_writes(db: database.Database) -> None:
+    await past.post(db, past.grant(100))
+    at = await past.clock(db)
+    await past.post(db, past.grant(20))
+    async with db.transaction() as tx:
+        await desk.open_desk(tx, [requests.Request(past.grant(3), envelope.uuid7())])
+
+        async with asyncio.timeout(GIVE_UP_S):
+            found = await history.recorded_balance(db, past.WALLET, at)
+
+    assert (found.balance_minor, found.sequence) == (100, 1)
+
+
+@pytest.mark.rule("LE11")
+async def test_the_balance_of_a_moment_never_changes_whatever_commits_around_it(db: database.Database) -> None:
+    group = commit.GroupCommit(db)
+    answers: list[shapes.Balance] = []
+    await past.post(db, past.grant(1))
+
+    async def write() -> None:
+        for _ in range(20):
+            await group.carry_out(past.grant(1))
+
+    async def read() -> None:
+        while not writing.done():
+            answers.append(await history.recorded_balance(db, past.WALLET, await past.clock(db)))
+
+    writing = asyncio.gather(*(write() for _ in range(4)))
+    await asyncio.gather(read(), read(), writing)
+
+    again = [await history.recorded_balance(db, past.WALLET, answer.at) for answer in answers]
+    assert again == answers
+    assert len({answer.sequence for answer in answers}) > 1
+    assert all(answer.balance_minor == answer.sequence for answer in answers)
+
+
+async def test_a_moment_to_come_is_answered_for_now(db: database.Database) -> None:
+    await past.post(db, past.grant(100))
+    before = await past.clock(db)
+
+    found = await history.recorded_balance(db, past.WALLET, before + timedelta(days=1))
+
+    assert found.balance_minor == 100
+    assert before < found.at <= await past.clock(db)
+
+
+async def test_an_account_that_was_never_used_has_no_history(db: database.Database) -> None:
+    with pytest.raises(shapes.NeverOpened):
+        await history.current_balance(db, past.WALLET)
+    with pytest.raises(chart.UnknownAccount):
+        await history.current_balance(db, past.WALLET._replace(code="user:nobody"))
+
+
+async def test_several_workers_sum_up_each_stretch_once(db: database.Database, superuser: asyncpg.Connection) -> None:
+    await past.put_down(superuser, past.imagined(1, 64 * 20))
+
+    await asyncio.gather(*(summarize(db) for _ in range(4)))
+
+    rows = await superuser.fetch("SELECT level, count(*) FROM posting_summary GROUP BY level ORDER BY level")
+    assert [tuple(row) for row in rows] == [(1, 2 * 20), (2, 2 * 1)]
+
+
+async def test_a_tick_of_summing_up_is_bounded(
+    db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers, "STRETCHES_MAX", 4)
+    await past.put_down(superuser, past.imagined(1, 64 * 5))
+    written = []
+
+    for _ in range(4):
+        await timers.summarize_postings(db)
+        written.append(await superuser.fetchval("SELECT count(*) FROM posting_summary"))
+
+    assert written == [4, 8, 10, 10]
+
+
+async def test_a_stretch_that_was_left_out_is_made_up_for_with_the_next_of_its_account(
+    db: database.Database, superuser: asyncpg.Connection
+) -> None:
+    await past.put_down(superuser, past.imagined(1, 64 * 3))
+    await superuser.execute(
+        "UPDATE posting_summary_mark SET transfer_id = (SELECT transfer_id FROM posting WHERE sequence = 130 LIMIT 1)"
+    )
+
+    await summarize(db)
+
+    rows = await superuser.fetch("SELECT place FROM posting_summary ORDER BY account_id, place")
+    assert [row["place"] for row in rows] == [0, 1, 2, 0, 1, 2]
+
+
+async def test_the_services_role_can_not_write_summaries_itself(role: asyncpg.Connection) -> None:
+    for statement in (
+        "INSERT INTO posting_summary VALUES (1, 1, 0, now(), now(), now(), 1)",
+        "UPDATE posting_summary SET amount_minor = 0",
+        "DELETE FROM posting_summary",
+        "UPDATE posting_summary_mark SET account_id = 0",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await role.execute(statement)
+
+
+@pytest.fixture
+def operator(monkeypatch: pytest.MonkeyPatch, database_url: str, amqp_url: str) -> None:
+    """The environment of somebody who runs commands."""
+    monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
+    monkeypatch.setenv("KOPILKA_AMQP_URL", amqp_url)
+
+
+async def run(command: str, *arguments: str) -> int:
+    return await main.SERVICE.commands[command](main.SERVICE, arguments)
+
+
+@pytest.mark.rule("LE11")
+async def test_an_operator_reads_a_balance_of_any_time(
+    db: database.Database, operator: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await past.post(db, past.grant(100))
+    at = await past.clock(db)
+    await past.post(db, past.grant(20, occurred_at=datetime(2026, 1, 1, tzinfo=UTC)))
+
+    codes = [
+        await run("balance", past.WALLET.code, "RUB"),
+        await run("balance", past.WALLET.code, "RUB", "--at", at.isoformat()),
+        await run("balance", past.WALLET.code, "RUB", "--at", "2026-01-01", "--effective"),
+    ]
+
+    said = capsys.readouterr().out.splitlines()
+    assert codes == [0, 0, 0]
+    assert said[0] == "1.20 RUB, held 0.00, available 1.20, after posting 2"
+    assert said[1].startswith(f"1.00 RUB recorded at {at.isoformat()}")
+    assert said[2].startswith("0.20 RUB effective at 2026-01-01")

@@ -1,0 +1,309 @@
+"""Holds as tables of cases: what is held and freed, how a hold ends, and how two parts share every capture."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asking
+import pytest
+from asking import DEMO, USER
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis import errors
+from contracts import ledger
+from contracts.message import AMOUNT_MINOR_MAX, Money
+from ledger.domain import books, chart, holds, lots
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WALLET = chart.funds(DEMO, USER, "RUB")
+POINTS = chart.funds(DEMO, USER, "PTS")
+REVENUES = [chart.system(DEMO, "revenue", asset) for asset in ("RUB", "PTS")]
+
+
+def book_of(wallet: int, *points: int, at: datetime = NOW) -> books.Books:
+    """Books with a wallet, and points in lots of these amounts that expire day by day."""
+    opened = [
+        books.Account(books.AccountId(number), opening, 0)
+        for number, opening in enumerate((WALLET, POINTS, *REVENUES), 1)
+    ]
+    opened[0].balance_minor, opened[1].balance_minor = wallet, sum(points)
+    for day, amount_minor in enumerate(points, 1):
+        opened[1].in_lots.append(lots.Lot(UUID(int=day), 2, NOW + timedelta(days=day), amount_minor))
+    return books.Books(opened, at=at, new_id=uuid4)
+
+
+def asked(amount_minor: int, also: int | None = None) -> holds.Hold:
+    return holds.asked(asking.place(amount_minor, also=also, expires_at=NOW + timedelta(minutes=15)))
+
+
+def placed(book: books.Books, amount_minor: int, also: int | None = None) -> holds.Hold:
+    hold = asked(amount_minor, also)
+    holds.place(book, hold)
+    return hold
+
+
+def capture(
+    book: books.Books, hold: holds.Hold, amount_minor: int, *, keeps: bool = False
+) -> tuple[books.Posted, ledger.HoldCaptured]:
+    command = ledger.CaptureHold(
+        tenant=DEMO, hold_id=hold.id, amount_minor=amount_minor, capture_id=uuid4(), keep_rest=keeps
+    )
+    return holds.capture(book, hold, command, event_id=uuid4())
+
+
+def figures(book: books.Books) -> list[tuple[int, int]]:
+    """Balance and held of the wallet and of the points."""
+    return [(account.balance_minor, account.held_minor) for account in list(book.accounts.values())[:2]]
+
+
+def lots_left(book: books.Books) -> list[tuple[int, int]]:
+    return [lot.figures() for lot in book.account(POINTS.name).in_lots]
+
+
+def test_a_hold_lowers_what_is_available_and_not_the_balance() -> None:
+    book = book_of(100)
+
+    said = holds.place(book, asked(75))
+
+    assert (said.account.balance_minor, said.account.held_minor, said.account.version) == (100, 75, 1)
+    assert (said.amount.amount_minor, said.parts) == (75, ())
+    assert not book.written.postings
+
+
+def test_a_hold_can_take_all_that_is_available_and_no_more() -> None:
+    book = book_of(150)
+    placed(book, 50)
+
+    placed(book, 100)
+    with pytest.raises(books.InsufficientFunds):
+        placed(book, 1)
+
+
+def test_a_hold_without_a_wallet_is_refused_as_insufficient_funds() -> None:
+    with pytest.raises(books.InsufficientFunds):
+        holds.place(books.Books([], at=NOW, new_id=uuid4), asked(1))
+
+
+@pytest.mark.parametrize("late_s", [0, 1])
+def test_a_hold_whose_time_is_over_already_is_refused(late_s: int) -> None:
+    with pytest.raises(holds.HoldEnded, match="before it could be placed"):
+        placed(book_of(100, at=NOW + timedelta(minutes=15, seconds=late_s)), 75)
+
+
+def test_points_are_held_on_the_lots_that_expire_soonest() -> None:
+    book = book_of(100, 30, 30, 30)
+
+    hold = placed(book, 10, also=50)
+
+    assert lots_left(book) == [(30, 30), (30, 20), (30, 0)]
+    assert [share.amount_minor for share in hold.parts[1].shares] == [30, 20]
+    assert figures(book) == [(100, 10), (90, 50)]
+
+
+@pytest.mark.parametrize(("wallet", "points"), [(99, 50), (100, 49)])
+def test_both_parts_are_held_or_neither(wallet: int, points: int) -> None:
+    book = book_of(wallet, points)
+
+    mark = book.mark()
+    with pytest.raises(books.InsufficientFunds):
+        placed(book, 100, also=50)
+    book.rollback(mark)
+
+    assert figures(book) == [(wallet, 0), (points, 0)]
+    assert lots_left(book) == [(points, 0)]
+
+
+def test_two_parts_on_one_account_are_refused() -> None:
+    command = asking.place(5, also=5, expires_at=NOW + timedelta(minutes=15))
+    twice = command.model_copy(update={"also": Money(amount_minor=5, currency="RUB")})
+
+    with pytest.raises(holds.PartsNotHoldable):
+        holds.place(book_of(100), holds.asked(twice))
+
+
+def test_parts_that_are_no_amount_together_are_refused() -> None:
+    book = book_of(AMOUNT_MINOR_MAX, AMOUNT_MINOR_MAX)
+
+    with pytest.raises(holds.PartsNotHoldable):
+        placed(book, AMOUNT_MINOR_MAX, also=1)
+    assert placed(book, AMOUNT_MINOR_MAX - 1, also=1).left_minor == AMOUNT_MINOR_MAX
+
+
+@pytest.mark.parametrize("amount_minor", [75, 1])
+def test_a_capture_takes_its_amount_and_frees_the_rest(amount_minor: int) -> None:
+    book = book_of(100)
+    hold = placed(book, 75)
+
+    posted, said = capture(book, hold, amount_minor)
+
+    assert (said.amount.amount_minor, said.remaining_minor, hold.state) == (amount_minor, 0, "captured")
+    assert figures(book)[0] == (100 - amount_minor, 0)
+    told = posted.lines[0]
+    assert (said.account.balance_minor, said.account.version) == (told.posting.balance_after_minor, told.version)
+    assert posted.transfer.reference == "order:1"
+
+
+def test_several_captures_take_what_is_kept_for_them() -> None:
+    book = book_of(100)
+    hold = placed(book, 75)
+
+    remaining = [capture(book, hold, amount, keeps=True)[1].remaining_minor for amount in (20, 30, 25)]
+
+    assert (remaining, hold.state, hold.captured_minor) == ([55, 25, 0], "captured", 75)
+    assert figures(book)[0] == (25, 0)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_capture_above_what_is_still_held_is_refused(*, keeps: bool) -> None:
+    book = book_of(100)
+    hold = placed(book, 75)
+    capture(book, hold, 50, keeps=True)
+
+    with pytest.raises(holds.CaptureAboveHold, match="Still held are 25, asked for were 26"):
+        capture(book, hold, 26, keeps=keeps)
+
+    assert figures(book)[0] == (50, 25)
+
+
+def _ended(book: books.Books, hold: holds.Hold, how: str) -> None:
+    ends: dict[str, Callable[[], object]] = {
+        "captured": lambda: capture(book, hold, 75),
+        "released": lambda: holds.release(book, hold),
+        "expired": lambda: holds.expire(book, hold),
+    }
+    ends[how]()
+
+
+@pytest.mark.parametrize("how", ["captured", "released", "expired"])
+def test_the_end_of_a_hold_is_final(how: str) -> None:
+    book = book_of(100)
+    hold = placed(book, 75)
+    _ended(book, hold, how)
+    ending, before = hold.ending, figures(book)
+
+    with pytest.raises(holds.HoldEnded):
+        capture(book, hold, 1)
+    with pytest.raises(holds.HoldEnded):
+        holds.extend(book, hold, NOW + timedelta(days=1))
+
+    assert (hold.state, holds.release(book, hold)) == (how, ending)
+    assert figures(book) == before
+
+
+@pytest.mark.parametrize(("seconds", "ends"), [(-0.000001, False), (0, True), (1, True)])
+def test_a_hold_is_over_at_the_very_second_even_before_the_sweep(seconds: float, *, ends: bool) -> None:
+    book = book_of(100)
+    hold = placed(book, 75)
+    book.at = hold.expires_at + timedelta(seconds=seconds)
+
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: holds.extend(book, hold, hold.expires_at),
+        lambda: capture(book, hold, 75),
+    )
+    for act in acts:
+        if ends:
+            with pytest.raises(holds.HoldEnded):
+                act()
+        else:
+            act()
+
+
+def test_a_hold_is_extended_and_never_shortened() -> None:
+    book = book_of(100)
+    hold = placed(book, 75)
+    later = hold.expires_at + timedelta(hours=1)
+
+    said = holds.extend(book, hold, later)
+    with pytest.raises(holds.HoldNotExtended):
+        holds.extend(book, hold, later - timedelta(seconds=1))
+
+    assert (said.expires_at, hold.expires_at, said.amount.amount_minor) == (later, later, 75)
+
+
+@pytest.mark.parametrize("end", [holds.release, holds.expire])
+def test_what_is_still_held_of_both_parts_is_given_back_to_its_lots(end: Any) -> None:
+    book = book_of(300, 100, 100)
+    hold = placed(book, 300, also=120)
+    capture(book, hold, 210, keeps=True)
+
+    said = end(book, hold)
+
+    assert said.amount.amount_minor == 210
+    assert [part.amount_minor for part in said.parts] == [150, 60]
+    assert figures(book) == [(150, 0), (140, 0)]
+    assert lots_left(book) == [(40, 0), (100, 0)]
+
+
+def test_a_part_of_which_nothing_is_captured_is_freed_too() -> None:
+    book = book_of(100, 1)
+    hold = placed(book, 100, also=1)
+
+    posted, said = capture(book, hold, 10)
+
+    assert [part.amount_minor for part in said.parts] == [10, 0]
+    assert figures(book) == [(90, 0), (1, 0)]
+    assert said.parts[1].account.held_minor == 0
+    assert len(posted.lines) == 2
+
+
+def test_a_part_that_was_used_up_earlier_is_left_alone() -> None:
+    book = book_of(100, 1)
+    hold = placed(book, 3, also=1)
+    capture(book, hold, 2, keeps=True)
+    assert [part.left_minor for part in hold.parts] == [1, 1]
+    capture(book, hold, 1, keeps=True)
+    used_up = next(part for part in hold.parts if not part.left_minor)
+    account = book.account(used_up.name)
+    version, account.state = account.version, "closed"
+
+    capture(book, hold, 1)
+
+    assert (hold.state, account.version) == ("captured", version)
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.lists(st.integers(1, 100), max_size=6))
+def test_every_capture_keeps_the_proportion_and_no_unit_is_lost(amount: int, also: int, percents: list[int]) -> None:
+    book = book_of(amount, also)
+    hold = placed(book, amount, also=also)
+    taken = [0, 0]
+
+    for percent in (*percents, 100):
+        left = [part.left_minor for part in hold.parts]
+        captured_minor = -(-sum(left) * percent // 100)
+        if not captured_minor:
+            break
+        _, said = capture(book, hold, captured_minor, keeps=True)
+        parts = [part.amount_minor for part in said.parts]
+        assert sum(parts) == captured_minor
+        for part, there in zip(parts, left, strict=True):
+            assert abs(part * sum(left) - captured_minor * there) < sum(left)  # within one unit of the exact share
+        taken = [one + other for one, other in zip(taken, parts, strict=True)]
+
+    assert taken == [amount, also]
+    assert figures(book) == [(0, 0), (0, 0)]
+    assert [book.account(revenue.name).balance_minor for revenue in REVENUES] == [amount, also]
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.data())
+def test_what_is_not_captured_goes_back_to_the_last_unit(amount: int, also: int, data: st.DataObject) -> None:
+    book = book_of(amount, also)
+    hold = placed(book, amount, also=also)
+    captured_minor = data.draw(st.integers(1, amount + also))
+
+    _, said = capture(book, hold, captured_minor)
+
+    assert figures(book) == [(amount - said.parts[0].amount_minor, 0), (also - said.parts[1].amount_minor, 0)]
+    assert lots_left(book) == [(also - said.parts[1].amount_minor, 0)]
+
+
+def test_a_capture_that_revenue_can_not_take_is_refused() -> None:
+    book = book_of(100)
+    book.account(REVENUES[0].name).balance_minor = AMOUNT_MINOR_MAX
+    hold = placed(book, 75)
+
+    with pytest.raises(errors.Refusal) as refused:
+        capture(book, hold, 75)
+
+    assert refused.value.code == "balance_out_of_range"

@@ -1,0 +1,302 @@
+"""The import of an older system's wallet table: each row once, whatever happens between two runs."""
+
+import asyncio
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+import asking
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis import database, errors
+from contracts import ledger
+from contracts.message import AMOUNT_MINOR_MAX, UserId
+from ledger import commit, main
+from ledger.domain import chart
+from ledger.domain import history as shapes
+from ledger.domain import imports as rows
+from ledger.operations import history, imports
+
+SHOP = rows.source("demo", "RUB", "oldshop")
+ANNA, BORIS = UUID(int=11), UUID(int=12)
+
+
+def wallet(user: str | UUID, *, of: rows.Source = SHOP) -> str:
+    return chart.funds(of.tenant, rows.user_of(of, str(user)), of.asset).name.code
+
+
+async def carry_over(
+    db: database.Database, text: str, *, of: rows.Source = SHOP, is_dry_run: bool = False
+) -> tuple[imports.Report, list[tuple[int, str]]]:
+    """Import a table; gives the report, and the lines that were refused with their codes."""
+    refused: list[tuple[int, str]] = []
+
+    def refuse(line: int, refusal: errors.Refusal) -> None:
+        refused.append((line, refusal.code))
+
+    return await imports.carry_over(db, of, io.StringIO(text), refuse, is_dry_run=is_dry_run), refused
+
+
+@pytest.mark.rule("LE20")
+async def test_each_row_becomes_an_opening_transfer_against_the_account_of_its_source(db: database.Database) -> None:
+    report, refused = await carry_over(db, f"user_id,balance\n{ANNA},12.50\n{BORIS},3\n")
+
+    assert (report.imported, report.imported_minor, refused) == (2, 1_550, [])
+    assert await asking.funds(db, wallet(ANNA)) == (1_250, 0)
+    assert await asking.funds(db, wallet(BORIS)) == (300, 0)
+    assert await asking.funds(db, "opening:oldshop") == (-1_550, 0)
+    of = await history.span(db, chart.funds(SHOP.tenant, UserId(ANNA), "RUB").name)
+    (line,) = await history.page(db, of, reference=f"import:oldshop:RUB:{ANNA}")
+    assert (line.kind, line.amount_minor) == ("opening", 1_250)
+
+
+@pytest.mark.rule("LE20")
+async def test_the_same_table_again_changes_nothing_and_a_changed_row_is_a_conflict(db: database.Database) -> None:
+    table = f"user_id,balance_minor\n{ANNA},1250\n{BORIS},300\n"
+    await carry_over(db, table)
+
+    again, refused_again = await carry_over(db, table)
+    changed, refused = await carry_over(db, table.replace("1250", "1251"))
+
+    assert (again.imported, again.known, again.known_minor, refused_again) == (0, 2, 1_550, [])
+    assert (changed.imported, changed.known, refused) == (0, 1, [(2, "changed_row")])
+    assert await asking.funds(db, wallet(ANNA)) == (1_250, 0)
+
+
+@pytest.mark.rule("LE20")
+async def test_a_table_that_comes_in_two_processes_at_once_is_imported_once(db: database.Database) -> None:
+    table = "user_id,balance\n" + "".join(f"{number},1.00\n" for number in range(1, 1_301))
+
+    reports = await asyncio.gather(carry_over(db, table), carry_over(db, table))
+
+    assert sum(report.imported for report, _ in reports) == 1_300
+    assert sum(report.known for report, _ in reports) == 1_300
+    assert await asking.funds(db, "opening:oldshop") == (-130_000, 0)
+
+
+@pytest.mark.rule("LE20")
+async def test_an_import_that_broke_off_is_finished_by_the_next(
+    db: database.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "ROWS_AT_ONCE", 10)
+    table = "user_id,balance\n" + "".join(f"{number},1.00\n" for number in range(1, 26))
+
+    with pytest.raises(rows.BadFile):
+        await carry_over(db, table.replace("\n15,", '\n"15"x,'))
+    report, _ = await carry_over(db, table)
+
+    assert (report.known, report.imported) == (10, 15)
+
+
+async def test_rows_that_can_not_be_read_are_refused_with_their_lines_and_take_nobody_with_them(
+    db: database.Database,
+) -> None:
+    table = "\n".join(
+        [
+            "user_id;balance;reference",
+            "1;10.00;w-1",
+            ";10.00;w-2",
+            "3;ten;w-3",
+            "4;1,5;w-4",
+            "5;10.001;w-5",
+            "6;-0.01;w-6",
+            "7;92233720368547758.08;w-7",
+            "8;1;w-8;what is this",
+            "9;1;\x00",
+            f"10;1;{'w' * 128}",
+            "",
+            '"11";"10.500"',
+            "12;0.00;w-12",
+            "13;92233720368547758.07;w-13",
+        ]
+    )
+
+    report, refused = await carry_over(db, table)
+
+    assert refused == [
+        (3, "bad_row"),
+        (4, "bad_row"),
+        (5, "bad_row"),
+        (6, "bad_row"),
+        (7, "negative_balance"),
+        (8, "bad_row"),
+        (9, "bad_row"),
+        (10, "bad_row"),
+        (11, "bad_row"),
+        (15, "refused_row"),
+    ]
+    assert (report.imported, report.imported_minor, report.empty, report.refused) == (2, 2_050, 1, 10)
+    assert await asking.funds(db, wallet("11")) == (1_050, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "user_id\n1\n",
+        "balance\n1\n",
+        "user_id,balance,balance_minor\n1,1,100\n",
+        "user_id,balance,phone\n1,1,7\n",
+        "user_id,balance,balance\n1,1,1\n",
+        'user_id,balance\n1,"1\n',
+    ],
+)
+async def test_a_file_that_is_no_wallet_table_is_refused(db: database.Database, text: str) -> None:
+    with pytest.raises(rows.BadFile):
+        await carry_over(db, text)
+
+
+@pytest.mark.rule("LE20")
+async def test_a_dry_run_tells_the_same_and_writes_nothing(db: database.Database) -> None:
+    await carry_over(db, f"user_id,balance\n{ANNA},1.00\n")
+    table = f"user_id,balance\n{ANNA},2.00\n{BORIS},3.00\n5,-1\n"
+    before = await written(db)
+
+    dry = await carry_over(db, table, is_dry_run=True)
+
+    assert await written(db) == before
+    assert dry == await carry_over(db, table)
+
+
+async def written(db: database.Database) -> list[tuple[object, ...]]:
+    """Tell how many rows the tables have that an import writes."""
+    return [
+        (await asking.rows(db, f"SELECT count(*) FROM {table}"))[0]
+        for table in ("account", "transfer", "posting", "request", "outbox", "inbox")
+    ]
+
+
+async def test_several_wallets_of_one_user_are_told_apart_by_their_references(db: database.Database) -> None:
+    table = "user_id,balance,reference\n7,1.00,main\n7,2.00,bonus\n"
+
+    report, _ = await carry_over(db, table)
+    again, _ = await carry_over(db, table)
+
+    assert (report.imported, again.known) == (2, 2)
+    assert await asking.funds(db, wallet("7")) == (300, 0)
+
+
+async def test_points_keep_the_day_on_which_they_expire(db: database.Database) -> None:
+    of = rows.source("demo", "PTS", "oldshop")
+
+    await carry_over(db, "user_id,balance,expires_at\n7,1.00,2099-12-31\n8,2.00,\n9,1.00,soon\n", of=of)
+
+    expiries = await asking.rows(db, "SELECT left_minor, expires_at::date::text FROM lot ORDER BY left_minor")
+    assert expiries == [(100, "2099-12-31"), (200, None)]
+
+
+async def test_money_has_no_day_on_which_it_expires(db: database.Database) -> None:
+    _, refused = await carry_over(db, "user_id,balance,expires_at\n7,1.00,2099-12-31\n")
+
+    assert refused == [(2, "bad_row")]
+
+
+async def test_one_source_and_asset_knows_its_rows_from_those_of_others(db: database.Database) -> None:
+    table = "user_id,balance\n7,1.00\n"
+    sources = [SHOP, rows.source("demo", "USD", "oldshop"), rows.source("demo", "RUB", "forum"),
+               rows.source("other", "RUB", "oldshop")]  # fmt: skip
+
+    reports = [await carry_over(db, table, of=of) for of in sources]
+
+    assert [report.imported for report, _ in reports] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("name", "asset"), [("", "RUB"), ("Old Shop", "RUB"), ("a" * 33, "RUB"), ("shop", "XXX")])
+def test_a_source_has_a_plain_name_and_a_known_asset(name: str, asset: str) -> None:
+    with pytest.raises(errors.Refusal):
+        rows.source("demo", asset, name)
+
+
+def test_a_user_is_the_same_in_every_table_of_a_source_and_another_in_every_other() -> None:
+    others = [rows.source("demo", "RUB", "forum"), rows.source("other", "RUB", "oldshop")]
+
+    assert rows.user_of(SHOP, "7") == rows.user_of(rows.source("demo", "USD", "oldshop"), "7")
+    assert len({rows.user_of(of, "7") for of in (SHOP, *others)}) == 3
+    assert rows.user_of(SHOP, str(ANNA).upper()) == ANNA
+    assert rows.user_of(SHOP, ANNA.hex) != ANNA
+
+
+@given(amount_minor=st.integers(1, AMOUNT_MINOR_MAX), asset=st.sampled_from(["RUB", "JPY", "TON", "BTC", "PTS"]))
+def test_a_balance_is_read_to_the_last_unit_as_it_was_written(amount_minor: int, asset: str) -> None:
+    of = rows.source("demo", asset, "oldshop")
+    written = shapes.decimal_of(amount_minor, chart.ASSETS[asset].exponent)
+
+    row = rows.read(of, 2, {"user_id": "7", "balance": written})
+    other = rows.read(of, 2, {"user_id": "7", "balance_minor": str(amount_minor)})
+
+    assert row is not None
+    assert row == other
+    assert row.amount_minor == amount_minor
+    assert sum(leg.amount_minor for leg in row.command.transfers[0].legs) == 0
+
+
+async def test_a_row_that_was_refused_is_refused_again(db: database.Database) -> None:
+    table = "user_id,balance\n7,1.00\n"
+    await carry_over(db, table.replace("7", "8"))
+    await asking.ask(db, asking.about(ledger.CloseAccount, wallet("7")))
+
+    first, second = [await carry_over(db, table) for _ in range(2)]
+
+    assert first == second
+    assert first[1] == [(2, "refused_row")]
+
+
+async def test_a_file_is_read_as_it_is_imported(db: database.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "ROWS_AT_ONCE", 10)
+    file = io.StringIO("user_id,balance\n" + "".join(f"{number},1.00\n" for number in range(1, 101)))
+    places: list[int] = []
+    carry_out = commit.GroupCommit.carry_out
+
+    async def noted(self: commit.GroupCommit, command: ledger.LedgerCommand) -> object:
+        places.append(file.tell())
+        return await carry_out(self, command)
+
+    monkeypatch.setattr(commit.GroupCommit, "carry_out", noted)
+    await imports.carry_over(db, SHOP, file, lambda *_: None)
+
+    assert len(places) == 100
+    assert places == sorted(places)
+    assert len(set(places)) == 10
+
+
+@pytest.fixture
+def operator(monkeypatch: pytest.MonkeyPatch, database_url: str, amqp_url: str) -> None:
+    """The environment of somebody who runs commands."""
+    monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
+    monkeypatch.setenv("KOPILKA_AMQP_URL", amqp_url)
+
+
+async def run(*arguments: str) -> int:
+    return await main.SERVICE.commands["import"](main.SERVICE, arguments)
+
+
+@pytest.mark.rule("LE20")
+async def test_an_operator_imports_a_file_and_gets_a_report(
+    operator: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "wallets.csv"
+    file.write_text("user_id,balance\n7,12.50\n8,-1\n9,0\n", encoding="utf-8-sig")
+    options: Sequence[str] = (str(file), "--tenant", "demo", "--asset", "RUB", "--source", "oldshop")
+
+    codes = [await run(*options, "--dry-run"), await run(*options), await run(*options[:-1], "Old Shop")]
+
+    said = capsys.readouterr()
+    assert codes == [1, 1, 1]
+    assert said.out.splitlines() == [
+        f"line 3: negative_balance: {rows.NegativeBalance().detail}",
+        "to be imported: 1 rows, 12.50 RUB",
+        "already there: 0 rows, 0.00 RUB",
+        "empty: 1 rows",
+        "refused: 1 rows",
+        "total: 3 rows",
+        f"line 3: negative_balance: {rows.NegativeBalance().detail}",
+        "imported: 1 rows, 12.50 RUB",
+        "already there: 0 rows, 0.00 RUB",
+        "empty: 1 rows",
+        "refused: 1 rows",
+        "total: 3 rows",
+    ]
+    assert said.err.startswith("bad_file: ")

@@ -1,0 +1,111 @@
+"""Lots and shares: the soonest to expire first, and no unit lost however often something is shared."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.domain import lots, shares
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+a_lot = st.builds(
+    lambda number, days, left, held: lots.Lot(
+        UUID(int=number), 1, None if days is None else NOW + timedelta(days=days), left, min(left, held)
+    ),
+    st.integers(0, 1_000),
+    st.none() | st.integers(-3, 3),
+    st.integers(0, 100),
+    st.integers(0, 100),
+)
+
+
+def lot(number: int, days: float | None, left_minor: int, held_minor: int = 0) -> lots.Lot:
+    return lots.Lot(UUID(int=number), 1, None if days is None else NOW + timedelta(days), left_minor, held_minor)
+
+
+def taken(shares_of: list[lots.Share] | None) -> list[tuple[int, int]] | None:
+    return None if shares_of is None else [(share.lot.id.int, share.amount_minor) for share in shares_of]
+
+
+def test_the_soonest_to_expire_is_spent_first_and_what_never_expires_last() -> None:
+    kept = [lot(1, None, 100), lot(2, 30, 100), lot(3, 1, 100)]
+
+    assert taken(lots.spendable(kept, 250, at=NOW)) == [(3, 100), (2, 100), (1, 50)]
+
+
+def test_what_expires_at_once_is_spent_in_the_order_in_which_it_came() -> None:
+    assert taken(lots.spendable([lot(2, 1, 10), lot(1, 1, 10)], 15, at=NOW)) == [(1, 10), (2, 5)]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(-1, None), (0, None), (1, [(1, 5)])])
+def test_a_lot_is_over_at_the_very_second(seconds: int, expected: object) -> None:
+    assert taken(lots.spendable([lot(1, seconds / 86_400, 5)], 5, at=NOW)) == expected
+
+
+def test_what_is_held_is_not_spent() -> None:
+    assert taken(lots.spendable([lot(1, 1, 10, held_minor=7), lot(2, 2, 10)], 5, at=NOW)) == [(1, 3), (2, 2)]
+
+
+@given(st.lists(a_lot, max_size=6), st.integers(1, 400))
+def test_what_is_chosen_is_exact_free_live_and_in_order(kept: list[lots.Lot], amount_minor: int) -> None:
+    chosen = lots.spendable(kept, amount_minor, at=NOW)
+
+    free_minor = sum(each.free_minor for each in kept if not each.is_over(NOW))
+    assert (chosen is None) == (free_minor < amount_minor)
+    for share in chosen or []:
+        assert 0 < share.amount_minor <= share.lot.free_minor
+        assert not share.lot.is_over(NOW)
+    if chosen:
+        assert sum(share.amount_minor for share in chosen) == amount_minor
+        assert all(share.amount_minor == share.lot.free_minor for share in chosen[:-1])
+        ends = [share.lot.expires_at or datetime.max.replace(tzinfo=UTC) for share in chosen]
+        assert all(one <= other for one, other in pairwise(ends))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.data())
+def test_a_part_and_the_rest_are_the_whole(amounts: list[int], data: st.DataObject) -> None:
+    held = [lots.Share(lot(number, None, amount), amount) for number, amount in enumerate(amounts)]
+    part_minor = data.draw(st.integers(0, sum(amounts)))
+
+    part = lots.part_of(held, part_minor)
+    rest = lots.without(held, part)
+
+    by_lot = dict.fromkeys((share.lot for share in held), 0)
+    for share in part + rest:
+        assert share.amount_minor > 0
+        by_lot[share.lot] += share.amount_minor
+    assert sum(share.amount_minor for share in part) == part_minor
+    assert by_lot == {share.lot: share.amount_minor for share in held}
+
+
+@given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=6), st.data())
+def test_a_split_is_exact_in_proportion_and_above_no_weight(weights: list[int], data: st.DataObject) -> None:
+    amount_minor = data.draw(st.integers(0, sum(weights)))
+
+    parts = shares.split(amount_minor, weights)
+
+    assert sum(parts) == amount_minor
+    for part, weight in zip(parts, weights, strict=True):
+        assert 0 <= part <= weight
+        assert abs(part * sum(weights) - amount_minor * weight) < max(sum(weights), 1)
+
+
+def test_the_largest_remainder_gets_the_unit_and_the_first_of_equals() -> None:
+    assert shares.split(100, [300, 120]) == [71, 29]
+    assert shares.split(1, [5, 5, 5]) == [1, 0, 0]
+    assert shares.split(0, [0, 0]) == [0, 0]
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=2, max_size=4), st.lists(st.integers(0, 100), max_size=9))
+def test_sharing_bit_by_bit_ends_with_every_part_used_up(weights: list[int], percents: list[int]) -> None:
+    left = list(weights)
+    for percent in (*percents, 100):
+        parts = shares.split(-(-sum(left) * percent // 100), left)
+        left = [there - part for there, part in zip(left, parts, strict=True)]
+        assert min(left) >= 0
+
+    assert left == [0] * len(weights)

@@ -1,0 +1,240 @@
+"""A machine that drives the real service beside a dictionary: whatever is asked, in whatever order and however often.
+
+Requests of all kinds come alone and in batches, again and out of order; transactions are rolled back at a failpoint,
+time passes and sweeps run. Every outcome is what the dictionary says, and after each run every invariant holds.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asking
+import asyncpg
+import dictionary
+import proof
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from chassis import database, envelope, failpoints, inbox, testing
+from contracts import ledger
+from contracts.message import TenantId, UserId
+from ledger import handlers, timers
+from ledger.domain import holds, requests
+
+USERS = [UserId(UUID(int=number)) for number in (1, 2, 3)]
+# What others depend on comes more often.
+KINDS = (
+    "place", "place", "place", "capture", "capture", "capture", "extend", "release", "top_up", "grant", "grant",
+    "spend", "send", "group", "reverse", "reverse", "freeze", "unfreeze", "unfreeze", "limit",
+)  # fmt: skip
+
+intent = st.tuples(
+    st.sampled_from(KINDS), st.integers(0, 2), st.integers(0, 2), st.integers(1, 60), st.integers(0, 60), st.booleans()
+)
+
+
+class Crash(Exception):  # noqa: N818 - it ends a transaction as intended
+    """What a failpoint raises here instead of ending the process."""
+
+
+class Servers:
+    """The real doors that one machine after another goes through, each with a tenant of its own."""
+
+    def __init__(self, runner: asyncio.Runner, db: database.Database, superuser: asyncpg.Connection) -> None:
+        self.run, self.db, self.superuser = runner.run, db, superuser
+        self.is_crashing = False
+
+    def pass_failpoint(self, name: str) -> None:
+        if self.is_crashing and name == "ledger.in_transaction":
+            raise Crash
+
+    @contextmanager
+    def crashing(self) -> Iterator[None]:
+        self.is_crashing = True
+        yield
+        self.is_crashing = False
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    def __init__(self, servers: Servers) -> None:
+        super().__init__()
+        self.servers = servers
+        self.tenant = TenantId(f"tenant-{uuid4()}")
+        self.dictionary = dictionary.Dictionary()
+        self.placed: list[ledger.PlaceHold] = []
+        self.transfer_ids: list[ledger.TransferId] = []
+        self.delivered: list[tuple[inbox.Delivery, Any]] = []
+
+    @initialize()
+    def begin_with_some_money_and_points(self) -> None:
+        for user in USERS:
+            self.ask_for(asking.paid(120, user_id=user))
+            for lasts_s in (dictionary.STEP_S * 5, None):
+                self.ask_for(asking.grant(40, lasts_s=lasts_s, user_id=user))
+
+    @rule(intents=st.lists(intent, min_size=1, max_size=5), order=st.randoms(use_true_random=False))
+    def ask(self, intents: list[Any], order: Any) -> None:
+        messages = [self.message(each) for each in intents]
+        order.shuffle(messages)
+        self.deliver([(testing.delivery_of(message, "ledger.commands"), message) for message in messages])
+
+    @rule(intents=st.lists(intent, min_size=1, max_size=3))
+    def crash_and_deliver_again(self, intents: list[Any]) -> None:
+        messages = [self.message(each) for each in intents]
+        deliveries = [(testing.delivery_of(message, "ledger.commands"), message) for message in messages]
+        with self.servers.crashing(), pytest.raises(Crash):
+            self.servers.run(handlers.settle(self.servers.db, deliveries))
+        self.deliver(deliveries)
+
+    @precondition(lambda self: self.delivered)
+    @rule(choices=st.lists(st.tuples(st.integers(0, 1_000), st.booleans()), min_size=1, max_size=4))
+    def redeliver(self, choices: list[tuple[int, bool]]) -> None:
+        """The same delivery is known to the inbox; the same message in a new one is answered as before."""
+        again = {}
+        for number, is_new in choices:
+            delivery, message = self.delivered[number % len(self.delivered)]
+            if is_new:
+                delivery = testing.delivery_of(message, "ledger.commands")
+            again[delivery.envelope.id] = (delivery, message)
+        self.deliver(list(again.values()))
+
+    @rule(steps=st.integers(1, 4))
+    def let_time_pass(self, steps: int) -> None:
+        by = timedelta(seconds=steps * dictionary.STEP_S)
+        for table in ("hold", "lot"):
+            self.servers.run(
+                self.servers.superuser.execute(f"UPDATE {table} SET expires_at = expires_at - $1::interval", by)
+            )
+        self.dictionary.now += steps * dictionary.STEP_S
+
+    @rule()
+    def sweep(self) -> None:
+        self.servers.run(timers.expire_holds(self.servers.db))
+        self.servers.run(timers.expire_lots(self.servers.db))
+        self.dictionary.sweep()
+
+    def teardown(self) -> None:
+        self.compare()
+        assert self.servers.run(proof.breaches(self.servers.db)) == []
+
+    def message(self, intended: Any) -> Any:
+        """Make a message of an intent; what it names are holds and transfers that there are, if there are any."""
+        kind, one, other, amount, also, flag = intended
+        user, lasts_s = USERS[one], (other + 1) * 2 * dictionary.STEP_S
+        hold = self.placed[amount % len(self.placed)] if self.placed else asking.place(1, tenant=self.tenant)
+        wallet = f"user:{user}:wallet"
+        if kind == "place":
+            hold = asking.place(amount, also=also // 2 or None, user_id=user, lasts_s=lasts_s, tenant=self.tenant)
+            self.placed.append(hold)
+            return hold
+        if kind == "reverse" and not self.transfer_ids:
+            kind = "top_up"
+        makers: dict[str, Any] = {
+            "top_up": lambda: asking.paid(amount, user_id=user),
+            "grant": lambda: asking.grant(amount, lasts_s=lasts_s if flag else None, user_id=user),
+            "spend": lambda: asking.spend(amount, account=f"user:{user}:points"),
+            "send": lambda: asking.send(amount, giver=user, taker=USERS[other]),
+            "group": lambda: asking.post(
+                asking.transfer(asking.leg(wallet, -amount), asking.leg("revenue", amount)),
+                asking.transfer(asking.leg(f"user:{USERS[other]}:wallet", -also - 1), asking.leg("revenue", also + 1)),
+            ),
+            "extend": lambda: asking.extend(hold, 0).model_copy(
+                update={"expires_at": envelope.now() + timedelta(seconds=lasts_s)}
+            ),
+            "capture": lambda: asking.capture(hold, also // 3 + 1, part=amount if flag else 0, keeps=other > 0),
+            "release": lambda: asking.release(hold),
+            "reverse": lambda: asking.reverse(
+                self.transfer_ids[-1 - amount % min(len(self.transfer_ids), 5)], None if flag else also // 3 + 1
+            ),
+            "freeze": lambda: asking.about(ledger.FreezeAccount, wallet),
+            "unfreeze": lambda: asking.about(ledger.UnfreezeAccount, wallet),
+            "limit": lambda: asking.about(ledger.SetOverdraft, wallet, overdraft_minor=also),
+        }
+        return makers[kind]().model_copy(update={"tenant": self.tenant})
+
+    def ask_for(self, message: Any) -> None:
+        mine = message.model_copy(update={"tenant": self.tenant})
+        self.deliver([(testing.delivery_of(mine, "ledger.commands"), mine)])
+
+    def deliver(self, deliveries: list[tuple[inbox.Delivery, Any]]) -> None:
+        """Carry out a batch and compare each outcome with the dictionary's."""
+        self.opened()
+        known = {delivery.envelope.id for delivery, _ in self.delivered}
+        outcomes = self.servers.run(asking.deliver(self.servers.db, deliveries))
+        self.opened()
+        for delivery, message in deliveries:
+            outcome = outcomes.get(delivery.envelope.id)
+            if delivery.envelope.id in known:
+                assert outcome is None
+                continue
+            before = len(self.dictionary.books.transfers)
+            try:
+                expected = self.dictionary.settle(message)
+            except dictionary.TooEarly:
+                assert isinstance(outcome, holds.UnknownHold)
+                continue
+            assert isinstance(outcome, requests.Settled), message
+            assert getattr(outcome.answer, "code", None) == expected, message
+            self.delivered.append((delivery, message))
+            self.learn(outcome, before)
+
+    def learn(self, outcome: requests.Settled, before: int) -> None:
+        """Note under which ids the dictionary's new transfers are on the real books."""
+        posted = [each.transfer.id for each in outcome.says if hasattr(each, "transfer")]
+        places = range(before, len(self.dictionary.books.transfers))
+        self.dictionary.known |= zip(posted, places, strict=True)
+        self.transfer_ids += posted
+
+    def opened(self) -> None:
+        """Learn in which order accounts were opened, which decides who gets the last unit of a split."""
+        found = self.servers.run(
+            asking.rows(self.servers.db, "SELECT code, asset, id FROM account WHERE tenant = $1", self.tenant)
+        )
+        self.dictionary.opened = {(code, asset): account_id for code, asset, account_id in found}
+
+    def compare(self) -> None:
+        """Look whether the real books stand as the dictionary's."""
+        books = self.dictionary.books
+        accounts = self.rows("SELECT code, asset, balance_minor, held_minor, overdraft_minor, state FROM account")
+        for code, asset, *figures in accounts:
+            account = books.accounts.get((code, asset), dictionary.Account())
+            limit = account.overdraft if code.startswith("user:") else figures[2]
+            state = "frozen" if account.is_frozen else "open"
+            assert figures == [account.balance, account.held, limit, state], code
+        found = self.rows("SELECT code, left_minor, lot.held_minor FROM lot JOIN account ON account.id = account_id")
+        lots = [(lot.owner[0], lot.left, lot.held) for lot in books.lots if lot.left]
+        assert sorted(row for row in found if row[1]) == sorted(lots)
+        states = {hold_id: hold.state for hold_id, hold in books.holds.items()}
+        assert dict(self.rows("SELECT id, state FROM hold")) == states
+
+    def rows(self, sql: str) -> list[Any]:
+        return self.servers.run(asking.rows(self.servers.db, f"{sql} WHERE tenant = $1", self.tenant))
+
+
+def test_the_service_does_what_a_dictionary_would(
+    database_url: str, servers: testing.Servers, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with asyncio.Runner() as runner:
+        db = database.Database(database_url, schema="ledger", pool_size=2)
+        url = servers.database(database_name)
+        superuser = runner.run(asyncpg.connect(url, server_settings={"search_path": "ledger"}))
+        doors = Servers(runner, db, superuser)
+        monkeypatch.setattr(failpoints, "passed", doors.pass_failpoint)
+        run_state_machine_as_test(
+            lambda: LedgerMachine(doors),  # type: ignore[arg-type]  # whatever makes a machine will do
+            settings=settings(
+                max_examples=40,
+                stateful_step_count=30,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],  # to shrink a failure takes longer than a test may; add it to look for one
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
+        runner.run(superuser.close())
+        runner.run(db.close())

@@ -1,0 +1,253 @@
+"""How requests are settled on open books: each has an outcome of its own, for ever, and the same again is the same."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asking
+import pytest
+from asking import DEMO, OTHER, USER
+
+from contracts import ledger
+from contracts.message import REGISTRY, Money
+from ledger.domain import books, chart, holds, requests
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+HOLD = ledger.HoldId(UUID(int=7))
+
+
+def desk_for(*messages: Any, wallet: int = 1_000) -> tuple[requests.Desk, list[requests.Request]]:
+    """A desk with everything that the messages need, where the user has some money."""
+    asked = [requests.Request(message, uuid4()) for message in messages]
+    needs = requests.needs_of(asked)
+    openings = {**needs.reads, **needs.openings}
+    for opening in (chart.funds(DEMO, USER, "RUB"), chart.system(DEMO, "revenue", "RUB")):
+        openings[opening.name] = opening
+    accounts = [
+        books.Account(books.AccountId(number), opening, opening.overdraft_minor)
+        for number, opening in enumerate(openings.values(), 1)
+    ]
+    book = books.Books(accounts, at=NOW, new_id=uuid4)
+    book.account(chart.funds(DEMO, USER, "RUB").name).balance_minor = wallet
+    return requests.Desk(book, needs), asked
+
+
+def settle_all(*messages: Any, wallet: int = 1_000) -> list[requests.Settled]:
+    desk, asked = desk_for(*messages, wallet=wallet)
+    return [desk.settle(request) for request in asked]
+
+
+def placed(**changes: Any) -> ledger.PlaceHold:
+    return asking.place(100, hold_id=HOLD, expires_at=NOW + timedelta(minutes=15), **changes)
+
+
+COMMANDS: list[tuple[ledger.LedgerCommand, list[ledger.LedgerCommand], dict[str, Any], str]] = [
+    (placed(), [], {"reference": "order:2"}, "reference"),
+    (placed(), [], {"amount": Money(amount_minor=101, currency="RUB")}, "amount_minor"),
+    (placed(), [], {"amount": Money(amount_minor=100, currency="USD")}, "currency"),
+    (placed(), [], {"user_id": OTHER}, "user_id"),
+    (placed(), [], {"expires_at": LATER}, "expires_at"),
+    (placed(), [], {"also": Money(amount_minor=1, currency="PTS")}, "also"),
+    (asking.capture(placed(), 50), [placed()], {"amount_minor": 51}, "amount_minor"),
+    (asking.capture(placed(), 50), [placed()], {"keep_rest": True}, "keep_rest"),
+    (asking.post(asking.transfer(asking.leg(asking.WALLET, -5), asking.leg("revenue", 5))), [], {}, "amount_minor"),
+    (asking.send(5), [], {"to_user_id": UUID(int=3)}, "to_user_id"),
+    (asking.reverse(ledger.TransferId(uuid4())), [], {"transfer_id": uuid4()}, "transfer_id"),
+    (asking.reverse(ledger.TransferId(uuid4())), [], {"amount_minor": 5}, "amount_minor"),
+    (asking.about(ledger.FreezeAccount), [], {"account": "revenue"}, "account"),
+    (asking.about(ledger.UnfreezeAccount), [], {"asset": "USD"}, "asset"),
+    (asking.about(ledger.CloseAccount), [], {"account": "revenue"}, "account"),
+    (asking.about(ledger.SetOverdraft, overdraft_minor=5), [], {"overdraft_minor": 6}, "overdraft_minor"),
+]
+
+
+@pytest.mark.parametrize(("command", "before", "change", "field"), COMMANDS)
+def test_another_body_under_the_same_key_is_a_conflict_that_names_the_field(
+    command: ledger.LedgerCommand, before: list[ledger.LedgerCommand], change: dict[str, Any], field: str
+) -> None:
+    if isinstance(command, ledger.PostTransfers):
+        (transfer,) = command.transfers
+        legs = (asking.leg(asking.WALLET, -6), asking.leg("revenue", 6))
+        change = {"transfers": (transfer.model_copy(update={"legs": legs}),)}
+    other = command.model_copy(update=change)
+
+    *_, first, again = settle_all(*before, command, other)
+
+    assert isinstance(again.refusal, requests.IdempotencyConflict)
+    assert again.answer is not None
+    assert again.answer.model_dump()["code"] == "idempotency_conflict"
+    assert f"another {field}." in again.refusal.detail
+    assert (first.is_new, again.is_new) == (True, False)
+
+
+EVERY_COMMAND: list[tuple[ledger.LedgerCommand, list[ledger.LedgerCommand]]] = [
+    (placed(), []),
+    (asking.extend(placed(), 60), [placed()]),
+    (asking.capture(placed(), 50), [placed()]),
+    (asking.release(placed()), [placed()]),
+    (asking.post(asking.transfer(asking.leg(asking.WALLET, -5), asking.leg("revenue", 5))), []),
+    (asking.send(5), []),
+    (asking.reverse(ledger.TransferId(uuid4())), []),
+    (asking.about(ledger.FreezeAccount), []),
+    (asking.about(ledger.UnfreezeAccount), []),
+    (asking.about(ledger.CloseAccount), []),
+    (asking.about(ledger.SetOverdraft, overdraft_minor=5), []),
+]
+
+
+def test_every_command_of_the_contract_is_carried_out_here() -> None:
+    commands = {cls for cls in REGISTRY.values() if issubclass(cls, ledger.LedgerCommand)}
+
+    assert commands == set(requests.COMMANDS) == {type(command) for command, _ in EVERY_COMMAND}
+
+
+@pytest.mark.parametrize(("command", "before"), EVERY_COMMAND)
+@pytest.mark.parametrize("wallet", [1_000, 0])
+def test_the_same_body_under_the_same_key_gets_the_same_answer_marked_as_replayed(
+    command: ledger.LedgerCommand, before: list[ledger.LedgerCommand], wallet: int
+) -> None:
+    again = type(command).model_validate_json(command.model_dump_json())
+    desk, asked = desk_for(*before, command, again, wallet=wallet)
+    first = [desk.settle(request) for request in asked[:-1]][-1]
+    written, standing = len(desk.book.written.postings), [each.figures() for each in desk.book.accounts.values()]
+
+    second = desk.settle(asked[-1])
+
+    assert first.answer is not None
+    assert second.answer == first.answer.model_copy(update={"is_replayed": True})
+    assert second.says == (second.answer,)
+    assert (second.is_new, len(desk.frozen)) == (False, len(before) + 1)
+    assert len(desk.book.written.postings) == written
+    assert [each.figures() for each in desk.book.accounts.values()] == standing
+
+
+def test_one_key_is_not_two_commands_even_where_their_bodies_are_equal() -> None:
+    freeze, unfreeze = (asking.about(command, key="k") for command in (ledger.FreezeAccount, ledger.UnfreezeAccount))
+
+    first, second = settle_all(freeze, unfreeze)
+
+    assert isinstance(first.answer, ledger.AccountChanged)
+    assert isinstance(second.refusal, requests.IdempotencyConflict)
+    assert "another type" in second.refusal.detail
+
+
+def test_a_body_that_was_written_before_a_field_was_added_is_still_the_same() -> None:
+    command = asking.capture(placed(), 50)
+    desk, asked = desk_for(command)
+    old = type(command).model_validate(command.model_dump(exclude={"keep_rest", "capture_id"}))
+    answer = command.refused("hold_ended", "It is over.")
+    desk.earlier[requests.Key(DEMO, command.request_key)] = requests.Earlier(old, answer)
+
+    assert desk.settle(asked[0]).answer == answer.model_copy(update={"is_replayed": True})
+
+
+def test_the_same_moment_told_in_another_zone_is_the_same() -> None:
+    command = placed()
+    text = command.model_dump_json().replace("2026-01-01T00:15:00Z", "2026-01-01T03:15:00+03:00")
+    assert "+03:00" in text
+
+    _, again = settle_all(command, ledger.PlaceHold.model_validate_json(text))
+
+    assert again.refusal is None
+
+
+def test_what_is_refused_leaves_no_trace_but_the_refusal() -> None:
+    group = asking.post(
+        asking.transfer(asking.leg(asking.WALLET, -500), asking.leg("revenue", 500)),
+        asking.transfer(asking.leg(asking.WALLET, -501), asking.leg("revenue", 501)),
+    )
+    desk, asked = desk_for(group)
+
+    settled = desk.settle(asked[0])
+
+    assert isinstance(settled.answer, ledger.RequestRefused)
+    assert (settled.answer.code, settled.says) == ("insufficient_funds", (settled.answer,))
+    assert desk.book.written.figures() == (0, 0, 0)
+    assert desk.book.changed() == []
+    assert [answer for _, _, answer in desk.frozen] == [settled.answer]
+
+
+def test_each_of_several_requests_has_an_outcome_of_its_own() -> None:
+    outcomes = settle_all(asking.send(600), asking.send(600), asking.send(400), asking.send(1))
+
+    assert [each.refusal and each.refusal.code for each in outcomes] == [
+        None,
+        "insufficient_funds",
+        None,
+        "insufficient_funds",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (asking.post(asking.transfer(asking.leg("vault", -5), asking.leg("revenue", 5))), "unknown_account"),
+        (asking.post(asking.transfer(asking.leg(asking.WALLET, -5), asking.leg("vault", 5))), "unknown_account"),
+        (asking.post(asking.transfer(asking.leg(asking.WALLET, -5, "XYZ"), asking.leg("revenue", 5))), "unknown_asset"),
+        (asking.send(5, asset="XYZ"), "unknown_asset"),
+        (placed(amount=Money(amount_minor=5, currency="XYZ")), "unknown_asset"),
+        (placed().model_copy(update={"also": Money(amount_minor=5, currency="XYZ")}), "unknown_asset"),
+        (asking.about(ledger.FreezeAccount, "vault"), "unknown_account"),
+        (asking.about(ledger.CloseAccount, "revenue", "XYZ"), "unknown_asset"),
+        (asking.reverse(ledger.TransferId(uuid4())), "unknown_transfer"),
+        (asking.send(5, taker=USER), "unbalanced"),
+        (asking.send(5, asset="PTS"), "insufficient_funds"),
+    ],
+)
+def test_what_names_something_that_there_is_not_is_refused_and_opens_nothing(
+    command: ledger.LedgerCommand, code: str
+) -> None:
+    desk, (request,) = desk_for(command)
+
+    settled = desk.settle(request)
+
+    assert settled.refusal is not None
+    assert settled.refusal.code == code
+    assert code not in {"unknown_account", "unknown_asset"} or not desk.needs.openings
+
+
+def test_a_payment_in_an_asset_that_is_not_counted_is_refused_without_an_answer() -> None:
+    (settled,) = settle_all(asking.paid(5, "XYZ"))
+
+    assert settled.refusal is not None
+    assert (settled.refusal.code, settled.answer, settled.says) == ("unknown_asset", None, ())
+
+
+@pytest.mark.parametrize(
+    "command", [asking.extend(placed(), 60), asking.capture(placed(), 50), asking.release(placed())]
+)
+def test_a_command_on_a_hold_that_nobody_asked_for_yet_has_no_outcome(command: ledger.HoldCommand) -> None:
+    desk, (request,) = desk_for(command)
+
+    with pytest.raises(holds.UnknownHold):
+        desk.settle(request)
+
+    assert desk.frozen == []
+
+
+def test_every_answer_about_a_hold_tells_what_the_hold_is_for() -> None:
+    hold = placed()
+    commands = [
+        hold,
+        asking.capture(hold, 101),
+        asking.capture(hold, 50),
+        asking.extend(hold, -1),
+        asking.release(hold),
+    ]
+
+    answers = [settled.answer for settled in settle_all(*commands)]
+
+    assert [type(answer).__name__ for answer in answers] == [
+        "HoldPlaced", "CaptureRefused", "CaptureRefused", "ExtensionRefused", "HoldReleased",
+    ]  # fmt: skip
+    assert {getattr(answer, "reference", None) for answer in answers} == {"order:1"}
+
+
+def test_a_refused_hold_ends_as_refused_and_says_so_again_when_it_is_released() -> None:
+    hold = placed()
+
+    refused, released = settle_all(hold, asking.release(hold), wallet=99)
+
+    assert isinstance(refused.answer, ledger.HoldRefused)
+    assert released.answer == refused.answer

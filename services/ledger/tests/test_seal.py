@@ -1,0 +1,338 @@
+"""The hash chain: what is hashed, when it is sealed, and what an edit of it looks like."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asking
+import asyncpg
+import pytest
+import sealing
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from chassis import database
+from contracts.message import AMOUNT_MINOR_MAX
+from ledger import timers
+from ledger.domain import seal
+from ledger.store import seal as store
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def leaves(count: int) -> list[seal.Leaf]:
+    return [seal.Leaf(number, hashlib.sha256(b"%d" % number).digest()) for number in range(1, count + 1)]
+
+
+def chain(*sizes: int) -> list[seal.Sealed]:
+    """Seal stretches of so many leaves, one after the other."""
+    every = leaves(sum(sizes))
+    blocks: list[seal.Sealed] = []
+    for size in sizes:
+        after = blocks[-1] if blocks else None
+        begin = after.block.last_number if after else 0
+        blocks.append(seal.seal(every[begin : begin + size], after=after, at=NOON))
+    return blocks
+
+
+async def fetch(db: database.Database, sql: str, *values: object) -> list[asyncpg.Record]:
+    async with db.transaction() as tx:
+        rows: list[asyncpg.Record] = await (await database.driver(tx)).fetch(sql, *values)
+    return rows
+
+
+async def credit(db: database.Database, count: int) -> None:
+    await asking.settle(db, *(asking.paid() for _ in range(count)))
+
+
+async def kept(db: database.Database) -> list[seal.Sealed]:
+    async with db.transaction() as tx:
+        return await store.blocks(await database.driver(tx), after=0, limit=1_000)
+
+
+async def numbers(db: database.Database) -> list[int]:
+    return [row[0] for row in await fetch(db, "SELECT number FROM transfer ORDER BY number")]
+
+
+def sealed_numbers(blocks: Sequence[seal.Sealed]) -> list[tuple[int, int, int]]:
+    return [(each.block.first_number, each.block.last_number, each.block.transfers) for each in blocks]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 1_000, 1_023, 1_024])
+def test_the_path_of_every_leaf_leads_to_the_root(count: int) -> None:
+    hashes = [leaf.hash for leaf in leaves(count)]
+    root = seal.root_of(hashes)
+
+    for place in {*range(min(count, 9)), count // 2, count - 1}:
+        digest = hashes[place]
+        for side, beside in seal.path_to(hashes, place):
+            pair = beside + digest if side == "left" else digest + beside
+            digest = hashlib.sha256(b"\x01" + pair).digest()
+        assert digest == root
+    assert count == 1 or seal.root_of(hashes[:-1]) != root
+
+
+def test_a_chain_that_nobody_touched_has_no_fault() -> None:
+    blocks = chain(3, 1_024, 1)
+
+    assert [seal.fault(each, after=before) for before, each in zip([None, *blocks], blocks, strict=False)] == [None] * 3
+
+
+@pytest.mark.rule("LE12")
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"first_number": 5}, "edited"),
+        ({"last_number": 10}, "edited"),
+        ({"transfers": 4}, "edited"),
+        ({"root": bytes(32)}, "edited"),
+        ({"sealed_at": NOON + timedelta(microseconds=1)}, "edited"),
+        ({"previous": bytes(32)}, "does not continue"),
+        ({"number": 3}, "the block before it is gone"),
+    ],
+)
+def test_an_edit_of_a_block_is_told_with_its_hash_kept_or_made_anew(changes: dict[str, Any], found: str) -> None:
+    first, second, third = chain(3, 3, 3)
+    block = second.block._replace(**changes)
+
+    kept_hash = seal.fault(second._replace(block=block), after=first)
+    made_anew = second._replace(block=block, hash=block.hash)
+
+    assert kept_hash is not None
+    assert found in kept_hash
+    assert seal.fault(made_anew, after=first) or seal.fault(third, after=made_anew)
+
+
+def test_edited_leaves_of_a_block_are_told() -> None:
+    first, second = chain(3, 3)
+
+    edited = second._replace(leaves=second.leaves[32:64] + second.leaves[:32] + second.leaves[64:])
+
+    assert "leaves" in (seal.fault(edited, after=first) or "")
+
+
+def seen(newest: int, *writers: str) -> seal.Horizon:
+    return seal.Horizon(newest, frozenset(writers))
+
+
+def test_a_number_is_final_only_when_everybody_who_wrote_then_has_ended() -> None:
+    watermark = seal.Watermark()
+    steps = [
+        (seen(10, "a", "b"), 0),  # both may hold numbers up to 10
+        (seen(20, "b", "c"), 0),
+        (seen(30, "c"), 10),
+        (seen(40, "c", "d"), 10),
+        (seen(50, "d"), 30),
+        (seen(60), 60),  # nobody writes
+        (seen(70, "e"), 60),
+    ]
+
+    for horizon, final in steps:
+        watermark.see(horizon)
+        assert watermark.final == final
+
+
+def test_a_database_that_was_put_back_begins_again() -> None:
+    watermark = seal.Watermark()
+    watermark.see(seen(50))
+
+    watermark.see(seen(20, "a"))
+    assert watermark.final == 0
+    watermark.see(seen(21, "b"))
+    assert watermark.final == 20
+
+
+TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
+TIMES = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
+LEGS = st.lists(
+    st.tuples(TEXT, TEXT, st.integers(1, 2**62), st.integers(-AMOUNT_MINOR_MAX, AMOUNT_MINOR_MAX)),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda leg: leg[:2],
+)
+
+
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+@given(
+    texts=st.tuples(TEXT, TEXT, TEXT, TEXT), times=st.tuples(TIMES, TIMES), legs=LEGS, reverses=st.none() | st.uuids()
+)
+def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: PLR0917 - hypothesis names each
+    database_name: str,
+    servers: Any,
+    texts: tuple[str, str, str, str],
+    times: tuple[datetime, datetime],
+    legs: list[tuple[str, str, int, int]],
+    reverses: UUID | None,
+) -> None:
+    """Write any rows at all, past every trigger, and hash them in both ways."""
+
+    async def both() -> tuple[bytes, bytes]:
+        connection = await asyncpg.connect(
+            servers.database(database_name),
+            server_settings={"search_path": "ledger", "session_replication_role": "replica"},
+        )
+        transfer_id = uuid4()
+        tenant, kind, source, reference = texts
+        try:
+            number = await connection.fetchval(
+                "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id,"
+                " reverses) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING number",
+                *(transfer_id, tenant, kind, f"{source}{transfer_id}", reference, *times, uuid4(), reverses),
+            )
+            for code, asset, sequence, amount in legs:
+                account_id = await connection.fetchval(
+                    "INSERT INTO account (tenant, code, asset, kind, exponent, overdraft_minor)"
+                    " VALUES ($1, $2, $3, 'wallet', 2, 0) RETURNING id",
+                    *(f"{transfer_id}", code, asset),
+                )
+                await connection.execute(
+                    "INSERT INTO posting VALUES ($1, $2, $3, $4, $5)",
+                    *(account_id, sequence, transfer_id, amount or 1, -amount),
+                )
+            (leaf,) = await store.leaves(connection, after=number - 1, upto=number)
+            transfer = await store.transfer(connection, transfer_id)
+        finally:
+            await connection.close()
+        assert transfer is not None
+        assert json.loads(transfer.text)["reference"] == texts[3]
+        return leaf.hash, seal.leaf_of(transfer)
+
+    of_sql, of_text = asyncio.run(both())
+
+    assert of_sql == of_text
+
+
+async def test_full_blocks_are_sealed_at_once_and_the_rest_when_it_has_waited(db: database.Database) -> None:
+    for _ in range(3):
+        await credit(db, 500)
+    sealer = timers.Sealer(db, seal_after_s=3_600)
+
+    await sealing.seal_all(sealer)
+    given_out = await numbers(db)
+    assert sealed_numbers(await kept(db)) == [(given_out[0], given_out[1_023], 1_024)]
+
+    sealer.seal_after_s = 0
+    await sealing.seal_all(sealer)
+    assert sealed_numbers(await kept(db))[1:] == [(given_out[1_024], given_out[1_499], 476)]
+    assert await sealer.tick() == 0
+    assert len(await kept(db)) == 2
+
+
+async def test_a_transfer_that_is_still_being_written_is_waited_for_and_sealed_in_its_place(
+    db: database.Database, role: asyncpg.Connection
+) -> None:
+    await credit(db, 1)
+    transaction = role.transaction()
+    await transaction.start()
+    late = await role.fetchval(
+        "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id)"
+        " VALUES ($1, 'demo', 'top_up', 'late', 'late', now(), now(), $1) RETURNING number",
+        uuid4(),
+    )
+    await credit(db, 1)
+    sealer = timers.Sealer(db, seal_after_s=0)
+
+    for _ in range(3):
+        await sealer.tick()
+    before = await kept(db)
+    await transaction.commit()
+    await sealing.seal_all(sealer)
+
+    first, second, third = await numbers(db)
+    assert late == second
+    assert all(each.block.last_number < late for each in before)
+    assert [each.block.last_number for each in await kept(db)][-1] == third
+    assert sum(each.block.transfers for each in await kept(db)) == 3
+    assert first < late < third
+
+
+async def test_a_transaction_that_does_not_write_transfers_is_not_waited_for(
+    db: database.Database, superuser: asyncpg.Connection
+) -> None:
+    await credit(db, 2)
+
+    async with superuser.transaction():
+        await superuser.execute("SELECT pg_current_xact_id(); LOCK TABLE transfer IN SHARE UPDATE EXCLUSIVE MODE")
+        await timers.Sealer(db, seal_after_s=0).tick()
+        blocks = await kept(db)
+
+    assert [each.block.transfers for each in blocks] == [2]
+
+
+async def test_numbers_that_were_rolled_back_are_passed_over(
+    db: database.Database, role: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers, "NUMBERS_PER_SEAL", 4)
+    await credit(db, 2)
+    transaction = role.transaction()
+    await transaction.start()
+    await role.execute("SELECT nextval('transfer_number_seq') FROM generate_series(1, 30)")
+    await transaction.rollback()
+    await credit(db, 1)
+    sealer = timers.Sealer(db, seal_after_s=0)
+
+    await sealing.seal_all(sealer)
+
+    first, second, third = await numbers(db)
+    assert third - second == 31
+    assert sealed_numbers(await kept(db)) == [(first, second, 2), (third, third, 1)]
+    assert sealer.sealed_upto == third
+
+
+async def test_several_workers_seal_each_transfer_once(db: database.Database) -> None:
+    await credit(db, 30)
+    sealers = [timers.Sealer(db, seal_after_s=0) for _ in range(4)]
+
+    await asyncio.gather(*(sealer.tick() for sealer in sealers))
+    await credit(db, 30)
+    await asyncio.gather(*(sealer.tick() for sealer in sealers))
+    await asyncio.gather(*(sealing.seal_all(sealer) for sealer in sealers))
+
+    blocks = await kept(db)
+    assert sum(each.block.transfers for each in blocks) == 60
+    assert [seal.fault(each, after=before) for before, each in zip([None, *blocks], blocks, strict=False)] == [
+        None for _ in blocks
+    ]
+
+
+async def test_nobody_who_writes_waits_for_the_sealer(db: database.Database) -> None:
+    await credit(db, 5)
+
+    async with db.transaction() as tx:
+        connection = await database.driver(tx)
+        assert await store.take_turn(connection)
+        written, now = await store.unsealed(connection, after=0, upto=5)
+        await store.add(connection, [seal.seal([each.leaf for each in written], after=None, at=now)])
+        async with asyncio.timeout(10):
+            await credit(db, 5)
+        assert await timers.Sealer(db, seal_after_s=0).tick() == 0  # it is not its turn
+
+
+@pytest.mark.rule("LE12")
+async def test_a_block_can_be_neither_changed_nor_removed_nor_put_in_a_wrong_place(
+    db: database.Database, role: asyncpg.Connection, superuser: asyncpg.Connection
+) -> None:
+    await credit(db, 3)
+    await sealing.seal_all(timers.Sealer(db, seal_after_s=0))
+    (sealed,) = await kept(db)
+
+    for statement in ("UPDATE block SET sealed_at = now()", "DELETE FROM block", "TRUNCATE block"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await role.execute(statement)
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await superuser.execute(statement)
+    for wrong in (
+        sealed.block._replace(number=3),
+        sealed.block._replace(number=2),
+        sealed.block._replace(number=2, first_number=4, last_number=6),
+        sealed.block._replace(number=2, previous=sealed.hash),
+    ):
+        with pytest.raises(asyncpg.CheckViolationError, match="does not continue the chain"):
+            await store.add(role, [sealed._replace(block=wrong)])

@@ -1,0 +1,253 @@
+"""Statements on a real database: pages that belong together, ranges of time, one order or payment, exports."""
+
+import asyncio
+import csv
+import io
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import asking
+import asyncpg
+import past
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chassis import database, testing
+from ledger import commit, handlers, main
+from ledger.domain import chart
+from ledger.domain import history as shapes
+from ledger.operations import history
+from ledger.store import history as store
+
+EACH_IS_ITS_OWN = settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # every example has accounts of its own, so the shared database does no harm
+
+
+async def pages(db: database.Database, of: shapes.Span, *, reference: str | None = None) -> list[shapes.Line]:
+    """Read all pages of a statement, seven lines each."""
+    found: list[shapes.Line] = []
+    while more := await history.page(
+        db, of, before=found[-1].sequence if found else None, reference=reference, limit=7
+    ):
+        found += more
+    return found
+
+
+@pytest.mark.rule("LE13")
+async def test_pages_belong_together_whatever_is_posted_between_them(db: database.Database) -> None:
+    group = commit.GroupCommit(db)
+    await past.post(db, *(past.grant(number) for number in range(1, 31)))
+    is_over = asyncio.Event()
+
+    async def write() -> None:
+        while not is_over.is_set():
+            await group.carry_out(past.grant(1_000))
+
+    writers = [asyncio.create_task(write()) for _ in range(3)]
+    of = await history.span(db, past.WALLET)
+    found = await pages(db, of)
+    is_over.set()
+    await asyncio.gather(*writers)
+
+    assert [line.sequence for line in found] == list(range(of.last, 0, -1))
+    assert of.opening_minor + sum(line.amount_minor for line in found) == of.closing_minor
+    assert found[0].balance_after_minor == of.closing_minor
+    assert (await history.span(db, past.WALLET)).last > of.last
+
+
+@pytest.mark.rule("LE13")
+@EACH_IS_ITS_OWN
+@given(seed=st.integers(0, 2**32), size=st.integers(0, 60))
+async def test_a_range_of_time_has_the_lines_and_balances_that_a_plain_list_says(
+    db: database.Database, superuser: asyncpg.Connection, seed: int, size: int
+) -> None:
+    happened = past.imagined(seed, size)
+    wallet = await past.put_down(superuser, happened)
+    times = sorted(past.moments(seed, happened))
+
+    for begin, end in zip(times, times[3:], strict=False):
+        of = await history.span(db, wallet, begin=begin, end=end)
+        expected = [each for each in happened if begin <= each.recorded_at < end]
+        found = await pages(db, of)
+        assert [line.amount_minor for line in reversed(found)] == [each.amount_minor for each in expected]
+        assert of.opening_minor == past.recorded(happened, begin - shapes.TICK)
+        assert of.closing_minor == of.opening_minor + sum(each.amount_minor for each in expected)
+
+
+async def test_a_range_that_ends_before_it_begins_is_empty(db: database.Database) -> None:
+    await past.post(db, past.grant(1), past.grant(2))
+    now = await past.clock(db)
+
+    of = await history.span(db, past.WALLET, begin=now, end=now - timedelta(days=1))
+
+    assert await history.page(db, of) == []
+    assert of.opening_minor == of.closing_minor
+
+
+@pytest.mark.rule("LE13")
+async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: database.Database) -> None:
+    payment = asking.paid(500)
+    await handlers.settle(db, [(testing.delivery_of(payment, "ledger.payments"), payment)])
+    hold = asking.place(80, reference="order:7")
+    await past.post(
+        db,
+        past.grant(1, reference="order:8"),
+        hold,
+        asking.capture(hold, 30, part=1, keeps=True),
+        past.grant(2, reference="order:8"),
+        asking.capture(hold, 50, part=2),
+    )
+    of = await history.span(db, past.WALLET)
+
+    by_payment = await pages(db, of, reference=f"payment:{payment.payment_id}")
+    by_order = await pages(db, of, reference="order:7")
+
+    assert [(line.kind, line.amount_minor) for line in by_payment] == [("top_up", 500)]
+    assert [(line.kind, line.amount_minor) for line in by_order] == [("capture", -50), ("capture", -30)]
+    assert [line.balance_after_minor for line in by_order] == [423, 471]
+    assert await pages(db, of, reference="order:9") == []
+    revenue = await history.span(db, chart.system(asking.DEMO, "revenue", "RUB").name)
+    assert await pages(db, revenue, reference="order:8") == []
+
+
+@pytest.mark.rule("LE13")
+async def test_lines_of_a_reference_are_found_without_reading_the_account(
+    superuser: asyncpg.Connection, role: asyncpg.Connection, db: database.Database
+) -> None:
+    happened = [each._replace(reference=f"order:{number // 3}") for number, each in enumerate(past.imagined(3, 3_000))]
+    wallet = await past.put_down(superuser, happened)
+    of = await history.span(db, wallet)
+
+    before = await past.postings_read(role)
+    found = await store.referring_lines(role, of, "order:500", limit=10)
+    read = await past.postings_read(role) - before
+
+    assert [line.sequence for line in found] == [1_503, 1_502, 1_501]
+    assert [line.amount_minor for line in reversed(found)] == [each.amount_minor for each in happened[1_500:1_503]]
+    assert read < 150
+
+
+async def test_a_reference_of_everybody_is_refused(
+    db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "REFERRING_MAX", 10)
+    wallet = await past.put_down(superuser, past.imagined(3, 11))
+
+    with pytest.raises(shapes.ReferenceTooBroad):
+        await history.page(db, await history.span(db, wallet), reference="order:1")
+
+
+@pytest.mark.rule("LE13")
+async def test_an_export_has_every_line_between_the_opening_and_the_closing_balance(
+    db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGE_MAX", 10)
+    happened = past.imagined(5, 35)
+    wallet = await past.put_down(superuser, happened)
+    of = await history.span(db, wallet, begin=happened[9].recorded_at)
+    file = io.StringIO()
+
+    count = await history.write_csv(db, of, file)
+
+    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
+    expected = happened[of.first - 1 :]
+    assert count == len(expected)
+    assert [int(row["amount_minor"]) for row in rows[1:-1]] == [each.amount_minor for each in expected]
+    assert [row["occurred_at"] for row in rows[1:-1]] == [each.occurred_at.isoformat() for each in expected]
+    assert (rows[0]["kind"], int(rows[0]["balance_after_minor"])) == ("opening_balance", of.opening_minor)
+    assert (rows[-1]["kind"], int(rows[-1]["balance_after_minor"])) == ("closing_balance", of.closing_minor)
+
+
+async def test_an_export_holds_a_page_in_memory_and_no_transaction_open(
+    db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGE_MAX", 10)
+    wallet = await past.put_down(superuser, past.imagined(5, 35))
+    sizes: list[int] = []
+    read = store.lines
+
+    async def counted(*args: object, **kwargs: object) -> Sequence[shapes.Line]:
+        found = await read(*args, **kwargs)  # type: ignore[arg-type]
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(store, "lines", counted)
+    open_transactions = [
+        await superuser.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND xact_start IS NOT NULL"
+        )
+        async for _ in history.lines(db, await history.span(db, wallet))
+    ]
+
+    assert sizes == [10, 10, 10, 5]
+    assert set(open_transactions) == {0}
+
+
+@pytest.mark.rule("LE13")
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+async def test_a_reference_is_never_a_formula_in_an_export(
+    db: database.Database, superuser: asyncpg.Connection, text: str
+) -> None:
+    wallet = await past.put_down(superuser, [past.imagined(1, 1)[0]._replace(reference=text, amount_minor=-5)])
+    file = io.StringIO()
+
+    await history.write_csv(db, await history.span(db, wallet), file)
+
+    _, row, _ = csv.DictReader(io.StringIO(file.getvalue()))
+    assert row["reference"] == f"'{text}"
+    assert (row["amount_minor"], row["amount"]) == ("-5", "-0.05")
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "exponent", "text"),
+    [
+        (0, 0, "0"),
+        (0, 2, "0.00"),
+        (-5, 2, "-0.05"),
+        (1_250, 2, "12.50"),
+        (7, 0, "7"),
+        (-1_000_000_001, 9, "-1.000000001"),
+        (2**63 - 1, 18, "9.223372036854775807"),
+    ],
+)
+def test_amounts_are_written_with_the_decimals_of_their_asset(amount_minor: int, exponent: int, text: str) -> None:
+    assert shapes.decimal_of(amount_minor, exponent) == text
+
+
+@pytest.fixture
+def operator(monkeypatch: pytest.MonkeyPatch, database_url: str, amqp_url: str) -> None:
+    """The environment of somebody who runs commands."""
+    monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
+    monkeypatch.setenv("KOPILKA_AMQP_URL", amqp_url)
+
+
+async def run(command: str, *arguments: str) -> int:
+    return await main.SERVICE.commands[command](main.SERVICE, arguments)
+
+
+@pytest.mark.rule("LE13")
+async def test_an_operator_reads_and_exports_a_statement(
+    db: database.Database, operator: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    await past.post(db, past.grant(100, reference="order:1"), past.grant(20, reference="order:2"))
+    file = tmp_path / "statement.csv"
+
+    codes = [
+        await run("statement", past.WALLET.code, "RUB", "--limit", "1"),
+        await run("statement", past.WALLET.code, "RUB", "--reference", "order:1", "--csv", "-"),
+        await run("statement", past.WALLET.code, "RUB", "--csv", str(file)),
+        await run("statement", "user:nobody:wallet", "RUB"),
+    ]
+
+    said = capsys.readouterr()
+    assert codes == [0, 0, 0, 1]
+    assert said.out.splitlines()[1] == "closing balance 1.20"
+    assert said.out.splitlines()[2].split()[-1] == "order:2"
+    assert said.out.splitlines()[3] == "opening balance 0.00"
+    assert said.out.count("order:1") == 1
+    assert len(file.read_text().splitlines()) == 5
+    assert "unknown_account" in said.err

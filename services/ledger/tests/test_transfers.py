@@ -1,0 +1,152 @@
+"""Reversals as tables of cases: to the last unit, never more than once, and back to the lots that were spent."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asking
+import pytest
+from asking import DEMO, OTHER, USER
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts import ledger, payments
+from ledger.domain import books, chart, lots, movements, transfers
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WALLETS = [chart.funds(DEMO, user, "RUB") for user in (USER, OTHER)]
+POINTS = chart.funds(DEMO, USER, "PTS")
+REVENUE, POINT_REVENUE = (chart.system(DEMO, "revenue", asset) for asset in ("RUB", "PTS"))
+ALL = (*WALLETS, POINTS, REVENUE, POINT_REVENUE)
+
+
+def book_of(*legs: tuple[chart.Opening, int], days: tuple[int, ...] = ()) -> tuple[books.Books, transfers.Reversible]:
+    """Books after one transfer of these legs, whose points were spent from lots that expire after so many days."""
+    opened = {opening: books.Account(books.AccountId(number), opening, 10**9) for number, opening in enumerate(ALL, 1)}
+    book = books.Books(opened.values(), at=NOW, new_id=uuid4)
+    transfer = book.transfer(DEMO, "capture", "hold:1", "order:1", uuid4())
+    for opening, amount in legs:
+        opened[opening].balance_minor = amount
+    spent = [
+        lots.Lot(UUID(int=number), opened[POINTS].id, NOW + timedelta(days=day)) for number, day in enumerate(days)
+    ]
+    uses = [lots.Share(lot, -10) for lot in spent]
+    opened[POINTS].in_lots = spent
+    all_legs = [movements.Leg(opening.name, amount) for opening, amount in legs]
+    return book, transfers.Reversible(transfer, all_legs, [0] * len(legs), uses)
+
+
+def reverse(book: books.Books, undone: transfers.Reversible | None, amount_minor: int | None = None) -> books.Posted:
+    command = asking.reverse(ledger.TransferId(uuid4()), amount_minor)
+    return transfers.reverse(book, undone, command, event_id=uuid4())
+
+
+def amounts(posted: books.Posted) -> list[int]:
+    return [line.posting.amount_minor for line in posted.lines]
+
+
+def test_the_natural_key_is_the_payment_whatever_event_carries_it() -> None:
+    paid = asking.paid(5)
+    late = payments.PaymentPaidLate(**paid.model_dump())
+
+    assert {transfers.top_up(event).source_key for event in (paid, late)} == {f"payment:{paid.payment_id}"}
+
+
+def test_a_reversal_puts_every_leg_back_and_names_what_it_undid() -> None:
+    book, undone = book_of((WALLETS[0], -50), (REVENUE, 50))
+
+    posted = reverse(book, undone)
+
+    assert amounts(posted) == [50, -50]
+    assert (posted.transfer.kind, posted.transfer.reverses) == ("reversal", undone.transfer.id)
+    assert undone.left == [0, 0]
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, None), (None, 1), (30, 21), (50, 1), (51, 51)])
+def test_no_more_is_undone_than_there_was(first: int | None, second: int | None) -> None:
+    book, undone = book_of((WALLETS[0], -50), (REVENUE, 50))
+    if first != 51:
+        reverse(book, undone, first)
+
+    with pytest.raises(transfers.AlreadyReversed):
+        reverse(book, undone, second)
+
+
+def test_what_is_left_after_a_partial_reversal_is_undone_without_an_amount() -> None:
+    book, undone = book_of((WALLETS[0], -50), (REVENUE, 50))
+    reverse(book, undone, 20)
+
+    assert amounts(reverse(book, undone)) == [30, -30]
+
+
+def test_an_unknown_transfer_and_a_reversal_can_not_be_undone() -> None:
+    book, undone = book_of((WALLETS[0], -50), (REVENUE, 50))
+    undone.transfer = undone.transfer._replace(reverses=ledger.TransferId(uuid4()))
+
+    with pytest.raises(transfers.UnknownTransfer):
+        reverse(book, None)
+    with pytest.raises(transfers.NotReversible):
+        reverse(book, undone)
+
+
+def test_a_part_of_a_transfer_of_money_and_points_is_undone_in_their_proportion() -> None:
+    book, undone = book_of((WALLETS[0], -300), (REVENUE, 300), (POINTS, -120), (POINT_REVENUE, 120), days=(1,) * 12)
+
+    assert amounts(reverse(book, undone, 100)) == [71, -71, 29, -29]
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, 9), st.lists(st.integers(1, 100), max_size=6))
+def test_partial_reversals_end_where_the_whole_one_ends(one: int, other: int, tens: int, percents: list[int]) -> None:
+    points = 10 * tens
+    legs = [(WALLETS[0], -one), (WALLETS[1], -other), (REVENUE, one + other)]
+    if points:
+        legs += [(POINTS, -points), (POINT_REVENUE, points)]
+    book, undone = book_of(*legs, days=(5,) * (points // 10))
+    total = [0] * len(legs)
+
+    for percent in (*percents, 100):
+        before = undone.left
+        if not any(before):
+            break
+        reverse(book, undone, -(-sum(max(amount, 0) for amount in before) * percent // 100))
+        for place, (was, now) in enumerate(zip(before, undone.left, strict=True)):
+            assert abs(now) <= abs(was)
+            assert was * now >= 0
+            total[place] += was - now
+
+    assert total == [amount for _, amount in legs]
+    assert sum(lot.left_minor for lot in book.account(POINTS.name).in_lots) == points
+    with pytest.raises(transfers.AlreadyReversed):
+        reverse(book, undone)
+
+
+def test_what_comes_back_goes_to_the_lots_that_were_spent_the_last_first() -> None:
+    book, undone = book_of((POINTS, -20), (POINT_REVENUE, 20), days=(1, 2))
+
+    reverse(book, undone, 15)
+
+    assert [lot.left_minor for lot in book.account(POINTS.name).in_lots] == [5, 10]
+
+
+def test_what_comes_back_to_a_lot_that_has_expired_can_be_spent_for_the_days_of_grace() -> None:
+    book, undone = book_of((POINTS, -20), (POINT_REVENUE, 20), days=(-1, 2))
+
+    reverse(book, undone)
+
+    back = {lot.expires_at: lot.left_minor for lot in book.account(POINTS.name).in_lots if lot.left_minor}
+    assert back == {NOW + timedelta(days=2): 10, NOW + lots.GRACE: 10}
+
+
+def test_points_that_were_granted_are_taken_back_from_their_own_lot_or_not_at_all() -> None:
+    book, undone = book_of((POINTS, 20), (POINT_REVENUE, -20), days=(1, 2))
+    granted, another = book.account(POINTS.name).in_lots
+    granted.left_minor, another.left_minor = 12, 8
+    undone.uses = [lots.Share(granted, 20)]
+
+    reverse(book, undone, 5)
+    mark = book.mark()
+    with pytest.raises(books.InsufficientFunds, match="spent already"):
+        reverse(book, undone, 15)
+    book.rollback(mark)
+
+    assert [lot.left_minor for lot in (granted, another)] == [7, 8]
+    assert undone.left == [15, -15]
