@@ -7,13 +7,14 @@ import asyncio
 import gc
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import harness
 import ledger_posting
 import uvloop
 
 from chassis import batch, database, publisher, topology
-from ledger import handlers, main
+from ledger import commit, handlers, main
 
 RUNS = 5
 TARGET = 4_000
@@ -71,15 +72,16 @@ async def drained_s(url: str, amqp_url: str) -> float:
     db, sender = database.Database(url, schema="ledger", pool_size=2), publisher.Publisher(amqp_url)
     done, credited = asyncio.Event(), 0
 
-    async def counted(db: database.Database, deliveries: Sequence[handlers.Paid]) -> None:
+    async def counted(db: database.Database, deliveries: Sequence[batch.Delivered]) -> batch.Outcomes | None:
         nonlocal credited
-        await handlers.credit_wallets(db, deliveries)
+        outcomes = await intake.handle(db, deliveries)
         credited += len(deliveries)
         if credited >= BACKLOG:
             done.set()
+        return outcomes
 
-    (intake,) = handlers.INTAKES
-    consumer = batch.BatchConsumer(amqp_url, batch.Intake(intake.queue, intake.messages, counted), db=db, sender=sender)
+    intake = commit.GroupCommit(db).joined_by(handlers.INTAKES[0])
+    consumer = batch.BatchConsumer(amqp_url, replace(intake, handle=counted), db=db, sender=sender)
     started = time.perf_counter()
     consuming = asyncio.create_task(consumer.run())
     try:

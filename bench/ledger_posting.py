@@ -14,7 +14,7 @@ import harness
 import plain_ledger
 import uvloop
 
-from chassis import database, envelope, inbox
+from chassis import batch, database, envelope, inbox
 from contracts import message, payments
 from ledger import handlers, main
 
@@ -56,7 +56,8 @@ def posting(size: int, count: int, in_flight: int) -> Callable[[], Awaitable[flo
         async with harness.fresh_database(main.SERVICE) as url:
             db = database.Database(url, schema="ledger", pool_size=in_flight)
             try:
-                # The first transactions open the connections and have the statements planned.
+                # The first transactions open the accounts and the connections and have the statements planned.
+                await credit(db, iter([paid(size)]))
                 await asyncio.gather(*(credit(db, iter([paid(size) for _ in range(10)])) for _ in range(in_flight)))
                 gc.collect()
                 gc.freeze()  # the events of the benchmark are not garbage that the service would have
@@ -70,13 +71,13 @@ def posting(size: int, count: int, in_flight: int) -> Callable[[], Awaitable[flo
     return measure
 
 
-async def credit(db: database.Database, batches: Iterator[Sequence[handlers.Paid]]) -> None:
+async def credit(db: database.Database, batches: Iterator[Sequence[batch.Delivered]]) -> None:
     """Credit one batch after the other until none is left."""
-    for batch in batches:
-        await handlers.credit_wallets(db, batch)
+    for deliveries in batches:
+        await handlers.settle(db, deliveries)
 
 
-def paid(size: int) -> Sequence[handlers.Paid]:
+def paid(size: int) -> Sequence[batch.Delivered]:
     """Make one batch of deliveries, spread over the wallets."""
     return [delivered(event) for event in events(size)]
 
@@ -102,7 +103,7 @@ def events(count: int) -> list[payments.PaymentPaid]:
     ]
 
 
-def delivered(event: payments.PaymentPaid) -> handlers.Paid:
+def delivered(event: payments.PaymentPaid) -> batch.Delivered:
     """Wrap an event as it would come from the queue."""
     wrapper = envelope.Envelope(
         id=envelope.uuid7(),
