@@ -102,6 +102,7 @@ class _Run:
         """Put together what the parts came to, and look for what only their sums told."""
         findings = [proof.Finding(check, found.count, found.first) for check, found in self.totals.broken.items()]
         findings += [self._sums(), *self.found]
+        await connection.execute("SET LOCAL max_parallel_workers_per_gather = 2")
         is_whole = self.postings == self.totals.postings
         findings.append(await _look(connection, checks.ORPHANS, "" if is_whole else checks.LOCATE_ORPHANS))
         is_whole = self.captures == self.totals.captures
