@@ -131,6 +131,14 @@ def test_parts_that_are_no_amount_together_are_refused() -> None:
     assert placed(book, AMOUNT_MINOR_MAX - 1, also=1).left_minor == AMOUNT_MINOR_MAX
 
 
+def test_parts_that_count_in_different_units_cannot_be_held_together() -> None:
+    stars = Money(amount_minor=5, currency="XTR")
+    command = asking.place(5, also=5, expires_at=NOW + timedelta(minutes=15)).model_copy(update={"amount": stars})
+
+    with pytest.raises(holds.PartsNotHoldable):
+        holds.place(book_of(100, 100), holds.asked(command))
+
+
 @pytest.mark.parametrize("amount_minor", [75, 1])
 def test_a_capture_takes_its_amount_and_frees_the_rest(amount_minor: int) -> None:
     book = book_of(100)

@@ -35,7 +35,7 @@ class HoldNotExtended(errors.Refusal):
 
 
 class PartsNotHoldable(errors.Refusal):
-    """The parts of a hold are of different assets, and all together still an amount."""
+    """The parts of a hold are of different assets that count in the same unit, and all together still an amount."""
 
     code: ClassVar[str] = "parts_not_holdable"
     status: ClassVar[int] = 422
@@ -122,6 +122,8 @@ def place(book: books.Books, hold: Hold) -> ledger.HoldPlaced:
     if len({part.name for part in hold.parts}) < len(hold.parts):
         raise PartsNotHoldable
     if sum(part.amount_minor for part in hold.parts) > AMOUNT_MINOR_MAX:
+        raise PartsNotHoldable
+    if len({chart.ASSETS[part.name.asset].exponent for part in hold.parts}) > 1:
         raise PartsNotHoldable
     book.remember(hold)
     for part in hold.parts:
