@@ -164,7 +164,10 @@ async def _work(connection: asyncpg.Connection, waiting: deque[Task]) -> None:
 
 async def _look(connection: asyncpg.Connection, check: str, sql: str) -> proof.Finding:
     """Run a statement that selects what is broken; without one there is nothing to look for."""
-    sql = f"SELECT count(*) OVER (), row FROM ({sql}) AS found(row) LIMIT 1" if sql else "SELECT WHERE false"
+    if not sql:
+        return proof.Finding(check, 0, None)
+    # Materialized, so that the planner does not hope to find the first row soon.
+    sql = f"WITH found(row) AS MATERIALIZED ({sql}) SELECT (SELECT count(*) FROM found), row FROM found LIMIT 1"
     found = await connection.fetchrow(sql, timeout=pieces.TIMEOUT_S)
     return proof.Finding(check, *found) if found else proof.Finding(check, 0, None)
 

@@ -18,7 +18,7 @@ import asyncpg
 from ledger.domain import seal
 from ledger.store import seal as store
 
-BLOCKS = 64
+BLOCKS = 16
 TRANSFERS = BLOCKS * seal.BLOCK_MAX
 BEGINNING, END = -(2**62), 2**62  # a number that was edited must lie in a piece too
 TIMEOUT_S = 30 * 60  # the whole history is read; where that takes longer, prove a copy of the database
