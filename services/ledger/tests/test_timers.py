@@ -153,3 +153,11 @@ async def test_a_lot_expires_at_its_second_with_a_posting_of_its_own_and_not_twi
     )
     assert found == [("expiry", True)]
     assert await proof.breaches(funded) == []
+
+
+async def test_ranges_of_the_history_are_summarized_by_the_services_own_role(db: database.Database) -> None:
+    await asking.settle(db, *(asking.paid() for _ in range(300)))
+
+    await timers.summarize_ranges(db)
+
+    assert await asking.rows(db, "SELECT summarize_ranges()") == [(0,)]

@@ -19,6 +19,7 @@ def worker(process: app.Process) -> None:
     process.every("expire_holds", partial(timers.expire_holds, process.db), idle_min_s=0.5, idle_max_s=1)
     process.every("expire_lots", partial(timers.expire_lots, process.db), idle_min_s=1, idle_max_s=10)
     process.every("summarize_postings", partial(timers.summarize_postings, process.db), idle_min_s=1, idle_max_s=1)
+    process.every("summarize_ranges", partial(timers.summarize_ranges, process.db), idle_min_s=10, idle_max_s=10)
     sealer = timers.Sealer(process.db, process.settings.seal_after_s)
     process.every("seal", sealer.tick, idle_min_s=0.5, idle_max_s=2)
     check, check_s = timers.ContinuousCheck(process.db), process.settings.check_interval_s
