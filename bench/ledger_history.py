@@ -40,20 +40,20 @@ CLEARING = chart.system(TENANT, "clearing:yookassa:demo", "RUB")
 
 # Each took effect up to five seconds before it was recorded, and one in a thousand up to an hour before.
 _TRANSFERS = """
-INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id)
+INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, event_id)
 SELECT (
     lpad(to_hex((extract(epoch FROM recorded_at) * 1000)::bigint), 12, '0') || '70008' || lpad(to_hex(n), 15, '0')
   )::uuid, 'demo', 'top_up', key, key,
   recorded_at - random() * CASE WHEN n % 1000 = 0 THEN interval '1 hour' ELSE interval '5 seconds' END,
-  recorded_at, gen_random_uuid()
+  gen_random_uuid()
 FROM (
   SELECT n, $3::timestamptz + $4::interval * n AS recorded_at, 'payment:' || gen_random_uuid() AS key
   FROM generate_series($1::bigint, $2::bigint) AS n
 ) AS planned
 """
 _POSTINGS = """
-INSERT INTO posting (account_id, sequence, transfer_id, amount_minor, balance_after_minor)
-SELECT leg.*
+INSERT INTO posting (account_id, sequence, transfer_id, amount_minor, balance_after_minor, recorded_at)
+SELECT leg.*, $4::timestamptz + $5::interval * n
 FROM (
   SELECT id, $2 + row_number() OVER (ORDER BY id) AS n FROM (
     SELECT id FROM transfer ORDER BY id DESC LIMIT $3
@@ -156,7 +156,7 @@ async def fill(administrator: asyncpg.Connection, transfers: int, begin: dt.date
     for done in range(0, transfers, AT_ONCE):
         count = min(AT_ONCE, transfers - done)
         await administrator.execute(_TRANSFERS, done + 1, done + count, begin, EVERY)
-        await administrator.execute(_POSTINGS, clearing_id, done, count)
+        await administrator.execute(_POSTINGS, clearing_id, done, count, begin, EVERY)
     await administrator.execute(_SETTLE)
 
 

@@ -32,18 +32,15 @@ TRANSFERS = """
 CREATE TEMP TABLE made AS SELECT place, (
   lpad(to_hex(1767225600000 + place / 20), 12, '0') || '7' || lpad(to_hex(place % 20 * 200), 3, '0') || '8'
   || substr(md5(place::text), 1, 15)
-)::uuid AS id FROM generate_series({begin}::bigint, {end}::bigint) AS place;
-INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id)
-SELECT id, 'demo', 'top_up', key, key, at, at, id
-FROM (
-  SELECT *, format('payment:%s', md5(place::text)::uuid) AS key,
-    '2026-01-01Z'::timestamptz + place * interval '50 microseconds' AS at
-  FROM made
-) AS paid ORDER BY place;
+)::uuid AS id, '2026-01-01Z'::timestamptz + place * interval '50 microseconds' AS at
+FROM generate_series({begin}::bigint, {end}::bigint) AS place;
+INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, event_id)
+SELECT id, 'demo', 'top_up', key, key, at, id
+FROM (SELECT *, format('payment:%s', md5(place::text)::uuid) AS key FROM made) AS paid ORDER BY place;
 INSERT INTO posting
-SELECT 1, place + 1, id, -100, -100 * (place + 1) FROM made
+SELECT 1, place + 1, id, -100, -100 * (place + 1), at FROM made
 UNION ALL
-SELECT 2 + place * 7919 % {wallets}, place / {wallets} + 1, id, 100, 100 * (place / {wallets} + 1) FROM made
+SELECT 2 + place * 7919 % {wallets}, place / {wallets} + 1, id, 100, 100 * (place / {wallets} + 1), at FROM made
 ORDER BY 3, 1;
 DROP TABLE made
 """

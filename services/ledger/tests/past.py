@@ -20,9 +20,9 @@ WALLET = chart.funds(DEMO, asking.USER, "RUB").name
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 FOREVER = datetime.max.replace(tzinfo=UTC)
 TRANSFER_COLUMNS = (
-    "id", "tenant", "kind", "source_key", "reference", "occurred_at", "recorded_at", "event_id",
+    "id", "tenant", "kind", "source_key", "reference", "occurred_at", "event_id",
 )  # fmt: skip
-POSTING_COLUMNS = ("account_id", "sequence", "transfer_id", "amount_minor", "balance_after_minor")
+POSTING_COLUMNS = ("account_id", "sequence", "transfer_id", "amount_minor", "balance_after_minor", "recorded_at")
 
 
 class Past(NamedTuple):
@@ -79,12 +79,12 @@ async def put_down(superuser: asyncpg.Connection, history: Sequence[Past]) -> ch
     transfers, postings, balance_minor = [], [], 0
     for sequence, each in enumerate(history, 1):
         transfer_id: UUID = envelope.uuid7()
-        transfers.append(
-            (transfer_id, DEMO, "grant", str(transfer_id), each.reference, each.occurred_at, each.recorded_at, uuid4())
-        )
+        transfers.append((transfer_id, DEMO, "grant", str(transfer_id), each.reference, each.occurred_at, uuid4()))
         balance_minor += each.amount_minor
         for account_id, sign in zip(account_ids, (1, -1), strict=True):
-            postings.append((account_id, sequence, transfer_id, sign * each.amount_minor, sign * balance_minor))
+            postings.append(
+                (account_id, sequence, transfer_id, sign * each.amount_minor, sign * balance_minor, each.recorded_at)
+            )
     async with superuser.transaction():
         await superuser.copy_records_to_table("transfer", records=transfers, columns=TRANSFER_COLUMNS)
         await superuser.copy_records_to_table("posting", records=postings, columns=POSTING_COLUMNS)

@@ -46,7 +46,9 @@ async def test_a_credit_takes_effect_when_it_was_paid_and_is_recorded_now(db: da
 
     await asking.settle(db, event)
 
-    ((occurred_at, recorded_at),) = await asking.rows(db, "SELECT occurred_at, recorded_at FROM transfer")
+    ((occurred_at, recorded_at),) = await asking.rows(
+        db, "SELECT DISTINCT occurred_at, recorded_at FROM transfer JOIN posting ON transfer_id = id"
+    )
     assert occurred_at == event.paid_at < recorded_at
 
 

@@ -179,12 +179,12 @@ def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: 
             server_settings={"search_path": "ledger", "session_replication_role": "replica"},
         )
         transfer_id = uuid4()
-        tenant, kind, source, reference = texts
+        (tenant, kind, source, reference), (occurred_at, recorded_at) = texts, times
         try:
             number = await connection.fetchval(
-                "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id,"
-                " reverses) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING number",
-                *(transfer_id, tenant, kind, f"{source}{transfer_id}", reference, *times, uuid4(), reverses),
+                "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, event_id, reverses)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING number",
+                *(transfer_id, tenant, kind, f"{source}{transfer_id}", reference, occurred_at, uuid4(), reverses),
             )
             for code, asset, sequence, amount in legs:
                 account_id = await connection.fetchval(
@@ -193,8 +193,8 @@ def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: 
                     *(f"{transfer_id}", code, asset),
                 )
                 await connection.execute(
-                    "INSERT INTO posting VALUES ($1, $2, $3, $4, $5)",
-                    *(account_id, sequence, transfer_id, amount or 1, -amount),
+                    "INSERT INTO posting VALUES ($1, $2, $3, $4, $5, $6)",
+                    *(account_id, sequence, transfer_id, amount or 1, -amount, recorded_at),
                 )
             (leaf,) = await store.leaves(connection, after=number - 1, upto=number)
             transfer = await store.transfer(connection, transfer_id)
@@ -232,8 +232,8 @@ async def test_a_transfer_that_is_still_being_written_is_waited_for_and_sealed_i
     transaction = role.transaction()
     await transaction.start()
     late = await role.fetchval(
-        "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id)"
-        " VALUES ($1, 'demo', 'top_up', 'late', 'late', now(), now(), $1) RETURNING number",
+        "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, event_id)"
+        " VALUES ($1, 'demo', 'top_up', 'late', 'late', now(), $1) RETURNING number",
         uuid4(),
     )
     await credit(db, 1)

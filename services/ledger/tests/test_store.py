@@ -71,14 +71,14 @@ async def insert_postings(
     async with connection.transaction():
         if transfer_id is None:
             transfer_id = await connection.fetchval(
-                "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id)"
-                " VALUES ($1, 'demo', 'adjustment', $2, 'order:1', now(), now(), $1) RETURNING id",
+                "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, event_id)"
+                " VALUES ($1, 'demo', 'adjustment', $2, 'order:1', now(), $1) RETURNING id",
                 envelope.uuid7(),
                 str(uuid4()),
             )
         await connection.execute(
-            "INSERT INTO posting (account_id, sequence, transfer_id, amount_minor, balance_after_minor)"
-            " SELECT id, sequence + 1 + $4, $1, amount, balance_minor + amount + $5"
+            "INSERT INTO posting (account_id, sequence, transfer_id, amount_minor, balance_after_minor, recorded_at)"
+            " SELECT id, sequence + 1 + $4, $1, amount, balance_minor + amount + $5, clock_timestamp()"
             " FROM unnest($2::text[], $3::bigint[]) AS leg(code, amount) JOIN account USING (code)",
             transfer_id,
             list(legs),
@@ -109,7 +109,7 @@ async def test_a_posting_without_its_transfer_or_account_is_refused(
         await insert_postings(role, {CLEARING: -50, WALLET: 50}, transfer_id=uuid4())
     known = await role.fetchval("SELECT id FROM transfer LIMIT 1")
     with pytest.raises(asyncpg.CheckViolationError, match="does not continue"):
-        await role.execute("INSERT INTO posting VALUES (77, 1, $1, 5, 5), (78, 1, $1, -5, -5)", known)
+        await role.execute("INSERT INTO posting VALUES (77, 1, $1, 5, 5, now()), (78, 1, $1, -5, -5, now())", known)
 
 
 async def test_a_posting_that_skips_a_number_or_misstates_the_balance_is_refused(
@@ -229,8 +229,8 @@ async def test_only_an_empty_account_can_be_closed(funded: database.Database, ro
 async def test_a_natural_key_is_used_once_for_ever(funded: database.Database, role: asyncpg.Connection) -> None:
     with pytest.raises(asyncpg.UniqueViolationError, match="transfer_happens_once"):
         await role.execute(
-            "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id)"
-            " SELECT gen_random_uuid(), tenant, kind, source_key, reference, now(), now(), event_id FROM transfer"
+            "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, event_id)"
+            " SELECT gen_random_uuid(), tenant, kind, source_key, reference, now(), event_id FROM transfer"
         )
 
 
@@ -250,7 +250,7 @@ async def test_a_posting_is_recorded_no_earlier_than_the_one_before(
 
     await asking.settle(funded, asking.paid(5))
 
-    times = await asking.rows(funded, "SELECT recorded_at FROM transfer ORDER BY number DESC LIMIT 2")
+    times = await asking.rows(funded, "SELECT DISTINCT recorded_at FROM posting ORDER BY recorded_at DESC LIMIT 2")
     assert (
         times[1]
         < times[0]

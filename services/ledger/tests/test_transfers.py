@@ -48,7 +48,7 @@ def test_the_natural_key_is_the_payment_whatever_event_carries_it() -> None:
     paid = asking.paid(5)
     late = payments.PaymentPaidLate(**paid.model_dump())
 
-    assert {transfers.top_up(event).source_key for event in (paid, late)} == {f"payment:{paid.payment_id}"}
+    assert {transfers.top_up(event).payment for event in (paid, late)} == {(paid.tenant, f"payment:{paid.payment_id}")}
 
 
 def test_a_reversal_puts_every_leg_back_and_names_what_it_undid() -> None:

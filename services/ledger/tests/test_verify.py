@@ -145,9 +145,7 @@ async def test_a_posting_before_its_predecessor_is_found_across_pieces(
     monkeypatch.setattr(pieces, "TRANSFERS", 1)
     sound = await examined_after(administrator, "SELECT 1")
 
-    proof = await examined_after(
-        administrator, "UPDATE transfer SET recorded_at = recorded_at - interval '1 hour' WHERE kind = 'spend'"
-    )
+    proof = await examined_after(administrator, f"{tampering.HOUR_EARLIER} kind = 'spend'")
 
     assert sound.is_sound, verify.render(sound)
     assert [each.check for each in proof.findings if each.broken] == [tampering.FORWARD]
@@ -169,11 +167,11 @@ async def test_the_role_of_the_service_can_not_tamper_at_all(
     # It may add, which is what it is there for; whatever does not fit the books is refused by them.
     with pytest.raises(asyncpg.GeneratedAlwaysError):
         await role.execute(
-            "INSERT INTO transfer (id, number, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id)"
-            " SELECT gen_random_uuid(), 2, tenant, kind, 'new', reference, now(), now(), event_id FROM transfer LIMIT 1"
+            "INSERT INTO transfer (id, number, tenant, kind, source_key, reference, occurred_at, event_id)"
+            " SELECT gen_random_uuid(), 2, tenant, kind, 'new', reference, now(), event_id FROM transfer LIMIT 1"
         )
     with pytest.raises(asyncpg.CheckViolationError):
-        await role.execute("INSERT INTO posting SELECT account_id, 99, transfer_id, 1, 1 FROM posting LIMIT 1")
+        await role.execute("INSERT INTO posting SELECT account_id, 99, transfer_id, 1, 1, now() FROM posting LIMIT 1")
     assert (await verify.prove(books)).is_sound
 
 

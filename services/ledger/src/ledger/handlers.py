@@ -31,6 +31,13 @@ async def settle(db: database.Database, deliveries: Sequence[batch.Delivered]) -
     A payment is credited once for ever, whatever event carries it; a command is answered the same for ever. A credit
     that is refused is hopeless, a command on a hold that nobody asked for yet comes too early.
     """
+    try:
+        return await _settle_all(db, deliveries, is_ahead=True)
+    except store.WrittenInVain:
+        return await _settle_all(db, deliveries, is_ahead=False)
+
+
+async def _settle_all(db: database.Database, deliveries: Sequence[batch.Delivered], *, is_ahead: bool) -> Outcomes:
     outcomes: dict[UUID, requests.Settled | Exception] = {}
     async with db.transaction() as tx:
         fresh = await inbox.claim_many(tx, [delivery for delivery, _ in deliveries])
@@ -39,7 +46,7 @@ async def settle(db: database.Database, deliveries: Sequence[batch.Delivered]) -
             for delivery, message in deliveries
             if delivery.envelope.id in fresh
         ]
-        desk = await store.open_desk(tx, [request for _, request in asked])
+        desk = await store.open_desk(tx, [request for _, request in asked], is_ahead=is_ahead)
         says: list[outbox.Sayable] = []
         causes: list[envelope.Cause] = []
         unsettled: list[inbox.Delivery] = []

@@ -254,14 +254,21 @@ class Books:
         occurred_at: datetime | None = None,
         reverses: ledger.TransferId | None = None,
     ) -> movements.Transfer:
-        """Give a new transfer that is recorded now; it takes effect now too where nothing else is said."""
-        at, new_id = self.at, ledger.TransferId(self.new_id())
+        """Give a new transfer; it takes effect now where nothing else is said."""
+        new_id = ledger.TransferId(self.new_id())
         return movements.Transfer(
-            new_id, tenant, kind, source_key, reference, occurred_at or at, at, event_id, reverses
+            new_id, tenant, kind, source_key, reference, occurred_at or self.at, event_id, reverses
         )
 
-    def post(self, transfer: movements.Transfer, legs: Sequence[movements.Leg], *, is_reversal: bool = False) -> Posted:
-        """Post one transfer. The caller rolls back what a refusal leaves half done.
+    def post(
+        self,
+        transfer: movements.Transfer,
+        legs: Sequence[movements.Leg],
+        *,
+        is_reversal: bool = False,
+        is_written: bool = False,
+    ) -> Posted:
+        """Post one transfer, which is there already where `is_written`. The caller rolls back a refusal's half.
 
         Raises Unbalanced, FlowNotAllowed unless it is a reversal, and what moving an account raises.
         """
@@ -276,13 +283,14 @@ class Books:
             if account.opening.kind == "points":
                 self._use_lots(account, leg, transfer)
             posting = movements.Posting(
-                account.id, account.sequence, transfer.id, leg.amount_minor, account.balance_minor
+                account.id, account.sequence, transfer.id, leg.amount_minor, account.balance_minor, self.at
             )
             written.postings.append(posting)
             lines.append(Line(account, posting, account.held_minor, account.version))
         if not is_reversal:
             _check_flows(lines)
-        written.transfers.append(transfer)
+        if not is_written:
+            written.transfers.append(transfer)
         return Posted(transfer, lines)
 
     def hold(self, account: Account, amount_minor: int) -> list[lots.Share]:

@@ -25,7 +25,8 @@ class Unbalanced(errors.Refusal):
 class Transfer(NamedTuple):
     """One business movement. `source_key` is its natural key: per tenant and kind it can happen once, for ever.
 
-    `occurred_at` is when it took effect, however late it is recorded; `reverses` is the transfer that it undoes.
+    `occurred_at` is when it took effect, however late its postings are recorded; `reverses` is the transfer that it
+    undoes.
     """
 
     id: ledger.TransferId
@@ -34,7 +35,6 @@ class Transfer(NamedTuple):
     source_key: str
     reference: str
     occurred_at: datetime
-    recorded_at: datetime
     event_id: UUID
     reverses: ledger.TransferId | None = None
 
@@ -54,13 +54,14 @@ class Leg(NamedTuple):
 
 
 class Posting(NamedTuple):
-    """One leg on the books, with the balance right after it."""
+    """One leg on the books, with the balance right after it and when it was written there."""
 
     account_id: int
     sequence: int
     transfer_id: ledger.TransferId
     amount_minor: int
     balance_after_minor: int
+    recorded_at: datetime
 
 
 @dataclass(slots=True, eq=False)

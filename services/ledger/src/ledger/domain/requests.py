@@ -3,7 +3,7 @@
 Each request has an outcome of its own: what it says, or the refusal. An outcome is frozen under the request's key.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, cast
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from chassis import errors
 from contracts import ledger, payments
 from contracts.message import TenantId
-from ledger.domain import accounts, books, chart, holds, transfers
+from ledger.domain import accounts, books, chart, holds, movements, transfers
 
 Message = payments.PaymentPaid | ledger.LedgerCommand
 HoldKey = tuple[TenantId, ledger.HoldId]
@@ -79,6 +79,14 @@ class Needs:
     top_ups: dict[UUID, transfers.TopUp] = field(default_factory=dict)
     refusals: dict[UUID, errors.Refusal] = field(default_factory=dict)
 
+    def first_top_ups(self, known: Collection[transfers.Payment]) -> Iterator[tuple[UUID, transfers.TopUp]]:
+        """Give the top-ups of payments that are not known, one for each; a payment may be told of twice."""
+        seen = set(known)
+        for event_id, top_up in self.top_ups.items():
+            if top_up.payment not in seen:
+                seen.add(top_up.payment)
+                yield event_id, top_up
+
     def open(self, opening: chart.Opening) -> None:
         """Ask for an account that is opened where it is missing."""
         self.openings[opening.name] = opening
@@ -97,14 +105,18 @@ class Needs:
 
 @dataclass(slots=True)
 class Desk:
-    """Everything that the requests of one transaction need, as it was read; and what they made of it."""
+    """Everything that the requests of one transaction need, as it was read; and what they made of it.
+
+    `ahead` are the transfers of top-ups that are written already; those left at the end were written in vain.
+    """
 
     book: books.Books
     needs: Needs
     known_holds: dict[HoldKey, holds.Hold] = field(default_factory=dict)
     reversible: dict[tuple[TenantId, ledger.TransferId], transfers.Reversible] = field(default_factory=dict)
     earlier: dict[Key, Earlier] = field(default_factory=dict)
-    known_payments: set[tuple[TenantId, str]] = field(default_factory=set)
+    known_payments: set[transfers.Payment] = field(default_factory=set)
+    ahead: dict[UUID, movements.Transfer] = field(default_factory=dict)
     frozen: list[tuple[Key, Request, ledger.Answer]] = field(default_factory=list)
 
     def settle(self, request: Request) -> Settled:
@@ -134,16 +146,16 @@ class Desk:
         if unreadable := self.needs.refusals.get(request.event_id):
             return Settled((), refusal=unreadable)
         asked = self.needs.top_ups[request.event_id]
-        key = (asked.event.tenant, asked.source_key)
-        if key in self.known_payments:
+        if asked.payment in self.known_payments:
             return Settled((), is_new=False)
         mark = self.book.mark()
         try:
-            posted = transfers.credit(self.book, asked, event_id=request.event_id)
+            posted = transfers.credit(self.book, asked, self.ahead.get(request.event_id), event_id=request.event_id)
         except errors.Refusal as refusal:
             self.book.rollback(mark)
             return Settled((), refusal=refusal)
-        self.known_payments.add(key)
+        self.known_payments.add(asked.payment)
+        self.ahead.pop(request.event_id, None)
         return Settled((posted,))
 
     def changed_holds(self) -> list[holds.Hold]:

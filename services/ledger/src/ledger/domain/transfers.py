@@ -7,6 +7,7 @@ from uuid import UUID
 
 from chassis import errors
 from contracts import ledger, payments
+from contracts.message import TenantId
 from ledger.domain import books, chart, lots, movements, shares
 
 
@@ -35,6 +36,10 @@ class DuplicateTransfer(errors.Refusal):
     code: ClassVar[str] = "duplicate_transfer"
 
 
+Payment = tuple[TenantId, str]
+"""What a payment is known by for ever: its tenant and its natural key."""
+
+
 class TopUp(NamedTuple):
     """A paid payment as the ledger sees it: from the provider's clearing account to the payer's own.
 
@@ -42,7 +47,7 @@ class TopUp(NamedTuple):
     """
 
     event: payments.PaymentPaid
-    source_key: str
+    payment: Payment
     clearing: chart.Opening
     funds: chart.Opening
 
@@ -77,17 +82,24 @@ def top_up(event: payments.PaymentPaid) -> TopUp:
     """Read a paid payment as a transfer. Raises UnknownAsset."""
     tenant, asset = event.tenant, event.amount.currency
     clearing = chart.system(tenant, f"clearing:{event.provider}:{event.provider_account}", asset)
-    return TopUp(event, f"payment:{event.payment_id}", clearing, chart.funds(tenant, event.user_id, asset))
+    return TopUp(event, (tenant, f"payment:{event.payment_id}"), clearing, chart.funds(tenant, event.user_id, asset))
 
 
-def credit(book: books.Books, asked: TopUp, *, event_id: UUID) -> books.Posted:
-    """Debit the clearing account and credit the user. Raises BalanceOutOfRange, AccountClosed."""
-    event, key = asked.event, asked.source_key
-    amount_minor = event.amount.amount_minor
-    transfer = book.transfer(event.tenant, "top_up", key, key, event_id, occurred_at=event.paid_at)
-    return book.post(
-        transfer, (movements.Leg(asked.clearing.name, -amount_minor), movements.Leg(asked.funds.name, amount_minor))
-    )
+def transfer_of(asked: TopUp, transfer_id: UUID, event_id: UUID) -> movements.Transfer:
+    """Give the transfer that a paid payment becomes; it depends on no account, so it can be written before any."""
+    tenant, key = asked.payment
+    return movements.Transfer(ledger.TransferId(transfer_id), tenant, "top_up", key, key, asked.event.paid_at, event_id)
+
+
+def credit(book: books.Books, asked: TopUp, written: movements.Transfer | None, *, event_id: UUID) -> books.Posted:
+    """Debit the clearing account and credit the user, by the transfer that is written already where there is one.
+
+    Raises BalanceOutOfRange, AccountClosed.
+    """
+    transfer = written or transfer_of(asked, book.new_id(), event_id)
+    amount_minor = asked.event.amount.amount_minor
+    legs = movements.Leg(asked.clearing.name, -amount_minor), movements.Leg(asked.funds.name, amount_minor)
+    return book.post(transfer, legs, is_written=written is not None)
 
 
 def post(book: books.Books, command: ledger.PostTransfers, *, event_id: UUID) -> list[books.Posted]:

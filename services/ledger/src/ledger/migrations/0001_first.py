@@ -38,7 +38,6 @@ CREATE TABLE transfer (
   source_key text COLLATE "C" NOT NULL,
   reference text COLLATE "C" NOT NULL,
   occurred_at timestamptz NOT NULL,
-  recorded_at timestamptz NOT NULL,
   event_id uuid NOT NULL,
   reverses uuid,
   CONSTRAINT transfer_happens_once UNIQUE (tenant, kind, source_key)
@@ -53,6 +52,7 @@ CREATE TABLE posting (
   transfer_id uuid NOT NULL,
   amount_minor bigint NOT NULL CHECK (amount_minor <> 0),
   balance_after_minor bigint NOT NULL,
+  recorded_at timestamptz NOT NULL,
   PRIMARY KEY (account_id, sequence)
 );
 -- Numbers and ids grow with time and so do pages: a range index says where a transfer is for next to nothing.
@@ -179,24 +179,24 @@ CREATE FUNCTION posting_check() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINE
 DECLARE
   lowest uuid := (SELECT transfer_id FROM added ORDER BY transfer_id LIMIT 1);
   highest uuid := (SELECT transfer_id FROM added ORDER BY transfer_id DESC LIMIT 1);
-  recorded_at timestamptz := (SELECT transfer.recorded_at FROM transfer WHERE id = highest);  -- of all of them
   broken text;
 BEGIN
   WITH run AS (
     SELECT account_id, count(*) AS postings, min(sequence - place) AS begun, max(sequence - place) AS ended,
-      min(before) AS first, max(before) AS last, min(before) + sum(amount_minor) AS balance_minor
+      min(before) AS first, max(before) AS last, min(before) + sum(amount_minor) AS balance_minor,
+      min(recorded_at) AS recorded_first, max(recorded_at) AS recorded_last
     FROM (
-      SELECT account_id, sequence, amount_minor, row_number() OVER by_account AS place,
+      SELECT account_id, sequence, amount_minor, recorded_at, row_number() OVER by_account AS place,
         balance_after_minor - sum(amount_minor) OVER by_account AS before
       FROM added WINDOW by_account AS (PARTITION BY account_id ORDER BY sequence ROWS UNBOUNDED PRECEDING)
     ) AS placed
     GROUP BY account_id
   ), continued AS (
     UPDATE account SET balance_minor = run.balance_minor, sequence = account.sequence + postings,
-      version = version + postings, moved_at = greatest(account.moved_at, recorded_at)
+      version = version + postings, moved_at = recorded_last
     FROM run
     WHERE id = account_id AND sequence = begun AND sequence = ended AND account.balance_minor = first
-      AND account.balance_minor = last
+      AND account.balance_minor = last AND moved_at <= recorded_first
     RETURNING account_id, asset
   ), whole AS (
     SELECT transfer_id, asset, sum(amount_minor) AS difference, min(account_id) AS account_id
@@ -264,9 +264,7 @@ BEGIN
   lowest := least(highest, greatest(lowest, stretch * 64));
   WHILE lowest < highest LOOP
     middle := lowest + (highest - lowest + 1) / 2;
-    IF (SELECT recorded_at FROM transfer WHERE id = (
-      SELECT transfer_id FROM posting WHERE account_id = of_account AND sequence = middle
-    )) <= moment THEN
+    IF (SELECT recorded_at FROM posting WHERE account_id = of_account AND sequence = middle) <= moment THEN
       lowest := middle;
     ELSE
       highest := middle - 1;
@@ -359,10 +357,10 @@ BEGIN
     ) AS ended CROSS JOIN LATERAL generate_series(begun, least(complete, begun + postings_max) - 1) AS place
     CROSS JOIN LATERAL (
       SELECT min(occurred_at), max(occurred_at), max(recorded_at), sum(amount_minor) FROM (
-        SELECT transfer_id, amount_minor FROM posting
+        SELECT transfer_id, recorded_at, amount_minor FROM posting
         WHERE posting.account_id = wanted.account_id AND sequence BETWEEN place * 64 + 1 AND place * 64 + 64 OFFSET 0
       ) AS moved CROSS JOIN LATERAL (
-        SELECT occurred_at, recorded_at FROM transfer WHERE id = transfer_id OFFSET 0
+        SELECT occurred_at FROM transfer WHERE id = transfer_id OFFSET 0
       ) AS effect
     ) AS sums
     RETURNING account_id, place

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from chassis import database, envelope
 from contracts.message import REGISTRY, TenantId
 from ledger.domain import books, chart, requests
+from ledger.domain import transfers as of_payments
 from ledger.store import accounts, holds, lots, transfers
 
 _EARLIER = """
@@ -22,14 +23,38 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::text[]
 """
 
 
-async def open_desk(tx: database.Tx, asked: Sequence[requests.Request], *, is_dry_run: bool = False) -> requests.Desk:
-    """Read and lock all that the requests need. A dry run locks nothing and opens accounts only in memory."""
+class WrittenInVain(Exception):  # noqa: N818 - tells what to do: again, and not ahead
+    """A payment whose transfer was written ahead was refused; the transaction must not be committed."""
+
+
+async def open_desk(
+    tx: database.Tx, asked: Sequence[requests.Request], *, is_ahead: bool = False, is_dry_run: bool = False
+) -> requests.Desk:
+    """Read and lock all that the requests need. A dry run locks nothing and opens accounts only in memory.
+
+    With `is_ahead` the transfers of top-ups are written before the locks are taken: nearly none is refused, and
+    meanwhile another transaction can have the accounts that all share.
+    """
     connection = await database.driver(tx)
     needs = requests.needs_of(asked)
+    known = (
+        await transfers.known_payments(connection, {each.payment for each in needs.top_ups.values()})
+        if needs.top_ups
+        else set()
+    )
+    ahead = {}
+    if is_ahead and needs.top_ups:
+        ahead = {
+            event_id: of_payments.transfer_of(top_up, envelope.uuid7(), event_id)
+            for event_id, top_up in needs.first_top_ups(known)
+        }
+        await transfers.write_ahead(connection, ahead.values())
     found = holds.Found({}, {})
     if needs.hold_ids:
         found = await holds.read(connection, needs.hold_ids, is_locking=not is_dry_run)
-    return await _open(connection, needs, found, is_dry_run=is_dry_run)
+    desk = await _open(connection, needs, found, is_dry_run=is_dry_run)
+    desk.known_payments, desk.ahead = known, ahead
+    return desk
 
 
 async def open_due_holds(tx: database.Tx, *, limit: int) -> requests.Desk:
@@ -52,8 +77,11 @@ async def close_desk(tx: database.Tx, desk: requests.Desk) -> None:
     """Write what was posted and changed, and freeze the outcomes.
 
     Raises SerializationError when another transaction has settled one of the requests meanwhile: two that lock no
-    account in common can't know of each other before. Whoever tries again learns what the other was answered.
+    account in common can't know of each other before. Whoever tries again learns what the other was answered. Raises
+    WrittenInVain.
     """
+    if desk.ahead:
+        raise WrittenInVain
     connection = await database.driver(tx)
     try:
         await transfers.add(connection, desk.book)
@@ -83,9 +111,6 @@ async def _open(
     desk = requests.Desk(books.Books(locked, at=at, new_id=envelope.uuid7), needs, found.holds)
     if needs.keys:
         desk.earlier = await _earlier(connection, needs.keys)
-    if needs.top_ups:
-        wanted = {(each.event.tenant, each.source_key) for each in needs.top_ups.values()}
-        desk.known_payments = await transfers.known_payments(connection, wanted)
     changes = await transfers.undone(connection, undone)
     by_id = await lots.read(connection, locked, found.lot_ids | changes.lot_ids)
     holds.put_on_lots(found, by_id)

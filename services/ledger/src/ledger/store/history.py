@@ -27,7 +27,7 @@ SELECT sequence, transfer_id, kind, reference, reverses, occurred_at, recorded_a
 FROM (
   SELECT * FROM posting WHERE account_id = $1 AND sequence BETWEEN $2 AND $3 ORDER BY sequence {order} LIMIT $4
 ) AS line CROSS JOIN LATERAL (
-  SELECT kind, reference, reverses, occurred_at, recorded_at FROM transfer WHERE id = transfer_id OFFSET 0
+  SELECT kind, reference, reverses, occurred_at FROM transfer WHERE id = transfer_id OFFSET 0
 ) AS transfer
 ORDER BY sequence {order}
 """
@@ -35,23 +35,22 @@ _NEWEST_FIRST, _OLDEST_FIRST = _LINES.format(order="DESC"), _LINES.format(order=
 # Where the reference is the natural key too, as for payments, the unique constraint finds it for every kind; the index
 # transfer_reference has all others.
 _REFERRING = """
-SELECT id, kind, reference, reverses, occurred_at, recorded_at FROM transfer
+SELECT id, kind, reference, reverses, occurred_at FROM transfer
 WHERE tenant = $1 AND reference = $2 AND reference <> source_key
 UNION ALL
-SELECT id, kind, reference, reverses, occurred_at, recorded_at FROM transfer
+SELECT id, kind, reference, reverses, occurred_at FROM transfer
 WHERE tenant = $1 AND kind = ANY($3::text[]) AND source_key = $2 AND reference = $2
 LIMIT $4
 """
-# Between the postings that were recorded earlier and later than a transfer are only those of its own batch.
+# Found over a block range index: ids grow with time, so a few pages hold all postings of a transfer.
 _REFERRING_LINES = f"""
 SELECT sequence, id, kind, reference, reverses, occurred_at, recorded_at, amount_minor, balance_after_minor
 FROM ({_REFERRING}) AS transfer
-CROSS JOIN LATERAL sequence_at($5, $6 - 1, $7, recorded_at - interval '1 microsecond') AS earlier
-CROSS JOIN LATERAL sequence_at($5, earlier, $7, recorded_at) AS latest
 CROSS JOIN LATERAL (
-  SELECT sequence, amount_minor, balance_after_minor FROM posting
-  WHERE account_id = $5 AND sequence > earlier AND sequence <= latest AND transfer_id = id OFFSET 0
+  SELECT account_id, sequence, recorded_at, amount_minor, balance_after_minor FROM posting
+  WHERE transfer_id = id OFFSET 0
 ) AS line
+WHERE account_id = $5 AND sequence BETWEEN $6 AND $7
 ORDER BY sequence DESC
 """
 

@@ -17,10 +17,10 @@ from ledger.domain import seal
 # time, so the postings of a range of numbers lie in a narrow range of ids. What lies there besides is not joined.
 STRETCH = """
 t AS MATERIALIZED (
-  SELECT id, number, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id, reverses
+  SELECT id, number, tenant, kind, source_key, reference, occurred_at, event_id, reverses
   FROM transfer WHERE number > $1 AND number <= $2
 ), m AS MATERIALIZED (
-  SELECT number, tenant, recorded_at, account_id, posting.sequence, amount_minor, balance_after_minor
+  SELECT number, tenant, account_id, posting.sequence, recorded_at, amount_minor, balance_after_minor
   FROM t JOIN posting ON transfer_id = t.id
   WHERE transfer_id BETWEEN (SELECT id FROM t ORDER BY id LIMIT 1) AND (SELECT id FROM t ORDER BY id DESC LIMIT 1)
 ), a AS MATERIALIZED (
@@ -31,6 +31,7 @@ t AS MATERIALIZED (
   SELECT m.*, owned_by, code, asset, label FROM m LEFT JOIN a ON a.id = account_id
 ), whole AS MATERIALIZED (
   SELECT number, sum(amount_minor) AS left_over, min(asset) AS asset, max(asset) AS other_asset,
+    min(recorded_at) AS recorded_at, max(recorded_at) AS recorded_last,
     string_agg(format('%s%s,"amount_minor":%s,"balance_minor":%s}', label, sequence, amount_minor, balance_after_minor),
       ',' ORDER BY asset, code) AS legs
   FROM p GROUP BY number
@@ -41,7 +42,8 @@ sha256(textsend(format(
   '{"transfer":"%s","number":%s,"tenant":%s,"kind":%s,"source_key":%s,"reference":%s,"occurred_at_us":%s,'
   '"recorded_at_us":%s,"event":"%s","reverses":%s,"postings":[%s]}',
   id, number, to_json(tenant), to_json(kind), to_json(source_key), to_json(reference),
-  trunc(extract(epoch FROM occurred_at) * 1000000), trunc(extract(epoch FROM recorded_at) * 1000000), event_id,
+  trunc(extract(epoch FROM occurred_at) * 1000000),
+  trunc(extract(epoch FROM coalesce(recorded_at, 'epoch')) * 1000000), event_id,
   coalesce('"' || reverses || '"', 'null'), legs)))
 """
 # A stretch is sorted and joined as a whole; without room for it that happens on disk. The planner can't know how many
@@ -59,7 +61,7 @@ WHERE relation = 'transfer'::regclass AND mode = 'RowExclusiveLock'
 """
 _LEAVES = f"""
 WITH {STRETCH}
-SELECT number, {LEAF} AS hash, recorded_at FROM t LEFT JOIN whole USING (number) ORDER BY number
+SELECT number, {LEAF} AS hash, coalesce(recorded_at, 'epoch') FROM t LEFT JOIN whole USING (number) ORDER BY number
 """
 _BLOCK = "SELECT number, first_number, last_number, transfers, root, previous, sealed_at, hash, leaves FROM block"
 _HEADERS = """
@@ -71,7 +73,9 @@ INSERT INTO block (number, first_number, last_number, transfers, root, previous,
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 _TRANSFER = """
-SELECT id, number, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id, reverses
+SELECT id, number, tenant, kind, source_key, reference, occurred_at, (
+  SELECT coalesce(min(recorded_at), 'epoch') FROM posting WHERE transfer_id = $1
+) AS recorded_at, event_id, reverses
 FROM transfer WHERE id = $1
 """
 _LEGS = """

@@ -19,7 +19,7 @@ CROSS JOIN LATERAL (
 ) AS found
 """
 _READ = """
-SELECT id, tenant, kind, source_key, reference, occurred_at, recorded_at, event_id, reverses FROM transfer
+SELECT id, tenant, kind, source_key, reference, occurred_at, event_id, reverses FROM transfer
 WHERE (tenant, id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))
 """
 # Found over a block range index: ids grow with time, so a few pages hold all postings of a transfer.
@@ -61,11 +61,20 @@ class Read(NamedTuple):
     legs: dict[int, movements.Leg]
 
 
-async def known_payments(
-    connection: asyncpg.Connection, keys: Collection[tuple[TenantId, str]]
-) -> set[tuple[TenantId, str]]:
+async def known_payments(connection: asyncpg.Connection, keys: Collection[transfers.Payment]) -> set[transfers.Payment]:
     """Give those of the natural keys that were credited before."""
     return {(row[0], row[1]) for row in await connection.fetch(_KNOWN_PAYMENTS, *zip(*keys, strict=True))}
+
+
+async def write_ahead(connection: asyncpg.Connection, written: Collection[movements.Transfer]) -> None:
+    """Write transfers whose postings follow in the same transaction.
+
+    Raises SerializationError when another transaction has written one of them meanwhile.
+    """
+    try:
+        await connection.copy_records_to_table("transfer", records=written, columns=movements.Transfer._fields)
+    except asyncpg.UniqueViolationError as overtaken:
+        raise asyncpg.SerializationError("another transaction has credited the same payment") from overtaken
 
 
 async def read(connection: asyncpg.Connection, keys: Collection[Key]) -> dict[Key, Read]:
@@ -109,9 +118,10 @@ async def add(connection: asyncpg.Connection, book: books.Books) -> None:
     COPY takes thousands of rows for half of what arrays cost; the triggers see it as the one statement it is, check it
     and bring the balances of the accounts up to date.
     """
-    if not book.written.postings:
-        return
-    await connection.copy_records_to_table(
-        "transfer", records=book.written.transfers, columns=movements.Transfer._fields
-    )
-    await connection.copy_records_to_table("posting", records=book.written.postings, columns=movements.Posting._fields)
+    written = book.written
+    if written.transfers:
+        await connection.copy_records_to_table(
+            "transfer", records=written.transfers, columns=movements.Transfer._fields
+        )
+    if written.postings:
+        await connection.copy_records_to_table("posting", records=written.postings, columns=movements.Posting._fields)

@@ -124,7 +124,7 @@ SELECT format('account %s, level %s, place %s: says %s at %s, its postings %s at
   amount_minor, recorded_last, ending.balance_minor - coalesce(beginning.balance_minor, 0), ending.recorded_at)
 FROM (SELECT *, (64 ^ level)::bigint AS width FROM posting_summary) AS summary
 LEFT JOIN LATERAL (
-  SELECT balance_after_minor::numeric AS balance_minor, recorded_at FROM posting JOIN transfer ON id = transfer_id
+  SELECT balance_after_minor::numeric AS balance_minor, recorded_at FROM posting
   WHERE account_id = summary.account_id AND sequence = (place + 1) * width
 ) AS ending ON true
 LEFT JOIN LATERAL (

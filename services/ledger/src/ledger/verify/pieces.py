@@ -7,10 +7,8 @@ accounts stand now, less where they began: then the postings of each account are
 postings need to be compared. That takes one pass in any order and no memory.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -31,8 +29,6 @@ CONTINUED = "each block continues the chain"
 AS_SEALED = "each transfer is as it was sealed"
 CHECKS = (BALANCED, BELONGING, FORWARD, ANSWERED, CONTINUED, AS_SEALED)
 
-_NEVER = datetime.min.replace(tzinfo=UTC)
-
 # Where a block ends after each piece, and the newest number.
 _CUTS = """
 SELECT number, last_number FROM (
@@ -42,11 +38,11 @@ SELECT number, last_number FROM (
 """
 _NEWEST = "SELECT pg_sequence_last_value(to_regclass('transfer_number_seq'))"
 _OVERVIEW = """
-SELECT width_bucket(number - 1, $1::bigint[]) AS piece, kind, count(*) AS transfers, max(recorded_at) AS recorded_last
+SELECT width_bucket(number - 1, $1::bigint[]) AS piece, kind, count(*) AS transfers
 FROM transfer GROUP BY 1, 2 ORDER BY 1, 2
 """
-# A posting whose account was not touched earlier in the piece can only be too early when it is before everything that
-# the pieces before have recorded; then, and that is rare, its predecessor is looked up.
+# A posting follows the one before it in the same piece. What came before the piece is looked up as long as nothing is
+# sealed: then the chain has every time as it was, and the database took none that was too early.
 _PIECE = f"""
 WITH {store.STRETCH}, ordered AS (
   SELECT account_id, sequence, recorded_at, lag(sequence) OVER along AS sequence_before,
@@ -56,12 +52,16 @@ WITH {store.STRETCH}, ordered AS (
   SELECT format('account %s, sequence %s', account_id, sequence) AS found FROM ordered
   WHERE CASE
     WHEN sequence_before = sequence - 1 THEN recorded_before > recorded_at
-    WHEN sequence > 1 AND recorded_at < $3 THEN (
-      SELECT transfer.recorded_at > ordered.recorded_at FROM posting JOIN transfer ON id = transfer_id
+    WHEN sequence > 1 AND NOT $3 THEN (
+      SELECT posting.recorded_at > ordered.recorded_at FROM posting
       WHERE posting.account_id = ordered.account_id AND posting.sequence = ordered.sequence - 1
     )
     ELSE false
-  END ORDER BY account_id, sequence
+  END
+  UNION ALL
+  SELECT format('transfer number %s is recorded at two times', number)
+  FROM whole WHERE recorded_at <> recorded_last
+  ORDER BY found
 ), suspect AS (
   SELECT number, p.asset, sum(amount_minor) AS left_over FROM whole JOIN p USING (number)
   WHERE left_over <> 0 OR whole.asset <> other_asset
@@ -134,7 +134,6 @@ class Piece(NamedTuple):
     upto: int
     after_block: int
     upto_block: int
-    recorded_before: datetime
 
     @property
     def is_sealed(self) -> bool:
@@ -212,17 +211,13 @@ async def plan(connection: asyncpg.Connection) -> Plan:
     ends.append((END, last_block))
     begins = [(BEGINNING, 0), *ends[:-1]]
     kinds: dict[str, int] = {}
-    counts, recorded = [0] * len(ends), [_NEVER] * len(ends)
-    for piece, kind, count, last in await connection.fetch(
-        _OVERVIEW, [number for number, _ in begins], timeout=TIMEOUT_S
-    ):
+    counts = [0] * len(ends)
+    for piece, kind, count in await connection.fetch(_OVERVIEW, [number for number, _ in begins], timeout=TIMEOUT_S):
         kinds[kind] = kinds.get(kind, 0) + count
         counts[piece - 1] += count
-        recorded[piece - 1] = max(recorded[piece - 1], last)
-    before = [_NEVER, *itertools.accumulate(recorded, max)]
     pieces = [
-        Piece(after, upto, after_block, upto_block, recorded_before)
-        for (after, after_block), (upto, upto_block), recorded_before in zip(begins, ends, before, strict=False)
+        Piece(after, upto, after_block, upto_block)
+        for (after, after_block), (upto, upto_block) in zip(begins, ends, strict=True)
     ]
     unsealed = sum(count for piece, count in zip(pieces, counts, strict=True) if not piece.is_sealed)
     return Plan(pieces, last_block, unsealed, dict(sorted(kinds.items())))
@@ -230,7 +225,7 @@ async def plan(connection: asyncpg.Connection) -> Plan:
 
 async def examine(connection: asyncpg.Connection, piece: Piece, totals: Totals, *, secret: int) -> None:
     """Run every check on one piece, and add what it comes to."""
-    arguments = (piece.after, piece.upto, piece.recorded_before, secret)
+    arguments = (piece.after, piece.upto, piece.is_sealed, secret)
     try:
         async with connection.transaction():
             row = await connection.fetchrow(_PIECE, *arguments, True, timeout=TIMEOUT_S)
