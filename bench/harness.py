@@ -69,7 +69,11 @@ def fresh_vhost() -> Iterator[str]:
 
 async def median_of(runs: int, measure: Callable[[], Awaitable[float]]) -> Median:
     """Measure several times, one after the other; each call gives one figure."""
-    figures = [await measure() for _ in range(runs)]
+    return median([await measure() for _ in range(runs)])
+
+
+def median(figures: Sequence[float]) -> Median:
+    """Give the median of figures that were measured."""
     return Median(statistics.median(figures), min(figures), max(figures))
 
 

@@ -53,6 +53,10 @@ ORDER BY position
 """
 
 
+Row = tuple[UUID, str, str, int, str, str, bytes]
+"""One row of the outbox, in the order of its columns."""
+
+
 class Sayable(Protocol):
     """A message of the contracts, as far as the outbox needs to know it."""
 
@@ -79,13 +83,23 @@ async def put(
 
     `causes` names one cause for each message where a batch answers many; otherwise all have the current one.
     """
-    if not messages:
-        return []
-    time = envelope.stamp(envelope.now())
+    return await put_rows(tx, rows_of(tx, messages, causes=causes))
+
+
+def rows_of(
+    tx: database.Tx, messages: Sequence[Sayable], *, causes: Sequence[envelope.Cause] | None = None
+) -> list[Row]:
+    """Write messages out as rows, for whoever has something else to wait for meanwhile."""
+    time, service = envelope.stamp(envelope.now()), database.of(tx).schema
     reasons = causes or [envelope.current_cause()] * len(messages)
-    home = database.of(tx)
-    rows = [_row(home.schema, message, time, cause) for message, cause in zip(messages, reasons, strict=True)]
-    connection = await database.driver(tx)
+    return [_row(service, message, time, cause) for message, cause in zip(messages, reasons, strict=True)]
+
+
+async def put_rows(tx: database.Tx, rows: Sequence[Row]) -> list[UUID]:
+    """Say what was written out; see `put`."""
+    if not rows:
+        return []
+    home, connection = database.of(tx), await database.driver(tx)
     if len(rows) < COPY_FROM:
         await connection.execute(_INSERT, *zip(*rows, strict=True))
     else:
@@ -99,9 +113,7 @@ def slot_of(partition_key: str) -> int:
     return crc32(partition_key.encode()) % SLOTS
 
 
-def _row(
-    service: str, message: Sayable, time: str, cause: envelope.Cause
-) -> tuple[UUID, str, str, int, str, str, bytes]:
+def _row(service: str, message: Sayable, time: str, cause: envelope.Cause) -> Row:
     key, event_id = message.partition_key, envelope.uuid7()
     headers = envelope.headers_of(
         id=str(event_id),

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from chassis import errors
+from chassis import envelope, errors
 from contracts import ledger
 from contracts.message import AMOUNT_MINOR_MAX, TenantId
 from ledger.domain import chart, lots, movements
@@ -161,28 +161,27 @@ class Posted:
     @property
     def partition_key(self) -> str:
         """The user whose money moved."""
-        keys = (line.account.opening.owner_key for line in self.lines)
-        return f"{self.transfer.tenant}:{next(filter(None, keys), 'system')}"
+        for line in self.lines:
+            if line.account.opening.owner_key:
+                return f"{self.transfer.tenant}:{line.account.opening.owner_key}"
+        return f"{self.transfer.tenant}:system"
 
     def model_dump_json(self) -> str:
         """Write the event as its contract would."""
-        transfer = self.transfer
+        transfer_id, tenant, kind, _, reference, occurred_at, _, reverses = self.transfer
         lines = ",".join(
-            f'{{"account":{account.label},"balance_minor":{posting.balance_after_minor},"held_minor":{held_minor},'
-            f'"version":{version}}},"amount_minor":{posting.amount_minor},"sequence":{posting.sequence}}}'
-            for account, posting, held_minor, version in self.lines
+            [
+                f'{{"account":{account.label},"balance_minor":{balance_minor},"held_minor":{held_minor},'
+                f'"version":{version}}},"amount_minor":{amount_minor},"sequence":{sequence}}}'
+                for account, (_, sequence, _, amount_minor, balance_minor, _), held_minor, version in self.lines
+            ]
         )
-        head = to_json(
-            {
-                "tenant": transfer.tenant,
-                "transfer_id": transfer.id,
-                "kind": transfer.kind,
-                "reference": transfer.reference,
-                "occurred_at": transfer.occurred_at,
-                "reverses": transfer.reverses,
-            }
-        ).decode()
-        return f'{head[:-1]},"postings":[{lines}]}}'
+        undone = f'"{reverses}"' if reverses else "null"
+        return (
+            f'{{"tenant":{_quoted(tenant)},"transfer_id":"{transfer_id}","kind":"{kind}",'
+            f'"reference":{_quoted(reference)},"occurred_at":"{envelope.stamp(occurred_at)}","reverses":{undone},'
+            f'"postings":[{lines}]}}'
+        )
 
 
 class Changeable(Protocol):
@@ -273,12 +272,12 @@ class Books:
         Raises Unbalanced, FlowNotAllowed unless it is a reversal, and what moving an account raises.
         """
         movements.check_balanced(legs)
-        written = self.written
+        written, undo = self.written, self._undo
         self.remember(written)
         lines = []
         for leg in legs:
             account = self.account(leg.name)
-            self.remember(account)
+            undo.append((account, account.figures()))
             account.move(leg.amount_minor, leg.held_minor)
             if account.opening.kind == "points":
                 self._use_lots(account, leg, transfer)
@@ -340,6 +339,10 @@ class Books:
         if shares is None:
             raise InsufficientFunds
         return shares
+
+
+def _quoted(text: str) -> str:
+    return to_json(text).decode()
 
 
 def _check_flows(lines: Sequence[Line]) -> None:
