@@ -124,6 +124,19 @@ async def test_a_message_that_failed_on_every_step_becomes_a_dead_letter(
     assert await wire.depth(QUEUE) == 0
 
 
+async def test_a_text_that_no_row_can_hold_becomes_a_dead_letter_at_once(
+    db: database.Database, declared: str, wire: rabbit.Wire
+) -> None:
+    await wire.send(QUEUE, notes.WriteNote(body="a\0b"))
+    await wire.send(QUEUE, notes.WriteNote())
+
+    async with rabbit.consuming(declared, db, notes.COMMANDS, prefetch=1):
+        letters = await rabbit.buried(db)
+        await rabbit.effects(db, QUEUE, 1)
+
+    assert [(letter.reason, letter.attempts) for letter in letters] == [("unreadable", 0)]
+
+
 async def test_data_of_our_own_that_fails_to_validate_is_a_defect_and_no_unreadable_message(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:

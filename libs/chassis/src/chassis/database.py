@@ -127,6 +127,11 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, _OUTAGES) and not isinstance(error, ValueError)
 
 
+def is_unstorable(error: BaseException) -> bool:
+    """Tell whether a text holds what no text of PostgreSQL can hold, such as a NUL; no later attempt will store it."""
+    return isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError)
+
+
 async def _read_json(connection: asyncpg.Connection) -> None:
     """Let JSON come out as values; it goes in as the text that pydantic wrote."""
     for name in ("json", "jsonb"):

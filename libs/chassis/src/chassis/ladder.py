@@ -100,6 +100,6 @@ class Ladder:
 
 
 def _final_reason(error: Exception) -> str | None:
-    if isinstance(error, envelope.Unreadable | ValidationError):
+    if isinstance(error, envelope.Unreadable | ValidationError) or database.is_unstorable(error):
         return "unreadable"
     return "hopeless" if isinstance(error, Hopeless) else None
