@@ -9,7 +9,7 @@ from asking import DEMO, OTHER, USER
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import ledger, payments
+from contracts import ledger
 from ledger.domain import books, chart, lots, movements, transfers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,13 +42,6 @@ def reverse(book: books.Books, undone: transfers.Reversible | None, amount_minor
 
 def amounts(posted: books.Posted) -> list[int]:
     return [line.posting.amount_minor for line in posted.lines]
-
-
-def test_the_natural_key_is_the_payment_whatever_event_carries_it() -> None:
-    paid = asking.paid(5)
-    late = payments.PaymentPaidLate(**paid.model_dump())
-
-    assert {transfers.top_up(event).payment for event in (paid, late)} == {(paid.tenant, f"payment:{paid.payment_id}")}
 
 
 def test_a_reversal_puts_every_leg_back_and_names_what_it_undid() -> None:

@@ -9,7 +9,7 @@ import prometheus_client
 
 from chassis import batch, database, envelope, failpoints, inbox, ladder, outbox
 from contracts import payments
-from ledger.domain import holds, requests
+from ledger.domain import holds, provider, requests
 from ledger.store import desk as store
 
 CREDITS = prometheus_client.Counter("kopilka_ledger_credits_total", "Payments credited to a wallet.", ["asset"])
@@ -30,7 +30,7 @@ async def settle(db: database.Database, deliveries: Sequence[batch.Delivered]) -
     """Settle requests in one transaction: each is carried out or refused, and what it says is said.
 
     A payment is credited once for ever, whatever event carries it; a command is answered the same for ever. A credit
-    that is refused is hopeless, a command on a hold that nobody asked for yet comes too early.
+    that is refused is hopeless; what is about a hold or a payment that is not there yet comes too early.
     """
     try:
         return await _settle_all(db, deliveries, is_ahead=True)
@@ -72,7 +72,7 @@ async def _settle_all(db: database.Database, deliveries: Sequence[batch.Delivere
 
 
 INTAKES = (
-    batch.Intake("ledger.payments", (payments.PaymentPaid, payments.PaymentPaidLate), settle, in_flight=2),
+    batch.Intake("ledger.payments", provider.EVENTS, settle, in_flight=2),
     batch.Intake("ledger.commands", requests.COMMANDS, settle),
 )
 
@@ -80,7 +80,7 @@ INTAKES = (
 def _settle(desk: requests.Desk, request: requests.Request) -> requests.Settled | Exception:
     try:
         settled = desk.settle(request)
-    except holds.UnknownHold as too_early:
+    except (holds.UnknownHold, provider.TooEarly) as too_early:
         return too_early
     if settled.refusal is not None and settled.answer is None:
         return ladder.Hopeless(settled.refusal.detail)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from chassis import envelope, errors
+from chassis import errors
 from contracts import ledger
 from contracts.message import AMOUNT_MINOR_MAX, TenantId
 from ledger.domain import chart, lots, movements
@@ -179,7 +179,7 @@ class Posted:
         undone = f'"{reverses}"' if reverses else "null"
         return (
             f'{{"tenant":{_quoted(tenant)},"transfer_id":"{transfer_id}","kind":"{kind}",'
-            f'"reference":{_quoted(reference)},"occurred_at":"{envelope.stamp(occurred_at)}","reverses":{undone},'
+            f'"reference":{_quoted(reference)},"occurred_at":"{_stamp(occurred_at)}","reverses":{undone},'
             f'"postings":[{lines}]}}'
         )
 
@@ -339,6 +339,10 @@ class Books:
         if shares is None:
             raise InsufficientFunds
         return shares
+
+
+def _stamp(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def _quoted(text: str) -> str:

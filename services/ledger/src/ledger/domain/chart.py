@@ -16,9 +16,9 @@ Kind = Literal[
 
 # From which kind to which kind value may move; a reversal may go the other way too. What is not here is refused.
 FLOWS: dict[Kind, frozenset[Kind]] = {
-    "wallet": frozenset({"wallet", "revenue", "refunds_payable", "suspense"}),
+    "wallet": frozenset({"wallet", "revenue", "refunds_payable", "suspense", "clearing"}),
     "points": frozenset({"revenue", "breakage", "promotion"}),
-    "clearing": frozenset({"wallet", "points", "revenue", "refunds_payable", "suspense", "fees"}),
+    "clearing": frozenset({"wallet", "points", "revenue", "refunds_payable", "suspense", "fees", "losses"}),
     "revenue": frozenset({"wallet", "points", "refunds_payable", "fees", "losses", "promotion"}),
     "refunds_payable": frozenset({"clearing", "wallet", "revenue"}),
     "fees": frozenset({"clearing"}),

@@ -9,11 +9,10 @@ from typing import Any, ClassVar, NamedTuple, cast
 from uuid import UUID
 
 from chassis import errors
-from contracts import ledger, payments
+from contracts import ledger
 from contracts.message import TenantId
-from ledger.domain import accounts, books, chart, holds, movements, transfers
+from ledger.domain import accounts, books, chart, holds, movements, provider, transfers
 
-Message = payments.PaymentPaid | ledger.LedgerCommand
 HoldKey = tuple[TenantId, ledger.HoldId]
 
 
@@ -76,16 +75,21 @@ class Needs:
     placed: dict[HoldKey, list[holds.Part]] = field(default_factory=dict)
     transfer_ids: set[tuple[TenantId, ledger.TransferId]] = field(default_factory=set)
     keys: list[Key] = field(default_factory=list)
-    top_ups: dict[UUID, transfers.TopUp] = field(default_factory=dict)
+    moved: dict[UUID, provider.Moved] = field(default_factory=dict)
     refusals: dict[UUID, errors.Refusal] = field(default_factory=dict)
 
-    def first_top_ups(self, known: Collection[transfers.Payment]) -> Iterator[tuple[UUID, transfers.TopUp]]:
+    @property
+    def natural_keys(self) -> set[provider.NaturalKey]:
+        """What must be looked for on the books."""
+        return {key for moved in self.moved.values() for key in moved.keys}
+
+    def top_ups(self, known: Collection[provider.NaturalKey]) -> Iterator[tuple[UUID, provider.Moved]]:
         """Give the top-ups of payments that are not known, one for each; a payment may be told of twice."""
         seen = set(known)
-        for event_id, top_up in self.top_ups.items():
-            if top_up.payment not in seen:
-                seen.add(top_up.payment)
-                yield event_id, top_up
+        for event_id, moved in self.moved.items():
+            if moved.key.kind == "top_up" and moved.key not in seen:
+                seen.add(moved.key)
+                yield event_id, moved
 
     def open(self, opening: chart.Opening) -> None:
         """Ask for an account that is opened where it is missing."""
@@ -115,15 +119,15 @@ class Desk:
     known_holds: dict[HoldKey, holds.Hold] = field(default_factory=dict)
     reversible: dict[tuple[TenantId, ledger.TransferId], transfers.Reversible] = field(default_factory=dict)
     earlier: dict[Key, Earlier] = field(default_factory=dict)
-    known_payments: set[transfers.Payment] = field(default_factory=set)
+    known: set[provider.NaturalKey] = field(default_factory=set)
     ahead: dict[UUID, movements.Transfer] = field(default_factory=dict)
     frozen: list[tuple[Key, Request, ledger.Answer]] = field(default_factory=list)
 
     def settle(self, request: Request) -> Settled:
-        """Carry out one request, or refuse it and leave no trace but the refusal. Raises UnknownHold."""
+        """Carry out one request, or refuse it and leave no trace but the refusal. Raises UnknownHold, TooEarly."""
         message = request.message
-        if isinstance(message, payments.PaymentPaid):
-            return self._credit(request)
+        if isinstance(message, provider.EVENTS):
+            return self._follow(request)
         key = Key(message.tenant, message.request_key)
         if earlier := self.earlier.get(key):
             return _again(self, message, earlier)
@@ -142,21 +146,24 @@ class Desk:
         self.frozen.append((key, request, settled.answer))
         return settled
 
-    def _credit(self, request: Request) -> Settled:
-        if unreadable := self.needs.refusals.get(request.event_id):
+    def _follow(self, request: Request) -> Settled:
+        event_id = request.event_id
+        if unreadable := self.needs.refusals.get(event_id):
             return Settled((), refusal=unreadable)
-        asked = self.needs.top_ups[request.event_id]
-        if asked.payment in self.known_payments:
+        moved = self.needs.moved[event_id]
+        if moved.key in self.known:
             return Settled((), is_new=False)
+        if moved.after and moved.after not in self.known:
+            raise provider.TooEarly(moved.after.source_key)
         mark = self.book.mark()
         try:
-            posted = transfers.credit(self.book, asked, self.ahead.get(request.event_id), event_id=request.event_id)
+            posted = provider.post(self.book, moved, self.known, self.ahead.get(event_id), event_id=event_id)
         except errors.Refusal as refusal:
             self.book.rollback(mark)
             return Settled((), refusal=refusal)
-        self.known_payments.add(asked.payment)
-        self.ahead.pop(request.event_id, None)
-        return Settled((posted,))
+        self.known.update(moved.keys)
+        self.ahead.pop(event_id, None)
+        return Settled(posted)
 
     def changed_holds(self) -> list[holds.Hold]:
         """Give the holds that must be written."""
@@ -176,8 +183,8 @@ def needs_of(requests: Sequence[Request]) -> Needs:
     for request in requests:
         message = request.message
         try:
-            if isinstance(message, payments.PaymentPaid):
-                _needs_top_up(needs, request)
+            if isinstance(message, provider.EVENTS):
+                _needs_moved(needs, request)
             else:
                 needs.keys.append(Key(message.tenant, message.request_key))
                 _NEEDS[type(message)](needs, message)
@@ -186,10 +193,10 @@ def needs_of(requests: Sequence[Request]) -> Needs:
     return needs
 
 
-def _needs_top_up(needs: Needs, request: Request) -> None:
-    top_up = needs.top_ups[request.event_id] = transfers.top_up(request.message)
-    needs.open(top_up.clearing)
-    needs.open(top_up.funds)
+def _needs_moved(needs: Needs, request: Request) -> None:
+    moved = needs.moved[request.event_id] = provider.read(request.message)
+    for opening in moved.openings:
+        needs.open(opening)
 
 
 def _needs_place(needs: Needs, command: ledger.PlaceHold) -> None:

@@ -1,13 +1,12 @@
-"""What moves value between accounts: top-ups, transfers that were asked for, transfers between users, reversals."""
+"""What is asked to move between accounts: transfers, transfers between users, reversals, lots that expire."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 from uuid import UUID
 
 from chassis import errors
-from contracts import ledger, payments
-from contracts.message import TenantId
+from contracts import ledger
 from ledger.domain import books, chart, lots, movements, shares
 
 
@@ -36,22 +35,6 @@ class DuplicateTransfer(errors.Refusal):
     code: ClassVar[str] = "duplicate_transfer"
 
 
-Payment = tuple[TenantId, str]
-"""What a payment is known by for ever: its tenant and its natural key."""
-
-
-class TopUp(NamedTuple):
-    """A paid payment as the ledger sees it: from the provider's clearing account to the payer's own.
-
-    The payment's id is its natural key, whatever event carries it.
-    """
-
-    event: payments.PaymentPaid
-    payment: Payment
-    clearing: chart.Opening
-    funds: chart.Opening
-
-
 @dataclass(slots=True)
 class Reversible:
     """A transfer on the books, as far as undoing it needs to know: its legs and what was undone of each before.
@@ -76,30 +59,6 @@ class Reversible:
     def reset(self, reversed_minor: list[int], uses: list[lots.Share]) -> None:
         """Go back to figures that were remembered."""
         self.reversed_minor, self.uses = reversed_minor, uses
-
-
-def top_up(event: payments.PaymentPaid) -> TopUp:
-    """Read a paid payment as a transfer. Raises UnknownAsset."""
-    tenant, asset = event.tenant, event.amount.currency
-    clearing = chart.system(tenant, f"clearing:{event.provider}:{event.provider_account}", asset)
-    return TopUp(event, (tenant, f"payment:{event.payment_id}"), clearing, chart.funds(tenant, event.user_id, asset))
-
-
-def transfer_of(asked: TopUp, transfer_id: UUID, event_id: UUID) -> movements.Transfer:
-    """Give the transfer that a paid payment becomes; it depends on no account, so it can be written before any."""
-    tenant, key = asked.payment
-    return movements.Transfer(ledger.TransferId(transfer_id), tenant, "top_up", key, key, asked.event.paid_at, event_id)
-
-
-def credit(book: books.Books, asked: TopUp, written: movements.Transfer | None, *, event_id: UUID) -> books.Posted:
-    """Debit the clearing account and credit the user, by the transfer that is written already where there is one.
-
-    Raises BalanceOutOfRange, AccountClosed.
-    """
-    transfer = written or transfer_of(asked, book.new_id(), event_id)
-    amount_minor = asked.event.amount.amount_minor
-    legs = movements.Leg(asked.clearing.name, -amount_minor), movements.Leg(asked.funds.name, amount_minor)
-    return book.post(transfer, legs, is_written=written is not None)
 
 
 def post(book: books.Books, command: ledger.PostTransfers, *, event_id: UUID) -> list[books.Posted]:

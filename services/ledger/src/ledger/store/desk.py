@@ -9,8 +9,7 @@ from pydantic_core import to_json
 
 from chassis import database, envelope
 from contracts.message import REGISTRY, TenantId
-from ledger.domain import books, chart, requests
-from ledger.domain import transfers as of_payments
+from ledger.domain import books, chart, provider, requests
 from ledger.store import accounts, holds, lots, transfers
 
 _EARLIER = """
@@ -37,23 +36,19 @@ async def open_desk(
     """
     connection = await database.driver(tx)
     needs = requests.needs_of(asked)
-    known = (
-        await transfers.known_payments(connection, {each.payment for each in needs.top_ups.values()})
-        if needs.top_ups
-        else set()
-    )
+    known = await transfers.known(connection, needs.natural_keys) if needs.moved else set()
     ahead = {}
-    if is_ahead and needs.top_ups:
+    if is_ahead:
         ahead = {
-            event_id: of_payments.transfer_of(top_up, envelope.uuid7(), event_id)
-            for event_id, top_up in needs.first_top_ups(known)
+            event_id: provider.top_up_of(moved, envelope.uuid7(), event_id) for event_id, moved in needs.top_ups(known)
         }
+    if ahead:
         await transfers.write_ahead(connection, ahead.values())
     found = holds.Found({}, {})
     if needs.hold_ids:
         found = await holds.read(connection, needs.hold_ids, is_locking=not is_dry_run)
     desk = await _open(connection, needs, found, is_dry_run=is_dry_run)
-    desk.known_payments, desk.ahead = known, ahead
+    desk.known, desk.ahead = known, ahead
     return desk
 
 

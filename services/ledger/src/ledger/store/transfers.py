@@ -8,14 +8,15 @@ import asyncpg
 
 from contracts import ledger
 from contracts.message import TenantId
-from ledger.domain import books, chart, lots, movements, transfers
+from ledger.domain import books, chart, lots, movements, provider, transfers
 
 # LIMIT keeps each lookup a probe of the unique index, whatever the planner believed when it cached the plan.
-_KNOWN_PAYMENTS = """
-SELECT tenant, source_key FROM unnest($1::text[], $2::text[]) AS wanted(tenant, source_key)
+_KNOWN = """
+SELECT wanted.* FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted(tenant, kind, source_key)
 CROSS JOIN LATERAL (
   SELECT FROM transfer
-  WHERE transfer.tenant = wanted.tenant AND kind = 'top_up' AND transfer.source_key = wanted.source_key LIMIT 1
+  WHERE transfer.tenant = wanted.tenant AND transfer.kind = wanted.kind AND transfer.source_key = wanted.source_key
+  LIMIT 1
 ) AS found
 """
 _READ = """
@@ -61,9 +62,9 @@ class Read(NamedTuple):
     legs: dict[int, movements.Leg]
 
 
-async def known_payments(connection: asyncpg.Connection, keys: Collection[transfers.Payment]) -> set[transfers.Payment]:
-    """Give those of the natural keys that were credited before."""
-    return {(row[0], row[1]) for row in await connection.fetch(_KNOWN_PAYMENTS, *zip(*keys, strict=True))}
+async def known(connection: asyncpg.Connection, keys: Collection[provider.NaturalKey]) -> set[provider.NaturalKey]:
+    """Give those of the natural keys that are on the books."""
+    return {provider.NaturalKey(*row) for row in await connection.fetch(_KNOWN, *zip(*keys, strict=True))}
 
 
 async def write_ahead(connection: asyncpg.Connection, written: Collection[movements.Transfer]) -> None:

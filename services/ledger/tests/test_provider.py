@@ -1,0 +1,161 @@
+"""How the books follow the providers: clearing is always what the provider owes, and nobody is charged twice."""
+
+from typing import Any
+from uuid import uuid4
+
+import asking
+import proof
+import pytest
+from asking import CLEARING, DEMO, USER, WALLET
+
+from chassis import database, envelope
+from contracts import ledger, payments
+from contracts.message import Currency, Money
+from ledger.domain import provider
+
+FEES, REFUNDED, DISPUTED, SUSPENSE = "fees:yookassa:demo", "losses:refunds", "losses:disputes", "suspense:deposits"
+
+
+def roubles(amount_minor: int) -> Money:
+    return Money(amount_minor=amount_minor, currency="RUB")
+
+
+def about(paid: payments.PaymentPaid, amount_minor: int) -> dict[str, Any]:
+    """What every event about a payment carries."""
+    common = paid.model_dump(include={"tenant", "payment_id", "user_id", "purpose", "provider", "provider_account"})
+    return {**common, "amount": roubles(amount_minor), "version": paid.version + 1}
+
+
+def refunded(paid: payments.PaymentPaid, amount_minor: int, **changes: Any) -> payments.PaymentRefunded:
+    """One refund that went through at the provider."""
+    return payments.PaymentRefunded(
+        **about(paid, amount_minor),
+        refund_id=payments.RefundId(uuid4()),
+        provider_ref=paid.provider_ref,
+        refund_ref=str(uuid4()),
+        captured=paid.amount,
+        refunded=roubles(amount_minor),
+        is_full=amount_minor == paid.amount.amount_minor,
+        refunded_at=envelope.now(),
+    ).model_copy(update=changes)
+
+
+def disputed(paid: payments.PaymentPaid, fee_minor: int | None = None) -> payments.PaymentDisputed:
+    """The bank took a payment back, for now."""
+    return payments.PaymentDisputed(
+        **about(paid, paid.amount.amount_minor), dispute_ref="dp_1", fee=roubles(fee_minor) if fee_minor else None
+    )
+
+
+def closed(paid: payments.PaymentPaid, outcome: str, fee_minor: int | None = None) -> payments.DisputeClosed:
+    """The dispute was decided."""
+    return payments.DisputeClosed.model_validate(
+        {
+            **about(paid, paid.amount.amount_minor),
+            "dispute_ref": "dp_1",
+            "outcome": outcome,
+            "fee": roubles(fee_minor) if fee_minor else None,
+        }
+    )
+
+
+async def balances(db: database.Database, *codes: str, asset: Currency = "RUB") -> list[int]:
+    return [(await asking.funds(db, code, asset))[0] for code in codes]
+
+
+async def test_a_fee_that_the_provider_kept_is_not_owed_by_it(db: database.Database) -> None:
+    paid = asking.paid(1_000, fee=roubles(35))
+
+    await asking.settle(db, paid)
+    await asking.settle(db, paid)
+
+    assert await balances(db, WALLET, CLEARING, FEES) == [1_000, -965, -35]
+    kinds = await asking.rows(db, "SELECT kind, reference FROM transfer ORDER BY number")
+    assert kinds == [("top_up", f"payment:{paid.payment_id}"), ("fee", f"payment:{paid.payment_id}")]
+    assert await proof.breaches(db) == []
+
+
+async def test_a_refund_is_taken_from_the_wallet_once_and_lowers_what_the_provider_owes(db: database.Database) -> None:
+    paid = asking.paid(1_000)
+    part = refunded(paid, 300)
+
+    await asking.settle(db, paid, part)
+    await asking.settle(db, part, refunded(paid, 300))
+
+    assert await balances(db, WALLET, CLEARING, REFUNDED) == [400, -400, 0]
+    assert await proof.breaches(db) == []
+
+
+async def test_what_the_wallet_has_spent_of_a_refunded_payment_is_a_loss(db: database.Database) -> None:
+    paid, hold = asking.paid(1_000), asking.place(250)
+    await asking.settle(db, paid, hold, asking.send(650))
+
+    await asking.settle(db, refunded(paid, 1_000))
+
+    assert await asking.funds(db, WALLET) == (250, 250)  # what is held stays for whom it is held for
+    assert await balances(db, CLEARING, REFUNDED) == [0, -900]
+    assert await proof.breaches(db) == []
+
+
+async def test_a_refund_to_a_frozen_wallet_takes_nothing_from_it(db: database.Database) -> None:
+    paid = asking.paid(1_000)
+    frozen = ledger.FreezeAccount(tenant=DEMO, request_id="f", account=WALLET, asset="RUB")
+    await asking.settle(db, paid, frozen)
+
+    await asking.settle(db, refunded(paid, 1_000))
+
+    assert await balances(db, WALLET, CLEARING, REFUNDED) == [1_000, 0, -1_000]
+
+
+@pytest.mark.parametrize("event", [refunded, disputed])
+async def test_what_comes_before_its_payment_comes_again(db: database.Database, event: Any) -> None:
+    paid = asking.paid(1_000)
+    early = event(paid, 1_000)
+
+    with pytest.raises(provider.TooEarly):
+        await asking.settle(db, early)
+    await asking.settle(db, paid)
+    await asking.settle(db, early)
+
+    assert (await balances(db, CLEARING))[0] in {0, 1_000}
+
+
+@pytest.mark.parametrize(("outcome", "lost"), [("won", 0), ("lost", -1_000)])
+@pytest.mark.parametrize("fee_comes", ["first", "last", "twice", "never"])
+async def test_a_dispute_costs_what_was_lost_and_one_fee(
+    db: database.Database, outcome: str, lost: int, fee_comes: str
+) -> None:
+    paid = asking.paid(1_000)
+    opening = disputed(paid, 15 if fee_comes in {"first", "twice"} else None)
+    end = closed(paid, outcome, 15 if fee_comes in {"last", "twice"} else None)
+    fee = 0 if fee_comes == "never" else -15
+    await asking.settle(db, paid)
+    with pytest.raises(provider.TooEarly):
+        await asking.settle(db, end)
+
+    for event in (opening, opening, end, end):
+        await asking.settle(db, event)
+
+    assert await balances(db, DISPUTED, FEES) == [lost, fee]
+    assert await balances(db, WALLET, CLEARING) == [1_000, -1_000 - lost - fee]
+    assert await proof.breaches(db) == []
+
+
+async def test_money_that_pays_nothing_waits_in_suspense(db: database.Database) -> None:
+    deposit = payments.DepositReceived(
+        tenant=DEMO,
+        deposit_id=payments.DepositId(uuid4()),
+        provider="ton",
+        provider_account="main",
+        provider_ref="1:ab",
+        amount=Money(amount_minor=7, currency="TON"),
+        cause="reused",
+        received_at=envelope.now(),
+        user_id=USER,
+    )
+
+    await asking.settle(db, deposit)
+    await asking.settle(db, deposit)
+
+    assert await balances(db, SUSPENSE, "clearing:ton:main", asset="TON") == [7, -7]
+    assert await proof.breaches(db) == []
