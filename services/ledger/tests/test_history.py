@@ -124,7 +124,7 @@ async def test_what_is_recorded_but_not_committed_yet_is_waited_for(
     async with db.transaction() as tx:
         opened = await desk.open_desk(tx, [request])
         opened.settle(request)
-        await desk.close_desk(tx, opened)
+        await desk.close_desk(tx, opened, meanwhile=list)
         at = await past.clock(db)
         asked = asyncio.create_task(history.recorded_balance(db, past.WALLET, at))
         await waits_for_a_lock(superuser)

@@ -53,6 +53,18 @@ async def test_the_soonest_to_expire_is_spent_first_and_a_refund_returns_to_the_
     assert await proof.breaches(db) == []
 
 
+async def test_what_is_granted_and_spent_at_once_can_be_given_back(db: database.Database) -> None:
+    spend = asking.spend(40)
+    _, spent = await asking.settle(db, asking.grant(40, lasts_s=300), spend)
+    assert isinstance(spent.answer, ledger.RequestPosted)
+    assert await asking.lots(db) == []
+
+    await asking.settle(db, asking.reverse(spent.answer.transfer_ids[0]))
+
+    assert await asking.lots(db) == [(40, 0)]
+    assert await proof.breaches(db) == []
+
+
 @pytest.mark.rule("L9")
 async def test_what_expired_meanwhile_comes_back_with_days_of_grace(
     db: database.Database, superuser: asyncpg.Connection

@@ -274,7 +274,7 @@ async def test_the_next_accounts_with_lots_that_are_due_are_found(
 
 async def test_a_desk_on_which_nothing_is_asked_writes_nothing(db: database.Database) -> None:
     async with db.transaction() as tx:
-        await store.close_desk(tx, await store.open_desk(tx, []))
+        await store.close_desk(tx, await store.open_desk(tx, []), meanwhile=list)
 
     assert await asking.rows(db, "SELECT 1 FROM account UNION ALL SELECT 1 FROM request") == []
 

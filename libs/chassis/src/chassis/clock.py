@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from chassis import envelope, telemetry
+from chassis import database, envelope, telemetry
 
 ERROR_PAUSE_S = 1
 
@@ -28,7 +28,10 @@ class Timer:
     is_stopping: bool = False
 
     async def run(self) -> None:
-        """Tick until told to stop. A failed tick is logged, counted and tried again after a pause."""
+        """Tick until told to stop. A failed tick is logged, counted and tried again after a pause.
+
+        One that only lost a race against another process is counted, and the next comes in its time.
+        """
         idle_s = self.idle_min_s
         while not self.is_stopping:
             self.wake.clear()
@@ -36,6 +39,10 @@ class Timer:
                 with envelope.caused_by(envelope.Cause(str(envelope.uuid7()), None, telemetry.new_traceparent())):
                     done = await self.tick()
             except Exception as error:  # noqa: BLE001 - the loop's edge: one failure must not end the timer
+                if database.is_transient(error):
+                    telemetry.TICKS.labels(self.name, "lost_race").inc()
+                    await self._rest(self.idle_min_s)
+                    continue
                 telemetry.TICKS.labels(self.name, "error").inc()
                 telemetry.log.error("timer.failed", timer=self.name, error=type(error).__name__, exc_info=True)
                 done, idle_s = 0, max(idle_s, ERROR_PAUSE_S)

@@ -1,8 +1,8 @@
 """The message door: paid payments and commands, many in one transaction, each with an outcome of its own."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from uuid import UUID
 
 import prometheus_client
@@ -26,47 +26,39 @@ An exception stands for a message that could not be settled: its claim is given 
 """
 
 
-async def settle(db: database.Database, deliveries: Sequence[batch.Delivered]) -> Outcomes:
+async def settle(db: database.Database, deliveries: Sequence[batch.Delivered], *, is_ahead: bool = True) -> Outcomes:
     """Settle requests in one transaction: each is carried out or refused, and what it says is said.
 
     A payment is credited once for ever, whatever event carries it; a command is answered the same for ever. A credit
     that is refused is hopeless; what is about a hold or a payment that is not there yet comes too early.
+    With `is_ahead` transfers of payments are written before the locks; where one was in vain, all is made anew.
     """
-    try:
-        return await _settle_all(db, deliveries, is_ahead=True)
-    except store.WrittenInVain:
-        return await _settle_all(db, deliveries, is_ahead=False)
-
-
-async def _settle_all(db: database.Database, deliveries: Sequence[batch.Delivered], *, is_ahead: bool) -> Outcomes:
     outcomes: dict[UUID, requests.Settled | Exception] = {}
-    async with db.transaction() as tx:
-        fresh = await inbox.claim_many(tx, [delivery for delivery, _ in deliveries])
-        asked = [
-            (delivery, requests.Request(message, delivery.envelope.id))
-            for delivery, message in deliveries
-            if delivery.envelope.id in fresh
-        ]
-        desk = await store.open_desk(tx, [request for _, request in asked], is_ahead=is_ahead)
-        says: list[outbox.Sayable] = []
-        causes: list[envelope.Cause] = []
-        unsettled: list[inbox.Delivery] = []
-        for delivery, request in asked:
-            outcome = outcomes[request.event_id] = _settle(desk, request)
-            if isinstance(outcome, requests.Settled):
-                says += outcome.says
-                causes += [delivery.envelope.cause] * len(outcome.says)
-            else:
-                unsettled.append(delivery)
-        await inbox.give_back(tx, unsettled)
-        writing = asyncio.create_task(store.close_desk(tx, desk))
-        try:
-            await asyncio.sleep(0)  # the postings are on their way; while they are checked there, events are made here
-            rows = outbox.rows_of(tx, says, causes=causes)
-        finally:
-            await writing
-        await outbox.put_rows(tx, rows)
-        failpoints.passed("ledger.in_transaction")
+    try:
+        async with db.transaction() as tx:
+            fresh = await inbox.claim_many(tx, [delivery for delivery, _ in deliveries])
+            asked = [
+                (delivery, requests.Request(message, delivery.envelope.id))
+                for delivery, message in deliveries
+                if delivery.envelope.id in fresh
+            ]
+            desk = await store.open_desk(tx, [request for _, request in asked], is_ahead=is_ahead)
+            says: list[outbox.Sayable] = []
+            causes: list[envelope.Cause] = []
+            unsettled: list[inbox.Delivery] = []
+            for delivery, request in asked:
+                outcome = outcomes[request.event_id] = _settle(desk, request)
+                if isinstance(outcome, requests.Settled):
+                    says += outcome.says
+                    causes += [delivery.envelope.cause] * len(outcome.says)
+                else:
+                    unsettled.append(delivery)
+            await inbox.give_back(tx, unsettled)
+            rows = await store.close_desk(tx, desk, meanwhile=partial(outbox.rows_of, tx, says, causes=causes))
+            await outbox.put_rows(tx, rows)
+            failpoints.passed("ledger.in_transaction")
+    except store.WrittenInVain:
+        return await settle(db, deliveries, is_ahead=False)
     _measure([request.message for _, request in asked if _has_credited(request, outcomes[request.event_id])])
     return outcomes
 

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import asyncpg
 from prometheus_client import Counter, Gauge
@@ -34,8 +35,8 @@ async def expire_holds(db: database.Database) -> int:
     async with db.transaction() as tx:
         desk = await store.open_due_holds(tx, limit=EXPIRE_MAX)
         said = [holds.expire(desk.book, hold) for hold in desk.known_holds.values()]
-        await store.close_desk(tx, desk)
-        await outbox.put(tx, said)
+        rows = await store.close_desk(tx, desk, meanwhile=partial(outbox.rows_of, tx, said))
+        await outbox.put_rows(tx, rows)
     return len(said)
 
 
@@ -49,8 +50,8 @@ async def expire_lots(db: database.Database) -> int:
             for account in keeping
             for posted in transfers.expire_lots(desk.book, account, event_id=envelope.uuid7())
         ]
-        await store.close_desk(tx, desk)
-        await outbox.put(tx, said)
+        rows = await store.close_desk(tx, desk, meanwhile=partial(outbox.rows_of, tx, said))
+        await outbox.put_rows(tx, rows)
     return len(said)
 
 

@@ -1,8 +1,9 @@
 """Everything that a list of requests needs, read and locked in as few statements as can be, and written back."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from pydantic_core import to_json
@@ -11,6 +12,8 @@ from chassis import database, envelope
 from contracts.message import REGISTRY, TenantId
 from ledger.domain import books, chart, provider, requests
 from ledger.store import accounts, holds, lots, transfers
+
+Made = TypeVar("Made")
 
 _EARLIER = """
 SELECT tenant, key, type, body::text, answer_type, answer::text FROM request
@@ -68,8 +71,8 @@ async def open_due_lots(tx: database.Tx, *, limit: int) -> requests.Desk:
     return await _open(connection, needs, holds.Found({}, {}), is_dry_run=False)
 
 
-async def close_desk(tx: database.Tx, desk: requests.Desk) -> None:
-    """Write what was posted and changed, and freeze the outcomes.
+async def close_desk(tx: database.Tx, desk: requests.Desk, *, meanwhile: Callable[[], Made]) -> Made:
+    """Write what was posted and changed, and freeze the outcomes; gives what is made meanwhile.
 
     Raises SerializationError when another transaction has settled one of the requests meanwhile: two that lock no
     account in common can't know of each other before. Whoever tries again learns what the other was answered. Raises
@@ -77,7 +80,15 @@ async def close_desk(tx: database.Tx, desk: requests.Desk) -> None:
     """
     if desk.ahead:
         raise WrittenInVain
-    connection = await database.driver(tx)
+    writing = asyncio.create_task(_write(await database.driver(tx), desk))
+    try:
+        await asyncio.sleep(0)  # the postings are on their way, and PostgreSQL has to check them
+        return meanwhile()
+    finally:
+        await writing
+
+
+async def _write(connection: asyncpg.Connection, desk: requests.Desk) -> None:
     try:
         await transfers.add(connection, desk.book)
         await accounts.save(connection, desk.book.changed())

@@ -48,12 +48,13 @@ async def due(connection: asyncpg.Connection, *, limit: int) -> list[chart.Accou
 
 
 async def save(connection: asyncpg.Connection, accounts: Iterable[books.Account], uses: Sequence[lots.Use]) -> None:
-    """Write lots as they stand, new ones too, and what transfers did to them."""
+    """Write lots as they stand, new ones too, and what transfers did to them; also one that came and went at once."""
+    used = {use.lot_id for use in uses}
     rows = [
         (lot.account_id, lot.id, lot.expires_at, lot.left_minor, lot.held_minor)
         for account in accounts
         for lot in account.in_lots
-        if lot.figures() != lot.was
+        if lot.figures() != lot.was or lot.id in used
     ]
     if rows:
         await connection.execute(_SAVE, *zip(*rows, strict=True))
