@@ -368,3 +368,7 @@ def test_the_page_writes_amounts_as_people_do(account: stripe.StripeClient, amou
     assert amount in page.text
     assert "checkout.session.completed" in page.text
     assert f'href="https://shop.example/back?session={opened.id}"' in page.text
+
+
+def test_a_key_tells_whose_it_is(account: stripe.StripeClient) -> None:
+    assert account.v1.accounts.retrieve_current().id == "acct_1DemoKopilkaSandbox"

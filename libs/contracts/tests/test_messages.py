@@ -165,3 +165,41 @@ def test_a_moment_without_a_zone_is_refused(wire_type: str, field: str) -> None:
 
     with pytest.raises(ValidationError, match="timezone"):
         message.REGISTRY[wire_type].model_validate(naive)
+
+
+@pytest.mark.parametrize(
+    ("wire_type", "field"),
+    [
+        ("payments.payment.create.v1", "description"),
+        ("payments.payment.create.v1", "payer"),
+        ("payments.payment.refund.v1", "reason"),
+        ("payments.payment.refunded.v1", "refund_ref"),
+        ("payments.refund.failed.v1", "code"),
+        ("payments.refund.refused.v1", "detail"),
+        ("payments.finding.opened.v1", "kind"),
+    ],
+)
+@pytest.mark.parametrize("text", ["a\0b", "\0", ""])
+def test_a_text_that_no_row_can_hold_is_refused(wire_type: str, field: str, text: str) -> None:
+    with pytest.raises(ValidationError, match=field):
+        message.REGISTRY[wire_type].model_validate({**example(wire_type), field: text})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"email": None},
+        {"phone": "79991234567"},
+        {"items": []},
+        {"email": "a\0@b"},
+        {"email": "nobody"},
+        {"items": [{"description": "\0", "price": {"amount_minor": 1, "currency": "RUB"}, "vat_code": 1}]},
+        {"items": [{"description": "a", "price": {"amount_minor": 1, "currency": "RUB"}, "vat_code": 13}]},
+    ],
+)
+def test_a_receipt_needs_one_address_and_items(change: dict[str, Any]) -> None:
+    asked = example("payments.payment.create.v1")
+    asked["receipt"].update(change)
+
+    with pytest.raises(ValidationError, match="receipt"):
+        payments.CreatePayment.model_validate(asked)

@@ -22,11 +22,21 @@ from fastapi import FastAPI
 from chassis import app, database, health, testing, web
 from contracts import payments
 from contracts.message import Money, TenantId, UserId
-from payments import api, clients, domain, handlers, main, settings, timers
+from payments import api, clients, main, settings
 from payments.clients import yookassa
+from payments.domain import facts
+from payments.handlers import commands
+from payments.timers import asking, checking, settling
+from payments.timers.lane import Lane
+
+# Modules beside the tests are no packages; pytest's importlib mode leaves them unfound.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import bank as bank_module
 
 LISTED = "185.71.76.5"
 SECRET = "demo-secret"
+TENANT = TenantId("demo")
 
 
 @pytest.fixture
@@ -48,8 +58,8 @@ def command() -> payments.CreatePayment:
 
 
 @pytest.fixture
-def account() -> domain.Account:
-    return domain.Account(
+def account() -> facts.Account:
+    return facts.Account(
         tenant=TenantId("demo"),
         provider="yookassa",
         name="demo",
@@ -173,7 +183,7 @@ def liar() -> Iterator[Liar]:
 
 
 @pytest.fixture
-async def client_of(account: domain.Account) -> AsyncIterator[Callable[..., yookassa.YooKassa]]:
+async def client_of(account: facts.Account) -> AsyncIterator[Callable[..., yookassa.YooKassa]]:
     """Makes clients for a base URL, closed with the test."""
     made: list[yookassa.YooKassa] = []
 
@@ -204,9 +214,9 @@ class Shop:
 
     def restart(self) -> None:
         """Forget whatever a process keeps in memory."""
-        self.creations = timers.creation_lane(self.db, self.accounts, 30)
-        self.settlements = timers.settlement_lane(self.db, self.accounts, 30)
-        self.checks = timers.check_lane(self.db, self.accounts)
+        self.creations = asking.lane(self.db, self.accounts, 30)
+        self.settlements = settling.lane(self.db, self.accounts, 30)
+        self.checks = checking.lane(self.db, self.accounts)
         self.trust()
 
     def trust(self, *proxies: str) -> None:
@@ -215,14 +225,64 @@ class Shop:
         self.http: FastAPI = web.create("payments", health.Health())
         self.http.include_router(api.routes(self.db, self.accounts, trusted_proxies=trusted, default_account="demo"))
 
-    async def ask(self, amount_minor: int = 150_000) -> payments.CreatePayment:
-        amount = Money(amount_minor=amount_minor, currency="RUB")
-        command = self._command.model_copy(update={"payment_id": uuid4(), "amount": amount})
-        await handlers.create_payment(self.db, testing.delivery_of(command, "payments.commands"), command)
+    async def ask(self, amount_minor: int = 150_000, **changes: object) -> payments.CreatePayment:
+        usual = {"payment_id": uuid4(), "amount": rubles(amount_minor)}
+        command = self._command.model_copy(update={**usual, **changes})
+        await commands.create_payment(self.db, testing.delivery_of(command, "payments.commands"), command)
         return command
+
+    async def capture(self, payment_id: UUID, amount_minor: int | None = None, *, amount: Money | None = None) -> None:
+        asked = amount or rubles(amount_minor)
+        command = payments.CapturePayment(tenant=TENANT, payment_id=payment_id, amount=asked)
+        await commands.capture_payment(
+            self.accounts, self.db, testing.delivery_of(command, "payments.commands"), command
+        )
+
+    async def cancel(self, payment_id: UUID) -> None:
+        command = payments.CancelPayment(tenant=TENANT, payment_id=payment_id)
+        await commands.cancel_payment(
+            self.accounts, self.db, testing.delivery_of(command, "payments.commands"), command
+        )
+
+    async def refund(
+        self,
+        payment_id: UUID,
+        amount_minor: int | None = None,
+        *,
+        amount: Money | None = None,
+        refund_id: UUID | None = None,
+    ) -> UUID:
+        command = payments.RefundPayment(
+            tenant=TENANT, payment_id=payment_id, refund_id=refund_id or uuid4(), amount=amount or rubles(amount_minor)
+        )
+        await commands.refund_payment(
+            self.accounts, self.db, testing.delivery_of(command, "payments.commands"), command
+        )
+        return command.refund_id
 
     async def create(self) -> None:
         await run(self.creations)
+
+    async def carry(self) -> None:
+        """Ask the provider for everything that is due."""
+        await run(self.creations)
+
+    async def hint(self, ref: str | None, key: str = "1", **told: object) -> list[int]:
+        """Send a webhook of the bank; gives the statuses."""
+        body = json.dumps({"ref": ref, "key": key, **told})
+        return [
+            answer.status_code for answer in await self.post("/webhooks/yookassa/demo", body, x_bank=bank_module.SECRET)
+        ]
+
+    async def paid(self, amount_minor: int = 150_000) -> tuple[UUID, str]:
+        """Give a payment of the bank's that is paid: our id and the provider's."""
+        payment_id, ref = await self.pending(amount_minor)
+        (provider,) = self.accounts.able(facts.Capability.REFUND)
+        assert isinstance(provider, bank_module.Bank)
+        provider.pay(ref)
+        await self.hint(ref, key=f"paid {ref}")
+        await self.settle()
+        return payment_id, ref
 
     async def settle(self) -> None:
         await run(self.settlements)
@@ -279,7 +339,13 @@ class Shop:
         await self.rows(f"UPDATE {table} SET next_at = now() WHERE next_at IS NOT NULL")
 
     async def said(self) -> list[str]:
-        return [name.removeprefix("payments.payment.") for name, _ in await testing.said(self.db)]
+        """Give what was said about payments, in order; findings are looked at by themselves."""
+        names = [name.removeprefix("payments.") for name, _ in await testing.said(self.db)]
+        return [name.removeprefix("payment.") for name in names if not name.startswith("finding.")]
+
+    async def events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Give everything that was said: each message's type and body."""
+        return await testing.said(self.db)
 
     async def findings(self) -> list[str]:
         return [row["kind"] for row in await self.rows("SELECT kind FROM finding ORDER BY finding_id")]
@@ -288,7 +354,11 @@ class Shop:
         return [row["state"] for row in await self.rows("SELECT state FROM webhook ORDER BY webhook_id")]
 
 
-async def run(lane: timers.Lane[Any]) -> None:
+def rubles(amount_minor: int | None) -> Money | None:
+    return None if amount_minor is None else Money(amount_minor=amount_minor, currency="RUB")
+
+
+async def run(lane: Lane[Any]) -> None:
     """Carry everything of a lane that is due now."""
     while await lane.tick():
         await lane.finish()
@@ -302,3 +372,20 @@ def shop(
     command: payments.CreatePayment,
 ) -> Shop:
     return Shop(db, client_of(sandbox.yookassa_url), command)
+
+
+@pytest.fixture
+def bank(account: facts.Account) -> bank_module.Bank:
+    return bank_module.Bank(account)
+
+
+@pytest.fixture
+def counter(db: database.Database, bank: bank_module.Bank, command: payments.CreatePayment) -> Shop:
+    """A shop whose provider is the bank in memory."""
+    return Shop(db, bank, command)
+
+
+@pytest.fixture
+def new_shop() -> type[Shop]:
+    """Makes shops outside of the test's own loop."""
+    return Shop

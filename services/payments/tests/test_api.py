@@ -76,7 +76,7 @@ async def test_a_forged_webhook_is_refused_and_leaves_nothing(shop: Any, sandbox
     (answer,) = await shop.post("/webhooks/yookassa/demo", BODY.replace("ref-1", ref), FORGED, **headers)
     await shop.settle()
 
-    assert (answer.status_code, answer.json()["code"]) == (403, "foreign_address")
+    assert (answer.status_code, answer.json()["code"]) == (403, "forged_webhook")
     assert counted("forbidden") == before + 1
     assert await shop.webhook_states() == []
     assert len(sandbox.requests("GET")) == asked

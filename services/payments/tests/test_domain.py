@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from contracts import payments
 from contracts.message import Money, TenantId, UserId
-from payments import domain
-from payments.domain import State
+from payments.domain import facts, payment, schedule
+from payments.domain.conflict import Conflict
+from payments.domain.payment import RANK, Payment, State
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
-ACCOUNT = domain.Account(
+ACCOUNT = facts.Account(
     tenant=TenantId("demo"),
     provider="yookassa",
     name="main-shop",
@@ -30,11 +31,12 @@ COMMAND = payments.CreatePayment(
     provider="yookassa",
     return_url="https://shop.example/thanks",
 )
-CREATED = domain.requested(COMMAND, correlation_id="journey", traceparent=None)
-FACT = domain.Fact(
+CREATED = payment.requested(COMMAND, correlation_id="journey", traceparent=None)
+FACT = facts.Fact(
     provider_ref="22e12f66-000f-5000-8000-18db351245c7",
-    state=State.PENDING,
+    state="pending",
     amount=COMMAND.amount,
+    captured_minor=0,
     shop_id="100500",
     is_test=False,
     payment_id=COMMAND.payment_id,
@@ -43,7 +45,7 @@ FACT = domain.Fact(
 )
 
 
-def payment_in(state: State) -> domain.Payment:
+def payment_in(state: State) -> Payment:
     if state in {State.CREATED, State.FAILED}:
         return replace(CREATED, state=state, version=int(state is State.FAILED))
     return replace(
@@ -57,18 +59,18 @@ def payment_in(state: State) -> domain.Payment:
     )
 
 
-def fact_of(state: Any) -> domain.Fact:
-    return replace(FACT, state=state)
+def fact_of(state: Any) -> facts.Fact:
+    return replace(FACT, state=state, captured_minor=COMMAND.amount.amount_minor if state == "paid" else 0)
 
 
 # What each fact makes of each state, and what is said; None where nothing happens.
 TABLE: dict[tuple[State, State], tuple[State, type[payments.PaymentEvent] | None] | None] = {
     (State.CREATED, State.PENDING): (State.PENDING, payments.PaymentCreated),
-    (State.CREATED, State.AUTHORIZED): (State.AUTHORIZED, None),
+    (State.CREATED, State.AUTHORIZED): (State.AUTHORIZED, payments.PaymentAuthorized),
     (State.CREATED, State.CANCELED): (State.CANCELED, payments.PaymentCanceled),
     (State.CREATED, State.PAID): (State.PAID, payments.PaymentPaid),
     (State.PENDING, State.PENDING): None,
-    (State.PENDING, State.AUTHORIZED): (State.AUTHORIZED, None),
+    (State.PENDING, State.AUTHORIZED): (State.AUTHORIZED, payments.PaymentAuthorized),
     (State.PENDING, State.CANCELED): (State.CANCELED, payments.PaymentCanceled),
     (State.PENDING, State.PAID): (State.PAID, payments.PaymentPaid),
     (State.AUTHORIZED, State.PENDING): None,
@@ -87,13 +89,18 @@ TABLE: dict[tuple[State, State], tuple[State, type[payments.PaymentEvent] | None
     (State.PAID, State.AUTHORIZED): None,
     (State.PAID, State.CANCELED): None,
     (State.PAID, State.PAID): None,
+    **{
+        (state, fact): None
+        for state in (State.PARTIALLY_REFUNDED, State.REFUNDED)
+        for fact in (State.PENDING, State.AUTHORIZED, State.CANCELED, State.PAID)
+    },
 }
 
 
 def test_the_table_names_every_pair_of_state_and_fact() -> None:
-    facts = {State.PENDING, State.AUTHORIZED, State.CANCELED, State.PAID}
+    told = {State.PENDING, State.AUTHORIZED, State.CANCELED, State.PAID}
 
-    assert set(TABLE) == {(state, fact) for state in State for fact in facts}
+    assert set(TABLE) == {(state, fact) for state in State for fact in told}
 
 
 @pytest.mark.rule("PA14")
@@ -101,7 +108,7 @@ def test_the_table_names_every_pair_of_state_and_fact() -> None:
 def test_a_fact_moves_a_payment_as_the_table_says(state: State, fact: State) -> None:
     before = payment_in(state)
 
-    after, events = domain.apply(before, fact_of(fact), ACCOUNT, accepted_at=NOW)
+    after, events = payment.apply(before, fact_of(fact), ACCOUNT, accepted_at=NOW)
 
     expected = TABLE[state, fact]
     if expected is None:
@@ -115,7 +122,7 @@ def test_a_fact_moves_a_payment_as_the_table_says(state: State, fact: State) -> 
 
 
 def test_a_created_payment_says_where_and_until_when_to_pay() -> None:
-    after, (event,) = domain.apply(CREATED, FACT, ACCOUNT, accepted_at=NOW)
+    after, (event,) = payment.apply(CREATED, FACT, ACCOUNT, accepted_at=NOW)
 
     assert isinstance(event, payments.PaymentCreated)
     assert event.confirmation_url == FACT.confirmation_url
@@ -125,9 +132,9 @@ def test_a_created_payment_says_where_and_until_when_to_pay() -> None:
 
 def test_a_paid_payment_says_when_and_through_which_account() -> None:
     paid_at = NOW - timedelta(seconds=3)
-    fact = replace(FACT, state=State.PAID, paid_at=paid_at)
+    fact = replace(fact_of(State.PAID), paid_at=paid_at)
 
-    after, (event,) = domain.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
+    after, (event,) = payment.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
 
     assert isinstance(event, payments.PaymentPaid)
     assert (event.provider_account, event.provider_ref) == (ACCOUNT.name, FACT.provider_ref)
@@ -137,16 +144,16 @@ def test_a_paid_payment_says_when_and_through_which_account() -> None:
 
 
 def test_a_canceled_payment_says_why() -> None:
-    fact = replace(FACT, state=State.CANCELED, reason="expired_on_confirmation")
+    fact = replace(FACT, state="canceled", reason="expired_on_confirmation")
 
-    _, (event,) = domain.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
+    _, (event,) = payment.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
 
     assert isinstance(event, payments.PaymentCanceled)
     assert event.reason == "expired_on_confirmation"
 
 
 def test_a_pending_fact_without_a_page_is_waited_out() -> None:
-    after, events = domain.apply(CREATED, replace(FACT, confirmation_url=None), ACCOUNT, accepted_at=NOW)
+    after, events = payment.apply(CREATED, replace(FACT, confirmation_url=None), ACCOUNT, accepted_at=NOW)
 
     assert (after, events) == (CREATED, ())
 
@@ -169,8 +176,8 @@ def test_a_pending_fact_without_a_page_is_waited_out() -> None:
 def test_a_fact_about_something_else_is_a_conflict(kind: str, change: dict[str, Any], fact_state: Any) -> None:
     fact = replace(fact_of(fact_state), **change)
 
-    with pytest.raises(domain.Conflict) as conflict:
-        domain.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
+    with pytest.raises(Conflict) as conflict:
+        payment.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
 
     assert conflict.value.kind == kind
     assert set(conflict.value.details) == {"expected", "found"}
@@ -181,14 +188,14 @@ def test_a_fact_about_something_else_is_a_conflict(kind: str, change: dict[str, 
     [("tenant_mismatch", {"tenant": TenantId("other")}), ("account_mismatch", {"name": "second-shop"})],
 )
 def test_a_fact_of_another_account_is_a_conflict(kind: str, change: dict[str, Any]) -> None:
-    with pytest.raises(domain.Conflict) as conflict:
-        domain.apply(payment_in(State.PENDING), FACT, replace(ACCOUNT, **change), accepted_at=NOW)
+    with pytest.raises(Conflict) as conflict:
+        payment.apply(payment_in(State.PENDING), FACT, replace(ACCOUNT, **change), accepted_at=NOW)
 
     assert conflict.value.kind == kind
 
 
 def test_a_refused_creation_fails_the_payment() -> None:
-    after, (event,) = domain.fail(CREATED, "invalid_request")
+    after, (event,) = payment.fail(CREATED, "invalid_request")
 
     assert after.state is State.FAILED
     assert isinstance(event, payments.PaymentFailed)
@@ -199,15 +206,15 @@ def test_a_refused_creation_fails_the_payment() -> None:
 def test_only_a_payment_that_was_not_created_yet_can_fail(state: State) -> None:
     before = payment_in(state)
 
-    assert domain.fail(before, "invalid_request") == (before, ())
+    assert payment.fail(before, "invalid_request") == (before, ())
 
 
 def test_an_unknown_creation_is_tried_again_soon_and_then_each_minute() -> None:
-    assert [domain.create_rest_s(tries) for tries in (1, 2, 3, 1_000)] == [2, 60, 60, 60]
+    assert [schedule.ask_rest_s(tries) for tries in (1, 2, 3, 1_000)] == [2, 60, 60, 60]
 
 
 def test_a_failed_fetch_rests_longer_each_time_and_never_more_than_ten_minutes() -> None:
-    rests = [domain.fetch_rest_s(attempts) for attempts in range(1, 40)]
+    rests = [schedule.fetch_rest_s(attempts) for attempts in range(1, 40)]
 
     assert rests[:4] == [1, 2, 4, 8]
     assert rests == sorted(rests)
@@ -216,24 +223,74 @@ def test_a_failed_fetch_rests_longer_each_time_and_never_more_than_ten_minutes()
 
 @pytest.mark.rule("PA7")
 def test_an_unknown_reference_is_given_up_after_some_looks() -> None:
-    rests = [domain.unknown_ref_rest_s(misses) for misses in range(1, 7)]
+    rests = [schedule.unknown_ref_rest_s(misses) for misses in range(1, 7)]
 
     assert rests == [5, 30, 120, 600, 1_800, None]
 
 
 @given(st.lists(st.sampled_from([State.PENDING, State.AUTHORIZED, State.CANCELED, State.PAID]), max_size=30))
-def test_whatever_facts_come_money_is_told_once_and_rank_never_falls(facts: list[Any]) -> None:
-    payment = CREATED
+def test_whatever_facts_come_money_is_told_once_and_rank_never_falls(told_facts: list[Any]) -> None:
+    known = CREATED
     told: list[payments.PaymentEvent] = []
 
-    for fact in facts:
-        moved, events = domain.apply(payment, fact_of(fact), ACCOUNT, accepted_at=NOW)
-        assert domain.RANK[moved.state] >= domain.RANK[payment.state]
-        assert moved.version == payment.version + (moved is not payment)
-        payment = moved
+    for fact in told_facts:
+        moved, events = payment.apply(known, fact_of(fact), ACCOUNT, accepted_at=NOW)
+        assert RANK[moved.state] >= RANK[known.state]
+        assert moved.version == known.version + (moved is not known)
+        known = moved
         told += events
 
     paid = [event for event in told if isinstance(event, payments.PaymentPaid)]
-    assert len(paid) == (State.PAID in facts)
-    assert (payment.state is State.PAID) == bool(paid)
+    assert len(paid) == (State.PAID in told_facts)
+    assert (known.state is State.PAID) == bool(paid)
     assert [event.version for event in told] == sorted({event.version for event in told})
+
+
+@pytest.mark.rule("PA5")
+def test_a_capture_of_less_credits_what_we_asked_to_take_and_nothing_else() -> None:
+    held = replace(payment_in(State.AUTHORIZED), capture_asked_minor=100_000)
+    taken = replace(fact_of(State.PAID), captured_minor=100_000)
+
+    after, (event,) = payment.apply(held, taken, ACCOUNT, accepted_at=NOW)
+
+    assert isinstance(event, payments.PaymentPaid)
+    assert (event.amount.amount_minor, event.asked) == (100_000, COMMAND.amount)
+    assert after.captured_minor == 100_000
+
+
+@pytest.mark.rule("PA5")
+@pytest.mark.parametrize(("asked_minor", "captured_minor"), [(None, 100_000), (100_000, 99_999), (100_000, 150_000)])
+def test_a_capture_that_we_did_not_ask_for_is_a_conflict(asked_minor: int | None, captured_minor: int) -> None:
+    held = replace(payment_in(State.AUTHORIZED), capture_asked_minor=asked_minor)
+
+    with pytest.raises(Conflict) as conflict:
+        payment.apply(held, replace(fact_of(State.PAID), captured_minor=captured_minor), ACCOUNT, accepted_at=NOW)
+
+    assert conflict.value.kind == "captured_mismatch"
+
+
+def test_some_providers_forget_what_was_asked_for_after_a_capture_of_less() -> None:
+    held = replace(payment_in(State.AUTHORIZED), capture_asked_minor=100_000)
+    taken = replace(fact_of(State.PAID), captured_minor=100_000, amount=Money(amount_minor=100_000, currency="RUB"))
+
+    after, _ = payment.apply(held, taken, ACCOUNT, accepted_at=NOW)
+
+    assert after.captured_minor == 100_000
+
+
+def test_a_charge_renames_a_payment_until_it_is_paid() -> None:
+    charge = replace(fact_of(State.PAID), provider_ref="charge-1")
+    paid, _ = payment.apply(payment_in(State.PENDING), charge, ACCOUNT, accepted_at=NOW, is_charge=True)
+
+    assert paid.provider_ref == "charge-1"
+    with pytest.raises(Conflict):
+        payment.apply(paid, replace(charge, provider_ref="charge-2"), ACCOUNT, accepted_at=NOW, is_charge=True)
+
+
+def test_a_repetition_within_an_age_is_allowed_until_the_provider_may_forget() -> None:
+    day = timedelta(hours=24)
+
+    assert schedule.may_send_again(timedelta(hours=22, minutes=59), day)
+    assert not schedule.may_send_again(timedelta(hours=23), day)
+    assert schedule.may_send_again(timedelta(days=6), None)
+    assert not schedule.may_send_again(timedelta(days=7), None)

@@ -7,7 +7,11 @@ import pytest
 from chassis import ladder, testing
 from contracts import payments
 from contracts.message import Money
-from payments import domain, handlers
+from payments import handlers
+from payments.domain import facts
+from payments.domain import payment as rules
+from payments.handlers import commands
+from payments.handlers.truth import Truth, apply_truth
 
 QUEUE = "payments.commands"
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -16,7 +20,7 @@ NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 async def test_a_command_adds_a_payment_and_wakes_its_creation(shop: Any, command: payments.CreatePayment) -> None:
     woken: list[bool] = []
 
-    await handlers.create_payment(
+    await commands.create_payment(
         shop.db, testing.delivery_of(command, QUEUE), command, wake=lambda: woken.append(True)
     )
 
@@ -31,7 +35,7 @@ async def test_a_delivery_that_comes_twice_adds_one_payment(shop: Any, command: 
     delivery = testing.delivery_of(command, QUEUE)
 
     for _ in range(2):
-        await handlers.create_payment(shop.db, delivery, command)
+        await commands.create_payment(shop.db, delivery, command)
 
     assert len(await shop.rows("SELECT FROM payment")) == 1
 
@@ -40,7 +44,7 @@ async def test_the_same_request_under_another_event_id_changes_nothing(
     shop: Any, command: payments.CreatePayment
 ) -> None:
     for _ in range(2):
-        await handlers.create_payment(shop.db, testing.delivery_of(command, QUEUE), command)
+        await commands.create_payment(shop.db, testing.delivery_of(command, QUEUE), command)
 
     assert len(await shop.rows("SELECT FROM payment")) == 1
 
@@ -49,11 +53,11 @@ async def test_the_same_request_under_another_event_id_changes_nothing(
 async def test_an_id_that_is_taken_by_another_request_is_hopeless(
     shop: Any, sandbox: Any, command: payments.CreatePayment
 ) -> None:
-    await handlers.create_payment(shop.db, testing.delivery_of(command, QUEUE), command)
+    await commands.create_payment(shop.db, testing.delivery_of(command, QUEUE), command)
     other = command.model_copy(update={"amount": Money(amount_minor=1, currency="RUB")})
 
     with pytest.raises(ladder.Hopeless):
-        await handlers.create_payment(shop.db, testing.delivery_of(other, QUEUE), other)
+        await commands.create_payment(shop.db, testing.delivery_of(other, QUEUE), other)
 
     assert (await shop.payment(command.payment_id))["amount_minor"] == 150_000
     assert sandbox.requests("POST") == []
@@ -84,18 +88,20 @@ async def test_a_paid_event_tells_when_the_webhook_was_stored(shop: Any, sandbox
     assert (paid.provider_account, paid.provider_ref) == ("demo", ref)
 
 
-async def test_a_fact_about_nothing_of_ours_is_told_apart(shop: Any, account: domain.Account) -> None:
-    fact = domain.Fact(
+async def test_a_fact_about_nothing_of_ours_is_told_apart(shop: Any, account: facts.Account) -> None:
+    fact = facts.Fact(
         provider_ref="ref-1",
-        state=domain.State.PAID,
+        state="paid",
         amount=Money(amount_minor=1, currency="RUB"),
+        captured_minor=1,
         shop_id=account.shop_id,
         is_test=True,
         payment_id=None,
         created_at=NOW,
     )
+    (provider,) = shop.accounts.able(facts.Capability.FETCH)
 
-    assert await handlers.apply_provider_fact(shop.db, account, fact, accepted_at=NOW) is False
+    assert await apply_truth(shop.db, provider, Truth("ref-1", fact), accepted_at=NOW) is None
 
 
 async def test_a_payment_that_failed_to_be_created_and_was_paid_all_the_same_is_told(shop: Any, sandbox: Any) -> None:
@@ -114,17 +120,21 @@ async def test_a_payment_that_failed_to_be_created_and_was_paid_all_the_same_is_
 def test_the_queue_is_told_what_its_handler_does() -> None:
     (queue,) = handlers.queues()
 
-    (handler,) = queue.handlers.values()
     assert queue.name == "payments.commands"
-    assert handler.__doc__ == handlers.create_payment.__doc__
+    assert [handler.__doc__ for handler in queue.handlers.values()] == [
+        commands.create_payment.__doc__,
+        commands.capture_payment.__doc__,
+        commands.cancel_payment.__doc__,
+        commands.refund_payment.__doc__,
+    ]
 
 
 def test_a_request_is_compared_by_what_was_asked_and_not_by_how_far_it_came(
     command: payments.CreatePayment,
 ) -> None:
-    payment = domain.requested(command, correlation_id="one", traceparent=None)
+    asked = rules.requested(command, correlation_id="one", traceparent=None)
 
-    later = dataclasses.replace(payment, state=domain.State.PAID, version=4, correlation_id="two")
+    later = dataclasses.replace(asked, state=rules.State.PAID, version=4, correlation_id="two")
 
-    assert payment.is_same_request(later)
-    assert not payment.is_same_request(dataclasses.replace(payment, return_url="https://else.example"))
+    assert asked.is_same_request(later)
+    assert not asked.is_same_request(dataclasses.replace(asked, return_url="https://else.example"))

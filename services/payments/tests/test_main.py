@@ -1,8 +1,10 @@
 import asyncio
 import json
 import signal
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 from chassis import outbox, publisher, testing, topology
 from contracts import payments
 from payments import settings
+from payments.clients import accounts
 
 
 @pytest.fixture
@@ -208,3 +211,96 @@ def configure(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
     }
     for name, value in names.items():
         monkeypatch.setenv(name, value)
+
+
+def test_a_provider_is_off_unless_its_secret_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch)
+    assert [account.provider for account in settings.PaymentsSettings().accounts] == ["yookassa"]
+
+    configure(
+        monkeypatch,
+        PAYMENTS_STRIPE_SECRET_KEY="sk_test_1",
+        PAYMENTS_STRIPE_ACCOUNT_ID="acct_1",
+        PAYMENTS_STARS_TOKEN="7000000001:token",
+        PAYMENTS_CRYPTOPAY_TOKEN="10001:token",
+        PAYMENTS_TON_WALLET=f"0:{'ab' * 32}",
+    )
+    read = settings.PaymentsSettings()
+
+    assert [account.provider for account in read.accounts] == ["yookassa", "stripe", "stars", "cryptopay", "ton"]
+    opened = accounts.opened(read.accounts, timeout_s=1)
+    stars = opened.named("stars", "demo")
+    assert stars is not None
+    assert (stars.account.shop_id, stars.account.gives_back_repeats) == ("7000000001", True)
+    assert "7000000001:token" not in repr(read)
+
+
+@pytest.mark.parametrize("form", ["json", "toml"])
+def test_further_accounts_come_from_a_file_that_names_their_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
+) -> None:
+    (tmp_path / "key").write_text("first-secret\n")
+    monkeypatch.setenv("SECOND_KEY", "second-secret")
+    toml = TOML.format(key=tmp_path / "key")
+    path = tmp_path / f"accounts.{form}"
+    path.write_text(json.dumps(tomllib.loads(toml)) if form == "json" else toml)
+    configure(monkeypatch, PAYMENTS_ACCOUNTS_FILE=str(path))
+
+    read = settings.PaymentsSettings()
+
+    opened = accounts.opened(read.accounts, timeout_s=1)
+    tenants = {(one.tenant, one.name): one.secret("secret_key") for one in read.accounts}
+    assert tenants == {
+        ("demo", "demo"): "demo-secret",
+        ("a", "first"): "first-secret",
+        ("b", "second"): "second-secret",
+    }
+    second = opened.of_tenant("yookassa", "b")
+    assert second is not None
+    assert (second.account.name, second.account.is_test) == ("second", True)
+    assert "first-secret" not in repr(read.accounts)
+
+
+TOML = """
+[[accounts]]
+tenant = "a"
+provider = "yookassa"
+name = "first"
+shop_id = "1"
+secrets = {{ secret_key = {{ file = "{key}" }} }}
+
+[[accounts]]
+tenant = "b"
+provider = "yookassa"
+name = "second"
+shop_id = "2"
+is_test = true
+secrets = {{ secret_key = {{ env = "SECOND_KEY" }} }}
+options = {{ networks = ["10.0.0.0/8"] }}
+"""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "not json",
+        "[]",
+        '{"accounts": {}}',
+        '{"accounts": [{"provider": "other", "name": "x"}]}',
+        '{"accounts": [{"provider": "yookassa", "name": "demo"}]}',
+        '{"accounts": [{"provider": "yookassa", "name": "x", "secrets": {"secret_key": "written-out"}}]}',
+        '{"accounts": [{"provider": "yookassa", "name": "x", "secrets": {"secret_key": {"env": "NOT_SET_HERE"}}}]}',
+        '{"accounts": [{"provider": "yookassa", "name": "x", "unknown": 1}]}',
+    ],
+)
+def test_an_unusable_accounts_file_stops_the_start_and_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / "accounts.json"
+    path.write_text(content)
+    configure(monkeypatch, PAYMENTS_ACCOUNTS_FILE=str(path))
+
+    with pytest.raises(ValidationError) as error:
+        settings.PaymentsSettings()
+
+    assert "written-out" not in "".join(problem["msg"] for problem in error.value.errors(include_input=False))

@@ -1,5 +1,6 @@
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -7,41 +8,44 @@ import asyncpg
 import pytest
 
 from chassis import database
-from payments import domain, store
+from payments.domain import facts
+from payments.domain import payment as rules
+from payments.store import attempts, findings, webhooks
+from payments.store import payments as store
 
-HINT = domain.Hint("payment.succeeded", "payment.succeeded:ref-1", "ref-1")
+HINT = facts.Hint(event="payment.succeeded", dedupe_key="payment.succeeded:ref-1", provider_ref="ref-1")
 
 
 @pytest.fixture
-def payment(command: Any) -> domain.Payment:
-    return domain.requested(command, correlation_id="journey", traceparent="00-a-b-00")
+def payment(command: Any) -> rules.Payment:
+    return rules.requested(command, correlation_id="journey", traceparent="00-a-b-00")
 
 
-async def test_a_payment_is_read_as_it_was_written(db: database.Database, payment: domain.Payment) -> None:
+async def test_a_payment_is_read_as_it_was_written(db: database.Database, payment: rules.Payment) -> None:
     async with db.transaction() as tx:
-        assert await store.add_payment(tx, payment)
-
-    async with db.transaction() as tx:
-        assert await store.lock_payment(tx, payment.payment_id) == payment
-
-
-async def test_a_taken_id_is_told(db: database.Database, payment: domain.Payment) -> None:
-    async with db.transaction() as tx:
-        await store.add_payment(tx, payment)
+        assert await store.add(tx, payment)
 
     async with db.transaction() as tx:
-        assert not await store.add_payment(tx, payment)
+        assert await store.lock(tx, payment.payment_id) == payment
 
 
-async def test_an_older_version_cannot_be_written(db: database.Database, payment: domain.Payment) -> None:
-    failed, _ = domain.fail(payment, "invalid_request")
+async def test_a_taken_id_is_told(db: database.Database, payment: rules.Payment) -> None:
     async with db.transaction() as tx:
-        await store.add_payment(tx, payment)
-        await store.save_payment(tx, failed)
+        await store.add(tx, payment)
+
+    async with db.transaction() as tx:
+        assert not await store.add(tx, payment)
+
+
+async def test_an_older_version_cannot_be_written(db: database.Database, payment: rules.Payment) -> None:
+    failed, _ = rules.fail(payment, "invalid_request")
+    async with db.transaction() as tx:
+        await store.add(tx, payment)
+        await store.save(tx, failed)
 
     with pytest.raises(AssertionError):
         async with db.transaction() as tx:
-            await store.save_payment(tx, failed)
+            await store.save(tx, failed)
 
 
 async def test_two_payments_cannot_share_a_reference_of_the_provider(shop: Any) -> None:
@@ -66,9 +70,9 @@ async def test_two_workers_never_lease_the_same_creation(db: database.Database, 
     for _ in range(6):
         await shop.ask()
 
-    async def lease() -> list[store.Creation]:
+    async def lease() -> Sequence[attempts.Ask]:
         async with db.transaction() as tx:
-            leased = await store.lease_creations(tx, limit=3, lease_s=30)
+            leased = await attempts.lease(tx, limit=3, lease_s=30)
             await asyncio.sleep(0.05)
             return leased
 
@@ -82,9 +86,9 @@ async def test_a_key_is_the_same_in_every_lease_and_of_allowed_characters(db: da
     keys = []
 
     for _ in range(3):
-        await shop.due("payment")
+        await shop.due("provider_attempt")
         async with db.transaction() as tx:
-            (creation,) = await store.lease_creations(tx, limit=1, lease_s=30)
+            (creation,) = await attempts.lease(tx, limit=1, lease_s=30)
         keys.append((creation.key, creation.tries, creation.is_uncertain))
 
     key = f"pay.{command.payment_id}.create.1"
@@ -97,48 +101,48 @@ async def test_a_lease_ends_by_itself(db: database.Database, shop: Any) -> None:
 
     async def lease(lease_s: float) -> int:
         async with db.transaction() as tx:
-            return len(await store.lease_creations(tx, limit=1, lease_s=lease_s))
+            return len(await attempts.lease(tx, limit=1, lease_s=lease_s))
 
     assert await lease(0) == 1
     assert await lease(30) == 1
     assert await lease(30) == 0
 
 
-async def test_a_webhook_is_stored_once_for_each_body(db: database.Database, account: domain.Account) -> None:
+async def test_a_webhook_is_stored_once_for_each_body(db: database.Database, account: facts.Account) -> None:
     async def add(body: bytes) -> bool:
         async with db.transaction() as tx:
-            return await store.add_webhook(tx, account, HINT, body)
+            return await webhooks.add(tx, account, HINT, body)
 
     assert [await add(b"one"), await add(b"one"), await add(b"two")] == [True, False, True]
 
 
 async def test_a_leased_webhook_tells_its_age_and_whether_it_is_a_variant(
-    db: database.Database, account: domain.Account, shop: Any
+    db: database.Database, account: facts.Account, shop: Any
 ) -> None:
     for body in (b"one", b"two"):
         async with db.transaction() as tx:
-            await store.add_webhook(tx, account, HINT, body)
+            await webhooks.add(tx, account, HINT, body)
 
     async with db.transaction() as tx:
-        webhooks = await store.lease_webhooks(tx, limit=10, lease_s=30)
+        leased = await webhooks.lease(tx, limit=10, lease_s=30)
 
-    assert sorted((webhook.webhook_id, webhook.is_variant) for webhook in webhooks) == [(1, False), (2, True)]
-    assert all(timedelta(0) <= webhook.age < timedelta(minutes=1) for webhook in webhooks)
+    assert sorted((webhook.webhook_id, webhook.is_variant) for webhook in leased) == [(1, False), (2, True)]
+    assert all(timedelta(0) <= webhook.age < timedelta(minutes=1) for webhook in leased)
     (row,) = await shop.rows("SELECT body_sha256 FROM webhook WHERE webhook_id = 1")
     assert row["body_sha256"] == hashlib.sha256(b"one").digest()
 
 
 async def test_the_same_finding_is_opened_once(
-    db: database.Database, account: domain.Account, payment: domain.Payment
+    db: database.Database, account: facts.Account, payment: rules.Payment
 ) -> None:
     async with db.transaction() as tx:
-        await store.add_payment(tx, payment)
+        await store.add(tx, payment)
 
     opened = []
     for kind in ("amount_mismatch", "amount_mismatch", "test_mismatch"):
         async with db.transaction() as tx:
             opened.append(
-                await store.open_finding(
+                await findings.open_finding(
                     tx, tenant=account.tenant, kind=kind, details={}, payment_id=payment.payment_id
                 )
             )

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from payments import store
+from payments.store import attempts
 
 
 async def test_a_created_payment_is_announced_with_its_page(shop: Any, sandbox: Any) -> None:
@@ -27,7 +27,7 @@ async def test_a_creation_that_timed_out_is_repeated_under_its_key(shop: Any, sa
     assert (await shop.payment(command.payment_id))["state"] == "created"
 
     shop.use(client_of(sandbox.yookassa_url))
-    await shop.due("payment")
+    await shop.due("provider_attempt")
     await shop.create()
 
     assert len(sandbox.made()) == 1
@@ -47,7 +47,7 @@ async def test_a_storm_is_waited_out(shop: Any, sandbox: Any, client_of: Any, fa
 
     for _ in range(3):
         shop.use(client_of(sandbox.yookassa_url))
-        await shop.due("payment")
+        await shop.due("provider_attempt")
         await shop.create()
 
     assert len(sandbox.made()) == 3
@@ -71,7 +71,7 @@ async def test_a_refusal_after_an_unknown_outcome_is_also_a_finding(shop: Any, s
     await shop.ask()
     await shop.create()
 
-    await shop.due("payment")
+    await shop.due("provider_attempt")
     await shop.create()
 
     assert await shop.said() == ["failed.v1"]
@@ -85,12 +85,14 @@ async def test_a_key_near_its_end_is_never_sent_again(shop: Any, sandbox: Any) -
     await shop.create()
     await shop.rows("UPDATE provider_attempt SET first_sent_at = now() - interval '23 hours 1 minute'")
 
-    await shop.due("payment")
+    await shop.due("provider_attempt")
     await shop.create()
 
     assert len(sandbox.requests("POST")) == 1
     assert await shop.findings() == ["create_outcome_unknown"]
-    assert await shop.rows("SELECT next_at, state FROM payment") == [{"next_at": None, "state": "created"}]
+    assert await shop.rows("SELECT next_at, outcome FROM provider_attempt") == [
+        {"next_at": None, "outcome": "given_up"}
+    ]
 
 
 async def test_a_payment_that_could_not_be_asked_for_in_its_time_fails(shop: Any, sandbox: Any) -> None:
@@ -99,7 +101,7 @@ async def test_a_payment_that_could_not_be_asked_for_in_its_time_fails(shop: Any
     await shop.create()
     await shop.rows("UPDATE payment SET created_at = now() - interval '2 hours'")
 
-    await shop.due("payment")
+    await shop.due("provider_attempt")
     await shop.create()
 
     assert await shop.said() == ["failed.v1"]
@@ -131,9 +133,9 @@ async def test_an_answer_about_another_shop_stops_the_creation(shop: Any, liar: 
 async def test_a_crash_after_sending_is_an_unknown_outcome(shop: Any, sandbox: Any) -> None:
     await shop.ask()
     async with shop.db.transaction() as tx:
-        await store.lease_creations(tx, limit=1, lease_s=30)
+        await attempts.lease(tx, limit=1, lease_s=30)
 
-    await shop.due("payment")
+    await shop.due("provider_attempt")
     await shop.create()
 
     (attempt,) = await shop.rows("SELECT tries, is_uncertain FROM provider_attempt")

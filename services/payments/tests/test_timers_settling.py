@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from payments import clients, domain
+from payments import clients
+from payments.domain import facts
 
 
 @pytest.mark.rule("PA1")
@@ -175,7 +176,7 @@ async def test_a_webhook_after_a_lost_create_answer_binds_the_payment(shop: Any,
 
     await shop.tell(ref)
     await shop.settle()
-    await shop.due("payment")
+    await shop.due("provider_attempt")
     await shop.create()
 
     assert (await shop.payment(command.payment_id))["state"] == "paid"
@@ -267,8 +268,8 @@ class Held:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._provider, name)
 
-    async def create(self, payment: domain.Payment, *, key: str) -> domain.Fact:
-        fact = await self._provider.create(payment, key=key)
+    async def create(self, order: facts.Order, *, key: str) -> facts.Fact:
+        fact = await self._provider.create(order, key=key)
         self.made.set()
         await self.released.wait()
         return fact

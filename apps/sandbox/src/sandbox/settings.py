@@ -51,6 +51,9 @@ class Settings(pydantic_settings.BaseSettings):
     stripe_secret_key: Line = pydantic.Field(
         default="sk_test_demo_kopilka_sandbox", description="The secret key of the account that it knows at Stripe."
     )
+    stripe_account_id: Line = pydantic.Field(
+        default="acct_1DemoKopilkaSandbox", description="That account's id at Stripe."
+    )
     stripe_webhook_url: Url | None = pydantic.Field(
         default=None, description="Where Stripe's events are sent; without it they can only be listed."
     )

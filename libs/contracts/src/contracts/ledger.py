@@ -24,20 +24,9 @@ HoldId = NewType("HoldId", UUID)
 TransferId = NewType("TransferId", UUID)
 
 TransferKind = Literal[
-    "top_up",
-    "capture",
-    "transfer",
-    "reversal",
-    "grant",
-    "spend",
-    "fee",
-    "refund",
-    "adjustment",
-    "opening",
-    "expiry",
-    "deposit",
-    "dispute",
-]
+    "top_up", "capture", "transfer", "reversal", "grant", "spend", "fee", "refund", "adjustment", "opening", "expiry",
+    "deposit", "dispute",
+]  # fmt: skip
 AskedKind = Literal["grant", "spend", "fee", "refund", "adjustment", "opening"]
 """The kinds of transfer that a command may ask for; the others follow from what happened."""
 

@@ -20,7 +20,7 @@ Provider = Literal["yookassa", "stripe", "stars", "cryptopay", "ton"]
 
 # PostgreSQL keeps no NUL in a text, so a message with one could be heard but never written down.
 _WITHOUT_NUL = r"^[^\x00]*$"
-Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_WITHOUT_NUL)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=_WITHOUT_NUL)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_WITHOUT_NUL)]
 
 ITEMS_MAX = 80

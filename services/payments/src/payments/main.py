@@ -1,23 +1,29 @@
-"""The composition root of payments: which account it serves and what each role runs."""
+"""The composition root of payments: which accounts it serves and what each role runs."""
 
 from functools import partial
 from pathlib import Path
 
 from chassis import app
-from payments import api, clients, handlers, settings, timers
-from payments.clients import yookassa
+from payments import api, handlers, operations, settings, timers
+from payments.clients import accounts as clients
 
 
 def compose(process: app.Process, *, receives: bool, works: bool) -> None:
     """Take webhooks in, or do the work behind them, or both; in one process a webhook is settled at once."""
     config = process.settings
     assert isinstance(config, settings.PaymentsSettings)  # as SERVICE says
-    accounts = clients.Accounts([_yookassa(config)])
+    accounts = clients.opened(config.accounts, timeout_s=config.provider_timeout_s)
     process.closers.insert(0, accounts.close)
     router = api.routes
     if works:
-        clocks = timers.start(process, accounts, call_s_max=config.provider_timeout_s, is_woken=receives)
-        process.consume(*handlers.queues(clocks.creating.wake.set))
+        clocks = timers.start(
+            process,
+            accounts,
+            call_s_max=config.provider_timeout_s,
+            is_woken=receives,
+            compare_hour=config.compare_hour,
+        )
+        process.consume(*handlers.queues(clocks.asking.wake.set, accounts))
         process.housekeeping()
         router = partial(router, wake=clocks.settling.wake.set)
     if receives:
@@ -27,6 +33,7 @@ def compose(process: app.Process, *, receives: bool, works: bool) -> None:
                 accounts,
                 trusted_proxies=config.trusted_proxies,
                 default_account=config.yookassa_account,
+                relay_secrets=config.relay_secrets,
             )
         )
 
@@ -41,19 +48,10 @@ SERVICE = app.Service(
     },
     migrations=Path(__file__).parent / "migrations",
     queues=handlers.queues(),
+    commands=operations.COMMANDS,
 )
 
 
 def main() -> None:
     """Run a role or a command of payments."""
     app.main(SERVICE)
-
-
-def _yookassa(config: settings.PaymentsSettings) -> clients.Provider:
-    return yookassa.YooKassa(
-        config.yookassa,
-        base_url=str(config.yookassa_url),
-        secret_key=config.yookassa_secret_key.get_secret_value(),
-        networks=config.webhook_networks,
-        timeout_s=config.provider_timeout_s,
-    )

@@ -32,6 +32,7 @@ class Stripe(providers.Provider):
         self, configured: settings.Settings, virtual_clock: clock.VirtualClock, books: account.Account
     ) -> None:
         self._secret_key = configured.stripe_secret_key
+        self._account_id = configured.stripe_account_id
         self._keys = idempotence.Keys(virtual_clock)
         self._books = books
         self.app = self._routes()
@@ -160,6 +161,11 @@ class Stripe(providers.Provider):
                 raise shapes.no_such("event", request.path_params["id"])
             return wire.answer(event.wire())
 
+        async def owner(request: Request) -> Response:
+            self._authenticate(request)
+            return wire.answer({"id": self._account_id, "object": "account", "type": "standard"})
+
+        app.add_route("/v1/account", owner, methods=["GET"])
         app.add_route("/v1/events", listed, methods=["GET"])
         app.add_route("/v1/events/{id}", one, methods=["GET"])
 

@@ -3,13 +3,15 @@
 A call to a provider is never made inside a database transaction. To add a provider is a module here and its settings.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import ClassVar, Protocol
 
 from prometheus_client import Histogram
 
 from chassis import telemetry
-from payments import domain
+from contracts.message import Money
+from payments.domain import facts
 
 CALLS = Histogram(
     "kopilka_provider_call_seconds",
@@ -69,26 +71,72 @@ class Malformed(ValueError):  # noqa: N818 - a verdict about the body
     """The body is not a notification of this provider."""
 
 
+class Forged(Exception):  # noqa: N818 - a verdict about a webhook
+    """The webhook is not the provider's: a foreign address, a wrong or old signature, or no secret to check with."""
+
+
 class Provider(Protocol):
-    """One account at one provider."""
+    """One account at one provider. What it lacks a capability for is never called.
+
+    Every call may raise a ProviderError. A call that changes something takes an idempotence key: the same key again
+    within `key_lifetime` is answered with the same object, after that it would be carried out anew.
+    """
 
     @property
-    def account(self) -> domain.Account: ...
+    def account(self) -> facts.Account: ...
 
-    def admits(self, peer: str) -> bool:
-        """Tell whether the provider sends its webhooks from this address."""
+    @property
+    def capabilities(self) -> frozenset[facts.Capability]: ...
+
+    @property
+    def key_lifetime(self) -> timedelta | None:
+        """How long a key is remembered; None where a repeated call can do no harm however late it comes."""
         ...
 
-    def read(self, body: bytes) -> domain.Hint:
-        """Read a webhook's body. Raises Malformed."""
+    def authenticate(self, webhook: facts.Webhook) -> None:
+        """Raise Forged unless the provider sent it. Reads nothing but the bytes and the address."""
         ...
 
-    async def create(self, payment: domain.Payment, *, key: str) -> domain.Fact:
-        """Create a payment under an idempotence key. Raises a ProviderError."""
+    def read(self, webhook: facts.Webhook) -> facts.Hint | facts.Question:
+        """Read an authenticated webhook. Raises Malformed."""
         ...
 
-    async def fetch(self, provider_ref: str) -> domain.Fact:
-        """Ask for the truth about a payment. Raises a ProviderError."""
+    async def create(self, order: facts.Order, *, key: str) -> facts.Fact: ...
+
+    async def fetch(self, provider_ref: str) -> facts.Fact:
+        """Ask for the truth about a payment. Needs FETCH."""
+        ...
+
+    async def capture(self, provider_ref: str, amount: Money, *, key: str) -> facts.Fact:
+        """Take what is held; less than all of it needs PARTIAL_CAPTURE, the rest goes back to the payer."""
+        ...
+
+    async def cancel(self, provider_ref: str, *, key: str) -> facts.Fact:
+        """Let go of what is held. Needs CANCEL."""
+        ...
+
+    async def refund(self, order: facts.RefundOrder, *, key: str) -> facts.RefundFact:
+        """Give money back; a part of it needs PARTIAL_REFUND. One that was made before is the same refund."""
+        ...
+
+    async def fetch_refunds(self, provider_ref: str) -> Sequence[facts.RefundFact]:
+        """Ask for all refunds of a payment, those made in the cabinet among them. Needs REFUND and FETCH."""
+        ...
+
+    async def fetch_disputes(self, provider_ref: str) -> Sequence[facts.DisputeFact]:
+        """Ask for all disputes of a payment. Needs DISPUTE and FETCH."""
+        ...
+
+    async def list_movements(self, since: datetime, until: datetime, cursor: str | None) -> facts.Page:
+        """Give one page of what the provider has on its books for a stretch of time. Needs LIST."""
+        ...
+
+    async def watch_deposits(self, cursor: str | None) -> facts.Page:
+        """Give one page of final deposits after a cursor, which never goes back. Needs DEPOSIT."""
+        ...
+
+    async def answer(self, question: facts.Question, refusal: str | None) -> None:
+        """Answer a question with yes, or with words for the payer why not. Needs PRE_CHECKOUT."""
         ...
 
     async def close(self) -> None:
@@ -116,6 +164,10 @@ class Accounts:
     def of_tenant(self, provider: str, tenant: str) -> Provider | None:
         """Give the account that a tenant takes payments with."""
         return self._by_tenant.get((provider, tenant))
+
+    def able(self, capability: facts.Capability) -> list[Provider]:
+        """Give the accounts that have a capability."""
+        return [provider for provider in self._by_route.values() if capability in provider.capabilities]
 
     async def close(self) -> None:
         """Close every account's connections."""

@@ -1,276 +1,242 @@
 """YooKassa's API v3 and its notifications (https://yookassa.ru/developers/api), over our own small client.
 
-Every answer is checked strictly before anything of it is believed; money is integers here and strings on the wire.
+A notification is not signed, so it only tells where to look; the truth is what is fetched.
 """
 
-import asyncio
 import base64
 import re
-import time
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Annotated, Any, Literal
-from uuid import UUID
+from typing import Any, Final, TypeVar
 
 import httpx
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from contracts import payments
 from contracts.message import Money
-from payments import clients, domain
+from payments import clients
+from payments.clients import absent, http, wire
+from payments.clients import yookassa_objects as objects
+from payments.domain import facts
+from payments.domain.facts import Capability
 
-ANSWER_BYTES_MAX = 256 * 1024
-CONNECTIONS_MAX = 32
-# Each idle connection is examined at every request, so only as many are kept as a steady flow uses.
-CONNECTIONS_KEPT = 4
-# Providers close idle connections after a minute or so; one that we close first never breaks under a request.
-KEEPALIVE_S = 20
-RETRY_AFTER_S, RETRY_AFTER_S_MAX = 1.0, 60.0
+CAPABILITIES = frozenset(
+    {
+        Capability.CAPTURE,
+        Capability.PARTIAL_CAPTURE,
+        Capability.CANCEL,
+        Capability.REFUND,
+        Capability.PARTIAL_REFUND,
+        Capability.FETCH,
+        Capability.LIST,
+        Capability.RECEIPT,
+    }
+)
+KEY_LIFETIME = timedelta(hours=24)
+RETRY_AFTER_S = 1.0
+PAGE_ITEMS, REFUND_PAGES_MAX = 100, 10
 
-# Every currency that the provider accepts, with the decimals it writes.
-EXPONENTS = dict.fromkeys(("RUB", "EUR", "USD", "KZT", "BYN", "UAH", "UZS", "TRY", "INR", "MDL", "AZN", "AMD"), 2)
-
-_STATES: dict[str, domain.FactState] = {
-    "pending": domain.State.PENDING,
-    "waiting_for_capture": domain.State.AUTHORIZED,
-    "succeeded": domain.State.PAID,
-    "canceled": domain.State.CANCELED,
-}
-# Becomes a part of a path, so nothing else may be in it.
-_Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
-_VALUE = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,8}))?", re.ASCII)
-
-
-class _Shape(BaseModel):
-    """Untrusted JSON: known members must have their documented type; unknown ones are not looked at."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+# The three reports that `list_movements` goes through: a payment may be taken days after it was created.
+_LEGS: Final = (("payments", "created_at"), ("payments", "captured_at"), ("refunds", "created_at"))
+_Read = TypeVar("_Read", bound=wire.Shape)
 
 
-class _Amount(_Shape):
-    value: Annotated[str, Field(max_length=32)]
-    currency: Annotated[str, Field(max_length=3)]
-
-
-class _Recipient(_Shape):
-    account_id: Annotated[str, Field(max_length=64)]
-
-
-class _Confirmation(_Shape):
-    confirmation_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
-
-
-class _Cancellation(_Shape):
-    reason: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")]
-
-
-class _Payment(_Shape):
-    id: _Id
-    status: Literal["pending", "waiting_for_capture", "succeeded", "canceled"]
-    amount: _Amount
-    created_at: AwareDatetime
-    recipient: _Recipient
-    test: bool
-    metadata: dict[str, Any] | None = None
-    confirmation: _Confirmation | None = None
-    captured_at: AwareDatetime | None = None
-    cancellation_details: _Cancellation | None = None
-
-
-class _Error(_Shape):
-    code: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")]
-    retry_after: Annotated[int, Field(ge=0)] | None = None
-
-
-class _Subject(_Shape):
-    id: _Id
-    payment_id: _Id | None = None
-
-
-class _Notification(_Shape):
-    type: Literal["notification"]
-    event: Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+\.[a-z_]+$")]
-    object: _Subject
-
-
-class YooKassa:
+class YooKassa(absent.Absent):
     """One shop at YooKassa."""
+
+    capabilities = CAPABILITIES
+    key_lifetime: timedelta | None = KEY_LIFETIME
 
     def __init__(
         self,
-        account: domain.Account,
+        account: facts.Account,
         *,
         base_url: str,
+        timeout_s: float,
         secret_key: str,
         networks: Sequence[IPv4Network | IPv6Network],
-        timeout_s: float,
+        tax_system_code: int | None = None,
     ) -> None:
-        """Prepare the client; the first call connects. A call takes `timeout_s` in all, at most."""
+        """Prepare the client; the first call connects.
+
+        `networks` are where its webhooks come from; without any, none is believed. `tax_system_code` goes into the
+        receipts of a shop that has several tax systems.
+        """
         self.account = account
         self._networks = tuple(networks)
-        self._timeout_s = timeout_s
-        self._quiet_until = 0.0
+        self._tax_system_code = tax_system_code
         credentials = base64.b64encode(f"{account.shop_id}:{secret_key}".encode()).decode()
-        self._http = httpx.AsyncClient(
-            base_url=base_url.rstrip("/"),
-            headers={"Authorization": f"Basic {credentials}", "Accept-Encoding": "identity"},
-            timeout=timeout_s,
-            limits=httpx.Limits(
-                max_connections=CONNECTIONS_MAX,
-                max_keepalive_connections=CONNECTIONS_KEPT,
-                keepalive_expiry=KEEPALIVE_S,
-            ),
-            trust_env=False,
+        self._http = http.Http(
+            account, base_url=base_url, timeout_s=timeout_s, headers={"Authorization": f"Basic {credentials}"}
         )
 
-    def admits(self, peer: str) -> bool:
-        """Tell whether the address is one that the provider publishes; its webhooks carry no signature."""
-        try:
-            address = ip_address(peer)
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        return any(mapped in network for network in self._networks)
+    def authenticate(self, webhook: facts.Webhook) -> None:
+        """Raise Forged unless it came from an address that the provider publishes; it carries no signature.
 
-    def read(self, body: bytes) -> domain.Hint:
+        That is weak, so nothing of the body is believed but where to look.
+        """
+        try:
+            address = ip_address(webhook.peer)
+        except ValueError:
+            raise clients.Forged("no address") from None
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        if not any(mapped in network for network in self._networks):
+            raise clients.Forged("a foreign address")
+
+    def read(self, webhook: facts.Webhook) -> facts.Hint:
         """Read a notification: its event and the payment that it is about. Raises Malformed."""
         try:
-            notification = _Notification.model_validate_json(body)
+            notification = objects.Notification.model_validate_json(webhook.body)
         except ValidationError as error:
             raise clients.Malformed(clients.Malformed.__doc__) from error
         kind, subject = notification.event.partition(".")[0], notification.object
         ref = {"payment": subject.id, "refund": subject.payment_id}.get(kind)
         # A notification has no id of its own.
-        return domain.Hint(notification.event, f"{notification.event}:{subject.id}", ref)
+        return facts.Hint(event=notification.event, dedupe_key=f"{notification.event}:{subject.id}", provider_ref=ref)
 
-    async def create(self, payment: domain.Payment, *, key: str) -> domain.Fact:
-        """Create a payment that is captured at once. The same key gives the same payment for 24 hours.
+    async def create(self, order: facts.Order, *, key: str) -> facts.Fact:
+        """Create a payment that is captured at once, or held where the order says so.
 
-        Raises Rejected, OutcomeUnknown, RateLimited or AuthFailed.
+        The same key gives the same payment for 24 hours. Raises Rejected, OutcomeUnknown, RateLimited or AuthFailed.
         """
-        if payment.amount.currency not in EXPONENTS:
+        if order.amount.currency not in objects.EXPONENTS:
             raise clients.Rejected("currency_not_supported")
+        metadata = {"payment_id": str(order.payment_id), "tenant": order.tenant}
+        if order.is_held:
+            # What was asked for is forgotten by the provider once a part of it is captured.
+            metadata["held_minor"] = str(order.amount.amount_minor)
         body = {
-            "amount": {"value": decimal_of(payment.amount), "currency": payment.amount.currency},
+            "amount": objects.written(order.amount),
             # The default would only hold the money, and let it go after some days.
-            "capture": True,
-            "confirmation": {"type": "redirect", "return_url": payment.return_url},
-            "description": f"Payment {payment.payment_id}",
-            "metadata": {"payment_id": str(payment.payment_id), "tenant": payment.tenant},
-        }
+            "capture": not order.is_held,
+            "confirmation": {"type": "redirect", "return_url": order.return_url},
+            "description": order.description[: objects.DESCRIPTION_CHARACTERS_MAX],
+            "metadata": metadata,
+        } | self._receipt(order.receipt)
         try:
-            return await self._call("create", "POST", "/payments", json=body, headers={"Idempotence-Key": key})
+            return objects.fact_of(await self._call("create", "POST", "/payments", objects.Payment, key=key, json=body))
         except clients.NotFound:
             raise clients.Rejected("not_found") from None
 
-    async def fetch(self, provider_ref: str) -> domain.Fact:
+    async def fetch(self, provider_ref: str) -> facts.Fact:
         """Ask for the truth about a payment.
 
         Raises NotFound, OutcomeUnknown, RateLimited, AuthFailed or Rejected.
         """
-        return await self._call("fetch", "GET", f"/payments/{provider_ref}")
+        return objects.fact_of(await self._call("fetch", "GET", f"/payments/{_checked(provider_ref)}", objects.Payment))
+
+    async def capture(
+        self, provider_ref: str, amount: Money, *, key: str, receipt: facts.Receipt | None = None
+    ) -> facts.Fact:
+        """Take what is held, or a part of it; then the receipt of a fiscal payment names what is left."""
+        path = f"/payments/{_checked(provider_ref)}/capture"
+        body = {"amount": objects.written(amount)} | self._receipt(receipt)
+        return objects.fact_of(await self._call("capture", "POST", path, objects.Payment, key=key, json=body))
+
+    async def cancel(self, provider_ref: str, *, key: str) -> facts.Fact:
+        """Let go of what is held. A payment that nobody has paid can't be canceled here; it expires."""
+        path = f"/payments/{_checked(provider_ref)}/cancel"
+        return objects.fact_of(await self._call("cancel", "POST", path, objects.Payment, key=key, json={}))
+
+    async def refund(self, order: facts.RefundOrder, *, key: str) -> facts.RefundFact:
+        """Give money back, all or a part; a part of a fiscal payment needs the receipt of what comes back."""
+        body = {
+            "payment_id": order.provider_ref,
+            "amount": objects.written(order.amount),
+            "metadata": {"refund_id": str(order.refund_id)},
+        } | self._receipt(order.receipt)
+        if order.reason:
+            body["description"] = order.reason[: objects.REASON_CHARACTERS_MAX]
+        return objects.refund_of(await self._call("refund", "POST", "/refunds", objects.Refund, key=key, json=body))
+
+    async def fetch_refunds(self, provider_ref: str) -> Sequence[facts.RefundFact]:
+        """Ask for all refunds of a payment, the newest first; nobody is told of one that was canceled."""
+        asked = {"payment_id": _checked(provider_ref), "limit": str(PAGE_ITEMS)}
+        found: list[facts.RefundFact] = []
+        for _ in range(REFUND_PAGES_MAX):
+            page = await self._call("fetch_refunds", "GET", "/refunds", objects.Refunds, params=asked)
+            found += map(objects.refund_of, page.items)
+            if page.next_cursor is None:
+                return found
+            asked["cursor"] = page.next_cursor
+        raise clients.OutcomeUnknown("there are more refunds than a payment can have")
+
+    async def list_movements(self, since: datetime, until: datetime, cursor: str | None) -> facts.Page:
+        """Give one page of payments created or captured, and of refunds created, from `since` until before `until`.
+
+        A payment that was both is given once. What has no metadata of ours was made in the cabinet.
+        """
+        leg, _, after = (cursor or "0:").partition(":")
+        noun, time = _LEGS[int(leg)]
+        asked = {f"{time}.gte": objects.moment(since), f"{time}.lt": objects.moment(until), "limit": str(PAGE_ITEMS)}
+        if after:
+            asked["cursor"] = after
+        movements: tuple[facts.Movement, ...]
+        if noun == "refunds":
+            refunds = await self._call("list", "GET", "/refunds", objects.Refunds, params=asked)
+            movements, after = tuple(map(objects.refund_of, refunds.items)), refunds.next_cursor or ""
+        else:
+            made = await self._call("list", "GET", "/payments", objects.Payments, params=asked)
+            is_known = time == "captured_at"
+            fresh = (item for item in made.items if not (is_known and since <= item.created_at < until))
+            movements, after = tuple(map(objects.fact_of, fresh)), made.next_cursor or ""
+        return facts.Page(movements=movements, cursor=_cursor(int(leg), after))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._http.close()
 
-    async def _call(self, op: str, method: str, path: str, **request: Any) -> domain.Fact:
-        started, result = time.perf_counter(), "ok"
+    async def _call(
+        self, op: str, method: str, path: str, shape: type[_Read], *, key: str | None = None, **request: Any
+    ) -> _Read:
+        headers = {} if key is None else {"Idempotence-Key": key}
+        body = await self._http.call(op, method, path, refusal=_refusal, headers=headers, **request)
         try:
-            return await self._answer(method, path, **request)
-        except clients.ProviderError as error:
-            result = error.result
-            raise
-        finally:
-            clients.CALLS.labels(self.account.provider, op, result).observe(time.perf_counter() - started)
+            return shape.model_validate_json(body)
+        except ValidationError as error:
+            raise clients.OutcomeUnknown("the answer has another shape") from error
 
-    async def _answer(self, method: str, path: str, **request: Any) -> domain.Fact:
-        quiet_s = self._quiet_until - time.monotonic()
-        if quiet_s > 0:
-            raise clients.RateLimited(quiet_s)
-        try:
-            # httpx bounds each read; only this bounds an answer that comes in drops.
-            async with (
-                asyncio.timeout(self._timeout_s),
-                self._http.stream(method, path, **request) as response,
-            ):
-                body = await _bounded(response)
-        except (httpx.HTTPError, TimeoutError) as error:
-            raise clients.OutcomeUnknown(type(error).__name__) from error
-        if response.status_code == httpx.codes.OK:
-            return _fact(body)
-        raise self._refusal(response.status_code, body)
-
-    def _refusal(self, status: int, body: bytes) -> clients.ProviderError:
-        try:
-            error = _Error.model_validate_json(body)
-        except ValidationError:
-            error = None
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            asked_s = error.retry_after / 1000 if error and error.retry_after is not None else RETRY_AFTER_S
-            retry_after_s = min(asked_s, RETRY_AFTER_S_MAX)
-            # The limit is the shop's, not the request's: nobody calls until it is over.
-            self._quiet_until = time.monotonic() + retry_after_s
-            return clients.RateLimited(retry_after_s)
-        if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            return clients.AuthFailed(f"status {status}")
-        if status == httpx.codes.NOT_FOUND:
-            return clients.NotFound()
-        if httpx.codes.is_client_error(status):
-            return clients.Rejected(error.code if error else f"http_{status}")
-        return clients.OutcomeUnknown(f"status {status}")
+    def _receipt(self, receipt: facts.Receipt | None) -> dict[str, Any]:
+        if receipt is None:
+            return {}
+        reached = {"email": receipt.email, "phone": receipt.phone}
+        written: dict[str, Any] = {
+            "customer": {name: value for name, value in reached.items() if value is not None},
+            "items": [objects.line(item) for item in receipt.items],
+        }
+        if self._tax_system_code is not None:
+            written["tax_system_code"] = self._tax_system_code
+        return {"receipt": written}
 
 
-def decimal_of(amount: Money) -> str:
-    """Write an amount as the provider does: 150000 RUB is "1500.00"."""
-    exponent = EXPONENTS[amount.currency]
-    units, rest = divmod(amount.amount_minor, 10**exponent)
-    return f"{units}.{rest:0{exponent}d}"
+def _checked(provider_ref: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9-]{1,64}", provider_ref) is None:
+        raise clients.NotFound("the provider has no such names")
+    return provider_ref
 
 
-def money_of(value: str, currency: str) -> Money:
-    """Read an amount exactly. Raises ValueError for an unknown currency, a sign, an exponent or a broken minor unit."""
-    match = _VALUE.fullmatch(value)
-    if match is None or currency not in EXPONENTS:
-        raise ValueError(f"no amount of a known currency: {value!r} {currency!r}")
-    exponent = EXPONENTS[currency]
-    decimals = (match[2] or "").ljust(exponent, "0")
-    if decimals[exponent:].strip("0"):
-        raise ValueError("more decimals than the currency has")
-    return Money(amount_minor=int(match[1] + decimals[:exponent]), currency=currency)
+def _cursor(leg: int, after: str) -> str | None:
+    if after:
+        return f"{leg}:{after}"
+    return f"{leg + 1}:" if leg + 1 < len(_LEGS) else None
 
 
-async def _bounded(response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > ANSWER_BYTES_MAX:
-            raise clients.OutcomeUnknown("the answer is too long")
-    return bytes(body)
-
-
-def _fact(body: bytes) -> domain.Fact:
+def _refusal(answer: http.Answer) -> clients.ProviderError:
     try:
-        answer = _Payment.model_validate_json(body)
-        amount = money_of(answer.amount.value, answer.amount.currency)
-    except ValueError as error:
-        raise clients.OutcomeUnknown("the answer is not a payment") from error
-    return domain.Fact(
-        provider_ref=answer.id,
-        state=_STATES[answer.status],
-        amount=amount,
-        shop_id=answer.recipient.account_id,
-        is_test=answer.test,
-        payment_id=_payment_id((answer.metadata or {}).get("payment_id")),
-        created_at=answer.created_at,
-        confirmation_url=answer.confirmation.confirmation_url if answer.confirmation else None,
-        paid_at=answer.captured_at,
-        reason=answer.cancellation_details.reason if answer.cancellation_details else None,
-    )
-
-
-def _payment_id(value: object) -> payments.PaymentId | None:
-    try:
-        return payments.PaymentId(UUID(value)) if isinstance(value, str) else None
-    except ValueError:
-        return None
+        error = objects.Error.model_validate_json(answer.body)
+    except ValidationError:
+        error = None
+    if answer.status == httpx.codes.TOO_MANY_REQUESTS:
+        asked_ms = error.retry_after if error else None
+        return http.rate_limited(RETRY_AFTER_S if asked_ms is None else asked_ms / 1000)
+    if error is None or not httpx.codes.is_client_error(answer.status):
+        # Only the provider's own words are a verdict: a proxy before it may have said anything else.
+        return clients.OutcomeUnknown(f"status {answer.status}")
+    if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        return clients.AuthFailed(f"status {answer.status}")
+    if answer.status == httpx.codes.NOT_FOUND:
+        return clients.NotFound("the provider knows no such object")
+    if error.parameter == "Idempotence-Key":
+        # The key has made something else, so this says nothing about what we ask for now.
+        return clients.OutcomeUnknown("the idempotence key was used for another request")
+    return clients.Rejected(error.code)

@@ -15,40 +15,96 @@ CREATE TABLE payment (
   currency text NOT NULL,
   amount_minor bigint NOT NULL CHECK (amount_minor > 0),
   return_url text NOT NULL,
-  state text NOT NULL CHECK (state IN ('created', 'pending', 'authorized', 'failed', 'canceled', 'paid')),
+  state text NOT NULL CHECK (state IN
+    ('created', 'pending', 'authorized', 'failed', 'canceled', 'paid', 'partially_refunded', 'refunded')),
   version integer NOT NULL CHECK (version >= 0),
   correlation_id text NOT NULL,
   traceparent text,
+  is_held boolean NOT NULL DEFAULT false,
+  description text,
+  payer text,
+  -- Personal: only until the provider has it.
+  receipt jsonb,
   account text,
   provider_ref text,
   confirmation_url text,
   created_at timestamptz NOT NULL DEFAULT now(),
   expires_at timestamptz,
+  capture_before timestamptz,
   paid_at timestamptz,
+  paid_by text,
+  capture_asked_minor bigint CHECK (capture_asked_minor BETWEEN 1 AND amount_minor),
+  captured_minor bigint NOT NULL DEFAULT 0,
+  refunded_minor bigint NOT NULL DEFAULT 0 CHECK (refunded_minor >= 0),
+  reserved_minor bigint NOT NULL DEFAULT 0 CHECK (reserved_minor >= 0),
+  disputed_minor bigint NOT NULL DEFAULT 0 CHECK (disputed_minor >= 0),
+  origin_id uuid REFERENCES payment,
   -- When to look at the payment again, or the end of a lease; null when nothing is left to look for.
-  next_at timestamptz DEFAULT now(),
+  next_at timestamptz,
   checks smallint NOT NULL DEFAULT 0,
   UNIQUE (tenant, provider, account, provider_ref),
-  CHECK (state <> 'paid' OR (provider_ref IS NOT NULL AND paid_at IS NOT NULL))
+  CHECK (captured_minor BETWEEN 0 AND amount_minor),
+  CHECK (refunded_minor + reserved_minor <= captured_minor),
+  CHECK ((captured_minor > 0) = (state IN ('paid', 'partially_refunded', 'refunded'))),
+  CHECK ((refunded_minor > 0) = (state IN ('partially_refunded', 'refunded'))),
+  CHECK ((state = 'refunded') = (refunded_minor > 0 AND refunded_minor = captured_minor)),
+  CHECK (captured_minor = 0 OR (provider_ref IS NOT NULL AND paid_at IS NOT NULL))
 );
-CREATE INDEX payment_to_create ON payment (next_at) WHERE state = 'created' AND next_at IS NOT NULL;
-CREATE INDEX payment_to_check ON payment (next_at) WHERE state IN ('pending', 'authorized') AND next_at IS NOT NULL;
+CREATE INDEX payment_to_check ON payment (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX payment_open ON payment (state) WHERE state IN ('created', 'pending', 'authorized');
+-- For the comparison with a provider's own books, a few days at a time.
+CREATE INDEX payment_created ON payment USING brin (created_at);
+
+CREATE TABLE refund (
+  refund_id uuid PRIMARY KEY,
+  payment_id uuid NOT NULL REFERENCES payment,
+  tenant text NOT NULL,
+  amount_minor bigint NOT NULL CHECK (amount_minor > 0),
+  state text NOT NULL CHECK (state IN ('requested', 'pending', 'succeeded', 'canceled')),
+  refund_ref text,
+  reason text,
+  -- Personal: only until the refund is over.
+  receipt jsonb,
+  is_ours boolean NOT NULL DEFAULT true,
+  requested_at timestamptz NOT NULL DEFAULT now(),
+  settled_at timestamptz,
+  UNIQUE (payment_id, refund_ref),
+  CHECK ((settled_at IS NOT NULL) = (state IN ('succeeded', 'canceled')))
+);
+
+CREATE TABLE dispute (
+  payment_id uuid NOT NULL REFERENCES payment,
+  dispute_ref text NOT NULL,
+  amount_minor bigint NOT NULL CHECK (amount_minor > 0),
+  fee_minor bigint NOT NULL CHECK (fee_minor >= 0),
+  state text NOT NULL CHECK (state IN ('open', 'won', 'lost')),
+  opened_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (payment_id, dispute_ref)
+);
 
 -- Written before a request leaves, so that after a crash we know that it may have been carried out.
 CREATE TABLE provider_attempt (
+  idempotence_key text PRIMARY KEY CHECK (idempotence_key ~ '^[0-9a-zA-Z._-]{1,64}$'),
   payment_id uuid NOT NULL REFERENCES payment,
-  op text NOT NULL,
-  idempotence_key text NOT NULL UNIQUE CHECK (idempotence_key ~ '^[0-9a-zA-Z._-]{1,64}$'),
-  tries smallint NOT NULL DEFAULT 1,
-  outcome text NOT NULL DEFAULT 'sent' CHECK (outcome IN ('sent', 'ok', 'rejected', 'refused', 'unknown')),
+  op text NOT NULL CHECK (op IN ('create', 'capture', 'cancel', 'refund')),
+  refund_id uuid REFERENCES refund,
+  tries smallint NOT NULL DEFAULT 0,
+  outcome text NOT NULL DEFAULT 'waiting' CHECK (outcome IN
+    ('waiting', 'sent', 'ok', 'rejected', 'refused', 'unknown', 'given_up')),
   -- True when an earlier try may have been carried out without our learning of it.
   is_uncertain boolean NOT NULL DEFAULT false,
-  first_sent_at timestamptz NOT NULL DEFAULT now(),
-  sent_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (payment_id, op)
+  asked_at timestamptz NOT NULL DEFAULT now(),
+  first_sent_at timestamptz,
+  sent_at timestamptz,
+  -- When to send it again, or the end of a lease; null when there is nothing left to send.
+  next_at timestamptz DEFAULT now(),
+  CHECK ((op = 'refund') = (refund_id IS NOT NULL))
 );
+CREATE INDEX provider_attempt_due ON provider_attempt (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX provider_attempt_payment ON provider_attempt (payment_id);
 
--- A webhook is a hint where to look. Its body may hold personal data and is not kept, only its fingerprint.
+-- A webhook is a hint where to look. Its body may hold personal data and is not kept, only its fingerprint, and of a
+-- provider that signs and can't be asked the movement that it told.
 CREATE TABLE webhook (
   webhook_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   tenant text NOT NULL,
@@ -57,6 +113,7 @@ CREATE TABLE webhook (
   event text NOT NULL,
   dedupe_key text NOT NULL,
   provider_ref text,
+  movement jsonb,
   body_sha256 bytea NOT NULL,
   body_bytes integer NOT NULL,
   state text NOT NULL CHECK (state IN ('new', 'waiting', 'applied', 'ignored', 'conflict', 'orphan')),
@@ -71,16 +128,47 @@ CREATE TABLE webhook (
 CREATE INDEX webhook_due ON webhook (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX webhook_received ON webhook USING brin (received_at);
 
+-- How far each account's own books were read: deposits by the provider's cursor, movements by time.
+CREATE TABLE reading (
+  tenant text NOT NULL,
+  provider text NOT NULL,
+  account text NOT NULL,
+  what text NOT NULL CHECK (what IN ('deposits', 'movements', 'comparison')),
+  cursor text,
+  read_until timestamptz,
+  PRIMARY KEY (tenant, provider, account, what)
+);
+
+CREATE TABLE deposit (
+  tenant text NOT NULL,
+  provider text NOT NULL,
+  account text NOT NULL,
+  provider_ref text NOT NULL,
+  currency text NOT NULL,
+  amount_minor bigint NOT NULL CHECK (amount_minor > 0),
+  payment_id uuid REFERENCES payment,
+  -- What pays nothing, and why.
+  left_minor bigint NOT NULL CHECK (left_minor BETWEEN 0 AND amount_minor),
+  cause text CHECK (cause IN ('unmatched', 'underpaid', 'overpaid', 'reused')),
+  received_at timestamptz NOT NULL,
+  noted_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tenant, provider, account, provider_ref),
+  CHECK ((left_minor > 0) = (cause IS NOT NULL))
+);
+
 CREATE TABLE finding (
   finding_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   tenant text NOT NULL,
   kind text NOT NULL,
   payment_id uuid REFERENCES payment,
   webhook_id bigint REFERENCES webhook,
+  -- What else it is about: a movement of the provider's, or an account's day.
+  about text,
   details jsonb NOT NULL,
   opened_at timestamptz NOT NULL DEFAULT now(),
   resolved_at timestamptz,
-  UNIQUE NULLS NOT DISTINCT (tenant, kind, payment_id, webhook_id)
+  resolution text,
+  UNIQUE NULLS NOT DISTINCT (tenant, kind, payment_id, webhook_id, about)
 );
 CREATE INDEX finding_webhook ON finding (webhook_id) WHERE webhook_id IS NOT NULL;
 CREATE INDEX finding_open ON finding (opened_at) WHERE resolved_at IS NULL;
@@ -94,4 +182,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop everything that upgrade created."""
-    migrate.execute("DROP TABLE finding, webhook, provider_attempt, payment;" + migrate.UNDO_MESSAGING)
+    migrate.execute(
+        "DROP TABLE finding, deposit, reading, webhook, provider_attempt, dispute, refund, payment;"
+        + migrate.UNDO_MESSAGING
+    )

@@ -1,0 +1,297 @@
+"""Crypto Pay, the API of @CryptoBot (https://help.send.tg, "Crypto Pay API"): invoices in crypto assets.
+
+Amounts are decimals on the wire and integers here, by exact arithmetic only. Crypto Pay can't refund.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Context, Decimal
+from typing import Annotated, Any, Literal, TypeVar
+
+import httpx
+from pydantic import AwareDatetime, Field, ValidationError, field_validator, model_validator
+
+from contracts.message import AMOUNT_MINOR_MAX, Money
+from payments import clients
+from payments.clients import absent, http, wire
+from payments.domain import facts
+
+# The assets that the ledger keeps, with the decimals of their minor unit.
+EXPONENTS = {"USDT": 6, "TON": 9, "BTC": 8, "USDC": 6}
+# Where nothing is real. Any other host but the first is an imitation, which the account's own mark is right about.
+TEST_HOSTS = {"pay.crypt.bot": False, "testnet-pay.crypt.bot": True}
+DESCRIPTION_MAX = 1024
+# The longest life that an invoice may be given.
+INVOICE_LIFE_MAX = timedelta(days=31)
+# An invoice may have been made when payments were given more time to live.
+LIFE_SLACK = timedelta(days=1)
+PAGE = 100  # invoices in one answer: their JSON stays far below what we read
+OFFSET_MAX = 10_000_000
+# Crypto Pay dates the request but does not say whether a repetition gets a new date, nor how long it repeats. A hint
+# only makes us ask again, so an old one is harmless; a day keeps every repetition alive through an outage of ours.
+HINT_AGE_MAX = timedelta(days=1)
+CLOCK_SKEW_MAX = timedelta(seconds=300)
+# It names no time to wait after too many requests.
+RETRY_AFTER_S = 5.0
+
+_TOKEN = re.compile(r"([0-9]{1,20}):[A-Za-z0-9_-]{1,128}")
+_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,24})(?:\.[0-9]{1,30})?", re.ASCII)
+_REF = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_EXACT = Context(prec=80)  # more digits than the pattern above lets in
+_STATES: Mapping[str, facts.FactState] = {"active": "pending", "paid": "paid", "expired": "canceled"}
+_Id = Annotated[int, Field(gt=0, lt=2**63)]
+
+
+_S = TypeVar("_S", bound=wire.Shape)
+
+
+class _Invoice(wire.Shape):
+    invoice_id: _Id
+    status: Literal["active", "paid", "expired"]
+    currency_type: Literal["crypto", "fiat"]
+    amount: Decimal
+    created_at: Annotated[AwareDatetime, Field(strict=False)]
+    asset: Annotated[str, Field(max_length=12)] | None = None
+    payload: Annotated[str, Field(max_length=4096)] | None = None
+    bot_invoice_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
+    expiration_date: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    paid_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    fee_asset: Annotated[str, Field(max_length=12)] | None = None
+    fee_amount: Decimal | None = None
+
+    @model_validator(mode="after")
+    def _is_dated(self) -> "_Invoice":
+        if self.status == "paid" and self.paid_at is None:
+            raise ValueError("paid at no time")
+        return self
+
+    @field_validator("amount", "fee_amount", mode="before")
+    @classmethod
+    def _is_plain(cls, value: object) -> Decimal | None:
+        # A number of JSON or its text. An exponent could make an integer of a billion digits out of ten letters.
+        text = f"{value:f}" if isinstance(value, Decimal) and -30 <= value.adjusted() <= 24 else str(value)
+        if value is None or isinstance(value, bool):
+            return None
+        if _DECIMAL.fullmatch(text) is None:
+            raise ValueError("not a plain decimal")
+        return Decimal(text)
+
+
+class _Made(wire.Shape):
+    ok: Literal[True]
+    result: _Invoice
+
+
+class _Invoices(wire.Shape):
+    items: Annotated[list[_Invoice], Field(max_length=PAGE)]
+
+
+class _Listed(wire.Shape):
+    ok: Literal[True]
+    result: _Invoices
+
+
+class _Subject(wire.Shape):
+    invoice_id: _Id
+
+
+class _Update(wire.Shape):
+    update_id: Annotated[int, Field(ge=0, lt=2**63)]
+    update_type: Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+$")]
+    request_date: Annotated[AwareDatetime, Field(strict=False)]
+    payload: Any
+
+
+class _Error(wire.Shape):
+    name: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_]+$")]
+
+
+class _Refused(wire.Shape):
+    error: _Error
+
+
+class CryptoPay(absent.Absent):
+    """One app at Crypto Pay."""
+
+    capabilities = frozenset({facts.Capability.FETCH, facts.Capability.LIST})
+    # It knows no keys, but an invoice whose answer was lost can't be paid: nobody has its address, and it expires.
+    key_lifetime: timedelta | None = None
+
+    def __init__(self, account: facts.Account, *, base_url: str, timeout_s: float, token: str) -> None:
+        """Prepare the client; the first call connects. The app's id is the first part of its token."""
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            raise ValueError("the app's token is not of the form 12345:ABC")
+        self.account = account
+        self._app_id = match[1]
+        self._is_test = TEST_HOSTS.get(httpx.URL(base_url).host, account.is_test)
+        self._signature = hmac.new(hashlib.sha256(token.encode()).digest(), digestmod=hashlib.sha256)
+        self._http = http.Http(account, base_url=base_url, timeout_s=timeout_s, headers={"Crypto-Pay-API-Token": token})
+
+    def authenticate(self, webhook: facts.Webhook) -> None:
+        """Raise Forged unless the app's token signed these very bytes, not longer ago than a day."""
+        signature = self._signature.copy()
+        signature.update(webhook.body)
+        given = webhook.headers.get("crypto-pay-api-signature", "")
+        if not hmac.compare_digest(given.encode(), signature.hexdigest().encode()):
+            raise clients.Forged
+        try:
+            age = webhook.received_at - _read(webhook.body, _Update).request_date
+        except clients.Malformed:
+            return  # it is theirs all the same; to read it will say what is wrong
+        if not -CLOCK_SKEW_MAX <= age <= HINT_AGE_MAX:
+            raise clients.Forged
+
+    def read(self, webhook: facts.Webhook) -> facts.Hint:
+        """Read an update: which invoice to fetch. Raises Malformed."""
+        update = _read(webhook.body, _Update)
+        dedupe_key = f"upd:{update.update_id}"
+        if update.update_type != "invoice_paid":
+            return facts.Hint(event="other", dedupe_key=dedupe_key)
+        subject = _valid(update.payload, _Subject)
+        return facts.Hint(event="invoice_paid", dedupe_key=dedupe_key, provider_ref=str(subject.invoice_id))
+
+    async def create(self, order: facts.Order, *, key: str) -> facts.Fact:  # noqa: ARG002 - Crypto Pay knows no keys
+        """Make an invoice that lives as long as the account's payments do."""
+        asset = order.amount.currency
+        if asset not in EXPONENTS:
+            raise clients.Rejected("currency_not_supported")
+        life_s = min(self.account.payment_ttl, INVOICE_LIFE_MAX).total_seconds()
+        made = await self._call(
+            "create",
+            "createInvoice",
+            _Made,
+            currency_type="crypto",
+            asset=asset,
+            amount=written(order.amount),
+            payload=str(order.payment_id),
+            expires_in=int(life_s),
+            allow_comments=False,
+            **({"description": order.description[:DESCRIPTION_MAX]} if order.description else {}),
+            **_way_back(order.return_url),
+        )
+        return self._fact(made.result)
+
+    async def fetch(self, provider_ref: str) -> facts.Fact:
+        """Ask how an invoice stands."""
+        if _REF.fullmatch(provider_ref) is None:
+            raise clients.NotFound
+        listed = await self._call("fetch", "getInvoices", _Listed, invoice_ids=provider_ref, count=1)
+        for invoice in listed.result.items:
+            if str(invoice.invoice_id) == provider_ref:
+                return self._fact(invoice)
+        raise clients.NotFound
+
+    async def list_movements(self, since: datetime, until: datetime, cursor: str | None) -> facts.Page:
+        """Give a page of invoices that were made or paid in a stretch of time.
+
+        Crypto Pay lists them newest first by their creation, so it goes back as far as one of ours can live. New ones
+        move others to the next page meanwhile: they come twice, and none is missed.
+        """
+        offset = int(cursor or 0)
+        listed = await self._call("list", "getInvoices", _Listed, offset=offset, count=PAGE)
+        items = listed.result.items
+        earliest = since - min(self.account.payment_ttl, INVOICE_LIFE_MAX) - LIFE_SLACK
+        is_last = len(items) < PAGE or items[-1].created_at < earliest or offset + PAGE > OFFSET_MAX
+        # Whatever else the app sells for, in fiat or in assets that the ledger does not keep, is not ours.
+        ours = (one for one in items if _minor(one.amount, one.asset) is not None)
+        within = (one for one in ours if any(since <= at < until for at in (one.created_at, one.paid_at) if at))
+        return facts.Page(
+            movements=tuple(self._fact(one) for one in within), cursor=None if is_last else str(offset + PAGE)
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close()
+
+    async def _call(self, op: str, method: str, shape: type[_S], **parameters: Any) -> _S:
+        body = await self._http.call(op, "POST", f"/api/{method}", refusal=_refusal, json=parameters)
+        try:
+            return _read(body, shape)
+        except clients.Malformed:
+            raise clients.OutcomeUnknown("the answer is unreadable") from None
+
+    def _fact(self, invoice: _Invoice) -> facts.Fact:
+        amount = _minor(invoice.amount, invoice.asset)
+        if amount is None or invoice.asset is None:
+            raise clients.NotFound("an invoice that we can't have made")
+        is_paid = invoice.status == "paid"
+        return facts.Fact(
+            provider_ref=str(invoice.invoice_id),
+            state=_STATES[invoice.status],
+            amount=Money(amount_minor=amount, currency=invoice.asset),
+            captured_minor=amount if is_paid else 0,
+            shop_id=self._app_id,
+            is_test=self._is_test,
+            payment_id=wire.payment_id(invoice.payload),
+            created_at=invoice.created_at,
+            fee_minor=_fee_minor(invoice) if is_paid else None,
+            confirmation_url=invoice.bot_invoice_url,
+            paid_at=invoice.paid_at,
+            expires_at=invoice.expiration_date,
+            reason="expired" if invoice.status == "expired" else None,
+        )
+
+
+def written(amount: Money) -> str:
+    """Write an amount as the decimal of its asset, without needless zeros."""
+    whole, rest = divmod(amount.amount_minor, 10 ** EXPONENTS[amount.currency])
+    return f"{whole}.{rest:0{EXPONENTS[amount.currency]}d}".rstrip("0").rstrip(".")
+
+
+def _way_back(url: str) -> dict[str, str]:
+    # It takes nothing but web addresses for the button.
+    return {"paid_btn_name": "callback", "paid_btn_url": url} if url.startswith(("https://", "http://")) else {}
+
+
+def _minor(value: Decimal, asset: str | None) -> int | None:
+    """Give the exact minor units; None where there is no such integer or the asset is not the ledger's."""
+    if asset not in EXPONENTS:
+        return None
+    scaled = _EXACT.scaleb(value, EXPONENTS[asset])
+    return int(scaled) if scaled == int(scaled) and 0 < scaled <= AMOUNT_MINOR_MAX else None
+
+
+def _fee_minor(invoice: _Invoice) -> int | None:
+    if invoice.fee_amount is None or invoice.asset is None or invoice.fee_asset != invoice.asset:
+        return None
+    # A fee may be finer than our minor unit, and Crypto Pay writes it as a binary float: the nearest unit is meant.
+    return round(_EXACT.scaleb(invoice.fee_amount, EXPONENTS[invoice.asset]))
+
+
+def _refusal(answer: http.Answer) -> clients.ProviderError:
+    if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        return clients.AuthFailed()
+    if answer.status == httpx.codes.TOO_MANY_REQUESTS:
+        return http.rate_limited(RETRY_AFTER_S)
+    if answer.status < 400 or answer.status >= 500:
+        return clients.OutcomeUnknown(f"status {answer.status}")
+    try:
+        return clients.Rejected(_read(answer.body, _Refused).error.name.lower())
+    except clients.Malformed:
+        return clients.OutcomeUnknown(f"status {answer.status}")
+
+
+def _read(body: bytes, shape: type[_S]) -> _S:
+    try:
+        # Not pydantic's own parser: it makes a binary float of a number before a Decimal.
+        decoded = json.loads(body, parse_float=Decimal, parse_constant=_refuse)
+    except (ValueError, RecursionError, ArithmeticError):
+        raise clients.Malformed(clients.Malformed.__doc__) from None
+    return _valid(decoded, shape)
+
+
+def _valid(decoded: object, shape: type[_S]) -> _S:
+    try:
+        return shape.model_validate(decoded)
+    except ValidationError:
+        # Without its cause: a validation error repeats what it was given, which may be personal.
+        raise clients.Malformed(clients.Malformed.__doc__) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")

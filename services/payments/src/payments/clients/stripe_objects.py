@@ -1,0 +1,354 @@
+"""Stripe's objects on the wire, and how they read in our words. Pure.
+
+Amounts are integers of the currency's smallest unit on both sides, 500 JPY as 500; what is not of its documented shape
+is not believed.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from contracts import payments
+from contracts.message import Money, PositiveMinor
+from payments import clients
+from payments.clients import wire
+from payments.domain import facts
+
+# Where Stripe's smallest unit is not that of ISO 4217, an amount would be a hundred times too much or too little.
+UNITS_DIFFER = frozenset({"ISK", "UGX", "MGA"})
+
+_REFUND_STATES: Final[dict[str, facts.RefundState]] = {
+    "pending": "pending",
+    "requires_action": "pending",
+    "succeeded": "succeeded",
+    "failed": "canceled",
+    "canceled": "canceled",
+}
+# An inquiry (`warning_*`) takes no money, and one that was prevented never did.
+_DISPUTE_STATES: Final[dict[str, facts.DisputeState]] = {
+    "needs_response": "open",
+    "under_review": "open",
+    "won": "won",
+    "lost": "lost",
+    "charge_refunded": "won",
+}
+
+# Becomes a part of a path, so nothing else may be in it.
+Id = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_]+$")]
+_Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[a-zA-Z0-9_.]+$")]
+_Time = Annotated[int, Field(ge=0, le=253_402_300_799)]
+_Minor = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_Currency = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
+_Metadata = dict[str, Any] | None
+
+
+class Account(wire.Shape):
+    """The account that a secret key belongs to."""
+
+    id: Id
+
+
+class _Balance(wire.Shape):
+    id: Id
+    created: _Time
+    fee: int
+    currency: _Currency
+
+
+class _Card(wire.Shape):
+    capture_before: _Time | None = None
+
+
+class _Method(wire.Shape):
+    card: _Card | None = None
+
+
+class Charge(wire.Shape):
+    """What a payment intent has done about the payer's money the last time it tried."""
+
+    id: Id
+    created: _Time
+    amount_refunded: _Minor
+    payment_intent: Id | None = None
+    balance_transaction: _Balance | Id | None = None
+    payment_method_details: _Method | None = None
+
+
+class _Failure(wire.Shape):
+    code: _Word | None = None
+    decline_code: _Word | None = None
+
+
+class Intent(wire.Shape):
+    """A payment intent: whoever pays a session makes one."""
+
+    id: Id
+    status: Literal[
+        "requires_payment_method",
+        "requires_confirmation",
+        "requires_action",
+        "processing",
+        "requires_capture",
+        "canceled",
+        "succeeded",
+    ]
+    currency: _Currency
+    capture_method: _Word
+    amount_received: _Minor
+    cancellation_reason: _Word | None = None
+    last_payment_error: _Failure | None = None
+    latest_charge: Charge | Id | None = None
+
+
+class Session(wire.Shape):
+    """A Checkout Session: the page that a payer sees."""
+
+    id: Id
+    mode: _Word
+    status: Literal["open", "complete", "expired"]
+    payment_status: Literal["paid", "unpaid", "no_payment_required"]
+    currency: _Currency | None
+    amount_total: _Minor | None
+    created: _Time
+    expires_at: _Time
+    livemode: bool
+    metadata: _Metadata = None
+    payment_intent: Intent | Id | None = None
+    url: Annotated[str, Field(max_length=4_096, pattern=r"^https?://")] | None = None
+
+    @property
+    def intent(self) -> Intent | None:
+        """The payment intent, which was asked for in full; None while nobody has begun to pay."""
+        return self.payment_intent if isinstance(self.payment_intent, Intent) else None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it is a payment that we could have asked for; others may live on the same account."""
+        is_payment = self.mode == "payment" and bool(self.amount_total)
+        return is_payment and self.currency is not None and is_supported(self.currency.upper())
+
+
+class Refund(wire.Shape):
+    """A refund, or the release of what was held and not taken: that one moves nothing on the balance."""
+
+    id: Id
+    status: Literal["pending", "requires_action", "succeeded", "failed", "canceled"]
+    amount: PositiveMinor
+    currency: _Currency
+    created: _Time
+    payment_intent: Id | None = None
+    balance_transaction: Id | None = None
+    metadata: _Metadata = None
+    failure_reason: _Word | None = None
+
+    @property
+    def is_of_money(self) -> bool:
+        """Whether money that we had goes back."""
+        return self.status != "succeeded" or self.balance_transaction is not None
+
+
+class Dispute(wire.Shape):
+    """A payer's bank that takes money back."""
+
+    id: Id
+    status: _Word
+    amount: PositiveMinor
+    currency: _Currency
+    created: _Time
+    reason: _Word | None = None
+    payment_intent: Id | None = None
+    balance_transactions: tuple[_Balance, ...] = ()
+
+
+class Movement(wire.Shape):
+    """One line of the account's balance."""
+
+    id: Id
+    type: _Word
+    source: Any = None
+
+
+class Sessions(wire.Shape):
+    """A page of sessions."""
+
+    data: list[Session]
+    has_more: bool
+
+
+class Refunds(wire.Shape):
+    """A page of refunds."""
+
+    data: list[Refund]
+    has_more: bool
+
+
+class Disputes(wire.Shape):
+    """A page of disputes."""
+
+    data: list[Dispute]
+    has_more: bool
+
+
+class Movements(wire.Shape):
+    """A page of the balance."""
+
+    data: list[Movement]
+    has_more: bool
+
+
+class _Reason(wire.Shape):
+    type: _Word
+    code: _Word | None = None
+    decline_code: _Word | None = None
+
+
+class Error(wire.Shape):
+    """Why a call was refused."""
+
+    error: _Reason
+
+    @property
+    def word(self) -> str:
+        """The most telling of its stable words."""
+        return self.error.decline_code or self.error.code or self.error.type
+
+
+class _Subject(wire.Shape):
+    id: Id
+    object: _Word
+    payment_intent: Id | None = None
+    metadata: _Metadata = None
+
+    @property
+    def ref(self) -> str | None:
+        """A name of the payment that it is about: the session where that is known, or the payment intent."""
+        if self.object in {"checkout.session", "payment_intent"}:
+            return self.id
+        return (session_in(self.metadata) if self.object == "refund" else None) or self.payment_intent
+
+
+class _Snapshot(wire.Shape):
+    object: _Subject
+
+
+class Event(wire.Shape):
+    """The body of a webhook."""
+
+    id: Id
+    object: Literal["event"]
+    type: _Word
+    data: _Snapshot
+    account: Id | None = None
+
+
+def is_supported(currency: str) -> bool:
+    """Tell whether an amount of the currency is the same number at Stripe and in our books."""
+    return len(currency) == 3 and currency.isalpha() and currency not in UNITS_DIFFER
+
+
+def fact_of(session: Session, intent: Intent | None, *, shop_id: str, refunded_minor: int) -> facts.Fact:
+    """Read a payment; `intent` may be newer than the session. Raises OutcomeUnknown for what is none of ours."""
+    if not session.is_readable or session.payment_status == "no_payment_required":
+        raise clients.OutcomeUnknown("the answer is not a payment")
+    assert session.currency is not None  # as it is readable
+    assert session.amount_total is not None
+    if intent is not None and intent.currency != session.currency:
+        raise clients.OutcomeUnknown("two currencies in one payment")
+    state = _state(session, intent)
+    charge = intent.latest_charge if intent and isinstance(intent.latest_charge, Charge) else None
+    balance = charge.balance_transaction if charge and isinstance(charge.balance_transaction, _Balance) else None
+    is_paid = state == "paid"
+    return facts.Fact(
+        provider_ref=session.id,
+        state=state,
+        amount=Money(amount_minor=session.amount_total, currency=session.currency.upper()),
+        captured_minor=intent.amount_received if intent and is_paid else 0,
+        refunded_minor=refunded_minor,
+        # A fee in the currency of a payout says nothing in the currency of the payment.
+        fee_minor=balance.fee if is_paid and balance and balance.currency == session.currency else None,
+        shop_id=shop_id,
+        is_test=not session.livemode,
+        payment_id=wire.our_id(session.metadata, "payment_id", payments.PaymentId),
+        created_at=moment(session.created),
+        confirmation_url=session.url if session.status == "open" else None,
+        paid_at=moment((balance or charge or session).created) if is_paid else None,
+        expires_at=moment(session.expires_at) if session.status == "open" else None,
+        capture_before=_capture_before(charge) if state == "authorized" else None,
+        reason=_reason(session, intent) if state == "canceled" else None,
+    )
+
+
+def refund_of(refund: Refund, provider_ref: str) -> facts.RefundFact:
+    """Read a refund of the payment that we know by this name."""
+    return facts.RefundFact(
+        refund_ref=refund.id,
+        provider_ref=provider_ref,
+        state=_REFUND_STATES[refund.status],
+        amount=Money(amount_minor=refund.amount, currency=refund.currency.upper()),
+        refund_id=wire.our_id(refund.metadata, "refund_id", payments.RefundId),
+        created_at=moment(refund.created),
+        reason=(refund.failure_reason or refund.status) if refund.status in {"failed", "canceled"} else None,
+    )
+
+
+def disputes_of(disputes: Sequence[Dispute], refs: Callable[[Dispute], str | None]) -> list[facts.DisputeFact]:
+    """Read the disputes that have taken money; `refs` finds our name of their payments."""
+    found: list[facts.DisputeFact] = []
+    for dispute in disputes:
+        state, ref = _DISPUTE_STATES.get(dispute.status), refs(dispute)
+        if state is None or ref is None:
+            continue
+        fees = (line.fee for line in dispute.balance_transactions if line.currency == dispute.currency)
+        found.append(
+            facts.DisputeFact(
+                dispute_ref=dispute.id,
+                provider_ref=ref,
+                state=state,
+                amount=Money(amount_minor=dispute.amount, currency=dispute.currency.upper()),
+                fee_minor=max(0, sum(fees)),
+                created_at=moment(dispute.created),
+                reason=dispute.reason,
+            )
+        )
+    return found
+
+
+def moment(seconds: int) -> datetime:
+    """Read a time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def session_in(metadata: _Metadata) -> str | None:
+    """Read the session that we wrote into a refund's metadata; None when it was made in the dashboard."""
+    written = (metadata or {}).get("session")
+    is_name = isinstance(written, str) and re.fullmatch(r"cs_[A-Za-z0-9_]{1,252}", written) is not None
+    return written if is_name else None
+
+
+def _state(session: Session, intent: Intent | None) -> facts.FactState:
+    if intent is not None and intent.status == "requires_capture":
+        return "authorized"
+    if intent is not None and intent.status == "succeeded":
+        # What was captured by hand is there although a session that was read before does not say so.
+        is_there = session.payment_status == "paid" or intent.capture_method == "manual"
+        return "paid" if is_there else "pending"
+    is_given_up = intent is not None and intent.status in {"canceled", "requires_payment_method"}
+    if session.status == "expired" or (session.status == "complete" and is_given_up):
+        return "canceled"
+    return "pending"
+
+
+def _reason(session: Session, intent: Intent | None) -> str:
+    if session.status == "expired":
+        return "expired"
+    failure = intent.last_payment_error if intent else None
+    said = (failure.decline_code or failure.code) if failure else None
+    return said or (intent.cancellation_reason if intent else None) or "canceled"
+
+
+def _capture_before(charge: Charge | None) -> datetime | None:
+    card = charge.payment_method_details.card if charge and charge.payment_method_details else None
+    return moment(card.capture_before) if card and card.capture_before is not None else None

@@ -1,0 +1,226 @@
+"""YooKassa's objects on the wire, and how they read in our words. Pure.
+
+What is not of its documented shape is not believed; money is integers here and strings on the wire.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, Field
+
+from contracts import payments
+from contracts.message import Money
+from payments import clients
+from payments.clients import wire
+from payments.domain import facts
+
+# Every currency that the provider accepts, with the decimals it writes.
+EXPONENTS = dict.fromkeys(("RUB", "EUR", "USD", "KZT", "BYN", "UAH", "UZS", "TRY", "INR", "MDL", "AZN", "AMD"), 2)
+DESCRIPTION_CHARACTERS_MAX, REASON_CHARACTERS_MAX = 128, 250
+
+_STATES: Final[dict[str, facts.FactState]] = {
+    "pending": "pending",
+    "waiting_for_capture": "authorized",
+    "succeeded": "paid",
+    "canceled": "canceled",
+}
+# Becomes a part of a path, so nothing else may be in it.
+_Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
+_VALUE = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,8}))?", re.ASCII)
+
+
+class _Amount(wire.Shape):
+    value: Annotated[str, Field(max_length=32)]
+    currency: Annotated[str, Field(max_length=3)]
+
+
+class _Recipient(wire.Shape):
+    account_id: Annotated[str, Field(max_length=64)]
+
+
+class _Confirmation(wire.Shape):
+    confirmation_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
+
+
+class _Cancellation(wire.Shape):
+    reason: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")]
+
+
+class Payment(wire.Shape):
+    """A payment."""
+
+    id: _Id
+    status: Literal["pending", "waiting_for_capture", "succeeded", "canceled"]
+    amount: _Amount
+    created_at: AwareDatetime
+    recipient: _Recipient
+    test: bool
+    income_amount: _Amount | None = None
+    refunded_amount: _Amount | None = None
+    metadata: dict[str, Any] | None = None
+    confirmation: _Confirmation | None = None
+    captured_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    cancellation_details: _Cancellation | None = None
+
+
+class Refund(wire.Shape):
+    """A refund."""
+
+    id: _Id
+    payment_id: _Id
+    status: Literal["pending", "succeeded", "canceled"]
+    amount: _Amount
+    created_at: AwareDatetime
+    metadata: dict[str, Any] | None = None
+    cancellation_details: _Cancellation | None = None
+
+
+class Payments(wire.Shape):
+    """A page of payments."""
+
+    items: list[Payment]
+    next_cursor: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
+class Refunds(wire.Shape):
+    """A page of refunds."""
+
+    items: list[Refund]
+    next_cursor: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
+class Error(wire.Shape):
+    """Why a call was refused."""
+
+    type: Literal["error"]
+    code: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")]
+    parameter: str | None = None
+    retry_after: Annotated[int, Field(ge=0)] | None = None
+
+
+class _Subject(wire.Shape):
+    id: _Id
+    payment_id: _Id | None = None
+
+
+class Notification(wire.Shape):
+    """The body of a webhook."""
+
+    type: Literal["notification"]
+    event: Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+\.[a-z_]+$")]
+    object: _Subject
+
+
+def decimal_of(amount: Money) -> str:
+    """Write an amount as the provider does: 150000 RUB is "1500.00"."""
+    exponent = EXPONENTS[amount.currency]
+    units, rest = divmod(amount.amount_minor, 10**exponent)
+    return f"{units}.{rest:0{exponent}d}"
+
+
+def minor_of(value: str, currency: str) -> int:
+    """Read an amount exactly. Raises ValueError for an unknown currency, a sign, an exponent or a broken minor unit."""
+    match = _VALUE.fullmatch(value)
+    if match is None or currency not in EXPONENTS:
+        raise ValueError(f"no amount of a known currency: {value!r} {currency!r}")
+    exponent = EXPONENTS[currency]
+    decimals = (match[2] or "").ljust(exponent, "0")
+    if decimals[exponent:].strip("0"):
+        raise ValueError("more decimals than the currency has")
+    return int(match[1] + decimals[:exponent])
+
+
+def moment(at: datetime) -> str:
+    """Write a time as the provider does: in UTC, with milliseconds and Z."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def written(amount: Money) -> dict[str, str]:
+    """Write an amount as a member of a request. Raises Rejected for a currency that the provider does not take."""
+    if amount.currency not in EXPONENTS:
+        raise clients.Rejected("currency_not_supported")
+    return {"value": decimal_of(amount), "currency": amount.currency}
+
+
+def line(item: facts.Item) -> dict[str, Any]:
+    """Write one line of a fiscal receipt."""
+    units, thousandths = divmod(item.quantity_milli, 1000)
+    return {
+        "description": item.description[:DESCRIPTION_CHARACTERS_MAX],
+        "quantity": f"{units}.{thousandths:03d}",
+        "amount": written(item.price),
+        "vat_code": item.vat_code,
+        "payment_mode": item.mode,
+        "payment_subject": item.subject,
+    }
+
+
+def fact_of(answer: Payment) -> facts.Fact:
+    """Read a payment. Raises OutcomeUnknown where its amounts make no sense."""
+    try:
+        taken_minor = minor_of(answer.amount.value, answer.amount.currency)
+        amount = Money(
+            amount_minor=max(taken_minor, _held_minor(answer)) if answer.status == "succeeded" else taken_minor,
+            currency=answer.amount.currency,
+        )
+        return facts.Fact(
+            provider_ref=answer.id,
+            state=_STATES[answer.status],
+            amount=amount,
+            captured_minor=taken_minor if answer.status == "succeeded" else 0,
+            refunded_minor=_same_minor(answer.refunded_amount, amount) or 0,
+            fee_minor=_fee_minor(answer, taken_minor),
+            shop_id=answer.recipient.account_id,
+            is_test=answer.test,
+            payment_id=wire.our_id(answer.metadata, "payment_id", payments.PaymentId),
+            created_at=answer.created_at,
+            confirmation_url=answer.confirmation.confirmation_url if answer.confirmation else None,
+            paid_at=answer.captured_at,
+            capture_before=answer.expires_at if answer.status == "waiting_for_capture" else None,
+            reason=answer.cancellation_details.reason if answer.cancellation_details else None,
+        )
+    except ValueError as error:
+        raise clients.OutcomeUnknown("the answer is not a payment") from error
+
+
+def refund_of(answer: Refund) -> facts.RefundFact:
+    """Read a refund. Raises OutcomeUnknown where its amount makes no sense."""
+    try:
+        amount_minor = minor_of(answer.amount.value, answer.amount.currency)
+        amount = Money(amount_minor=amount_minor, currency=answer.amount.currency)
+    except ValueError as error:
+        raise clients.OutcomeUnknown("the answer is not a refund") from error
+    return facts.RefundFact(
+        refund_ref=answer.id,
+        provider_ref=answer.payment_id,
+        state=answer.status,
+        amount=amount,
+        refund_id=wire.our_id(answer.metadata, "refund_id", payments.RefundId),
+        created_at=answer.created_at,
+        reason=answer.cancellation_details.reason if answer.cancellation_details else None,
+    )
+
+
+def _held_minor(answer: Payment) -> int:
+    # After the capture of a part the provider shows only that part; what was asked for is in our metadata.
+    written = (answer.metadata or {}).get("held_minor")
+    return int(written) if isinstance(written, str) and re.fullmatch(r"[0-9]{1,18}", written) else 0
+
+
+def _fee_minor(answer: Payment, taken_minor: int) -> int | None:
+    if answer.status != "succeeded" or answer.income_amount is None:
+        return None
+    if answer.income_amount.currency != answer.amount.currency:
+        return None
+    fee_minor = taken_minor - minor_of(answer.income_amount.value, answer.income_amount.currency)
+    return fee_minor if fee_minor >= 0 else None
+
+
+def _same_minor(amount: _Amount | None, other: Money) -> int | None:
+    if amount is None:
+        return None
+    if amount.currency != other.currency:
+        raise ValueError("two currencies in one payment")
+    return minor_of(amount.value, amount.currency)

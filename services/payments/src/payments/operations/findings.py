@@ -1,0 +1,63 @@
+"""What an operator does with findings: list them, and close them with a word about what was done."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from chassis import database, settings
+from payments.store import findings as store
+
+if TYPE_CHECKING:
+    from chassis import app
+
+LIMIT = 1_000
+
+
+async def command(service: "app.Service", arguments: Sequence[str]) -> int:
+    """List findings as lines of JSON, or resolve them."""
+    options = argparse.ArgumentParser(prog=f"{service.name} findings", description=command.__doc__)
+    actions = options.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="the open ones, the oldest first")
+    listing.add_argument("--kind", help="only of this kind")
+    listing.add_argument("--all", action="store_true", help="resolved ones too")
+    resolving = actions.add_parser("resolve", help="close findings; each says so once")
+    resolving.add_argument("ids", type=int, nargs="+")
+    resolving.add_argument("--note", required=True, help="what was done; no personal data")
+    chosen = options.parse_args(arguments)
+    config = settings.load(service.settings)
+    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=1)
+    try:
+        if chosen.action == "list":
+            return await _list(db, chosen.kind, is_resolved_too=chosen.all)
+        return await _resolve(db, chosen.ids, chosen.note)
+    finally:
+        await db.close()
+
+
+async def _list(db: database.Database, kind: str | None, *, is_resolved_too: bool) -> int:
+    async with db.statement() as tx:
+        found = await store.listed(tx, kind=kind, is_resolved_too=is_resolved_too, limit=LIMIT)
+    for finding in found:
+        line = {
+            "id": finding.finding_id,
+            "kind": finding.kind,
+            "tenant": finding.tenant,
+            "payment_id": str(finding.payment_id) if finding.payment_id else None,
+            "about": finding.about,
+            "details": finding.details,
+            "opened_at": finding.opened_at.isoformat(),
+            "resolved_at": finding.resolved_at.isoformat() if finding.resolved_at else None,
+            "resolution": finding.resolution,
+        }
+        sys.stdout.write(f"{json.dumps(line, ensure_ascii=False)}\n")
+    return 0
+
+
+async def _resolve(db: database.Database, ids: list[int], note: str) -> int:
+    async with db.statement() as tx:
+        resolved = await store.resolve(tx, ids, note)
+    for finding_id in ids:
+        sys.stdout.write(f"{finding_id}: {'resolved' if finding_id in resolved else 'not open'}\n")
+    return 0 if len(resolved) == len(set(ids)) else 1

@@ -1,0 +1,120 @@
+"""What providers are asked to do: one row for each request, kept before it leaves, with the key it leaves under."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from chassis import database
+from contracts import payments
+from payments.domain.payment import Payment
+from payments.domain.refund import Refund, State
+from payments.store.payments import COLUMNS, read_row
+
+Op = Literal["create", "capture", "cancel", "refund"]
+Outcome = Literal["ok", "rejected", "refused", "unknown", "given_up"]
+
+# The number grows only after a definite refusal: what may have been done is never asked for under another key.
+_ADD = """
+INSERT INTO provider_attempt (idempotence_key, payment_id, op, refund_id)
+SELECT format('%s.%s.%s.%s', CASE $2::text WHEN 'refund' THEN 'ref' ELSE 'pay' END, coalesce($3::uuid, $1::uuid), $2,
+  1 + count(*)), $1, $2, $3
+FROM provider_attempt WHERE payment_id = $1 AND op = $2 AND refund_id IS NOT DISTINCT FROM $3
+HAVING bool_and(outcome = 'rejected') IS NOT FALSE
+RETURNING true
+"""
+_IS_OPEN = """
+SELECT EXISTS (SELECT FROM provider_attempt WHERE payment_id = $1 AND op = $2 AND outcome NOT IN ('ok', 'rejected'))
+"""
+# Index provider_attempt_due; rows that another process is leasing are skipped, not waited for.
+_LEASE = f"""
+WITH due AS (
+  SELECT idempotence_key AS key FROM provider_attempt AS attempt JOIN payment USING (payment_id)
+  WHERE attempt.next_at <= now() AND provider <> ALL($3::text[])
+  ORDER BY attempt.next_at LIMIT $1 FOR UPDATE OF attempt SKIP LOCKED
+), tried AS (
+  UPDATE provider_attempt SET tries = least(tries + 1, 32767), outcome = 'sent', sent_at = now(),
+    is_uncertain = is_uncertain OR outcome IN ('sent', 'unknown'), first_sent_at = coalesce(first_sent_at, now()),
+    next_at = now() + make_interval(secs => $2)
+  FROM due WHERE idempotence_key = due.key
+  RETURNING idempotence_key, payment_id AS tried_payment, op, refund_id AS tried_refund, tries, is_uncertain, asked_at,
+    first_sent_at
+)
+SELECT {COLUMNS}, idempotence_key, op, tries, is_uncertain, now() - first_sent_at AS key_age, now() - asked_at AS age,
+  now() - payment.created_at AS payment_age, payment.receipt AS payment_receipt, refund.*
+FROM tried JOIN payment ON payment_id = tried_payment
+LEFT JOIN LATERAL (
+  SELECT refund_id, refund.amount_minor AS refund_minor, refund.state AS refund_state, refund_ref, reason, is_ours,
+    settled_at, refund.receipt AS refund_receipt
+  FROM refund WHERE refund.refund_id = tried_refund
+) AS refund ON true
+"""
+_CLOSE = """
+UPDATE provider_attempt SET outcome = $2, next_at = now() + make_interval(secs => $3) WHERE idempotence_key = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request leased to be sent, and what earlier tries left behind.
+
+    `is_uncertain` tells that an earlier try may have been carried out; ages are by the database's clock.
+    """
+
+    key: str
+    op: Op
+    payment: Payment
+    refund: Refund | None
+    receipt: payments.Receipt | None
+    tries: int
+    is_uncertain: bool
+    key_age: timedelta
+    age: timedelta
+
+
+async def add(tx: database.Tx, payment: Payment, op: Op, refund_id: payments.RefundId | None = None) -> bool:
+    """Ask for something to be done at the provider; False while the same is under way or done."""
+    return bool(await tx.connection.fetchval(_ADD, payment.payment_id, op, refund_id))
+
+
+async def is_open(tx: database.Tx, payment: Payment, op: Op) -> bool:
+    """Tell whether something was asked for and is not answered."""
+    return bool(await tx.connection.fetchval(_IS_OPEN, payment.payment_id, op))
+
+
+async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[str] = ()) -> Sequence[Ask]:
+    """Take requests that are due, but none to busy providers, and note that they are being sent."""
+    asks = []
+    for row in await tx.connection.fetch(_LEASE, limit, lease_s, list(busy)):
+        payment = read_row(row)
+        refund = row["refund_id"] and Refund(
+            refund_id=payments.RefundId(row["refund_id"]),
+            payment_id=payment.payment_id,
+            tenant=payment.tenant,
+            amount_minor=row["refund_minor"],
+            state=State(row["refund_state"]),
+            refund_ref=row["refund_ref"],
+            reason=row["reason"],
+            is_ours=row["is_ours"],
+            settled_at=row["settled_at"],
+        )
+        receipt = row["refund_receipt"] if refund else row["payment_receipt"]
+        asks.append(
+            Ask(
+                key=row["idempotence_key"],
+                op=row["op"],
+                payment=payment,
+                refund=refund or None,
+                receipt=payments.Receipt.model_validate(receipt) if receipt else None,
+                tries=row["tries"],
+                is_uncertain=row["is_uncertain"],
+                key_age=row["key_age"],
+                age=row["age"] if refund else row["payment_age"],
+            )
+        )
+    return asks
+
+
+async def close(tx: database.Tx, key: str, outcome: Outcome, *, again_s: float | None = None) -> None:
+    """Note how the latest try ended, and when to try again; None for never."""
+    await tx.connection.execute(_CLOSE, key, outcome, again_s)

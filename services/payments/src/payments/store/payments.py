@@ -1,0 +1,179 @@
+"""Payments: added once, locked to be moved, leased to be looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from chassis import database
+from contracts import payments
+from contracts.message import Money, TenantId, UserId
+from payments.domain import facts, schedule
+from payments.domain.payment import OPEN, Payment, State
+
+COLUMNS = """
+payment_id, tenant, user_id, purpose, provider, currency, amount_minor, return_url, state, version, correlation_id,
+traceparent, is_held, description, payer, account, provider_ref, confirmation_url, expires_at, capture_before, paid_at,
+paid_by, capture_asked_minor, captured_minor, refunded_minor, reserved_minor, disputed_minor, origin_id
+"""
+_ADD = """
+INSERT INTO payment (payment_id, tenant, user_id, purpose, provider, currency, amount_minor, return_url, state,
+  version, correlation_id, traceparent, is_held, description, payer, receipt, account, origin_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::jsonb, $17, $18)
+ON CONFLICT (payment_id) DO NOTHING RETURNING true
+"""
+_LOCK = f"SELECT {COLUMNS} FROM payment WHERE payment_id = $1 FOR UPDATE"
+_READ = f"SELECT {COLUMNS} FROM payment WHERE payment_id = $1"
+_LOCK_BY_REF = f"""
+SELECT {COLUMNS} FROM payment
+WHERE tenant = $1 AND provider = $2 AND account = $3 AND provider_ref = $4 FOR UPDATE
+"""
+# The receipt was only kept for the provider; it has it, or never will.
+_SAVE = """
+UPDATE payment SET state = $2, version = $3, account = $4, provider_ref = $5, confirmation_url = $6, expires_at = $7,
+  capture_before = $8, paid_at = $9, paid_by = $10, capture_asked_minor = $11, captured_minor = $12,
+  refunded_minor = $13, reserved_minor = $14, disputed_minor = $15, checks = 0,
+  receipt = CASE WHEN $2 = 'created' THEN receipt END, next_at = now() + make_interval(secs => $16)
+WHERE payment_id = $1 AND version < $3
+"""
+_REST = "UPDATE payment SET next_at = now() + make_interval(secs => $3) WHERE payment_id = $1 AND state = $2"
+# Index payment_to_check. The lease is the next check itself: a check that fails is simply the next one's work.
+_LEASE_CHECKS = f"""
+UPDATE payment SET checks = least(checks + 1, 32767), next_at = now() + make_interval(secs => least(
+  ($2::float8[])[least(checks + 2, cardinality($2))],
+  CASE WHEN now() < expires_at OR reserved_minor > 0 THEN $3::float8 END))
+FROM (
+  SELECT payment_id AS id FROM payment WHERE next_at <= now() AND provider <> ALL($4::text[])
+  ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
+) AS due
+WHERE payment_id = due.id RETURNING {COLUMNS}, checks, now() AS leased_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A payment leased for a look at the provider, for the n-th time since it last changed."""
+
+    payment: Payment
+    checks: int
+    leased_at: datetime
+
+
+async def add(tx: database.Tx, payment: Payment, receipt: payments.Receipt | None = None) -> bool:
+    """Add a payment that was asked for; False when its id is taken. The receipt is kept until the provider has it."""
+    return bool(
+        await tx.connection.fetchval(
+            _ADD,
+            payment.payment_id,
+            payment.tenant,
+            payment.user_id,
+            payment.purpose,
+            payment.provider,
+            payment.amount.currency,
+            payment.amount.amount_minor,
+            payment.return_url,
+            payment.state,
+            payment.version,
+            payment.correlation_id,
+            payment.traceparent,
+            payment.is_held,
+            payment.description,
+            payment.payer,
+            receipt.model_dump_json() if receipt else None,
+            payment.account,
+            payment.origin_id,
+        )
+    )
+
+
+async def lock(tx: database.Tx, payment_id: payments.PaymentId) -> Payment | None:
+    """Lock a payment until the transaction ends; None when there is none."""
+    row = await tx.connection.fetchrow(_LOCK, payment_id)
+    return read_row(row) if row else None
+
+
+async def read(tx: database.Tx, payment_id: payments.PaymentId) -> Payment | None:
+    """Read a payment without a lock; None when there is none."""
+    row = await tx.connection.fetchrow(_READ, payment_id)
+    return read_row(row) if row else None
+
+
+async def lock_of(
+    tx: database.Tx, account: facts.Account, provider_ref: str, payment_id: payments.PaymentId | None = None
+) -> Payment | None:
+    """Lock the payment that a fact is about: by the id in its metadata, else by the provider's reference."""
+    if payment_id is not None and (payment := await lock(tx, payment_id)) is not None:
+        return payment
+    row = await tx.connection.fetchrow(_LOCK_BY_REF, account.tenant, account.provider, account.name, provider_ref)
+    return read_row(row) if row else None
+
+
+async def save(tx: database.Tx, payment: Payment) -> None:
+    """Write a locked payment as it is now; one with something open is looked at again soon, any other never."""
+    saved = await tx.connection.execute(
+        _SAVE,
+        payment.payment_id,
+        payment.state,
+        payment.version,
+        payment.account,
+        payment.provider_ref,
+        payment.confirmation_url,
+        payment.expires_at,
+        payment.capture_before,
+        payment.paid_at,
+        payment.paid_by,
+        payment.capture_asked_minor,
+        payment.captured_minor,
+        payment.refunded_minor,
+        payment.reserved_minor,
+        payment.disputed_minor,
+        schedule.CHECK_RESTS_S[0] if payment.state in OPEN or payment.reserved_minor else None,
+    )
+    assert saved == "UPDATE 1"  # the row is locked, so nobody else wrote a version
+
+
+async def rest(tx: database.Tx, payment: Payment, rest_s: float | None) -> None:
+    """Let a payment rest before it is looked at again, unless it has moved on; None stops looking for good."""
+    await tx.connection.execute(_REST, payment.payment_id, payment.state, rest_s)
+
+
+async def lease_checks(tx: database.Tx, *, limit: int, busy: Sequence[str] = ()) -> Sequence[Check]:
+    """Take payments whose time has come to be looked at, but none of busy providers."""
+    rows = await tx.connection.fetch(
+        _LEASE_CHECKS, limit, schedule.CHECK_RESTS_S, schedule.CHECK_REST_S_WHILE_PAYABLE, list(busy)
+    )
+    return [Check(read_row(row), row["checks"], row["leased_at"]) for row in rows]
+
+
+def read_row(row: asyncpg.Record) -> Payment:
+    """Read a payment from a row that has its columns."""
+    return Payment(
+        payment_id=payments.PaymentId(row["payment_id"]),
+        tenant=TenantId(row["tenant"]),
+        user_id=UserId(row["user_id"]),
+        purpose=row["purpose"],
+        provider=row["provider"],
+        amount=Money(amount_minor=row["amount_minor"], currency=row["currency"]),
+        return_url=row["return_url"],
+        state=State(row["state"]),
+        version=row["version"],
+        correlation_id=row["correlation_id"],
+        traceparent=row["traceparent"],
+        is_held=row["is_held"],
+        description=row["description"],
+        payer=row["payer"],
+        account=row["account"],
+        provider_ref=row["provider_ref"],
+        confirmation_url=row["confirmation_url"],
+        expires_at=row["expires_at"],
+        capture_before=row["capture_before"],
+        paid_at=row["paid_at"],
+        paid_by=row["paid_by"],
+        capture_asked_minor=row["capture_asked_minor"],
+        captured_minor=row["captured_minor"],
+        refunded_minor=row["refunded_minor"],
+        reserved_minor=row["reserved_minor"],
+        disputed_minor=row["disputed_minor"],
+        origin_id=payments.PaymentId(row["origin_id"]) if row["origin_id"] else None,
+    )

@@ -1,0 +1,128 @@
+"""Webhooks as they were stored: hints where to look, and the movements of providers that can't be asked."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from chassis import database, envelope
+from contracts import payments
+from contracts.message import TenantId
+from payments.domain import facts
+
+State = Literal["waiting", "applied", "ignored", "conflict", "orphan"]
+
+_MOVEMENT: TypeAdapter[facts.Fact | facts.RefundFact] = TypeAdapter(facts.Fact | facts.RefundFact)
+
+_ADD = """
+INSERT INTO webhook (tenant, provider, account, event, dedupe_key, provider_ref, movement, body_sha256, body_bytes,
+  state, next_at, correlation_id, traceparent)
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, CASE WHEN $6::text IS NULL THEN 'ignored' ELSE 'new' END,
+  CASE WHEN $6::text IS NOT NULL THEN now() END, $10, $11)
+ON CONFLICT (tenant, provider, account, dedupe_key, body_sha256) DO NOTHING RETURNING true
+"""
+# Index webhook_due; the variant test is one probe of the unique index, and so is what refunds are promised. A lease
+# that a crash of the server forgets costs a second look, so nobody waits for the disk.
+_LEASE = """
+UPDATE webhook SET attempts = least(attempts + 1, 32767), next_at = now() + make_interval(secs => $2)
+FROM (
+  SELECT webhook_id AS id, set_config('synchronous_commit', 'off', true) FROM webhook
+  WHERE next_at <= now() AND provider <> ALL($3::text[])
+  ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
+) AS due
+WHERE webhook_id = due.id
+RETURNING webhook_id, tenant, provider, account, event, provider_ref, movement, attempts, misses, received_at,
+  traceparent, now() - received_at AS age, EXISTS (
+    SELECT FROM webhook AS other WHERE (other.tenant, other.provider, other.account, other.dedupe_key)
+      = (webhook.tenant, webhook.provider, webhook.account, webhook.dedupe_key)
+    AND other.webhook_id < webhook.webhook_id) AS is_variant, coalesce((
+    SELECT reserved_minor > 0 FROM payment WHERE (payment.tenant, payment.provider, payment.account,
+      payment.provider_ref) = (webhook.tenant, webhook.provider, webhook.account, webhook.provider_ref)
+    ), false) AS has_open_refund
+"""
+_SETTLE = "UPDATE webhook SET state = $2, next_at = NULL WHERE webhook_id = ANY($1::bigint[])"
+_PARK = """
+UPDATE webhook SET state = 'waiting', misses = least(misses + $3, 32767), next_at = now() + make_interval(secs => $2)
+WHERE webhook_id = ANY($1::bigint[])
+"""
+# Index webhook_received. The provider repeats a notification for a day; the rest of the time is for people who ask.
+_FORGET = """
+WITH forgotten AS (
+  DELETE FROM webhook WHERE webhook_id IN (
+    SELECT webhook_id FROM webhook AS old
+    WHERE received_at < now() - interval '30 days' AND next_at IS NULL
+      AND NOT EXISTS (SELECT FROM finding WHERE finding.webhook_id = old.webhook_id)
+    LIMIT 1000)
+  RETURNING 1
+)
+SELECT count(*) FROM forgotten
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A stored hint leased for settling. `is_variant` tells that another body came under the same key before."""
+
+    webhook_id: int
+    tenant: TenantId
+    provider: payments.Provider
+    account: str
+    event: str
+    provider_ref: str
+    movement: facts.Fact | facts.RefundFact | None
+    attempts: int
+    misses: int
+    received_at: datetime
+    traceparent: str | None
+    age: timedelta
+    is_variant: bool
+    has_open_refund: bool
+
+
+async def add(tx: database.Tx, account: facts.Account, hint: facts.Hint, body: bytes) -> bool:
+    """Store a hint; False when the same body was stored before. One that is about no payment is never due."""
+    cause = envelope.current_cause()
+    return bool(
+        await tx.connection.fetchval(
+            _ADD,
+            account.tenant,
+            account.provider,
+            account.name,
+            hint.event,
+            hint.dedupe_key,
+            hint.provider_ref,
+            _MOVEMENT.dump_json(hint.movement).decode() if hint.movement else None,
+            hashlib.sha256(body).digest(),
+            len(body),
+            cause.correlation_id,
+            cause.traceparent,
+        )
+    )
+
+
+async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[str] = ()) -> list[Webhook]:
+    """Take hints that are due, but none of busy providers."""
+    return [
+        Webhook(**{**row, "movement": row["movement"] and _MOVEMENT.validate_python(row["movement"])})
+        for row in await tx.connection.fetch(_LEASE, limit, lease_s, list(busy))
+    ]
+
+
+async def settle(tx: database.Tx, webhooks: Sequence[Webhook], state: State) -> None:
+    """Note what became of hints; they are not looked at again."""
+    if webhooks:
+        await tx.connection.execute(_SETTLE, [webhook.webhook_id for webhook in webhooks], state)
+
+
+async def park(tx: database.Tx, webhooks: Sequence[Webhook], *, rest_s: float, is_miss: bool) -> None:
+    """Let hints wait; a miss is a look that found no payment of ours."""
+    await tx.connection.execute(_PARK, [webhook.webhook_id for webhook in webhooks], rest_s, int(is_miss))
+
+
+async def forget(tx: database.Tx) -> int:
+    """Delete up to a thousand settled webhooks that are older than a month and no finding's; gives how many."""
+    count: int = await tx.connection.fetchval(_FORGET)
+    return count

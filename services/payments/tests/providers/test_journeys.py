@@ -1,0 +1,221 @@
+"""The whole service with each provider's own client against the sandbox: from the command to the money, and back."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from providers import adapter as adapters
+from providers import stars, suite, ton
+from providers import world as worlds
+
+from chassis import database
+from contracts import payments
+from payments import clients
+from payments.domain import facts
+from payments.timers import reading
+from payments.verify import comparison
+
+Open = Callable[[adapters.Adapter], tuple[Any, clients.Provider]]
+
+
+@pytest.fixture
+def open_shop(db: database.Database, new_shop: Any, command: payments.CreatePayment) -> Open:
+    """Gives a shop that takes payments with a provider."""
+
+    def opened(provider: adapters.Adapter) -> tuple[Any, clients.Provider]:
+        client = provider.client()
+        asked = command.model_copy(update={"provider": provider.name, "amount": provider.amount})
+        return new_shop(db, client, asked), client
+
+    return opened
+
+
+async def created(shop: Any, provider: adapters.Adapter) -> facts.Fact:
+    """Give what the provider made of a command, as far as its payer needs it."""
+    command = await shop.ask(amount=provider.amount)
+    await shop.create()
+    row = await shop.payment(command.payment_id)
+    assert row["state"] == "pending"
+    return facts.Fact(
+        provider_ref=row["provider_ref"],
+        state="pending",
+        amount=provider.amount,
+        captured_minor=0,
+        shop_id=provider.shop_id,
+        is_test=True,
+        payment_id=command.payment_id,
+        created_at=row["created_at"],
+        confirmation_url=row["confirmation_url"],
+    )
+
+
+async def deliver(shop: Any, provider: adapters.Adapter, *, times: int = 2) -> None:
+    """Let everything that the provider sent so far come to the real door, and settle it."""
+    for webhook in [*provider.webhooks()] * times:
+        headers = {
+            name.replace("-", "_"): value
+            for name, value in webhook.headers.items()
+            if name not in {"host", "content-length", "connection"}
+        }
+        (answer,) = await shop.post(f"/webhooks/{provider.name}/demo", webhook.body, webhook.peer, **headers)
+        assert answer.status_code == 200
+    for _ in range(2):
+        await shop.due("webhook")
+        await shop.settle()
+
+
+async def compare(shop: Any, client: clients.Provider) -> comparison.Outcome:
+    # Later than now, so that nothing is still on its way.
+    until = datetime.now(UTC) + timedelta(hours=2)
+    return await comparison.compare(shop.db, client, since=until - timedelta(hours=48), until=until)
+
+
+@suite.chosen(lambda cls: cls.has_webhooks)
+async def test_a_payment_is_made_paid_and_told_once(provider: adapters.Adapter, open_shop: Open) -> None:
+    shop, client = open_shop(provider)
+    fact = await created(shop, provider)
+
+    await provider.pay(client, fact)
+    await deliver(shop, provider)
+
+    row = await shop.payment(fact.payment_id)
+    assert (row["state"], row["captured_minor"]) == ("paid", provider.amount.amount_minor)
+    assert (await shop.said()).count("paid.v1") == 1
+    assert await shop.findings() == []
+
+
+@pytest.mark.rule("PA22")
+@suite.chosen(lambda cls: cls.has_webhooks and facts.Capability.LIST in cls.capabilities)
+async def test_the_books_agree_with_the_providers_report(provider: adapters.Adapter, open_shop: Open) -> None:
+    shop, client = open_shop(provider)
+    fact = await created(shop, provider)
+    await provider.pay(client, fact)
+    await deliver(shop, provider)
+    if facts.Capability.REFUND in provider.capabilities:
+        await shop.refund(fact.payment_id)
+        await shop.carry()
+        assert (await shop.payment(fact.payment_id))["state"] == "refunded"
+
+    outcome = await compare(shop, client)
+
+    assert (outcome.found, outcome.money_minor) == (0, {provider.amount.currency: 0})
+    assert await shop.findings() == []
+
+
+@suite.chosen(lambda cls: facts.Capability.PARTIAL_REFUND in cls.capabilities)
+async def test_parts_go_back_and_the_cabinets_refund_is_taken_over(provider: adapters.Adapter, open_shop: Open) -> None:
+    shop, client = open_shop(provider)
+    fact = await created(shop, provider)
+    await provider.pay(client, fact)
+    await deliver(shop, provider)
+
+    await shop.refund(fact.payment_id, amount=provider.part(3))
+    await shop.carry()
+    await provider.refund_in_cabinet(fact, provider.part(4))
+    await deliver(shop, provider)
+    await shop.refund(fact.payment_id)
+    await shop.carry()
+
+    row = await shop.payment(fact.payment_id)
+    assert (row["state"], row["reserved_minor"]) == ("refunded", 0)
+    assert (await shop.said()).count("refunded.v1") == 3
+    assert await shop.findings() == ["refund_in_cabinet"]
+
+
+@suite.chosen(lambda cls: facts.Capability.PARTIAL_CAPTURE in cls.capabilities)
+async def test_a_part_of_a_hold_is_taken(provider: adapters.Adapter, open_shop: Open) -> None:
+    shop, client = open_shop(provider)
+    command = await shop.ask(amount=provider.amount, is_held=True)
+    await shop.create()
+    row = await shop.payment(command.payment_id)
+    fact = facts.Fact(
+        provider_ref=row["provider_ref"],
+        state="pending",
+        amount=provider.amount,
+        captured_minor=0,
+        shop_id=provider.shop_id,
+        is_test=True,
+        payment_id=command.payment_id,
+        created_at=row["created_at"],
+        confirmation_url=row["confirmation_url"],
+    )
+    await provider.pay(client, fact)
+    await deliver(shop, provider)
+
+    await shop.capture(command.payment_id, amount=provider.part())
+    await shop.carry()
+    await deliver(shop, provider)
+
+    row = await shop.payment(command.payment_id)
+    assert (row["state"], row["captured_minor"]) == ("paid", provider.part().amount_minor)
+    assert await shop.said() == ["created.v1", "authorized.v1", "paid.v1"]
+    assert await shop.findings() == []
+
+
+@pytest.mark.rule("PA18")
+@pytest.mark.parametrize("provider", [stars.Adapter], indirect=True)
+async def test_the_door_answers_the_payers_bank_and_the_charge_pays(provider: stars.Adapter, open_shop: Open) -> None:
+    shop, client = open_shop(provider)
+    fact = await created(shop, provider)
+
+    await provider.ask(client, fact)
+    await deliver(shop, provider, times=1)
+    told = provider.world.post
+    await told.wait(provider.target, lambda webhook: b"successful_payment" in webhook.body)
+    await deliver(shop, provider)
+
+    assert await shop.said() == ["created.v1", "paid.v1"]
+    assert (await shop.payment(fact.payment_id))["paid_by"] == str(stars.PAYER)
+
+
+@pytest.mark.rule("PA20")
+@pytest.mark.parametrize("provider", [ton.Adapter], indirect=True)
+async def test_only_final_deposits_to_our_own_wallets_pay(
+    provider: ton.Adapter, open_shop: Open, world: worlds.World
+) -> None:
+    shop, _ = open_shop(provider)
+    fact = await created(shop, provider)
+    coins = {"account": ton.WALLET, "amount": provider.amount.amount_minor, "comment": fact.provider_ref}
+    await world.control("POST", "/ton/deposits", **coins, is_bounced=True)
+    await world.control("POST", "/ton/deposits", **coins, jetton={"master": ton.USDT, "is_foreign_wallet": True})
+    waiting = await world.control("POST", "/ton/deposits", **coins, is_final=False)
+
+    await watch(shop)
+    before = await shop.payment(fact.payment_id)
+    await world.control("POST", "/ton/finalize", hash=waiting["hash"])
+    await watch(shop)
+    await world.control("POST", "/ton/deposits", **coins)
+    await watch(shop)
+
+    assert before["state"] == "pending"
+    assert await shop.said() == ["created.v1", "paid.v1", "deposit.received.v1"]
+    assert await shop.findings() == ["deposit_reused"]
+
+
+async def watch(shop: Any) -> None:
+    for _ in range(20):
+        await reading.watch_deposits(shop.db, shop.accounts)
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+@suite.chosen(lambda cls: facts.Capability.DISPUTE in cls.capabilities)
+async def test_a_dispute_is_told_when_it_opens_and_when_it_is_decided(
+    provider: adapters.Adapter, open_shop: Open, outcome: str
+) -> None:
+    shop, client = open_shop(provider)
+    fact = await created(shop, provider)
+    await provider.pay(client, fact)
+    await deliver(shop, provider)
+
+    await provider.world.act(fact.provider_ref, "dispute")
+    await deliver(shop, provider)
+    opened = await shop.payment(fact.payment_id)
+    await provider.world.act(fact.provider_ref, "dispute", outcome=outcome)
+    await deliver(shop, provider)
+
+    closed = await shop.payment(fact.payment_id)
+    assert opened["disputed_minor"] == provider.amount.amount_minor
+    assert closed["disputed_minor"] == (0 if outcome == "won" else provider.amount.amount_minor)
+    assert await shop.said() == ["created.v1", "paid.v1", "disputed.v1", "dispute.closed.v1"]
+    assert await shop.findings() == []

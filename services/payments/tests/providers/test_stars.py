@@ -1,0 +1,240 @@
+"""Telegram Stars beyond what every provider promises: questions, charges by their ids, renewals, refunds."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from providers import stars as adapters
+from providers import world as worlds
+
+from contracts import payments
+from payments import clients
+from payments.clients import stars
+from payments.domain import facts
+
+TOKEN, PAYER = adapters.TOKEN, adapters.PAYER
+MONTH_S = 2_592_000
+
+
+@pytest.fixture
+async def bot(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
+    made = adapters.Adapter(world)
+    yield made
+    await made.close()
+
+
+def own(bot: adapters.Adapter, **options: Any) -> stars.Stars:
+    made = bot.client(**options)
+    assert isinstance(made, stars.Stars)
+    return made
+
+
+async def method(bot: adapters.Adapter, name: str, **parameters: Any) -> Any:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.post(f"{bot.world.url}/telegram/bot{TOKEN}/{name}", json=parameters)
+    return answer.raise_for_status().json()["result"]
+
+
+async def shown(bot: adapters.Adapter, fact: facts.Fact) -> Any:
+    return (await bot.world.control("GET", f"/payments/{bot.invoice(fact)}"))["payment"]
+
+
+async def paid(bot: adapters.Adapter, client: stars.Stars, fact: facts.Fact, payer: int = PAYER) -> facts.Fact:
+    await bot.pay(client, fact, payer=payer)
+    return await bot.truth(client, fact)
+
+
+async def test_an_invoice_carries_our_payment_id_and_nothing_else_of_ours(bot: adapters.Adapter) -> None:
+    order = bot.order(description="Fifty coins for the garden of forking paths")
+
+    fact = await own(bot).create(order, key="pay.1.create.1")
+
+    invoice = await shown(bot, fact)
+    assert fact.provider_ref == invoice["payload"] == str(order.payment_id)
+    assert (invoice["currency"], invoice["total_amount"]) == ("XTR", 90)
+    assert invoice["title"] == "Fifty coins for the garden of fo"
+    assert invoice["description"] == "Fifty coins for the garden of forking paths"
+
+
+async def test_an_order_without_words_is_named_after_its_payment(bot: adapters.Adapter) -> None:
+    order = bot.order(description="  ")
+
+    invoice = await shown(bot, await own(bot).create(order, key="pay.1.create.1"))
+
+    assert str(order.payment_id).startswith(invoice["title"])
+    assert len(invoice["title"]) == 32
+
+
+async def test_a_repeated_creation_is_another_link_to_the_same_payment(bot: adapters.Adapter) -> None:
+    client, order = own(bot), bot.order()
+
+    first = await client.create(order, key="pay.1.create.1")
+    again = await client.create(order, key="pay.1.create.1")
+
+    assert again.provider_ref == first.provider_ref
+    assert again.confirmation_url != first.confirmation_url
+    assert (await bot.ask(client, again)).payment_id == order.payment_id
+
+
+async def test_a_payer_is_asked_about_with_everything_that_decides(bot: adapters.Adapter) -> None:
+    client, order = own(bot), bot.order()
+
+    question = await bot.ask(client, await client.create(order, key="pay.1.create.1"), payer=77)
+
+    assert (question.payment_id, question.amount, question.payer) == (order.payment_id, order.amount, "77")
+
+
+async def test_a_refusal_reaches_the_payer_in_words(bot: adapters.Adapter) -> None:
+    client = own(bot)
+    fact = await client.create(bot.order(), key="pay.1.create.1")
+
+    await client.answer(await bot.ask(client, fact), "This is paid already." + "!" * 500)
+
+    checkout = (await shown(bot, fact))["checkouts"][-1]
+    assert checkout["state"] == "refused"
+    assert checkout["error_message"].startswith("This is paid already.!")
+    assert bot.movements(client) == []
+
+
+async def test_an_answer_that_comes_too_late_is_rejected(bot: adapters.Adapter) -> None:
+    client = own(bot)
+    question = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
+    await bot.world.control("POST", "/clock", advance_s=11)
+
+    with pytest.raises(clients.Rejected) as rejected:
+        await client.answer(question, None)
+
+    assert rejected.value.code.startswith("query_is_too_old")
+
+
+async def test_an_answer_is_given_up_while_there_is_time_for_another(bot: adapters.Adapter) -> None:
+    client = own(bot, timeout_s=30)
+    question = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
+    await bot.world.fault("telegram", "timeout_before", route="answerPreCheckoutQuery")
+    started = time.monotonic()
+
+    with pytest.raises(clients.OutcomeUnknown):
+        await client.answer(question, None)
+
+    assert time.monotonic() - started < stars.ANSWER_S_MAX + 1
+    await client.answer(question, None)
+
+
+async def test_a_limit_on_other_calls_silences_no_answer(bot: adapters.Adapter) -> None:
+    client = own(bot)
+    question = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
+    await bot.world.fault("telegram", "http:429:30", route="createInvoiceLink")
+    with pytest.raises(clients.RateLimited):
+        await client.create(bot.order(), key="pay.2.create.1")
+
+    await client.answer(question, None)
+
+    await bot.world.post.wait("telegram", lambda one: b"successful_payment" in one.body)
+
+
+async def test_one_invoice_paid_twice_is_two_charges_of_one_payment(bot: adapters.Adapter) -> None:
+    client = own(bot)
+    made = await client.create(bot.order(), key="pay.1.create.1")
+
+    first = await paid(bot, client, made)
+    second = await paid(bot, client, made, payer=43)
+
+    assert first.provider_ref != second.provider_ref
+    assert first.payment_id == second.payment_id == made.payment_id
+    assert (first.payer, second.payer) == (str(PAYER), "43")
+    assert not first.is_recurring
+    assert not second.is_recurring
+
+
+async def test_a_renewal_is_a_charge_of_its_own_that_says_so(bot: adapters.Adapter) -> None:
+    client = own(bot)
+    payment_id = payments.PaymentId(uuid4())
+    link = await method(
+        bot,
+        "createInvoiceLink",
+        title="Club",
+        description="A month",
+        payload=str(payment_id),
+        currency="XTR",
+        prices=[{"label": "Club", "amount": 90}],
+        subscription_period=MONTH_S,
+    )
+    made = await client.create(bot.order(payment_id=payment_id), key="pay.1.create.1")
+    await bot.pay(client, replace(made, confirmation_url=link))
+
+    await bot.world.control("POST", "/clock", advance_s=MONTH_S + 1)
+
+    await bot.world.post.wait("telegram", lambda one: one == bot.webhooks()[-1] and len(bot.webhooks()) == 3)
+    first, renewal = bot.movements(client)
+    assert isinstance(first, facts.Fact)
+    assert isinstance(renewal, facts.Fact)
+    assert first.provider_ref != renewal.provider_ref
+    assert first.payment_id == renewal.payment_id == payment_id
+    assert first.is_recurring
+    assert renewal.is_recurring
+
+
+async def test_a_refund_without_an_answer_is_made_once_when_it_is_repeated(bot: adapters.Adapter) -> None:
+    client = own(bot)
+    charge = await paid(bot, client, await client.create(bot.order(), key="pay.1.create.1"))
+    order = bot.refund_order(charge, bot.amount)
+    await bot.world.fault("telegram", "timeout_after_commit", route="refundStarPayment")
+    with pytest.raises(clients.OutcomeUnknown):
+        await own(bot, timeout_s=0.4).refund(order, key="ref.1")
+
+    made = await client.refund(order, key="ref.1")
+
+    assert (made.state, made.refund_id, made.refund_ref) == ("succeeded", order.refund_id, charge.provider_ref)
+    assert (await method(bot, "getMyStarBalance"))["amount"] == 0
+    assert len((await method(bot, "getStarTransactions"))["transactions"]) == 2
+
+
+async def test_a_refund_is_told_as_the_same_refund_that_was_asked_for(bot: adapters.Adapter) -> None:
+    client = own(bot)
+    charge = await paid(bot, client, await client.create(bot.order(), key="pay.1.create.1"))
+
+    made = await client.refund(bot.refund_order(charge, bot.amount), key="ref.1")
+
+    await bot.world.post.wait("telegram", lambda one: b"refunded_payment" in one.body)
+    told = bot.movements(client)[-1]
+    assert isinstance(told, facts.RefundFact)
+    assert (told.refund_ref, told.provider_ref, told.amount) == (made.refund_ref, charge.provider_ref, bot.amount)
+    assert told.refund_id is None
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"payer": None}, "payer_unknown"),
+        ({"payer": "999"}, "charge_not_found"),
+        ({"provider_ref": "stx-unknown"}, "charge_not_found"),
+        ({"captured_minor": 91}, "partial_refund_not_supported"),
+    ],
+)
+async def test_a_refund_that_can_not_be_is_rejected(bot: adapters.Adapter, change: dict[str, Any], code: str) -> None:
+    client = own(bot)
+    charge = await paid(bot, client, await client.create(bot.order(), key="pay.1.create.1"))
+
+    with pytest.raises(clients.Rejected) as rejected:
+        await client.refund(bot.refund_order(charge, bot.amount, **change), key="ref.1")
+
+    assert rejected.value.code == code
+    assert (await method(bot, "getMyStarBalance"))["amount"] == 90
+
+
+async def test_the_report_names_charges_as_the_webhooks_do(bot: adapters.Adapter) -> None:
+    client = own(bot)
+    charge = await paid(bot, client, await client.create(bot.order(), key="pay.1.create.1"))
+    await client.refund(bot.refund_order(charge, bot.amount), key="ref.1")
+    await bot.world.post.wait("telegram", lambda one: b"refunded_payment" in one.body)
+    now = datetime.now(UTC)
+
+    page = await client.list_movements(now - timedelta(days=1), now + timedelta(days=1), None)
+
+    assert list(page.movements) == bot.movements(client)
+    assert page.cursor is None

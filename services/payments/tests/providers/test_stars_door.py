@@ -1,0 +1,150 @@
+"""The door of the bot's updates: its secret, how it is registered, and what the updates say."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from aiogram import types
+from providers import adapter
+from providers import stars as adapters
+from providers import world as worlds
+
+from contracts.message import Money
+from payments import clients
+from payments.clients import stars
+from payments.domain import facts
+
+TOKEN = adapters.TOKEN
+# For clients that talk to nobody in the sandbox.
+BOT: Any = adapters.Adapter(None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def bot(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
+    made = adapters.Adapter(world)
+    yield made
+    await made.close()
+
+
+def own(bot: adapters.Adapter, **options: Any) -> stars.Stars:
+    made = bot.client(**options)
+    assert isinstance(made, stars.Stars)
+    return made
+
+
+async def method(bot: adapters.Adapter, name: str, **parameters: Any) -> Any:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.post(f"{bot.world.url}/telegram/bot{TOKEN}/{name}", json=parameters)
+    return answer.raise_for_status().json()["result"]
+
+
+async def test_the_webhook_is_registered_with_its_secret_and_only_what_payments_need(bot: adapters.Adapter) -> None:
+    client = own(bot)
+
+    await client.register_webhook(f"{bot.world.post.url}/telegram")
+
+    info = await method(bot, "getWebhookInfo")
+    assert info["allowed_updates"] == ["message", "pre_checkout_query"]
+    await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
+    for webhook in bot.webhooks():
+        client.authenticate(webhook)
+
+
+@pytest.mark.parametrize("secret", ["", "a b", "x" * 257, "ключ"])
+async def test_a_webhook_is_not_registered_without_a_usable_secret(bot: adapters.Adapter, secret: str) -> None:
+    with pytest.raises(ValueError, match="a webhook secret has"):
+        await own(bot, webhook_secrets=(secret,)).register_webhook("https://shop.example/webhooks/stars/demo")
+
+    assert await bot.world.requests("telegram") == []
+
+
+def with_secret(secret: str) -> facts.Webhook:
+    return adapter.webhook(b"{}", x_telegram_bot_api_secret_token=secret)
+
+
+async def test_one_secret_can_replace_another_without_a_gap(bot: adapters.Adapter) -> None:
+    client = own(bot, webhook_secrets=("new", "old"))
+
+    client.authenticate(with_secret("new"))
+    client.authenticate(with_secret("old"))
+    with pytest.raises(clients.Forged):
+        client.authenticate(with_secret("older"))
+
+
+@pytest.mark.parametrize("secrets", [(), ("",), ("", "")])
+async def test_an_empty_secret_shuts_the_door_instead_of_opening_it(
+    bot: adapters.Adapter, secrets: tuple[str, ...]
+) -> None:
+    client = own(bot, webhook_secrets=secrets)
+
+    for one in ("", "anything"):
+        with pytest.raises(clients.Forged):
+            client.authenticate(with_secret(one))
+
+
+@pytest.mark.parametrize("token", ["", "7000000001", "7000000001:", "7000000001:a/b", "a:b", f"{TOKEN}/../x"])
+def test_a_token_that_is_none_is_refused_without_being_told(token: str) -> None:
+    with pytest.raises(ValueError, match="token is not") as refused:
+        stars.Stars(BOT.account, base_url="http://127.0.0.1:9", timeout_s=1, token=token)
+
+    assert token == "" or token not in str(refused.value)
+
+
+async def test_what_aiogram_writes_is_read(bot: adapters.Adapter) -> None:
+    payment_id = uuid4()
+    payer = types.User(id=42, is_bot=False, first_name="A")
+    charge = types.SuccessfulPayment(
+        currency="XTR",
+        total_amount=90,
+        invoice_payload=str(payment_id),
+        telegram_payment_charge_id="stx1",
+        provider_payment_charge_id="42_1",
+    )
+    message = types.Message(
+        message_id=1,
+        date=datetime(2026, 11, 1, tzinfo=UTC),
+        chat=types.Chat(id=42, type="private"),
+        from_user=payer,
+        successful_payment=charge,
+    )
+    update = types.Update(update_id=7, message=message).model_dump_json(by_alias=True, exclude_none=True)
+
+    hint = own(bot).read(adapter.webhook(update.encode()))
+
+    assert isinstance(hint, facts.Hint)
+    assert isinstance(hint.movement, facts.Fact)
+    assert (hint.dedupe_key, hint.provider_ref) == ("upd:7", "stx1")
+    assert (hint.movement.payment_id, hint.movement.payer) == (payment_id, "42")
+    assert hint.movement.paid_at == message.date
+    assert hint.movement.amount == Money(amount_minor=90, currency="XTR")
+
+
+@pytest.mark.parametrize("payload", ["", "p-1", "0F3D2F8E-8D0C-4B8E-9A39-1F8A1C2B3D4E", "{" + str(uuid4()) + "}"])
+async def test_a_payload_that_we_did_not_write_names_no_payment_of_ours(bot: adapters.Adapter, payload: str) -> None:
+    body = f"""{{"update_id":1,"message":{{"date":1780000000,"from":{{"id":42}},"successful_payment":{{
+    "currency":"XTR","total_amount":90,"invoice_payload":"{payload}","telegram_payment_charge_id":"stx1"}}}}}}"""
+
+    hint = own(bot).read(adapter.webhook(body.encode()))
+
+    assert isinstance(hint, facts.Hint)
+    assert isinstance(hint.movement, facts.Fact)
+    assert hint.movement.payment_id is None
+    assert hint.provider_ref == "stx1"
+
+
+@pytest.mark.parametrize("kind", ["message", "edited_message", "my_chat_member", "subscription"])
+async def test_an_update_about_something_else_is_about_nothing_of_ours(bot: adapters.Adapter, kind: str) -> None:
+    hint = own(bot).read(adapter.webhook(f'{{"update_id":5,"{kind}":{{"date":1780000000,"text":"hi"}}}}'.encode()))
+
+    assert hint == facts.Hint(event="other", dedupe_key="upd:5")
+
+
+async def test_a_payment_without_its_payer_is_malformed(bot: adapters.Adapter) -> None:
+    body = b"""{"update_id":1,"message":{"date":1780000000,"successful_payment":{"currency":"XTR","total_amount":90,
+    "invoice_payload":"p","telegram_payment_charge_id":"stx1"}}}"""
+
+    with pytest.raises(clients.Malformed):
+        own(bot).read(adapter.webhook(body))

@@ -1,0 +1,304 @@
+"""Stripe beyond what every provider promises: the names of a payment, its account, currencies, disputes, failures."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import stripe as sdk
+from providers import stripe as adapters
+from providers import world as worlds
+
+from contracts.message import Money
+from payments import clients
+from payments.clients import stripe
+from payments.domain import facts
+
+
+@pytest.fixture
+async def shop(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
+    made = adapters.Adapter(world)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def official(shop: adapters.Adapter) -> sdk.StripeClient:
+    """The official SDK before the same account."""
+    addresses: Any = {"api": f"{shop.world.url}/stripe"}
+    return sdk.StripeClient(adapters.SECRET_KEY, base_addresses=addresses, max_network_retries=0)
+
+
+def own(shop: adapters.Adapter, **options: Any) -> stripe.Stripe:
+    made = shop.client(**options)
+    assert isinstance(made, stripe.Stripe)
+    return made
+
+
+def silent() -> stripe.Stripe:
+    """Give a client that talks to nobody."""
+    nobody: Any = None
+    return own(adapters.Adapter(nobody), base_url="http://127.0.0.1:9")
+
+
+async def paid(shop: adapters.Adapter, client: stripe.Stripe, **changes: Any) -> facts.Fact:
+    made = await client.create(shop.order(**changes), key=f"pay.{uuid4()}")
+    await shop.pay(client, made)
+    return await client.fetch(made.provider_ref)
+
+
+# --- names ---------------------------------------------------------------------------------------------
+
+
+async def test_a_payment_is_also_found_by_its_payment_intent(
+    shop: adapters.Adapter, official: sdk.StripeClient
+) -> None:
+    client = own(shop)
+    fact = await paid(shop, client)
+    intent = official.v1.checkout.sessions.retrieve(fact.provider_ref).payment_intent
+
+    assert await client.fetch(str(intent)) == fact
+
+
+async def test_a_payment_intent_that_no_page_made_is_not_ours(
+    shop: adapters.Adapter, official: sdk.StripeClient
+) -> None:
+    intent = official.v1.payment_intents.create({"amount": 1_000, "currency": "eur"})
+
+    with pytest.raises(clients.NotFound):
+        await own(shop).fetch(intent.id)
+
+
+async def test_every_event_of_a_payments_life_leads_to_it(shop: adapters.Adapter) -> None:
+    client = own(shop)
+    fact = await paid(shop, client, is_held=True)
+    await client.capture(fact.provider_ref, shop.part(), key="pay.1.capture.1")
+    await client.refund(shop.refund_order(fact, shop.part(4)), key="ref.1")
+    await shop.world.act(fact.provider_ref, "dispute", outcome="open")
+    await shop.world.act(fact.provider_ref, "dispute", outcome="won")
+
+    came = {client.read(one).event: client.read(one) for one in shop.webhooks()}
+
+    assert {
+        *("checkout.session.completed", "payment_intent.amount_capturable_updated", "charge.captured"),
+        *("payment_intent.succeeded", "refund.created", "charge.refunded"),
+        *("charge.dispute.created", "charge.dispute.funds_reinstated", "charge.dispute.closed"),
+    } <= set(came)
+    for hint in came.values():
+        assert (await client.fetch(str(hint.provider_ref))).provider_ref == fact.provider_ref
+    assert came["refund.created"].provider_ref == fact.provider_ref
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "ref"),
+    [
+        ("checkout.session.expired", {"id": "cs_1", "object": "checkout.session"}, "cs_1"),
+        ("payment_intent.canceled", {"id": "pi_1", "object": "payment_intent"}, "pi_1"),
+        ("refund.failed", {"id": "re_1", "object": "refund", "payment_intent": "pi_1"}, "pi_1"),
+        ("refund.failed", {"id": "re_1", "object": "refund", "metadata": {"session": "cs_1"}}, "cs_1"),
+        ("refund.failed", {"id": "re_1", "object": "refund", "metadata": {"session": "../x"}}, None),
+        ("charge.succeeded", {"id": "ch_1", "object": "charge", "metadata": {"session": "cs_1"}}, None),
+        ("payout.paid", {"id": "po_1", "object": "payout"}, None),
+        ("customer.created", {"id": "cus_1", "object": "customer"}, None),
+    ],
+)
+def test_an_event_tells_at_which_payment_to_look(kind: str, subject: dict[str, Any], ref: str | None) -> None:
+    client = silent()
+
+    hint = client.read(adapters.signed(adapters.event(kind, subject).encode()))
+
+    assert hint == facts.Hint(event=kind, dedupe_key="evt_1", provider_ref=ref)
+
+
+@pytest.mark.parametrize(("account", "is_ours"), [("acct_1DemoKopilkaSandbox", True), ("acct_other", False)])
+def test_an_event_of_a_connected_account_is_about_nothing_of_ours(account: str, is_ours: bool) -> None:  # noqa: FBT001 - a table's column
+    body = json.loads(adapters.Adapter.samples[0]) | {"account": account}
+
+    hint = silent().read(adapters.signed(json.dumps(body).encode()))
+
+    assert (hint.provider_ref is not None) is is_ours
+
+
+# --- the account ---------------------------------------------------------------------------------------
+
+
+async def test_a_key_of_another_account_makes_no_payments(shop: adapters.Adapter) -> None:
+    shop.shop_id = "acct_other"  # type: ignore[misc] # for this test
+
+    with pytest.raises(clients.AuthFailed, match="another account"):
+        await own(shop).create(shop.order(), key="pay.1.create.1")
+
+    assert await shop.world.made("stripe") == []
+
+
+@pytest.mark.parametrize("shop_id", ["", "demo", "sk_test_demo"])
+def test_an_account_without_its_id_is_not_opened(shop_id: str) -> None:
+    account = replace(silent().account, shop_id=shop_id)
+
+    with pytest.raises(ValueError, match="acct_"):
+        stripe.Stripe(account, base_url="http://127.0.0.1:9", timeout_s=1, secret_key="s", webhook_secrets=["w"])
+
+
+async def test_the_account_is_asked_for_once(shop: adapters.Adapter) -> None:
+    client = own(shop)
+    fact = await paid(shop, client)
+    await client.fetch(fact.provider_ref)
+
+    asked = [one["path"] for one in await shop.world.requests("stripe")]
+
+    assert sum(path.endswith("/v1/account") for path in asked) == 1
+
+
+# --- money ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("currency", ["JPY", "KRW", "VND", "CLP", "XAF"])
+async def test_an_amount_of_a_currency_without_decimals_is_the_same_number(
+    shop: adapters.Adapter, official: sdk.StripeClient, currency: str
+) -> None:
+    amount = Money(amount_minor=500, currency=currency)
+
+    fact = await paid(shop, own(shop), amount=amount)
+
+    session = official.v1.checkout.sessions.retrieve(fact.provider_ref)
+    assert (session.amount_total, session.currency) == (500, currency.lower())
+    assert (fact.amount, fact.captured_minor) == (amount, 500)
+
+
+@pytest.mark.parametrize("currency", ["ISK", "UGX", "MGA", "XTR1", "TON2", "POINTS"])
+async def test_a_currency_whose_smallest_unit_differs_is_not_taken(shop: adapters.Adapter, currency: str) -> None:
+    with pytest.raises(clients.Rejected) as rejected:
+        await own(shop).create(shop.order(amount=Money(amount_minor=500, currency=currency)), key="pay.1.create.1")
+
+    assert rejected.value.code == "currency_not_supported"
+
+
+async def test_a_currency_that_stripe_itself_does_not_know_is_rejected(shop: adapters.Adapter) -> None:
+    with pytest.raises(clients.Rejected):
+        await own(shop).create(shop.order(amount=Money(amount_minor=500, currency="XTR")), key="pay.1.create.1")
+
+
+async def test_the_fee_is_what_stripe_keeps(shop: adapters.Adapter) -> None:
+    fact = await paid(shop, own(shop))
+
+    assert fact.fee_minor == 4_500 * 29 // 1000 + 30
+
+
+async def test_a_refund_or_capture_in_another_currency_is_refused(shop: adapters.Adapter) -> None:
+    client = own(shop)
+    fact = await paid(shop, client, is_held=True)
+    dollars = Money(amount_minor=100, currency="USD")
+
+    with pytest.raises(clients.Rejected, match="currency_differs"):
+        await client.capture(fact.provider_ref, dollars, key="pay.1.capture.1")
+    with pytest.raises(clients.Rejected, match="currency_differs"):
+        await client.refund(shop.refund_order(fact, dollars), key="ref.1")
+
+
+def sepa(official: sdk.StripeClient) -> sdk.checkout.Session:
+    """Open a page for a method whose money takes days."""
+    price = {"currency": "eur", "unit_amount": 4_500, "product_data": {"name": "A thing"}}
+    asked: Any = {
+        "mode": "payment",
+        "line_items": [{"price_data": price, "quantity": 1}],
+        "success_url": "https://shop.example",
+        "payment_method_types": ["sepa_debit"],
+    }
+    return official.v1.checkout.sessions.create(asked)
+
+
+async def test_a_slow_method_is_pending_until_its_money_is_there(
+    shop: adapters.Adapter, official: sdk.StripeClient
+) -> None:
+    client = own(shop)
+    made = sepa(official)
+    await shop.world.act(made.id, "pay")
+    agreed = await client.fetch(made.id)
+
+    await shop.world.act(made.id, "pay")
+
+    assert (agreed.state, agreed.captured_minor, agreed.paid_at) == ("pending", 0, None)
+    assert (await client.fetch(made.id)).state == "paid"
+
+
+async def test_a_slow_method_that_fails_cancels_the_payment_with_the_banks_reason(
+    shop: adapters.Adapter, official: sdk.StripeClient
+) -> None:
+    made = sepa(official)
+    await shop.world.act(made.id, "pay")
+
+    await shop.world.act(made.id, "decline")
+
+    fact = await own(shop).fetch(made.id)
+    assert (fact.state, fact.reason) == ("canceled", "insufficient_funds")
+
+
+# --- disputes ------------------------------------------------------------------------------------------
+
+
+async def test_a_dispute_is_open_until_it_is_decided(shop: adapters.Adapter) -> None:
+    client = own(shop)
+    fact = await paid(shop, client)
+    assert await client.fetch_disputes(fact.provider_ref) == []
+
+    await shop.world.act(fact.provider_ref, "dispute", amount_minor=1_000, outcome="open")
+
+    (opened,) = await client.fetch_disputes(fact.provider_ref)
+    assert (opened.state, opened.provider_ref, opened.reason) == ("open", fact.provider_ref, "fraudulent")
+    assert (opened.amount, opened.fee_minor) == (Money(amount_minor=1_000, currency="EUR"), 1_500)
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+async def test_the_report_shows_how_a_dispute_was_decided(shop: adapters.Adapter, outcome: str) -> None:
+    client = own(shop)
+    fact = await paid(shop, client)
+    await shop.world.act(fact.provider_ref, "dispute", outcome="open")
+    await shop.world.act(fact.provider_ref, "dispute", outcome=outcome)
+    now = datetime.now(UTC)
+
+    found: list[facts.Movement] = []
+    cursor: str | None = None
+    for _ in range(4):
+        page = await client.list_movements(now - timedelta(hours=1), now + timedelta(hours=1), cursor)
+        found += page.movements
+        cursor = page.cursor
+
+    assert cursor is None
+    disputes = [one for one in found if isinstance(one, facts.DisputeFact)]
+    assert disputes == await client.fetch_disputes(fact.provider_ref)
+    assert [one.state for one in disputes] == [outcome]
+
+
+async def test_a_disputed_payment_is_not_refunded_besides(shop: adapters.Adapter) -> None:
+    client = own(shop)
+    fact = await paid(shop, client)
+    await shop.world.act(fact.provider_ref, "dispute", outcome="open")
+
+    with pytest.raises(clients.Rejected, match="charge_disputed"):
+        await client.refund(shop.refund_order(fact, shop.amount), key="ref.1")
+
+
+# --- failures ------------------------------------------------------------------------------------------
+
+
+async def test_a_key_that_is_at_work_leaves_the_outcome_unknown(shop: adapters.Adapter) -> None:
+    client = own(shop)
+    await shop.warm_up(client)
+    await shop.world.fault("stripe", "http:409", route=shop.create_route)
+
+    with pytest.raises(clients.OutcomeUnknown, match="in use"):
+        await client.create(shop.order(), key="pay.1.create.1")
+
+
+async def test_a_replayed_failure_says_that_the_key_will_not_help(shop: adapters.Adapter) -> None:
+    client, order = own(shop), shop.order()
+    await shop.warm_up(client)
+    await shop.world.fault("stripe", "http:500", route=shop.create_route)
+    with pytest.raises(clients.OutcomeUnknown, match="status 500"):
+        await client.create(order, key="pay.1.create.1")
+
+    with pytest.raises(clients.OutcomeUnknown, match="replayed"):
+        await client.create(order, key="pay.1.create.1")

@@ -1,0 +1,383 @@
+"""YooKassa beyond what every provider promises: addresses, amounts, receipts, and answers that are not ours."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from providers import adapter, imposter
+from providers import world as worlds
+from providers import yookassa as adapters
+
+from contracts.message import Money
+from payments import clients
+from payments.clients import yookassa
+from payments.clients import yookassa_objects as objects
+from payments.domain import facts
+
+# Published at https://yookassa.ru/developers/using-api/webhooks, read on 2026-07-04.
+PUBLISHED = (
+    *("185.71.76.0/27", "185.71.77.0/27", "77.75.153.0/25", "77.75.154.128/25"),
+    *("77.75.156.11/32", "77.75.156.35/32", "2a02:5180::/32"),
+)
+REF = "22e12f66-000f-5000-8000-18db351245c7"
+ANSWER: dict[str, Any] = {
+    "id": REF,
+    "status": "succeeded",
+    "paid": True,
+    "amount": {"value": "1500.00", "currency": "RUB"},
+    "income_amount": {"value": "1447.50", "currency": "RUB"},
+    "refunded_amount": {"value": "0.00", "currency": "RUB"},
+    "created_at": "2026-08-01T10:00:00.000Z",
+    "captured_at": "2026-08-01T10:01:00.000Z",
+    "recipient": {"account_id": "demo-shop", "gateway_id": "1"},
+    "refundable": True,
+    "test": True,
+    "metadata": {"payment_id": "00000000-0000-0000-0000-000000000001", "tenant": "demo"},
+    "payment_method": {"type": "bank_card", "card": {"last4": "4477"}},
+}
+
+
+@pytest.fixture
+async def shop(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
+    made = adapters.Adapter(world)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def liar() -> Iterator[imposter.Imposter]:
+    with imposter.listening() as made:
+        yield made
+
+
+@pytest.fixture
+def client(shop: adapters.Adapter) -> yookassa.YooKassa:
+    return own(shop)
+
+
+def own(shop: adapters.Adapter, **options: Any) -> yookassa.YooKassa:
+    made = shop.client(**options)
+    assert isinstance(made, yookassa.YooKassa)
+    return made
+
+
+def silent(*networks: str) -> yookassa.YooKassa:
+    """Give a client that talks to nobody and believes these networks."""
+    nobody: Any = None
+    return own(adapters.Adapter(nobody), base_url="http://127.0.0.1:9", webhook_secrets=networks or PUBLISHED)
+
+
+async def told(shop: adapters.Adapter, liar: imposter.Imposter, answer: object) -> facts.Fact:
+    """Give what we make of a payment that looks like this."""
+    liar.reply = lambda _path, _asked: answer
+    return await own(shop, base_url=liar.url).fetch(REF)
+
+
+# --- what is asked for -----------------------------------------------------------------------------------
+
+
+async def test_money_is_taken_at_once_unless_it_shall_be_held(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
+    liar.reply = lambda _path, _asked: ANSWER
+    client = own(shop, base_url=liar.url)
+
+    await client.create(shop.order(), key="pay.1.create.1")
+    await client.create(shop.order(is_held=True), key="pay.2.create.1")
+
+    (_, at_once), (_, held) = liar.asked
+    assert (at_once["capture"], held["capture"]) == (True, False)
+    assert at_once["amount"] == {"value": "1500.00", "currency": "RUB"}
+    assert at_once["confirmation"] == {"type": "redirect", "return_url": "https://shop.example/thanks"}
+
+
+async def test_a_receipt_is_written_as_the_provider_reads_it(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
+    liar.reply = lambda _path, _asked: ANSWER
+    line = facts.Item(description="Ж" * 200, quantity_milli=1_500, price=shop.part(3), vat_code=4, subject="commodity")
+    receipt = facts.Receipt(items=(line,), phone="79990000000")
+
+    await own(shop, base_url=liar.url, tax_system_code=2).create(shop.order(receipt=receipt), key="pay.1.create.1")
+
+    ((_, asked),) = liar.asked
+    assert asked["receipt"] == {
+        "customer": {"phone": "79990000000"},
+        "tax_system_code": 2,
+        "items": [
+            {
+                "description": "Ж" * 128,
+                "quantity": "1.500",
+                "amount": {"value": "500.00", "currency": "RUB"},
+                "vat_code": 4,
+                "payment_mode": "full_payment",
+                "payment_subject": "commodity",
+            }
+        ],
+    }
+
+
+async def test_a_receipt_that_does_not_add_up_is_rejected(client: yookassa.YooKassa, shop: adapters.Adapter) -> None:
+    line = facts.Item(description="A thing", quantity_milli=1_000, price=shop.part(), vat_code=1)
+    order = shop.order(receipt=facts.Receipt(items=(line,), email="payer@shop.example"))
+
+    with pytest.raises(clients.Rejected) as rejected:
+        await client.create(order, key="pay.1.create.1")
+
+    assert rejected.value.code == "invalid_request"
+
+
+async def test_a_part_is_captured_with_the_receipt_of_what_is_left(
+    client: yookassa.YooKassa, shop: adapters.Adapter
+) -> None:
+    line = facts.Item(description="A thing", quantity_milli=1_000, price=shop.part(), vat_code=1)
+    receipt = facts.Receipt(items=(line, line), email="payer@shop.example")
+    made = await client.create(shop.order(is_held=True, receipt=receipt), key="pay.1.create.1")
+    await shop.pay(client, made)
+
+    fact = await client.capture(
+        made.provider_ref, shop.part(), key="pay.1.capture.1", receipt=replace(receipt, items=(line,))
+    )
+
+    assert (fact.state, fact.captured_minor) == ("paid", shop.part().amount_minor)
+
+
+async def test_a_declined_payment_is_canceled_with_the_banks_reason(
+    client: yookassa.YooKassa, shop: adapters.Adapter
+) -> None:
+    made = await client.create(shop.order(), key="pay.1.create.1")
+
+    await shop.decline(client, made)
+
+    fact = await client.fetch(made.provider_ref)
+    assert (fact.state, fact.reason) == ("canceled", "insufficient_funds")
+
+
+async def test_the_fee_is_what_the_shop_does_not_get(client: yookassa.YooKassa, shop: adapters.Adapter) -> None:
+    made = await client.create(shop.order(), key="pay.1.create.1")
+    await shop.pay(client, made)
+
+    assert (await client.fetch(made.provider_ref)).fee_minor == 150_000 * 35 // 1000
+
+
+async def test_the_end_of_a_hold_is_told(client: yookassa.YooKassa, shop: adapters.Adapter) -> None:
+    made = await client.create(shop.order(is_held=True), key="pay.1.create.1")
+    await shop.pay(client, made)
+
+    fact = await client.fetch(made.provider_ref)
+
+    assert fact.capture_before is not None
+    assert timedelta(days=6) < fact.capture_before - datetime.now(UTC) < timedelta(days=8)
+
+
+async def test_a_key_that_made_another_payment_says_nothing_about_this_one(
+    client: yookassa.YooKassa, shop: adapters.Adapter
+) -> None:
+    await client.create(shop.order(), key="pay.1.create.1")
+    other = shop.order(amount=Money(amount_minor=1, currency="RUB"))
+
+    with pytest.raises(clients.OutcomeUnknown, match="another request"):
+        await client.create(other, key="pay.1.create.1")
+
+
+@pytest.mark.rule("PA9")
+async def test_a_creation_that_timed_out_after_it_was_made_is_the_same_payment_when_repeated(
+    client: yookassa.YooKassa, shop: adapters.Adapter
+) -> None:
+    order = shop.order()
+    await shop.world.fault("yookassa", "timeout_after_commit")
+    with pytest.raises(clients.OutcomeUnknown):
+        await own(shop, timeout_s=0.3).create(order, key="pay.1.create.1")
+
+    fact = await client.create(order, key="pay.1.create.1")
+
+    assert [made["id"] for made in await shop.world.made("yookassa")] == [fact.provider_ref]
+    posted = [one for one in await shop.world.requests("yookassa") if one["method"] == "POST"]
+    assert {one["idempotence_key"] for one in posted} == {"pay.1.create.1"}
+
+
+async def test_a_creation_at_an_address_that_is_not_there_is_rejected(
+    client: yookassa.YooKassa, shop: adapters.Adapter
+) -> None:
+    await shop.world.fault("yookassa", "http:404")
+
+    with pytest.raises(clients.Rejected, match="not_found"):
+        await client.create(shop.order(), key="pay.1.create.1")
+
+
+# --- how answers are read ---------------------------------------------------------------------------------
+
+
+async def test_what_is_not_documented_is_not_looked_at(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
+    fact = await told(shop, liar, {**ANSWER, "unheard_of": {"deep": [1]}})
+
+    assert (fact.state, fact.amount) == ("paid", Money(amount_minor=150_000, currency="RUB"))
+    assert (fact.captured_minor, fact.refunded_minor, fact.fee_minor) == (150_000, 0, 5_250)
+    assert fact.payment_id == UUID(int=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "paid"},
+        {"status": None},
+        {"amount": {"value": 1500, "currency": "RUB"}},
+        {"amount": {"value": "1500.001", "currency": "RUB"}},
+        {"amount": {"value": "1e3", "currency": "RUB"}},
+        {"amount": {"value": "-1.00", "currency": "RUB"}},
+        {"amount": {"value": "0.00", "currency": "RUB"}},
+        {"amount": {"value": "1500.00", "currency": "JPY"}},
+        {"amount": "1500.00"},
+        {"refunded_amount": {"value": "1.00", "currency": "USD"}},
+        {"refunded_amount": {"value": "-1.00", "currency": "RUB"}},
+        {"income_amount": {"value": "much", "currency": "RUB"}},
+        {"test": "true"},
+        {"test": None},
+        {"recipient": None},
+        {"created_at": "2026-08-01T10:00:00"},
+        {"created_at": "yesterday"},
+        {"id": "../refunds"},
+        {"confirmation": {"confirmation_url": "javascript:alert(1)"}},
+    ],
+)
+async def test_an_answer_of_another_shape_is_not_believed(
+    shop: adapters.Adapter, liar: imposter.Imposter, change: dict[str, Any]
+) -> None:
+    with pytest.raises(clients.OutcomeUnknown):
+        await told(shop, liar, {**ANSWER, **change})
+
+
+@pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"id": 1', b"\xff\xfe", b" " * 1_100_000])
+async def test_an_answer_that_cannot_be_read_is_not_believed(
+    shop: adapters.Adapter, liar: imposter.Imposter, body: bytes
+) -> None:
+    with pytest.raises(clients.OutcomeUnknown):
+        await told(shop, liar, body)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"payment_id": "no uuid"}, {"payment_id": 5}])
+async def test_metadata_that_names_no_payment_gives_no_id(
+    shop: adapters.Adapter, liar: imposter.Imposter, metadata: Any
+) -> None:
+    assert (await told(shop, liar, {**ANSWER, "metadata": metadata})).payment_id is None
+
+
+@pytest.mark.parametrize(
+    ("held", "amount_minor"),
+    [("200000", 200_000), ("150000", 150_000), ("100", 150_000), ("-5", 150_000), ("x", 150_000), (5, 150_000)],
+)
+async def test_a_payment_is_never_less_than_what_was_taken_of_it(
+    shop: adapters.Adapter, liar: imposter.Imposter, held: object, amount_minor: int
+) -> None:
+    fact = await told(shop, liar, {**ANSWER, "metadata": {"held_minor": held}})
+
+    assert (fact.amount.amount_minor, fact.captured_minor) == (amount_minor, 150_000)
+
+
+@pytest.mark.parametrize(
+    "income", [{"value": "1600.00", "currency": "RUB"}, {"value": "14.00", "currency": "USD"}, None]
+)
+async def test_a_fee_that_makes_no_sense_is_not_told(
+    shop: adapters.Adapter, liar: imposter.Imposter, income: object
+) -> None:
+    assert (await told(shop, liar, {**ANSWER, "income_amount": income})).fee_minor is None
+
+
+@pytest.mark.parametrize("status", [301, 302, 400, 403, 404, 451])
+async def test_what_only_a_proxy_says_is_no_verdict(
+    shop: adapters.Adapter, liar: imposter.Imposter, status: int
+) -> None:
+    liar.status = status
+
+    with pytest.raises(clients.OutcomeUnknown):
+        await told(shop, liar, b"<html>Not here</html>")
+
+
+async def test_a_refund_that_is_pending_for_ever_in_pages_has_an_end(
+    shop: adapters.Adapter, liar: imposter.Imposter
+) -> None:
+    liar.reply = lambda _path, _asked: {"items": [], "next_cursor": "again"}
+
+    with pytest.raises(clients.OutcomeUnknown):
+        await own(shop, base_url=liar.url).fetch_refunds(REF)
+
+    assert len(liar.asked) == yookassa.REFUND_PAGES_MAX
+
+
+# --- amounts ----------------------------------------------------------------------------------------------
+
+
+@given(st.integers(min_value=1, max_value=10**17), st.sampled_from(sorted(objects.EXPONENTS)))
+def test_every_amount_survives_the_way_there_and_back(amount_minor: int, currency: str) -> None:
+    amount = Money(amount_minor=amount_minor, currency=currency)
+
+    assert objects.minor_of(objects.decimal_of(amount), currency) == amount_minor
+
+
+@pytest.mark.parametrize(
+    ("value", "minor"),
+    [("100.00", 10_000), ("100", 10_000), ("0.01", 1), ("0.1", 10), ("5.500", 550), ("99999999999999.99", 10**16 - 1)],
+)
+def test_an_amount_is_read_exactly(value: str, minor: int) -> None:
+    assert objects.minor_of(value, "RUB") == minor
+
+
+@pytest.mark.parametrize("value", ["", "1,00", "1.005", " 1.00", "1.00 ", "+1.00", "01.00", "٣.00", "1.", ".5", "NaN"])
+def test_an_amount_that_is_not_exact_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=r"amount|decimals"):
+        objects.minor_of(value, "RUB")
+
+
+# --- webhooks ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "subject", "ref"),
+    [
+        ("payment.succeeded", {"id": "ref-1"}, "ref-1"),
+        ("payment.waiting_for_capture", {"id": "ref-1"}, "ref-1"),
+        ("payment.canceled", {"id": "ref-1", "status": "canceled"}, "ref-1"),
+        ("refund.succeeded", {"id": "refund-1", "payment_id": "ref-1"}, "ref-1"),
+        ("refund.succeeded", {"id": "refund-1"}, None),
+        ("payout.succeeded", {"id": "payout-1"}, None),
+    ],
+)
+def test_a_notification_tells_at_which_payment_to_look(event: str, subject: dict[str, str], ref: str | None) -> None:
+    body = json.dumps({"type": "notification", "event": event, "object": subject}).encode()
+
+    hint = silent().read(adapter.webhook(body))
+
+    assert hint == facts.Hint(event=event, dedupe_key=f"{event}:{subject['id']}", provider_ref=ref)
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_admitted"),
+    [
+        ("185.71.76.1", True),
+        ("185.71.76.31", True),
+        ("185.71.76.32", False),
+        ("77.75.156.11", True),
+        ("77.75.156.12", False),
+        ("::ffff:185.71.76.1", True),
+        ("2a02:5180:0:1509::1", True),
+        ("2a02:5181::1", False),
+        ("127.0.0.1", False),
+        ("", False),
+        ("unix", False),
+    ],
+)
+def test_only_published_addresses_are_believed(peer: str, is_admitted: bool) -> None:  # noqa: FBT001 - a table's column
+    webhook = adapter.webhook(b"{}", peer=peer)
+
+    if is_admitted:
+        silent().authenticate(webhook)
+    else:
+        with pytest.raises(clients.Forged):
+            silent().authenticate(webhook)
+
+
+def test_networks_may_be_all_of_the_internet_when_somebody_wants_that() -> None:
+    silent(str(ip_network("0.0.0.0/0"))).authenticate(adapter.webhook(b"{}", peer="203.0.113.9"))

@@ -1,0 +1,37 @@
+"""TON for the contract suite: nothing but a wallet that is watched."""
+
+from typing import Any, NoReturn
+
+from providers import adapter
+
+from contracts.message import Money
+from payments.clients import ton
+from payments.domain import facts
+
+WALLET = "UQAAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eH0Bm"
+USDT = "EQCxE6mUtQJKFnGfaROTKOt1lZbDiiX1kCixRv7Nw2Id_sDs"
+
+
+class Adapter(adapter.Adapter):
+    """The sandbox's chain and a wallet of ours on it."""
+
+    name = "ton"
+    target = "ton"
+    shop_id = WALLET
+    capabilities = ton.Ton.capabilities
+    amount = Money(amount_minor=1_500_000_000, currency="TON")
+    secrets = ("demo-toncenter-key",)
+    unknown_ref = "0000-0000-0000"
+    is_keyed = False
+    has_webhooks = False
+    create_route = "/transactions"
+
+    def connect(self, account: facts.Account, *, timeout_s: float, secret: str = "", **options: Any) -> ton.Ton:
+        base_url = options.get("base_url") or f"{self.world.url}/ton"
+        return ton.Ton(account, base_url=base_url, timeout_s=timeout_s, api_key=secret, jettons={"USDT": USDT})
+
+    def forgeries(self, genuine: facts.Webhook) -> NoReturn:  # noqa: ARG002 - there is none
+        raise AssertionError("the chain sends nothing")
+
+    def sealed(self, body: bytes) -> facts.Webhook:
+        return adapter.webhook(body)
