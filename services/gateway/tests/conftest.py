@@ -131,22 +131,46 @@ class Facts:
             payments.PaymentPaid: {"version": 3, **_paid()},
             payments.PaymentPaidLate: {"version": 4, **_paid()},
             payments.PaymentCanceled: {"version": 3, "reason": "expired_on_confirmation"},
+            payments.PaymentAuthorized: {"version": 3, "provider_account": "demo", "provider_ref": "2d"},
         }
-        return kind(
+        common = {
+            "tenant": TENANT,
+            "payment_id": payment_id,
+            "user_id": user_id,
+            "purpose": "top_up",
+            "provider": "yookassa",
+            "amount": rub(150_000),
+        }
+        return kind(**{**common, **known[kind], **more})
+
+    def refund(
+        self, payment_id: str, user_id: str, *, version: int, amount_minor: int, refunded_minor: int, paid_minor: int
+    ) -> payments.PaymentRefunded:
+        return payments.PaymentRefunded(
             tenant=TENANT,
-            payment_id=payment_id,
-            user_id=user_id,
+            payment_id=payments.PaymentId(UUID(payment_id)),
+            user_id=message.UserId(UUID(user_id)),
             purpose="top_up",
             provider="yookassa",
-            amount=message.Money(amount_minor=150_000, currency="RUB"),
-            **{**known[kind], **more},
+            version=version,
+            amount=rub(amount_minor),
+            refund_id=payments.RefundId(envelope.uuid7()),
+            provider_account="demo",
+            provider_ref="2d",
+            refund_ref="2e",
+            captured=rub(paid_minor),
+            refunded=rub(refunded_minor),
+            is_full=refunded_minor == paid_minor,
+            refunded_at=envelope.now(),
         )
 
-    def account(self, user_id: str, version: int, balance_minor: int, held_minor: int = 0) -> ledger.AccountState:
+    def account(
+        self, user_id: str, version: int, balance_minor: int, held_minor: int = 0, *, asset: str = "RUB"
+    ) -> ledger.AccountState:
         return ledger.AccountState(
-            code=f"user:{user_id}:RUB",
+            code=f"user:{user_id}:wallet",
             owner=message.UserId(UUID(user_id)),
-            asset="RUB",
+            asset=asset,
             balance_minor=balance_minor,
             held_minor=held_minor,
             version=version,
@@ -156,7 +180,7 @@ class Facts:
         self, account: ledger.AccountState, amount_minor: int, reference: str, *, kind: ledger.TransferKind = "top_up"
     ) -> ledger.TransferPosted:
         house = ledger.AccountState(
-            code="clearing:RUB", owner=None, asset="RUB", balance_minor=-1, held_minor=0, version=7
+            code="clearing:yookassa:demo", owner=None, asset=account.asset, balance_minor=-1, held_minor=0, version=7
         )
         return ledger.TransferPosted(
             tenant=TENANT,
@@ -215,6 +239,10 @@ class Facts:
                 **more,
             }
         )
+
+
+def rub(amount_minor: int) -> message.Money:
+    return message.Money(amount_minor=amount_minor, currency="RUB")
 
 
 def _paid() -> dict[str, Any]:

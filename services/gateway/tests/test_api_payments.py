@@ -102,22 +102,27 @@ async def test_a_command_is_stored_whole_before_anybody_hears_of_it(
             "amount": {"amount_minor": 150_000, "currency": "RUB"},
             "provider": "yookassa",
             "return_url": "https://t.me/kopilka_bot/app",
+            "is_held": False,
+            "description": None,
+            "payer": None,
+            "receipt": None,
         }
     ]
 
 
+@pytest.mark.parametrize("code", ["provider_refused", "provider_not_configured"])
 async def test_a_refusal_of_the_provider_is_a_problem(
-    client: httpx.AsyncClient, headers: httpx.Headers, others: Any, facts: Any
+    client: httpx.AsyncClient, headers: httpx.Headers, others: Any, facts: Any, code: str
 ) -> None:
     payment_id = (await top_up(client, headers)).json()["id"]
-    await others.say(facts.payment(payments.PaymentFailed, payment_id, await me(client, headers)))
+    await others.say(facts.payment(payments.PaymentFailed, payment_id, await me(client, headers), code=code))
 
     answer = await top_up(client, headers)
 
     assert answer.status_code == 409
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["code"] == "payment_refused"
-    assert answer.json()["failure_code"] == "provider_refused"
+    assert answer.json()["failure_code"] == code
     assert (await client.get(f"/payments/{payment_id}", headers=headers)).json()["status"] == "failed"
 
 
@@ -211,11 +216,67 @@ async def test_another_users_payment_does_not_exist(client: httpx.AsyncClient, l
         assert (answer.status_code, answer.json()["code"]) == (404, "payment_not_found")
 
 
+async def test_every_provider_can_be_asked_in_its_own_currencies(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
+) -> None:
+    asked = [
+        ("yookassa", {"amount_minor": 100, "currency": "RUB"}, None),
+        ("stripe", {"amount_minor": 1_000, "currency": "JPY"}, None),
+        ("cryptopay", {"amount_minor": 1_500_000, "currency": "USDT"}, None),
+        ("ton", {"amount_minor": 2_500_000_000, "currency": "TON"}, None),
+        ("stars", {"amount_minor": 250, "currency": "XTR"}, "42"),
+    ]
+
+    for provider, amount, _ in asked:
+        answer = await top_up(client, headers, key=provider, provider=provider, amount=amount)
+        assert answer.status_code == 202, answer.text
+
+    said = [(command["provider"], command["amount"], command["payer"]) for command in await commands_said(db)]
+    assert said == asked
+
+
+async def test_an_invoice_in_stars_is_for_the_telegram_account_that_asked(
+    client: httpx.AsyncClient, log_in: LogIn, db: database.Database
+) -> None:
+    amount = {"amount_minor": 250, "currency": "XTR"}
+
+    for telegram_id in (43, 2**52 - 1):
+        await top_up(client, await log_in(client, telegram_id), provider="stars", amount=amount)
+
+    assert [command["payer"] for command in await commands_said(db)] == ["43", "4503599627370495"]
+
+
+async def test_stars_are_not_asked_for_a_session_whose_user_is_gone(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
+) -> None:
+    async with db.transaction() as tx:
+        await (await database.driver(tx)).execute("DELETE FROM users")
+
+    answer = await top_up(client, headers, provider="stars", amount={"amount_minor": 250, "currency": "XTR"})
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
+    assert await stored(db) == []
+
+
+async def test_a_refusal_tells_what_would_be_accepted(client: httpx.AsyncClient, headers: httpx.Headers) -> None:
+    in_roubles = await top_up(client, headers, provider="ton")
+    too_small = await top_up(client, headers, provider="ton", amount={"amount_minor": 1_000, "currency": "TON"})
+
+    assert (in_roubles.status_code, in_roubles.json()["code"]) == (422, "currency_not_supported")
+    assert in_roubles.json()["supported"] == ["TON", "USDT"]
+    assert (too_small.status_code, too_small.json()["code"]) == (422, "amount_out_of_range")
+    assert too_small.json()["min_minor"] == 500_000_000
+
+
 NONSENSE: list[tuple[str, Any]] = [
     ("purpose", "gift"),
     ("purpose", ABSENT),
+    ("provider", "paypal"),
     ("provider", "stripe"),
+    ("provider", "stars"),
     ("provider", None),
+    ("is_held", True),
+    ("payer", "42"),
     ("amount", ABSENT),
     ("amount", 150_000),
     ("amount", []),
@@ -230,7 +291,8 @@ NONSENSE: list[tuple[str, Any]] = [
     ("amount", {"amount_minor": 50_000_001, "currency": "RUB"}),
     ("amount", {"amount_minor": 2**63, "currency": "RUB"}),
     ("amount", {"amount_minor": 10**400, "currency": "RUB"}),
-    ("amount", {"amount_minor": 150_000, "currency": "USD"}),
+    ("amount", {"amount_minor": 150_000, "currency": "GBP"}),
+    ("amount", {"amount_minor": 250, "currency": "XTR"}),
     ("amount", {"amount_minor": 150_000, "currency": "rub"}),
     ("amount", {"amount_minor": 150_000, "currency": "RUB\u0000"}),
     ("amount", {"amount_minor": 150_000, "currency": "RUB", "balance_minor": 10**9}),

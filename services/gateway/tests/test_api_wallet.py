@@ -131,6 +131,23 @@ async def test_the_statement_of_one_asset_has_only_its_lines(
     assert [(balance["asset"], balance["balance_minor"]) for balance in balances] == [("POINTS", 9), ("RUB", 5)]
 
 
+async def test_a_wallet_holds_several_assets_each_in_its_own_minor_units(
+    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, others: Any, facts: Any
+) -> None:
+    held = {"RUB": 150_000, "TON": 5_000_000_000 * 10**9, "USDT": 1_500_000, "XTR": 250}
+    for asset, minor in held.items():
+        await others.say(facts.transfer(facts.account(user_id, 1, minor, asset=asset), minor, f"payment:{asset}"))
+    returned = facts.transfer(facts.account(user_id, 2, 0, asset="XTR"), -250, "payment:XTR", kind="refund")
+    await others.say(returned)
+
+    balances = (await client.get("/balance", headers=headers)).json()["balances"]
+    statement = await lines(client, headers, asset="XTR")
+
+    assert {balance["asset"]: balance["balance_minor"] for balance in balances} == {**held, "XTR": 0}
+    assert [(line["kind"], line["amount_minor"]) for line in statement] == [("refund", -250), ("credit", 250)]
+    assert {line["asset"] for line in await lines(client, headers, limit=1)} == set(held)
+
+
 async def test_nobody_sees_anothers_money(
     client: httpx.AsyncClient, log_in: LogIn, user_id: str, others: Any, facts: Any
 ) -> None:

@@ -133,6 +133,7 @@ def test_only_a_users_side_of_a_movement_is_on_a_statement(facts: Any) -> None:
         ("expiry", -5, "debit"),
         ("adjustment", -5, "debit"),
         ("refund", 5, "refund"),
+        ("refund", -5, "refund"),
         ("reversal", 5, "refund"),
         ("reversal", -5, "debit"),
     ],

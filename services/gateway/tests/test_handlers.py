@@ -46,6 +46,94 @@ async def test_a_payment_ends_the_same_in_every_order_of_its_events(
         assert (shown.status, shown.confirmation_url) == ("paid", "https://yoomoney.example/pay"), order
 
 
+async def test_a_payment_shows_what_was_asked_taken_and_given_back_in_every_order_of_its_events(
+    db: database.Database, others: Any, facts: Any, user_id: str
+) -> None:
+    """Goal: no amount of an event is mistaken for another. Method: a part is captured and given back in two refunds."""
+    asked, taken = (message.Money(amount_minor=minor, currency="RUB") for minor in (150_000, 100_000))
+
+    for order in itertools.permutations(range(4)):
+        payment_id = str(uuid4())
+        story = (
+            facts.payment(payments.PaymentAuthorized, payment_id, user_id, version=2),
+            facts.payment(payments.PaymentPaid, payment_id, user_id, version=3, amount=taken, asked=asked),
+            facts.refund(
+                payment_id, user_id, version=5, amount_minor=30_000, refunded_minor=30_000, paid_minor=100_000
+            ),
+            facts.refund(
+                payment_id, user_id, version=7, amount_minor=70_000, refunded_minor=100_000, paid_minor=100_000
+            ),
+        )
+        await others.say(*(story[place] for place in (*order, *order)))
+
+        shown = await payment_of(db, payment_id, user_id)
+        assert shown.status == "refunded", order
+        assert (shown.amount, shown.paid_minor, shown.refunded_minor) == (asked, 100_000, 100_000), order
+
+
+async def test_less_that_was_taken_is_shown_beside_what_was_asked_where_only_the_payment_tells_both(
+    db: database.Database, others: Any, facts: Any, user_id: str
+) -> None:
+    payment_id = str(uuid4())
+    asked, taken = (message.Money(amount_minor=minor, currency="RUB") for minor in (150_000, 100_000))
+
+    await others.say(facts.payment(payments.PaymentPaid, payment_id, user_id, amount=taken, asked=asked))
+
+    shown = await payment_of(db, payment_id, user_id)
+    assert (shown.amount, shown.paid_minor, shown.refunded_minor) == (asked, 100_000, 0)
+
+
+async def test_a_refund_of_a_part_is_shown_beside_what_was_asked_whenever_it_comes(
+    db: database.Database, others: Any, facts: Any, user_id: str
+) -> None:
+    for is_first in (True, False):
+        payment_id = str(uuid4())
+        paid = facts.payment(payments.PaymentPaid, payment_id, user_id)
+        refunded = facts.refund(
+            payment_id, user_id, version=5, amount_minor=30_000, refunded_minor=30_000, paid_minor=150_000
+        )
+
+        await others.say(*((refunded, paid) if is_first else (paid, refunded)))
+
+        shown = await payment_of(db, payment_id, user_id)
+        assert (shown.status, shown.amount.amount_minor) == ("partially_refunded", 150_000)
+        assert (shown.paid_minor, shown.refunded_minor) == (150_000, 30_000)
+
+
+async def test_held_money_is_authorized_until_it_is_taken_or_let_go(
+    db: database.Database, others: Any, facts: Any, user_id: str
+) -> None:
+    for kind, status in ((payments.PaymentPaid, "paid"), (payments.PaymentCanceled, "canceled")):
+        payment_id = str(uuid4())
+        await others.say(
+            facts.payment(payments.PaymentAuthorized, payment_id, user_id),
+            facts.payment(payments.PaymentCreated, payment_id, user_id),
+        )
+        held = await payment_of(db, payment_id, user_id)
+        await others.say(facts.payment(kind, payment_id, user_id, version=4))
+
+        assert (held.status, held.paid_minor) == ("authorized", None)
+        assert (await payment_of(db, payment_id, user_id)).status == status
+
+
+async def test_a_further_charge_of_an_invoice_is_a_payment_of_its_own(
+    db: database.Database, others: Any, facts: Any, user_id: str
+) -> None:
+    first_id, second_id = str(uuid4()), str(uuid4())
+    stars = message.Money(amount_minor=250, currency="XTR")
+    more = {"provider": "stars", "amount": stars}
+
+    await others.say(
+        facts.payment(payments.PaymentPaid, first_id, user_id, **more),
+        facts.payment(payments.PaymentPaid, second_id, user_id, **more, version=1, origin_id=first_id),
+    )
+
+    first, second = await payment_of(db, first_id, user_id), await payment_of(db, second_id, user_id)
+    assert (first.id, second.id) == (UUID(first_id), UUID(second_id))
+    assert (second.status, second.provider, second.amount, second.paid_minor) == ("paid", "stars", stars, 250)
+    assert second.confirmation_url is None
+
+
 async def test_payments_end_the_same_when_batches_meet_on_them_in_different_order(
     db: database.Database, facts: Any, user_id: str
 ) -> None:

@@ -152,6 +152,42 @@ async def test_one_process_can_do_it_all(
     assert (await client.get(f"/products/{product_id}")).status_code == 200
 
 
+async def test_what_becomes_of_a_payment_after_it_was_paid_is_shown(
+    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, facts: Any
+) -> None:
+    client = start("all")
+    headers = await log_in(client)
+    user_id = (await client.get("/users/me", headers=headers)).json()["id"]
+    amount = {"amount_minor": 250, "currency": "XTR"}
+    asked = {**TOP_UP, "provider": "stars", "amount": amount}
+    answer = await client.post(
+        "/payments", json=asked, headers={**headers, "Idempotency-Key": "k1", "Prefer": "wait=0"}
+    )
+    payment_id = answer.json()["id"]
+    xtr = {"provider": "stars", "amount": amount}
+    back = {**xtr, "captured": amount, "refunded": amount}
+    refund = facts.refund(payment_id, user_id, version=5, amount_minor=250, refunded_minor=250, paid_minor=250)
+
+    await publish(sender, facts.payment(payments.PaymentAuthorized, payment_id, user_id, **xtr))
+    assert (await _until(client, headers, payment_id, "authorized"))["paid_minor"] is None
+    await publish(sender, facts.payment(payments.PaymentPaid, payment_id, user_id, **xtr, version=4))
+    assert (await _until(client, headers, payment_id, "paid"))["paid_minor"] == 250
+    await publish(sender, payments.PaymentRefunded.model_validate({**refund.model_dump(), **back}))
+    shown = await _until(client, headers, payment_id, "refunded")
+
+    assert (shown["amount"], shown["paid_minor"], shown["refunded_minor"]) == (amount, 250, 250)
+
+
+async def _until(client: httpx.AsyncClient, headers: httpx.Headers, payment_id: str, status: str) -> Any:
+    """Wait until a payment has a status, and give it."""
+    async with asyncio.timeout(30):
+        while True:
+            shown = (await client.get(f"/payments/{payment_id}", headers=headers)).json()
+            if shown["status"] == status:
+                return shown
+            await asyncio.sleep(0.05)
+
+
 async def _first_message(amqp_url: str, queue: str) -> bytes:
     connection = await aio_pika.connect(amqp_url)
     async with connection, asyncio.timeout(60):

@@ -15,13 +15,15 @@ GOOD = {
 
 
 def test_good_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**GOOD, "GATEWAY_CORS_ORIGINS": '["https://app.example"]'}.items():
+    more = {"GATEWAY_CORS_ORIGINS": '["https://app.example"]', "GATEWAY_TOP_UPS": '{"XTR": [10, 500]}'}
+    for name, value in {**GOOD, **more}.items():
         monkeypatch.setenv(name, value)
 
     config = chassis_settings.load(settings.GatewaySettings)
 
     assert config.tenant == "demo"
     assert config.cors_origins == ["https://app.example"]
+    assert config.top_ups == {"XTR": (10, 500)}
     assert "TEST" not in repr(config)
 
 
@@ -37,7 +39,10 @@ def test_good_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyP
         ("GATEWAY_CURRENCIES", "[]"),
         ("GATEWAY_CURRENCIES", '["rub"]'),
         ("GATEWAY_CORS_ORIGINS", '["*"]'),
-        ("GATEWAY_TOP_UP_MAX_MINOR", "99"),
+        ("GATEWAY_TOP_UPS", '{"RUB": [100, 99]}'),
+        ("GATEWAY_TOP_UPS", '{"RUB": [0, 99]}'),
+        ("GATEWAY_TOP_UPS", '{"RUB": 100}'),
+        ("GATEWAY_TOP_UPS", '{"ISK": [1, 100]}'),
         ("KOPILKA_REDIS_URL", None),
     ],
 )

@@ -17,6 +17,7 @@ from notifier.domain import Outcome, Result, State
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 USER = UUID("00000000-0000-7000-8000-00000000000a")
+CLEARING = "clearing:yookassa:demo"
 
 
 class Reader(HTMLParser):
@@ -39,10 +40,12 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def account(owner: UUID | None, balance_minor: int, asset: str = "RUB") -> ledger.AccountState:
+def account(
+    owner: UUID | None, balance_minor: int, asset: str = "RUB", code: str = "clearing:yookassa:demo"
+) -> ledger.AccountState:
     return ledger.AccountState.model_validate(
         {
-            "code": "some",
+            "code": code if owner is None else f"user:{owner}:wallet",
             "owner": owner,
             "asset": asset,
             "balance_minor": balance_minor,
@@ -117,6 +120,16 @@ def leased(**changes: Any) -> domain.Notification:
         (1_500, "KWD", "1.500 KWD"),
         (250, "XTR", "250 XTR"),
         (1_000, "POINTS", "1,000 POINTS"),
+        (1_000, "PTS", "10.00 PTS"),
+        (1_000, "CRD", "1,000 CRD"),
+        (12_500_000, "USDT", "12.50 USDT"),
+        (12_345_678, "USDC", "12.345678 USDC"),
+        (2_500_000_000, "TON", "2.50 TON"),
+        (-1, "TON", "-0.000000001 TON"),
+        (0, "TON", "0.00 TON"),
+        (2_000, "BTC", "0.00002 BTC"),
+        (10**8, "BTC", "1.00 BTC"),
+        (2**63 - 1, "TON", "9,223,372,036.854775807 TON"),
         (2**63 - 1, "RUB", "92,233,720,368,547,758.07 RUB"),
     ],
 )
@@ -134,12 +147,58 @@ def test_a_top_up_tells_its_owner_the_amount_and_the_new_balance() -> None:
     assert draft.dedupe_key == f"top_up:{event.transfer_id}:{USER}"
 
 
+def returned(wallet_minor: int, *house: tuple[str, int], asset: str = "RUB") -> ledger.TransferPosted:
+    legs = [(account(USER, 5_000, asset), -wallet_minor)]
+    legs += [(account(None, 0, asset, code), amount_minor) for code, amount_minor in house]
+    return transfer("refund").model_copy(
+        update={"postings": tuple(ledger.PostingLine(account=of, amount_minor=minor, sequence=1) for of, minor in legs)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (returned(50_000, (CLEARING, 50_000)), "Refund: 500.00 RUB went back the way it was paid. Now: 50.00 RUB."),
+        (
+            returned(20_000, ("losses:refunds", -30_000), (CLEARING, 50_000)),
+            "Refund: 500.00 RUB went back the way it was paid. Now: 50.00 RUB.",
+        ),
+        (
+            returned(250, (CLEARING, 250), asset="XTR"),
+            "Refund: 250 XTR went back the way it was paid. Now: 5,000 XTR.",
+        ),
+    ],
+)
+def test_a_refund_tells_the_payer_all_that_went_back_and_the_new_balance(
+    event: ledger.TransferPosted, text: str
+) -> None:
+    [draft] = domain.of_transfer(event)
+
+    assert (draft.text, draft.user_id) == (text, USER)
+    assert draft.dedupe_key == f"refund:{event.transfer_id}:{USER}"
+
+
+def test_money_that_has_not_left_yet_is_not_told_as_returned() -> None:
+    promised = returned(50_000, ("refunds_payable", 50_000))
+    into_the_wallet = returned(-50_000, ("revenue", -50_000))
+
+    assert domain.of_transfer(promised) == domain.of_transfer(into_the_wallet) == []
+
+
 @pytest.mark.parametrize(
     "kind",
     ["capture", "transfer", "reversal", "grant", "spend", "fee", "refund", "adjustment", "opening", "expiry"],
 )
 def test_a_movement_that_is_no_top_up_tells_nobody_because_whoever_caused_it_does(kind: ledger.TransferKind) -> None:
     assert domain.of_transfer(transfer(kind)) == []
+
+
+@pytest.mark.parametrize("kind", ["top_up", "refund", "fee", "dispute", "deposit"])
+def test_a_movement_between_the_houses_own_accounts_tells_nobody(kind: ledger.TransferKind) -> None:
+    event = transfer(kind)
+    house = tuple(line.model_copy(update={"account": account(None, 0)}) for line in event.postings)
+
+    assert domain.of_transfer(event.model_copy(update={"postings": house})) == []
 
 
 def test_a_paid_order_tells_the_payer_and_shows_the_managers_its_lines() -> None:

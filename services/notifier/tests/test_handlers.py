@@ -9,7 +9,7 @@ import pytest
 
 from chassis import database
 from chassis.testing import delivery_of
-from contracts import gateway, ledger, orders
+from contracts import gateway, ledger, orders, payments
 from contracts.message import UserId
 from notifier import handlers, store
 
@@ -65,6 +65,93 @@ async def test_a_top_up_is_queued_for_its_owner(db: database.Database) -> None:
     assert await fetch(db, "SELECT tenant, kind, user_id, state, text FROM notification") == [
         ("demo", "top_up", USER, "queued", "Balance topped up by 1,500.00 RUB. Now: 1,500.00 RUB.")
     ]
+
+
+async def test_a_refund_is_queued_for_the_payer(db: database.Database) -> None:
+    event = topped_up()
+    wallet, clearing = reversed(event.postings)
+    legs = (
+        wallet.model_copy(update={"amount_minor": -50_000}),
+        clearing.model_copy(
+            update={
+                "amount_minor": 50_000,
+                "account": clearing.account.model_copy(update={"code": "clearing:yookassa:demo"}),
+            }
+        ),
+    )
+
+    await hear(db, event.model_copy(update={"kind": "refund", "postings": legs}))
+
+    [(kind, user_id, text)] = await fetch(db, "SELECT kind, user_id, text FROM notification")
+    assert (kind, user_id) == ("refund", USER)
+    assert text.startswith("Refund: 500.00 RUB went back")
+
+
+def disputed() -> payments.PaymentDisputed:
+    return payments.PaymentDisputed.model_validate(
+        {
+            "tenant": "demo",
+            "payment_id": uuid4(),
+            "user_id": USER,
+            "purpose": "top_up",
+            "provider": "stripe",
+            "amount": {"amount_minor": 50_000, "currency": "USD"},
+            "version": 4,
+            "dispute_ref": f"dp_{uuid4()}",
+            "provider_account": "demo",
+        }
+    )
+
+
+def deposited() -> payments.DepositReceived:
+    return payments.DepositReceived.model_validate(
+        {
+            "tenant": "demo",
+            "deposit_id": uuid4(),
+            "provider": "ton",
+            "provider_account": "demo",
+            "provider_ref": str(uuid4()),
+            "amount": {"amount_minor": 10**9, "currency": "TON"},
+            "cause": "unmatched",
+            "received_at": AT,
+        }
+    )
+
+
+def found(finding_id: int, kind: str = "amount_mismatch") -> payments.FindingOpened:
+    return payments.FindingOpened(tenant="demo", finding_id=finding_id, kind=kind, opened_at=AT)
+
+
+async def hear_payments(db: database.Database, *events: handlers.Alert) -> None:
+    [queue] = [one for one in handlers.QUEUES if one.name == "notifier.payments"]
+    for event in events:
+        await queue.handlers[type(event)](db, delivery_of(event, queue.name), event)
+
+
+async def test_the_managers_hear_of_money_that_needs_them_once(db: database.Database) -> None:
+    events = (disputed(), deposited(), found(1))
+
+    await hear_payments(db, *events, *events)
+
+    assert await fetch(db, "SELECT kind, user_id, state FROM notification ORDER BY kind") == [
+        ("deposit_received", None, "queued"),
+        ("finding_opened", None, "queued"),
+        ("payment_disputed", None, "queued"),
+    ]
+
+
+async def test_a_storm_of_findings_is_one_notification_for_each_kind(db: database.Database) -> None:
+    events = [found(number, kind) for number in range(1, 51) for kind in ("orphan", "webhook_variant")]
+
+    await asyncio.gather(*(hear_payments(db, event) for event in events))
+
+    assert await fetch(db, "SELECT count(*) FROM notification") == [(2,)]
+
+
+async def test_a_finding_about_a_deposit_leaves_the_telling_to_the_deposit(db: database.Database) -> None:
+    await hear_payments(db, deposited(), found(1, "deposit_unmatched"))
+
+    assert await fetch(db, "SELECT kind FROM notification") == [("deposit_received",)]
 
 
 async def test_a_capture_leaves_no_trace(db: database.Database) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from chassis import app, database, migrate, publisher, topology
 from chassis.testing import Processes, Servers, delivery_of
-from contracts import gateway, ledger, orders
+from contracts import gateway, ledger, orders, payments
 from contracts.message import Message
 
 TOKEN = "7000000008:a-secret-of-the-process-tests"
@@ -121,6 +121,41 @@ async def test_each_piece_of_news_arrives_once_however_often_its_event_does(
         f"Order {number} is paid: 400.00 RUB. Thank you!",
     ]
     assert texts(ctl, MANAGERS, 1) == [f"Paid order {number}\n1 x Tea <green> & black: 400.00 RUB\nTotal: 400.00 RUB"]
+
+
+async def test_a_refund_is_told_to_the_payer_and_a_dispute_to_the_managers(
+    start: Callable[..., Any], ctl: httpx.Client, sender: publisher.Publisher
+) -> None:
+    registered, topped_up, _ = story()
+    clearing, wallet = topped_up.postings
+    back = clearing.account.model_copy(update={"code": "clearing:stars:demo"})
+    legs = (
+        wallet.model_copy(update={"amount_minor": -150_000}),
+        clearing.model_copy(update={"amount_minor": 150_000, "account": back}),
+    )
+    disputed = payments.PaymentDisputed.model_validate(
+        {
+            "tenant": "demo",
+            "payment_id": uuid4(),
+            "user_id": registered.user_id,
+            "purpose": "top_up",
+            "provider": "stripe",
+            "amount": {"amount_minor": 50_000, "currency": "USD"},
+            "version": 4,
+            "dispute_ref": "dp_1",
+            "provider_account": "demo",
+        }
+    )
+    start()
+
+    await send(sender, registered)
+    await send(sender, topped_up.model_copy(update={"kind": "refund", "postings": legs}), times=3)
+    await send(sender, disputed, times=3)
+
+    assert texts(ctl, CHAT, 1) == ["Refund: 1,500.00 RUB went back the way it was paid. Now: 1,500.00 RUB."]
+    assert texts(ctl, MANAGERS, 1) == [
+        f"Disputed: the payer's bank took back 500.00 USD\nPayment {disputed.payment_id}\nAt stripe, account demo"
+    ]
 
 
 @pytest.mark.rule("I1")

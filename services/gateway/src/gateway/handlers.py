@@ -19,9 +19,11 @@ Ring = Callable[[UUID], None]
 PAYMENT_STATUS: Mapping[type[payments.PaymentEvent], views.PaymentStatus] = {
     payments.PaymentCreated: "pending",
     payments.PaymentFailed: "failed",
+    payments.PaymentAuthorized: "authorized",
     payments.PaymentPaid: "paid",
     payments.PaymentPaidLate: "paid",
     payments.PaymentCanceled: "canceled",
+    payments.PaymentRefunded: "refunded",
 }
 ORDER_STATUS: Mapping[type[orders.OrderEvent], views.OrderStatus] = {
     orders.OrderPlaced: "placed",
@@ -41,7 +43,7 @@ async def project_payments(
     async with db.transaction() as tx:
         claimed = await inbox.claim_many(tx, [delivery for delivery, _ in deliveries])
         fresh = [(delivery, event) for delivery, event in deliveries if delivery.envelope.id in claimed]
-        changes = [(event, PAYMENT_STATUS[type(event)], delivery.envelope.time) for delivery, event in fresh]
+        changes = [(event, _status_of(event), delivery.envelope.time) for delivery, event in fresh]
         await payment_store.project(tx, changes)
         for _, event in fresh:
             if isinstance(event, _ANSWERS_PAYMENT):
@@ -89,6 +91,12 @@ async def project_ledger(
         await wallet.project(tx, changes)
         for order_id in filter(None, map(statement.captured_order, changes)):
             database.on_commit(tx, partial(ring, order_id))
+
+
+def _status_of(event: payments.PaymentEvent) -> views.PaymentStatus:
+    if isinstance(event, payments.PaymentRefunded) and not event.is_full:
+        return "partially_refunded"
+    return PAYMENT_STATUS[type(event)]
 
 
 def ring_nobody(_: UUID) -> None:

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from chassis import settings
 from contracts import message
+from gateway.domain import topups
 
 
 class GatewaySettings(settings.Settings):
@@ -43,22 +44,17 @@ class GatewaySettings(settings.Settings):
         le=10,
         description="How long a write waits for its answer before it says 202; a client's `Prefer: wait=N` changes it.",
     )
-    top_up_min_minor: int = Field(
-        default=100,
-        ge=1,
-        description="The smallest top-up, in minor units.",
-    )
-    top_up_max_minor: int = Field(
-        default=50_000_000,
-        ge=1,
-        le=message.AMOUNT_MINOR_MAX,
-        description="The largest top-up, in minor units.",
+    top_ups: dict[message.Currency, topups.Limits] = Field(
+        default={},
+        max_length=50,
+        description="Currencies that a wallet can be topped up in, with the smallest and the largest payment in minor"
+        ' units, as JSON: {"RUB": [100, 50000000], "XTR": [1, 10000]}. By default all that a provider takes.',
     )
     currencies: list[message.Currency] = Field(
         default=["RUB"],
         min_length=1,
         max_length=20,
-        description="Currencies that a wallet can be topped up in, as a JSON list.",
+        description="Currencies that every wallet shows, also before it had any; as a JSON list.",
     )
     cors_origins: list[str] = Field(
         default=[],
@@ -78,12 +74,15 @@ class GatewaySettings(settings.Settings):
             raise ValueError("is not of the form <bot id>:<secret>")
         return token
 
-    @field_validator("top_up_max_minor")
+    @field_validator("top_ups")
     @classmethod
-    def _is_no_less_than_the_minimum(cls, top_up_max_minor: int, known: ValidationInfo) -> int:
-        if top_up_max_minor < known.data.get("top_up_min_minor", 0):
-            raise ValueError("is below the smallest top-up")
-        return top_up_max_minor
+    def _can_be_paid(cls, top_ups: dict[str, topups.Limits]) -> dict[str, topups.Limits]:
+        for currency, limits in top_ups.items():
+            if currency not in topups.LIMITS:
+                raise ValueError(f"no provider takes {currency}")
+            if limits.max_minor < limits.min_minor:
+                raise ValueError(f"the largest top-up in {currency} is below the smallest")
+        return top_ups
 
     @field_validator("cors_origins")
     @classmethod

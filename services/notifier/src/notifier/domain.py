@@ -7,9 +7,10 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC
 from enum import StrEnum
 
-from contracts import ledger, orders
+from contracts import ledger, orders, payments
 from contracts.message import Currency, TenantId, UserId
 
 MAX_AGE_S = 24 * 3_600  # news older than a day confuses more than it tells
@@ -21,11 +22,18 @@ BLOCKED_FOR_S = 3_600  # nobody tells us of an unblock, so after this long the n
 # A message has at most 4096 characters of text; this many lines of this length always fit.
 LINES_MAX = 20
 TITLE_MAX = 80
+DECIMALS_SHOWN_ALWAYS = 3  # coins have up to nine, which nobody reads when they are zeros
+
+CLEARING = "clearing:"  # how the ledger names what a provider's account holds for us
+DEPOSIT_FINDING = "deposit_"  # how payments names a finding about a deposit
 
 _TAG = re.compile(r"<[^<>]*>")
 _DECIMALS_OF = {
-    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF XTR",
+    0: "BIF CLP CRD DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF XTR",
     3: "BHD IQD JOD KWD LYD OMR TND",
+    6: "USDC USDT",
+    8: "BTC",
+    9: "TON",
 }
 _EXPONENTS = {code: exponent for exponent, codes in _DECIMALS_OF.items() for code in codes.split()}
 
@@ -121,21 +129,18 @@ class Step:
 
 
 def of_transfer(event: ledger.TransferPosted) -> list[Draft]:
-    """Tell each person whose balance a top-up raised; other movements are told by those who caused them."""
-    if event.kind != "top_up":
-        return []
-    return [
-        Draft(
-            tenant=event.tenant,
-            kind="top_up",
-            entity=str(event.transfer_id),
-            user_id=line.account.owner,
-            text=f"Balance topped up by {money(line.amount_minor, line.account.asset)}."
-            f" Now: {money(line.account.balance_minor, line.account.asset)}.",
-        )
-        for line in event.postings
-        if line.account.owner is not None and line.amount_minor > 0
-    ]
+    """Tell each person whose balance a top-up raised, or a refund lowered because the money went back to them.
+
+    Other movements are told by those who caused them.
+    """
+    drafts = []
+    for line in event.postings:
+        told = _told_movement(event, line) if line.account.owner is not None else None
+        if told is not None:
+            now = money(line.account.balance_minor, line.account.asset)
+            text = f"{told} Now: {now}."
+            drafts.append(Draft(event.tenant, event.kind, str(event.transfer_id), line.account.owner, text))
+    return drafts
 
 
 def of_paid_order(event: orders.OrderPaid) -> list[Draft]:
@@ -151,12 +156,53 @@ def of_paid_order(event: orders.OrderPaid) -> list[Draft]:
     ]
 
 
+def of_dispute(event: payments.PaymentDisputed) -> list[Draft]:
+    """Tell the managers that a payer's bank took money back, which they can contest with the provider."""
+    amount = money(event.amount.amount_minor, event.amount.currency)
+    fee = f", and a fee of {money(event.fee.amount_minor, event.fee.currency)}" if event.fee else ""
+    lines = [f"Disputed: the payer's bank took back <b>{amount}</b>{fee}", f"Payment {event.payment_id}"]
+    lines.append(_at(event.provider, event.provider_account))
+    lines += [f"Reason: {escaped(event.reason)}"] if event.reason else []
+    entity = f"{event.provider}:{event.provider_account}:{event.dispute_ref}"
+    return [Draft(event.tenant, "payment_disputed", entity, None, "\n".join(lines))]
+
+
+def of_deposit(event: payments.DepositReceived) -> list[Draft]:
+    """Tell the managers that money came which pays nothing, and waits until one of them decides."""
+    amount = money(event.amount.amount_minor, event.amount.currency)
+    lines = [f"Deposit of <b>{amount}</b> waits for a decision: {event.cause}", f"Deposit {event.deposit_id}"]
+    lines += [f"Payment {event.payment_id}"] if event.payment_id else []
+    lines.append(_at(event.provider, event.provider_account))
+    return [Draft(event.tenant, "deposit_received", str(event.deposit_id), None, "\n".join(lines))]
+
+
+def of_finding(event: payments.FindingOpened) -> list[Draft]:
+    """Tell the managers that something does not agree with a provider: the first of its kind in each hour.
+
+    One mistake can open thousands of findings, and orders come to the same chat. Deposits are told by themselves.
+    """
+    if event.kind.startswith(DEPOSIT_FINDING):
+        return []
+    lines = [f"Finding {event.finding_id}: <b>{escaped(event.kind)}</b>"]
+    lines += [f"Payment {event.payment_id}"] if event.payment_id else []
+    lines += [_at(event.provider, event.provider_account)] if event.provider else []
+    lines.append("Others of this kind within the hour are only in the list: kopilka payments findings list")
+    hour = f"{event.opened_at.astimezone(UTC):%Y-%m-%dT%H}"
+    return [Draft(event.tenant, "finding_opened", f"{event.kind}:{hour}", None, "\n".join(lines))]
+
+
 def money(amount_minor: int, currency: Currency) -> str:
-    """Write an amount for people, with as many decimals as its currency has: "1,500.00 RUB"."""
-    # Only three letters are a currency of ISO 4217; longer codes are assets counted in whole units.
+    """Write an amount for people, with as many decimals as its currency has: "1,500.00 RUB".
+
+    Of very small units only those are written that are there: "2.50 TON".
+    """
+    # Three letters are a currency of ISO 4217 where nothing else is known; longer codes are counted in whole units.
     exponent = _EXPONENTS.get(currency, 2 if len(currency) == 3 else 0)
     whole, fraction = divmod(abs(amount_minor), 10**exponent)
-    decimals = f".{fraction:0{exponent}d}" if exponent else ""
+    digits = f"{fraction:0{exponent}d}" if exponent else ""
+    if exponent > DECIMALS_SHOWN_ALWAYS:
+        digits = digits.rstrip("0").ljust(2, "0")
+    decimals = f".{digits}" if digits else ""
     return f"{'-' if amount_minor < 0 else ''}{whole:,}{decimals} {currency}"
 
 
@@ -170,6 +216,21 @@ def escaped(name: str, *, length_max: int = TITLE_MAX) -> str:
 def plain(text: str) -> str:
     """Give our own HTML as the plain text that it shows."""
     return html.unescape(_TAG.sub("", text))
+
+
+def _told_movement(event: ledger.TransferPosted, line: ledger.PostingLine) -> str | None:
+    if event.kind == "top_up" and line.amount_minor > 0:
+        return f"Balance topped up by {money(line.amount_minor, line.account.asset)}."
+    if event.kind == "refund" and line.amount_minor < 0:
+        # The wallet may have held less than what went back; the shop bore the rest, and the payer got all of it.
+        # Only what left through a provider's account went back; a promise of it did not yet.
+        back_minor = sum(one.amount_minor for one in event.postings if one.account.code.startswith(CLEARING))
+        return f"Refund: {money(back_minor, line.account.asset)} went back the way it was paid." if back_minor else None
+    return None
+
+
+def _at(provider: str, account: str | None) -> str:
+    return f"At {provider}" if account is None else f"At {provider}, account {escaped(account)}"
 
 
 def _told_lines(lines: Sequence[orders.OrderLine]) -> list[str]:

@@ -4,10 +4,13 @@ Nothing is sent here: a message to Telegram inside a transaction would hold a ro
 """
 
 from collections.abc import Sequence
+from typing import get_args
 
 from chassis import batch, broker, database, inbox
-from contracts import gateway, ledger, orders
+from contracts import gateway, ledger, orders, payments
 from notifier import domain, store
+
+Alert = payments.PaymentDisputed | payments.DepositReceived | payments.FindingOpened
 
 
 async def learn_recipient(db: database.Database, delivery: inbox.Delivery, event: gateway.UserRegistered) -> None:
@@ -36,9 +39,27 @@ async def queue_paid_order(db: database.Database, delivery: inbox.Delivery, even
             await store.add(tx, domain.of_paid_order(event))
 
 
+async def queue_alert(db: database.Database, delivery: inbox.Delivery, event: Alert) -> None:
+    """Queue what the managers should know of money that did not go as it should."""
+    async with db.transaction() as tx:
+        if await inbox.claim(tx, delivery):
+            await store.add(tx, _alert_of(event))
+
+
+def _alert_of(event: Alert) -> list[domain.Draft]:
+    match event:
+        case payments.PaymentDisputed():
+            return domain.of_dispute(event)
+        case payments.DepositReceived():
+            return domain.of_deposit(event)
+        case payments.FindingOpened():
+            return domain.of_finding(event)
+
+
 QUEUES = (
     broker.Queue("notifier.gateway", {gateway.UserRegistered: learn_recipient}),
     broker.Queue("notifier.orders", {orders.OrderPaid: queue_paid_order}),
+    broker.Queue("notifier.payments", dict.fromkeys(get_args(Alert), queue_alert)),
 )
 # Every movement of money comes this way, so it is taken in by the batch.
 INTAKES = (batch.Intake("notifier.ledger", (ledger.TransferPosted,), queue_transfers),)

@@ -40,7 +40,7 @@ class NotifierSettings(settings.Settings):
     manager_chat_id: int = Field(
         ge=-(2**52),
         le=2**52,
-        description="The Telegram chat in which the shop's managers read about orders.",
+        description="The Telegram chat in which the shop's managers read about orders and money that needs them.",
     )
     tenant: str = Field(
         default="demo",

@@ -11,27 +11,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, Type
 from chassis import database, errors, outbox
 from contracts import message, payments
 from gateway.api import access, document, door, ids, writes
-from gateway.domain import commands, sessions, views
+from gateway.domain import commands, sessions, topups, views
 from gateway.store import payments as store
+from gateway.store import users
 
 URL_MAX_CHARS = 2_048
 _URL = TypeAdapter(HttpUrl)
 
 router = APIRouter(prefix="/payments", tags=["payments"])
-
-
-class CurrencyNotSupported(errors.Refusal):
-    """A wallet can't be topped up in this currency."""
-
-    code = "currency_not_supported"
-    status = 422
-
-
-class AmountOutOfRange(errors.Refusal):
-    """The amount is too small or too large for one payment."""
-
-    code = "amount_out_of_range"
-    status = 422
 
 
 class PaymentNotFound(errors.Refusal):
@@ -104,7 +91,8 @@ class TopUp(BaseModel):
 )
 async def top_up(body: TopUp, request: Request, here: door.Here, session: access.Session) -> JSONResponse:
     """Ask a provider for a payment; answered with the page where the payer continues."""
-    _permit(here, body.amount)
+    amount = message.Money(amount_minor=body.amount.amount_minor, currency=body.amount.currency)
+    topups.require_permitted(body.provider, amount, here.settings.top_ups or topups.LIMITS)
 
     async def accept(tx: database.Tx, payment_id: UUID) -> outbox.Sayable:
         command = payments.CreatePayment(
@@ -112,9 +100,10 @@ async def top_up(body: TopUp, request: Request, here: door.Here, session: access
             payment_id=payments.PaymentId(payment_id),
             user_id=session.user_id,
             purpose=body.purpose,
-            amount=message.Money(amount_minor=body.amount.amount_minor, currency=body.amount.currency),
+            amount=amount,
             provider=body.provider,
             return_url=body.return_url,
+            payer=await _payer(tx, session, body.provider),
         )
         await store.accept(tx, command)
         return command
@@ -145,12 +134,14 @@ async def _own(tx: database.Tx, session: sessions.Session, payment_id: UUID) -> 
     return found
 
 
-def _permit(here: door.Door, amount: Amount) -> None:
-    config = here.settings
-    if amount.currency not in config.currencies:
-        raise CurrencyNotSupported(supported=config.currencies)
-    if not config.top_up_min_minor <= amount.amount_minor <= config.top_up_max_minor:
-        raise AmountOutOfRange(min_minor=config.top_up_min_minor, max_minor=config.top_up_max_minor)
+async def _payer(tx: database.Tx, session: sessions.Session, provider: payments.Provider) -> str | None:
+    """Give who alone may pay. Only Stars are paid by somebody whom we know by name: an invoice can be forwarded."""
+    if provider != "stars":
+        return None
+    user = await users.get(tx, session.tenant, session.user_id)
+    if user is None:
+        raise sessions.TokenInvalid
+    return str(user.telegram_id)
 
 
 def _answer(payment: views.Payment) -> commands.Answer | None:

@@ -14,7 +14,7 @@ from gateway.domain import views
 ORDER = "order:"
 # What comes in is a credit and what goes out a debit, where a kind has no name of its own here.
 _COMING: Mapping[ledger.TransferKind, views.LineKind] = {"refund": "refund", "reversal": "refund"}
-_GOING: Mapping[ledger.TransferKind, views.LineKind] = {"capture": "capture"}
+_GOING: Mapping[ledger.TransferKind, views.LineKind] = {"capture": "capture", "refund": "refund"}
 
 
 @dataclass(frozen=True, slots=True)

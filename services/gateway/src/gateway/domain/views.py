@@ -12,7 +12,9 @@ MONEY = {"amount_minor": 150_000, "currency": "RUB"}
 UUID_7 = "0198c0de-7000-7000-8000-00000000a001"
 MOMENT = "2026-05-01T09:30:00Z"
 
-PaymentStatus = Literal["created", "pending", "paid", "failed", "canceled"]
+PaymentStatus = Literal[
+    "created", "pending", "authorized", "paid", "partially_refunded", "refunded", "failed", "canceled"
+]
 OrderStatus = Literal["accepted", "placed", "paid", "refused", "canceled"]
 LineKind = Literal["credit", "debit", "refund", "hold", "capture", "release"]
 
@@ -32,12 +34,20 @@ class User(View):
 
 
 class Payment(View):
-    """Money on its way in. It is `created` until the provider has answered, then `pending` until it is settled."""
+    """Money on its way in. It is `created` until the provider has answered, then `pending` until it is settled.
+
+    While the payer's money is only held it is `authorized`.
+    """
 
     id: Annotated[UUID, Field(examples=[UUID_7])]
     status: Annotated[PaymentStatus, Field(examples=["pending"])]
     purpose: Annotated[str, Field(examples=["top_up"])]
     amount: Annotated[message.Money, Field(examples=[MONEY])]
+    paid_minor: Annotated[
+        int | None,
+        Field(description="What was really taken, which may be less than was asked; null until then.", examples=[None]),
+    ]
+    refunded_minor: Annotated[int, Field(description="What was given back of it so far.", examples=[0])]
     provider: Annotated[str, Field(examples=["yookassa"])]
     confirmation_url: Annotated[
         str | None,

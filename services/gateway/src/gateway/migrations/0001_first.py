@@ -42,6 +42,8 @@ CREATE TABLE payments (
   purpose text NOT NULL,
   amount_minor bigint NOT NULL CHECK (amount_minor > 0),
   currency text NOT NULL,
+  paid_minor bigint,
+  refunded_minor bigint NOT NULL DEFAULT 0,
   provider text NOT NULL,
   confirmation_url text,
   expires_at timestamptz,

@@ -1,4 +1,7 @@
-"""The payments as their owners see them: version 0 is what was accepted, later versions come from events."""
+"""The payments as their owners see them: version 0 is what was accepted, later versions come from events.
+
+A further charge of an invoice is known by its events alone; its row begins with the first of them.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,22 +20,26 @@ _ACCEPT = """
 INSERT INTO payments (tenant, id, user_id, version, status, purpose, amount_minor, currency, provider, created_at)
 VALUES ($1, $2, $3, 0, 'created', $4, $5, $6, $7, now())
 """
-# What only one event knows is kept whatever comes before or after it; everything else follows the highest version.
+# The status follows the highest version. What only some events know is kept whatever comes before or after them: never
+# is more taken than was asked, so the largest amount is what was asked; and what was given back only grows.
 _PROJECT = """
-INSERT INTO payments AS known (tenant, id, user_id, version, status, purpose, amount_minor, currency, provider,
-  confirmation_url, expires_at, failure_code, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+INSERT INTO payments AS known (tenant, id, user_id, version, status, purpose, amount_minor, currency, paid_minor,
+  refunded_minor, provider, confirmation_url, expires_at, failure_code, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (tenant, id) DO UPDATE SET
   version = greatest(known.version, excluded.version),
   status = CASE WHEN known.version < excluded.version THEN excluded.status ELSE known.status END,
+  amount_minor = greatest(known.amount_minor, excluded.amount_minor),
+  paid_minor = coalesce(known.paid_minor, excluded.paid_minor),
+  refunded_minor = greatest(known.refunded_minor, excluded.refunded_minor),
   confirmation_url = coalesce(known.confirmation_url, excluded.confirmation_url),
   expires_at = coalesce(known.expires_at, excluded.expires_at),
   failure_code = coalesce(known.failure_code, excluded.failure_code),
   created_at = least(known.created_at, excluded.created_at)
-WHERE known.version < excluded.version OR known.confirmation_url IS NULL
 """
 _GET = """
-SELECT id, status, purpose, amount_minor, currency, provider, confirmation_url, expires_at, failure_code, created_at
+SELECT id, status, purpose, amount_minor, currency, paid_minor, refunded_minor, provider, confirmation_url, expires_at,
+  failure_code, created_at
 FROM payments WHERE tenant = $1 AND id = $2 AND user_id = $3
 """
 
@@ -70,6 +77,7 @@ async def get(
 
 def _row(event: payments.PaymentEvent, status: views.PaymentStatus, said_at: datetime) -> tuple[object, ...]:
     created = event if isinstance(event, payments.PaymentCreated) else None
+    asked, paid_minor, refunded_minor = _amounts(event)
     return (
         event.tenant,
         event.payment_id,
@@ -77,14 +85,27 @@ def _row(event: payments.PaymentEvent, status: views.PaymentStatus, said_at: dat
         event.version,
         status,
         event.purpose,
-        event.amount.amount_minor,
-        event.amount.currency,
+        asked.amount_minor,
+        asked.currency,
+        paid_minor,
+        refunded_minor,
         event.provider,
         created.confirmation_url if created else None,
         created.expires_at if created else None,
         event.code if isinstance(event, payments.PaymentFailed) else None,
         said_at,
     )
+
+
+def _amounts(event: payments.PaymentEvent) -> tuple[message.Money, int | None, int]:
+    """Give what was asked, as far as an event knows it, what was taken, and what was given back of that."""
+    match event:
+        case payments.PaymentPaid():
+            return event.asked or event.amount, event.amount.amount_minor, 0
+        case payments.PaymentRefunded():
+            return event.captured, event.captured.amount_minor, event.refunded.amount_minor
+        case _:
+            return event.amount, None, 0
 
 
 def _payment(row: asyncpg.Record) -> views.Payment:

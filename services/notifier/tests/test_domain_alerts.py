@@ -1,0 +1,107 @@
+"""What the managers read of money that did not go as it should: enough to find it, nobody's data, and not too often."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+from contracts import payments
+from notifier import domain
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+USER = UUID("00000000-0000-7000-8000-00000000000a")
+PAYMENT = payments.PaymentId(UUID("00000000-0000-7000-8000-0000abcdef02"))
+
+
+def test_a_dispute_shows_the_managers_what_was_taken_and_no_person() -> None:
+    event = payments.PaymentDisputed.model_validate(
+        {
+            "tenant": "demo",
+            "payment_id": PAYMENT,
+            "user_id": USER,
+            "purpose": "top_up",
+            "provider": "stripe",
+            "amount": {"amount_minor": 50_000, "currency": "USD"},
+            "version": 4,
+            "dispute_ref": "dp_1",
+            "provider_account": "demo",
+            "fee": {"amount_minor": 1_500, "currency": "USD"},
+            "reason": "fraud<ulent>",
+        }
+    )
+
+    [draft] = domain.of_dispute(event)
+
+    assert draft.text.splitlines() == [
+        "Disputed: the payer's bank took back <b>500.00 USD</b>, and a fee of 15.00 USD",
+        f"Payment {PAYMENT}",
+        "At stripe, account demo",
+        "Reason: fraud&lt;ulent&gt;",
+    ]
+    assert draft.user_id is None
+    assert draft.dedupe_key == "payment_disputed:stripe:demo:dp_1:managers"
+    bare = domain.of_dispute(event.model_copy(update={"fee": None, "reason": None}))[0].text
+    assert bare.splitlines()[0] == "Disputed: the payer's bank took back <b>500.00 USD</b>"
+    assert str(USER) not in draft.text
+
+
+def test_a_deposit_shows_the_managers_what_waits_for_them_and_no_person() -> None:
+    event = payments.DepositReceived.model_validate(
+        {
+            "tenant": "demo",
+            "deposit_id": "00000000-0000-7000-8000-00000000000d",
+            "provider": "ton",
+            "provider_account": "demo",
+            "provider_ref": "0:abc",
+            "amount": {"amount_minor": 2_500_000_000, "currency": "TON"},
+            "cause": "reused",
+            "received_at": AT,
+            "payment_id": PAYMENT,
+            "user_id": USER,
+        }
+    )
+
+    [draft] = domain.of_deposit(event)
+
+    assert draft.text.splitlines() == [
+        "Deposit of <b>2.50 TON</b> waits for a decision: reused",
+        "Deposit 00000000-0000-7000-8000-00000000000d",
+        f"Payment {PAYMENT}",
+        "At ton, account demo",
+    ]
+    assert draft.dedupe_key == f"deposit_received:{event.deposit_id}:managers"
+    assert str(USER) not in draft.text
+    unmatched = event.model_copy(update={"payment_id": None, "user_id": None, "cause": "unmatched"})
+    assert "Payment" not in domain.of_deposit(unmatched)[0].text
+
+
+def finding(**changes: Any) -> payments.FindingOpened:
+    known = {"tenant": "demo", "finding_id": 7, "kind": "amount_mismatch", "opened_at": AT}
+    return payments.FindingOpened.model_validate(known | changes)
+
+
+def test_a_finding_tells_the_managers_where_to_look() -> None:
+    [bare] = domain.of_finding(finding())
+    [full] = domain.of_finding(finding(payment_id=PAYMENT, provider="yookassa", provider_account="demo"))
+
+    assert full.text.splitlines() == [
+        "Finding 7: <b>amount_mismatch</b>",
+        f"Payment {PAYMENT}",
+        "At yookassa, account demo",
+        "Others of this kind within the hour are only in the list: kopilka payments findings list",
+    ]
+    assert len(bare.text.splitlines()) == 2
+
+
+def test_findings_of_one_kind_are_one_notification_in_an_hour() -> None:
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    times = [AT, AT + hour - minute, (AT + minute).astimezone(timezone(timedelta(hours=5, minutes=30)))]
+
+    keys = {domain.of_finding(finding(finding_id=n, opened_at=at))[0].dedupe_key for n, at in enumerate(times, 1)}
+    others = {domain.of_finding(one)[0].dedupe_key for one in (finding(opened_at=AT + hour), finding(kind="late"))}
+
+    assert keys == {"finding_opened:amount_mismatch:2026-01-02T00:managers"}
+    assert len(others - keys) == 2
+
+
+def test_the_finding_about_a_deposit_is_told_by_the_deposit_alone() -> None:
+    assert domain.of_finding(finding(kind="deposit_unmatched")) == []
