@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -64,6 +65,17 @@ async def dead_letter_queue(service: "app.Service", arguments: Sequence[str]) ->
         await sender.close()
         await db.close()
     return 0
+
+
+@asynccontextmanager
+async def own_database(service: "app.Service", *, pool_size: int = 1) -> AsyncIterator[database.Database]:
+    """Open a service's own database for one command; exits naming a setting that is missing or wrong."""
+    config = settings.load(service.settings)
+    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=pool_size)
+    try:
+        yield db
+    finally:
+        await db.close()
 
 
 COMMANDS: Mapping[str, "Callable[[app.Service, Sequence[str]], Coroutine[Any, Any, int]]"] = {

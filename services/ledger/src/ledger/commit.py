@@ -94,6 +94,10 @@ class GroupCommit:
         while group := self._next_group():
             async with self._room:
                 self._room.notify_all()
+            began = time.monotonic()
+            for asker in group:
+                WAIT.observe(began - asker.since)
+            GROUPS.observe(sum(len(asker.deliveries) for asker in group))
             await self._settle(group)
 
     def _next_group(self) -> list[_Asker]:
@@ -114,10 +118,6 @@ class GroupCommit:
         return group
 
     async def _settle(self, group: Sequence[_Asker]) -> None:
-        began = time.monotonic()
-        for asker in group:
-            WAIT.observe(began - asker.since)
-        GROUPS.observe(sum(len(asker.deliveries) for asker in group))
         try:
             outcomes = await self._persistently([delivered for asker in group for delivered in asker.deliveries])
         except Exception as error:  # noqa: BLE001 - each asker gets it, or a transaction without the others

@@ -5,15 +5,14 @@ Each command has a request id, so that running it again after a lost connection 
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
-from chassis import database, envelope, settings
+from chassis import envelope, operations
 from contracts import ledger
 from contracts.message import TenantId
 from ledger import commit
@@ -107,7 +106,7 @@ def _unusable(error: ValidationError) -> int:
 
 async def _carry_out(service: "app.Service", command: ledger.LedgerCommand, *, is_dry_run: bool) -> int:
     """Settle one command and print its answer as JSON; gives 1 when it was refused."""
-    async with _books(service) as db:
+    async with operations.own_database(service) as db:
         if is_dry_run:
             (settled,) = await commit.dry_run(db, [command])
         else:
@@ -115,13 +114,3 @@ async def _carry_out(service: "app.Service", command: ledger.LedgerCommand, *, i
     assert settled.answer is not None  # every command has one
     sys.stdout.write(f"{settled.answer.model_dump_json(indent=2)}\n")
     return 0 if settled.refusal is None else 1
-
-
-@asynccontextmanager
-async def _books(service: "app.Service") -> AsyncIterator[database.Database]:
-    config = settings.load(service.settings)
-    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=1)
-    try:
-        yield db
-    finally:
-        await db.close()

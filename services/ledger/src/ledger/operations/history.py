@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from chassis import app, database, envelope, errors, settings
+from chassis import app, database, envelope, errors, operations
 from contracts.message import TenantId
 from ledger.domain import chart, history
 from ledger.store import history as store
@@ -159,7 +159,7 @@ async def balance_command(service: app.Service, arguments: Sequence[str]) -> int
     options.add_argument("--at", type=_moment, help="a time such as 2026-01-31 or 2026-01-31T12:00:00+03:00; else UTC")
     options.add_argument("--effective", action="store_true", help="by when postings took effect, not were recorded")
     chosen = options.parse_args(arguments)
-    async with _opened(service) as db:
+    async with operations.own_database(service) as db:
         return await _told(_print_balance(db, _name_of(chosen), chosen.at, is_effective=chosen.effective))
 
 
@@ -173,7 +173,7 @@ async def statement_command(service: app.Service, arguments: Sequence[str]) -> i
     options.add_argument("--limit", type=int, choices=range(1, PAGE_MAX + 1), default=50, metavar="N")
     options.add_argument("--csv", metavar="FILE", help="write all lines to this file, the oldest first; - prints them")
     chosen = options.parse_args(arguments)
-    async with _opened(service) as db:
+    async with operations.own_database(service) as db:
         return await _told(_print_statement(db, chosen))
 
 
@@ -194,16 +194,6 @@ async def _standing(
         return now
     async with db.transaction() as tx:
         return await store.standing(await database.driver(tx), name, is_alone=True)
-
-
-@contextlib.asynccontextmanager
-async def _opened(service: app.Service) -> AsyncIterator[database.Database]:
-    config = settings.load(service.settings)
-    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=1)
-    try:
-        yield db
-    finally:
-        await db.close()
 
 
 async def _told(work: Awaitable[None]) -> int:

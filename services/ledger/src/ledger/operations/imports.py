@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from chassis import app, database, errors, settings
+from chassis import app, database, errors, operations
 from contracts import ledger
 from ledger import commit
 from ledger.domain import chart, history, imports, requests
@@ -95,22 +95,19 @@ async def command(service: app.Service, arguments: Sequence[str]) -> int:
         type=Path,
         help="columns: user_id, balance (12.50) or balance_minor (1250), and if you like reference, expires_at",
     )
-    options.add_argument("--tenant", required=True)
+    options.add_argument("--tenant", default="demo")
     options.add_argument("--asset", required=True, help="such as RUB")
     options.add_argument("--source", required=True, help="the old system's name, the same in every run")
     options.add_argument("--dry-run", action="store_true", help="write nothing, only tell what would be refused")
     chosen = options.parse_args(arguments)
-    config = settings.load(service.settings)
-    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=commit.LANES)
     try:
         of = imports.source(chosen.tenant, chosen.asset, chosen.source)
         with chosen.file.open(encoding="utf-8-sig", newline="") as file:
-            report = await carry_over(db, of, file, _print_refusal, is_dry_run=chosen.dry_run)
+            async with operations.own_database(service, pool_size=commit.LANES) as db:
+                report = await carry_over(db, of, file, _print_refusal, is_dry_run=chosen.dry_run)
     except errors.Refusal as refusal:
         sys.stderr.write(f"{refusal.code}: {refusal.detail}\n")
         return 1
-    finally:
-        await db.close()
     sys.stdout.write(render(of, report, is_dry_run=chosen.dry_run))
     return 1 if report.refused else 0
 

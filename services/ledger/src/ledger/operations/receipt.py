@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from chassis import app, database, errors, settings
+from chassis import app, database, errors, operations
 from ledger.domain import seal
 from ledger.store import seal as store
 
@@ -57,15 +57,12 @@ async def command(service: app.Service, arguments: Sequence[str]) -> int:
         options.error("give a transfer or --check")
     if chosen.check is not None:
         return _check(chosen.check)
-    config = settings.load(service.settings)
-    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=1)
     try:
-        written = await write(db, chosen.transfer, upto=chosen.to)
+        async with operations.own_database(service) as db:
+            written = await write(db, chosen.transfer, upto=chosen.to)
     except NoReceipt as refusal:
         sys.stderr.write(f"{refusal.detail}\n")
         return 1
-    finally:
-        await db.close()
     sys.stdout.write(f"{json.dumps(written, indent=1, ensure_ascii=False)}\n")
     return 0
 

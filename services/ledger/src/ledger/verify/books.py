@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 
 import asyncpg
 
-from chassis import app, database, settings
+from chassis import app, database, operations
 from ledger.store import seal as sealing
 from ledger.verify import checks, pieces, proof
 
@@ -73,12 +73,8 @@ async def command(service: app.Service, arguments: Sequence[str]) -> int:
         "--readers", type=int, default=READERS, choices=counts, metavar="N", help="connections at once"
     )
     readers = options.parse_args(arguments).readers
-    config = settings.load(service.settings)
-    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=readers)
-    try:
+    async with operations.own_database(service, pool_size=readers) as db:
         found = await prove(db, readers=readers, progress=_draw if sys.stderr.isatty() else None)
-    finally:
-        await db.close()
     sys.stdout.write(f"{proof.render(found)}\n")
     return 0 if found.is_sound else 1
 

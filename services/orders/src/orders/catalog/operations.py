@@ -4,15 +4,14 @@ import argparse
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from chassis import database, outbox, settings
+from chassis import database, operations, outbox
 from contracts.message import Currency, Event, Money, PositiveMinor, TenantId
 from contracts.orders import CategoryId, ProductId
 from orders.catalog import domain, store
@@ -80,7 +79,7 @@ async def seed(service: "app.Service", arguments: Sequence[str]) -> int:
     except UnusableCatalog as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    async with _opened(service) as db:
+    async with operations.own_database(service) as db:
         changed = await write(db, categories, products)
     sys.stdout.write(f"{changed} of {len(categories) + len(products)} categories and products changed\n")
     return 0
@@ -89,7 +88,7 @@ async def seed(service: "app.Service", arguments: Sequence[str]) -> int:
 async def republish(service: "app.Service", arguments: Sequence[str]) -> int:
     """Announce every category and product anew, so that a lost projection can be rebuilt. Changes nothing."""
     chosen = _options(f"{service.name} republish", republish.__doc__).parse_args(arguments)
-    async with _opened(service) as db:
+    async with operations.own_database(service) as db:
         count = await announce(db, TenantId(chosen.tenant))
     sys.stdout.write(f"{count} categories and products announced\n")
     return 0
@@ -163,13 +162,3 @@ def _options(program: str, description: str | None) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog=program, description=description)
     options.add_argument("--tenant", default="demo", help="whose catalog; the quick start's by default")
     return options
-
-
-@asynccontextmanager
-async def _opened(service: "app.Service") -> AsyncIterator[database.Database]:
-    config = settings.load(service.settings)
-    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=1)
-    try:
-        yield db
-    finally:
-        await db.close()
