@@ -31,7 +31,7 @@ WITH paid AS (
   SELECT w.received_at, pg_xact_commit_timestamp(t.xmin) AS credited_at, pg_xact_commit_timestamp(s.xmin) AS shown_at
   FROM payments.payment p
   JOIN payments.webhook w ON w.provider_ref = p.provider_ref
-  JOIN ledger.transfer t ON t.reference = 'payment:' || p.payment_id
+  JOIN ledger.transfer t ON t.source_key = 'payment:' || p.payment_id AND t.kind = 'top_up'
   JOIN gateway.statement_lines s ON s.reference = t.reference
   WHERE w.received_at >= $1
 )
