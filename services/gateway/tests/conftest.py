@@ -1,12 +1,14 @@
 """The gateway's test doors: an application in this process, real processes, and the other services' voices."""
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 import httpx
@@ -19,6 +21,9 @@ from gateway import handlers, main, settings
 BOT_TOKEN = "42:TEST"
 SESSION_SECRET = "only-for-tests-and-long-enough-to-be-accepted"
 TENANT = "demo"
+# Tests are many people in a hurry at one address, which Redis remembers from one test to the next; those of the limits
+# set their own.
+GENEROUS_LIMITS = "health=60000,login=60000,balance=60000,transactions=60000,orders=60000,payments=60000,other=60000"
 
 Sign = Callable[..., str]
 LogIn = Callable[..., Awaitable[httpx.Headers]]
@@ -48,6 +53,11 @@ def sign() -> Sign:
 
 
 @pytest.fixture
+def generous_limits() -> str:
+    return GENEROUS_LIMITS
+
+
+@pytest.fixture
 def config(servers: testing.Servers, database_url: str) -> settings.GatewaySettings:
     """Settings of an api process whose broker is a port where nobody listens."""
     return settings.GatewaySettings(
@@ -58,6 +68,7 @@ def config(servers: testing.Servers, database_url: str) -> settings.GatewaySetti
         session_secret=SESSION_SECRET,
         wait_s=0,
         cors_origins=["https://app.example"],
+        rate_limits=GENEROUS_LIMITS,
     )
 
 
@@ -257,3 +268,56 @@ def _paid() -> dict[str, Any]:
 @pytest.fixture
 def facts() -> Facts:
     return Facts()
+
+
+class Wire:
+    """A wire to Redis that can be cut, and held so that nothing comes back."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._to = urlsplit(redis_url)
+        self._port = testing.free_port()
+        self._is_let_go = asyncio.Event()
+        self._is_let_go.set()
+        self._server: asyncio.Server | None = None
+        self._ends: list[asyncio.StreamWriter] = []
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._port}{self._to.path}"
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", self._port)
+
+    async def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for end in self._ends:
+            end.transport.abort()
+        self._ends.clear()
+
+    def hold(self) -> None:
+        self._is_let_go.clear()
+
+    def let_go(self) -> None:
+        self._is_let_go.set()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_connection(self._to.hostname, self._to.port)
+        self._ends += [writer, to_redis]
+        await asyncio.gather(self._pass_on(reader, to_redis), self._pass_on(from_redis, writer))
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                await self._is_let_go.wait()
+                writer.write(data)
+        writer.close()
+
+
+@pytest.fixture
+async def redis_wire(servers: testing.Servers) -> AsyncIterator[Wire]:
+    wire = Wire(servers.redis_url)
+    await wire.mend()
+    yield wire
+    wire.let_go()
+    await wire.cut()

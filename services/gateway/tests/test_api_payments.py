@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 
 from chassis import database, testing
-from contracts import payments
+from contracts import message, payments
 
 LogIn = Callable[..., Awaitable[httpx.Headers]]
 
@@ -93,21 +94,17 @@ async def test_a_command_is_stored_whole_before_anybody_hears_of_it(
 ) -> None:
     answer = await top_up(client, headers)
 
-    assert await commands_said(db) == [
-        {
-            "tenant": "demo",
-            "payment_id": answer.json()["id"],
-            "user_id": await me(client, headers),
-            "purpose": "top_up",
-            "amount": {"amount_minor": 150_000, "currency": "RUB"},
-            "provider": "yookassa",
-            "return_url": "https://t.me/kopilka_bot/app",
-            "is_held": False,
-            "description": None,
-            "payer": None,
-            "receipt": None,
-        }
-    ]
+    (said,) = await commands_said(db)
+    command = payments.CreatePayment.model_validate(said, strict=False)
+    assert command == payments.CreatePayment(
+        tenant=message.TenantId("demo"),
+        payment_id=payments.PaymentId(UUID(answer.json()["id"])),
+        user_id=message.UserId(UUID(await me(client, headers))),
+        purpose="top_up",
+        amount=message.Money(amount_minor=150_000, currency="RUB"),
+        provider="yookassa",
+        return_url="https://t.me/kopilka_bot/app",
+    )
 
 
 @pytest.mark.parametrize("code", ["provider_refused", "provider_not_configured"])

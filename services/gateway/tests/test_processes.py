@@ -26,7 +26,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 
 @pytest.fixture
-async def start(processes: testing.Processes, servers: testing.Servers) -> AsyncIterator[Start]:
+async def start(processes: testing.Processes, servers: testing.Servers, generous_limits: str) -> AsyncIterator[Start]:
     """Starts a process of the gateway, waits until it is ready, and gives a client of it."""
     opened: list[httpx.AsyncClient] = []
 
@@ -37,6 +37,7 @@ async def start(processes: testing.Processes, servers: testing.Servers) -> Async
             KOPILKA_REDIS_URL=redis_url,
             GATEWAY_BOT_TOKEN="42:TEST",
             GATEWAY_SESSION_SECRET="only-for-tests-and-long-enough-to-be-accepted",
+            GATEWAY_RATE_LIMITS=generous_limits,
         )
         opened.append(httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30))
         return opened[-1]

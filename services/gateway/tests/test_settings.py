@@ -4,6 +4,7 @@ import pytest
 
 from chassis import settings as chassis_settings
 from gateway import settings
+from gateway.domain import limits
 
 GOOD = {
     "GATEWAY_DATABASE_URL": "postgresql://gateway@127.0.0.1/kopilka",
@@ -16,6 +17,7 @@ GOOD = {
 
 def test_good_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     more = {"GATEWAY_CORS_ORIGINS": '["https://app.example"]', "GATEWAY_TOP_UPS": '{"XTR": [10, 500]}'}
+    more |= {"GATEWAY_RATE_LIMITS": "balance = 5, health=0", "GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8"}
     for name, value in {**GOOD, **more}.items():
         monkeypatch.setenv(name, value)
 
@@ -24,7 +26,31 @@ def test_good_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyP
     assert config.tenant == "demo"
     assert config.cors_origins == ["https://app.example"]
     assert config.top_ups == {"XTR": (10, 500)}
+    assert config.rate_limits == {**limits.PER_MINUTE, "balance": 5, "health": 0}
+    assert [str(network) for network in config.trusted_proxies] == ["10.0.0.0/8", "fd00::/8"]
     assert "TEST" not in repr(config)
+
+
+def test_limits_that_are_not_named_have_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+
+    assert chassis_settings.load(settings.GatewaySettings).rate_limits == limits.PER_MINUTE
+
+
+@pytest.mark.parametrize("entry", ["balanse=3", "orders", "orders=-1", "orders=ten", "orders=1.5", "orders=1000001"])
+def test_a_wrong_limit_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], entry: str
+) -> None:
+    for name, value in {**GOOD, "GATEWAY_RATE_LIMITS": f"balance=30,{entry}"}.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit):
+        chassis_settings.load(settings.GatewaySettings)
+
+    told = capsys.readouterr().err
+    assert "GATEWAY_RATE_LIMITS" in told
+    assert f"`{entry}`" in told
 
 
 @pytest.mark.parametrize(
@@ -43,6 +69,8 @@ def test_good_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyP
         ("GATEWAY_TOP_UPS", '{"RUB": [0, 99]}'),
         ("GATEWAY_TOP_UPS", '{"RUB": 100}'),
         ("GATEWAY_TOP_UPS", '{"ISK": [1, 100]}'),
+        ("GATEWAY_RATE_LIMIT_ADDRESS_FACTOR", "0"),
+        ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("KOPILKA_REDIS_URL", None),
     ],
 )

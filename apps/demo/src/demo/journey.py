@@ -11,6 +11,8 @@ from demo import people, stack
 
 TOP_UP_MINOR = 150_000
 PRICE_MINOR = 40_000
+REFUND_MINOR = 60_000
+STARS = 100
 CROWD = 200
 AT_ONCE = 20
 CRASH_AFTER = 80
@@ -37,6 +39,8 @@ class Journey:
         await self._step("3. The same notification arrives 50 more times, 10 at once", self._notify_again)
         await self._step("4. Buys for 400.00 RUB from the wallet; an order above the balance is refused", self._buy)
         await self._step(f"5. The ledger worker is killed in the middle of {CROWD} payments", self._survive_a_crash)
+        await self._step("6. An operator gives 600.00 RUB back through YooKassa", self._refund)
+        await self._step("7. Pays 100 Telegram Stars; the bot answers before they are taken", self._pay_stars)
 
     async def _step(self, title: str, action: Callable[[], Awaitable[None]]) -> None:
         self._tell(f"\n{title}")
@@ -121,6 +125,37 @@ class Journey:
         self._expect(all(len(statement) == 1 for statement in lines), "every payment is credited once")
         proof = await asyncio.to_thread(self._where.operator, "ledger", "verify")
         self._tell("\n".join(f"   {line}" for line in proof.stdout.splitlines()))
+        self._expect(proof.returncode == 0, f"the ledger's proof holds {proof.stderr}")
+
+    async def _refund(self) -> None:
+        before = await self._ada.balance()
+        asked = ("payments", "refund", self._payment["id"], "--amount", str(REFUND_MINOR))
+        told = await asyncio.to_thread(self._where.operator, *asked)
+        self._tell(f"   {told.stdout.strip() or told.stderr.strip()}")
+        self._expect(told.returncode == 0, "the provider gave it back")
+        wallet = await self._ada.balance_of(before["balance_minor"] - REFUND_MINOR)
+        payment = await self._ada.payment(self._payment["id"])
+        chat = await people.eventually(
+            lambda: self._outside.chat(self._ada.telegram_id), lambda texts: "600" in texts[-1]
+        )
+        self._tell(f"   balance {rub(wallet['balance_minor'])}, the payment is {payment['status']}")
+        self._tell(f"   chat: {chat[-1]!r}")
+        self._expect(payment["status"] == "partially_refunded", "the payer sees what came back")
+        again = await asyncio.to_thread(self._where.operator, "payments", "refund", *asked[2:4], str(TOP_UP_MINOR))
+        self._tell(f"   {again.stdout.strip() or again.stderr.strip()}")
+        self._expect(again.returncode != 0, "more than was paid is never given back")
+
+    async def _pay_stars(self) -> None:
+        url = f"{self._where.payments_url}/webhooks/stars/demo"
+        registered = await asyncio.to_thread(self._where.operator, "payments", "stars-webhook", "demo", url)
+        self._expect(registered.returncode == 0, f"Telegram knows where to ask {registered.stderr}")
+        payment = await self._ada.start_top_up(STARS, provider="stars", currency="XTR")
+        self._tell(f"   the invoice is {payment['confirmation_url']}")
+        await self._outside.pay(payment["confirmation_url"], payer=self._ada.telegram_id)
+        wallet = await self._ada.balance_of(STARS, asset="XTR")
+        self._tell(f"   balance {wallet['balance_minor']} XTR")
+        proof = await asyncio.to_thread(self._where.operator, "ledger", "verify")
+        self._tell("\n".join(f"   {line}" for line in proof.stdout.splitlines()[-1:]))
         self._expect(proof.returncode == 0, f"the ledger's proof holds {proof.stderr}")
 
     def _expect(self, holds: bool, what: str) -> None:  # noqa: FBT001 - reads as the sentence it checks

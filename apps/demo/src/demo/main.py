@@ -24,7 +24,7 @@ def main() -> None:
     _tell(
         f"\nThe stack is running:\n"
         f"   API and its documentation   {where.gateway_url}/docs\n"
-        f"   sandbox (YooKassa, Telegram) {where.sandbox_url}\n"
+        f"   sandbox (every provider, Telegram) {where.sandbox_url}\n"
         f"   RabbitMQ management          {where.rabbitmq_api_url}\n"
         f"`make status`, `make logs`, `make down`; settings and addresses are in {environment}."
     )

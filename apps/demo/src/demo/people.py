@@ -32,13 +32,18 @@ class Outside:
         """Sign a person into the Mini App, as Telegram does."""
         return str((await self._control("telegram/init-data", user=_person(telegram_id)))["init_data"])
 
-    async def pay(self, confirmation_url: str) -> None:
-        """Pay at the provider's page; the provider then notifies the shop."""
-        await self._control(f"payments/{reference_of(confirmation_url)}/pay")
+    async def pay(self, confirmation_url: str, *, payer: int | None = None) -> None:
+        """Pay at the provider's page, as the person who is asked for there; the provider then notifies the shop."""
+        who = {} if payer is None else {"user_id": payer}
+        await self._control(f"payments/{reference_of(confirmation_url)}/pay", **who)
 
     async def decline(self, confirmation_url: str) -> None:
         """Decline at the provider's page."""
         await self._control(f"payments/{reference_of(confirmation_url)}/decline")
+
+    async def refund(self, confirmation_url: str) -> None:
+        """Give all of a payment back in the provider's cabinet."""
+        await self._control(f"payments/{reference_of(confirmation_url)}/refund")
 
     async def plan_webhooks(self, plan: str) -> None:
         """Decide how notifications travel from now on: normal, drop, duplicate:10, delay:500 or reorder."""
@@ -111,14 +116,16 @@ class Customer:
         headers = {**self._headers(), "Idempotency-Key": key or str(uuid.uuid4())}
         return await self._http.post(f"{self._url}{path}", json=body, headers=headers)
 
-    async def start_top_up(self, amount_minor: int, *, key: str | None = None) -> Json:
-        """Ask for a top-up in roubles; gives the payment with its confirmation URL."""
+    async def start_top_up(
+        self, amount_minor: int, *, provider: str = "yookassa", currency: str = "RUB", key: str | None = None
+    ) -> Json:
+        """Ask for a top-up; gives the payment with its confirmation URL."""
         answer = await self.post(
             "/payments",
             {
                 "purpose": "top_up",
-                "amount": {"amount_minor": amount_minor, "currency": "RUB"},
-                "provider": "yookassa",
+                "amount": {"amount_minor": amount_minor, "currency": currency},
+                "provider": provider,
                 "return_url": "https://t.me/demo_shop_bot/app",
             },
             key=key,
@@ -134,11 +141,16 @@ class Customer:
         await self._outside.pay(payment["confirmation_url"])
         return payment
 
-    async def balance(self) -> Json:
-        """Give the rouble wallet: balance_minor, held_minor and available_minor, zero before the first movement."""
+    async def balance(self, asset: str = "RUB") -> Json:
+        """Give one wallet: balance_minor, held_minor and available_minor, zero before the first movement."""
         balances = (await self.get("/balance")).raise_for_status().json()["balances"]
-        empty = {"asset": "RUB", "balance_minor": 0, "held_minor": 0, "available_minor": 0}
-        return next((item for item in balances if item["asset"] == "RUB"), empty)
+        empty = {"asset": asset, "balance_minor": 0, "held_minor": 0, "available_minor": 0}
+        return next((item for item in balances if item["asset"] == asset), empty)
+
+    async def payment(self, payment_id: str) -> Json:
+        """Give a payment as its owner sees it."""
+        payment: Json = (await self.get(f"/payments/{payment_id}")).raise_for_status().json()
+        return payment
 
     async def statement(self) -> list[Json]:
         """Give the newest lines of the statement."""
@@ -150,9 +162,9 @@ class Customer:
         items = [{"product_id": product_id, "quantity": quantity}]
         return await self.post("/orders", {"items": items, "payment_method": "wallet"}, key=key)
 
-    async def balance_of(self, amount_minor: int) -> Json:
+    async def balance_of(self, amount_minor: int, *, asset: str = "RUB") -> Json:
         """Wait until the wallet holds exactly this balance; gives it. Raises TimeoutError when it never does."""
-        return await eventually(self.balance, lambda wallet: wallet["balance_minor"] == amount_minor)
+        return await eventually(lambda: self.balance(asset), lambda wallet: wallet["balance_minor"] == amount_minor)
 
     async def _settled(self, path: str, field: str) -> Json:
         async def look() -> Json:

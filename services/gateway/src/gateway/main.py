@@ -6,7 +6,7 @@ from pathlib import Path
 from chassis import app
 from gateway import api, handlers, settings, timers
 from gateway.api import door
-from gateway.clients import wakeups
+from gateway.clients import limiter, wakeups
 
 REDIS_PAUSE_S = 5  # while Redis is away it is asked for this often, and whoever waits looks by itself
 
@@ -15,9 +15,10 @@ def _api(process: app.Process) -> None:
     """Serve the clients."""
     config = _settings(process)
     waiters = wakeups.Waiters(config.redis_url.get_secret_value())
+    limits = limiter.Limiter(config.redis_url.get_secret_value())
     process.every("hear_wakeups", waiters.listen, idle_max_s=REDIS_PAUSE_S)
-    process.closers.append(waiters.close)
-    api.mount(process.http, door.Door(config, process.db, waiters))
+    process.closers += [waiters.close, limits.close]
+    api.mount(process.http, door.Door(config, process.db, waiters, limits))
 
 
 def _worker(process: app.Process) -> None:

@@ -1,13 +1,38 @@
 """The only reader of the environment in this service."""
 
-from typing import Annotated
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, get_args
 
-from pydantic import Field, SecretStr, StringConstraints, field_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from chassis import settings
 from contracts import message
-from gateway.domain import topups
+from gateway.domain import limits, topups
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _per_minute(value: object) -> object:
+    """Give all limits, those that the text does not name as they are by default. Raises ValueError naming an entry."""
+    if not isinstance(value, str):
+        return value
+    given = dict(limits.PER_MINUTE)
+    for entry in filter(None, map(str.strip, value.split(","))):
+        name, _, number = map(str.strip, entry.partition("="))
+        route_class = next((known for known in get_args(limits.RouteClass) if known == name), None)
+        if route_class is None:
+            raise ValueError(f"`{entry}` names none of {', '.join(limits.PER_MINUTE)}")
+        if not (number.isascii() and number.isdecimal() and len(number) <= 9 and int(number) <= limits.PER_MINUTE_MAX):
+            raise ValueError(f"`{entry}` is not <class>=<0 to {limits.PER_MINUTE_MAX} a minute>")
+        given[route_class] = int(number)
+    return given
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
+PerMinute = Annotated[dict[limits.RouteClass, int], NoDecode, BeforeValidator(_per_minute)]
 
 
 class GatewaySettings(settings.Settings):
@@ -61,9 +86,27 @@ class GatewaySettings(settings.Settings):
         max_length=100,
         description="Origins whose pages may call the gateway from a browser, as a JSON list; none by default.",
     )
+    rate_limits: PerMinute = Field(
+        default=",".join(f"{name}={number}" for name, number in limits.PER_MINUTE.items()),
+        validate_default=True,
+        description="How many requests of each class a user may send in a minute, as balance=30,transactions=10; 0 is"
+        " no limit. A class that is not named has its default.",
+    )
+    rate_limit_address_factor: int = Field(
+        default=10,
+        ge=1,
+        le=1_000,
+        description="How many times a user's limits one network address may use up, because many people share one.",
+    )
+    trusted_proxies: Networks = Field(
+        default=(),
+        max_length=100,
+        description="Networks of our own proxies, with commas; X-Forwarded-For is believed from nobody else.",
+    )
     redis_url: SecretStr = Field(
         validation_alias="KOPILKA_REDIS_URL",
-        description="Redis, which carries wake-ups between replicas, as redis://host:port/database.",
+        description="Redis, which carries wake-ups between replicas and counts requests for their limits, as"
+        " redis://host:port/database.",
     )
 
     @field_validator("bot_token")
@@ -77,10 +120,10 @@ class GatewaySettings(settings.Settings):
     @field_validator("top_ups")
     @classmethod
     def _can_be_paid(cls, top_ups: dict[str, topups.Limits]) -> dict[str, topups.Limits]:
-        for currency, limits in top_ups.items():
+        for currency, permitted in top_ups.items():
             if currency not in topups.LIMITS:
                 raise ValueError(f"no provider takes {currency}")
-            if limits.max_minor < limits.min_minor:
+            if permitted.max_minor < permitted.min_minor:
                 raise ValueError(f"the largest top-up in {currency} is below the smallest")
         return top_ups
 

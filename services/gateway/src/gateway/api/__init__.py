@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.middleware import Middleware
 
-from gateway.api import access, catalog, document, door, orders, payments, users, wallet
+from gateway.api import access, catalog, document, door, limits, orders, payments, users, wallet
 from gateway.domain import sessions
 
 PREFIX = "/api/v1"
@@ -19,13 +20,15 @@ def mount(app: FastAPI, here: door.Door) -> None:
         router.include_router(part.router)
     app.include_router(router)
     app.add_exception_handler(sessions.Unauthenticated, access.challenge)
+    # The innermost: a refusal has a correlation id, is measured, and may be read by pages of permitted origins.
+    app.user_middleware.append(Middleware(limits.Limits, here=here))
     if here.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=here.settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "X-Correlation-Id"],
-            expose_headers=["Location", "Retry-After", "X-Correlation-Id"],
+            expose_headers=["Location", "X-Correlation-Id", *limits.HEADERS],
             max_age=3_600,
         )
     document.describe(app)

@@ -57,8 +57,17 @@ PERSON = (
 """The problems of a route that answers only to a person."""
 LIST = ("400 cursor_invalid",)
 """The problems of a list."""
+EVERY = ("400 malformed_json", "422 invalid_request", "429 too_many_requests", "503 temporarily_unavailable")
+"""The problems that every route has."""
 KEY = ("400 idempotency_key_required", "400 idempotency_key_invalid", "422 idempotency_key_reused")
 """The problems of a route that changes something."""
+
+LIMIT_HEADERS = {
+    "X-RateLimit-Limit": "How many requests of this kind are answered in a minute; absent where there is no limit.",
+    "X-RateLimit-Remaining": "How many of them are left.",
+    "X-RateLimit-Reset": "When there are that many again, in seconds since 1970.",
+}
+WAIT_HEADERS = {"Retry-After": "How many seconds to wait; repeated offences wait longer."}
 
 
 class FieldProblem(BaseModel):
@@ -84,7 +93,7 @@ class Problem(BaseModel):
 def responses(*codes: str) -> Responses:
     """Document the problems of a route, each as `<status> <code>`, beside those that every route has."""
     known: dict[int, list[str]] = {}
-    for entry in (*codes, "400 malformed_json", "422 invalid_request", "503 temporarily_unavailable"):
+    for entry in (*codes, *EVERY):
         status, _, code = entry.partition(" ")
         known.setdefault(int(status), []).append(code)
     return {status: _documented(status, known[status]) for status in sorted(known)}
@@ -98,6 +107,12 @@ def describe(app: FastAPI) -> None:
         schema.pop("$defs", None)
         components["schemas"][model.__name__] = schema
     components["securitySchemes"] = SCHEMES
+    for operation in (operation for path in app.openapi()["paths"].values() for operation in path.values()):
+        for status, answer in operation["responses"].items():
+            told = LIMIT_HEADERS | (WAIT_HEADERS if status == "429" else {})
+            answer["headers"] = {
+                name: {"description": meaning, "schema": {"type": "integer"}} for name, meaning in told.items()
+            }
 
 
 def _documented(status: int, codes: list[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from chassis import database
 from contracts import message
 from gateway import settings
-from gateway.clients import wakeups
+from gateway.clients import limiter, wakeups
 from gateway.domain import initdata
 
 
@@ -19,6 +19,7 @@ class Door:
     settings: settings.GatewaySettings
     db: database.Database
     waiters: wakeups.Waiters
+    limiter: limiter.Limiter
     tenant: message.TenantId = field(init=False)
     init_data_secret: bytes = field(init=False, repr=False)
 

@@ -1,0 +1,128 @@
+"""Rate limits at the door: whose budgets a request counts in, and the headers that tell what is left.
+
+A refusal comes before anything is read or changed: it takes no Idempotency-Key, and repetitions count like the first.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from fastapi import Request
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis import envelope, web
+from gateway.api import access, door
+from gateway.domain import initdata, limits, sessions
+from gateway.store import users
+
+Networks = Sequence[IPv4Network | IPv6Network]
+
+HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After")
+KNOWN_MAX = 10_000
+
+
+class Limits:
+    """Stands inside the correlation of requests and before every route. It is no dependency, which an address that does
+    not exist or a body that is no JSON would never reach.
+    """
+
+    def __init__(self, app: ASGIApp, *, here: door.Door) -> None:
+        """Wrap the application."""
+        self._app = app
+        self._here = here
+        self._pseudonyms = here.settings.session_secret.get_secret_value().encode()
+        self._known: OrderedDict[int, str] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request within its limits, or refuse it."""
+        route_class = limits.class_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        limit = self._here.settings.rate_limits[route_class] if route_class is not None else 0
+        if route_class is None or limit == 0:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        verdict = await self._here.limiter.decide(route_class, await self._budgets(request, route_class, limit))
+
+        async def send_with_limit(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-RateLimit-Limit"] = str(verdict.limit)
+                headers["X-RateLimit-Remaining"] = str(verdict.remaining)
+                headers["X-RateLimit-Reset"] = str(verdict.reset_s)
+            await send(message)
+
+        if verdict.is_allowed:
+            await self._app(scope, receive, send_with_limit)
+            return
+        wait_s = verdict.retry_after_s
+        refusal = web.answer(request, 429, "too_many_requests", f"Please ask again in {wait_s} seconds.")
+        refusal.headers["Retry-After"] = str(wait_s)
+        await refusal(scope, receive, send_with_limit)
+
+    async def _budgets(self, request: Request, route_class: limits.RouteClass, limit: int) -> list[limits.Budget]:
+        """Give what a request counts in: the user's budget first, so that nobody uses up that of their neighbours."""
+        config = self._here.settings
+        address = peer_of(request, config.trusted_proxies)
+        place = limits.pseudonym(limits.household_of(address), secret=self._pseudonyms)
+        prefix = f"kopilka.gateway.limit:{self._here.tenant}:{route_class}"
+        if route_class == "health":
+            return [limits.Budget(f"{prefix}:address:{place}", limit)]
+        shared = limit * config.rate_limit_address_factor
+        user_id = await self._user_of(request)
+        if user_id is None:
+            # Apart from those who are logged in, so that nobody locks them out without having been let in.
+            return [limits.Budget(f"{prefix}:stranger:{place}", shared)]
+        return [limits.Budget(f"{prefix}:user:{user_id}", limit), limits.Budget(f"{prefix}:address:{place}", shared)]
+
+    async def _user_of(self, request: Request) -> str | None:
+        """Give the user whom a request speaks for; None when it proves nobody, or somebody who has never been here."""
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "tma":
+            return await self._user_of_init_data(credentials.strip())
+        try:
+            return str((await access.session_of(request, self._here)).user_id)
+        except sessions.Unauthenticated:
+            return None
+
+    async def _user_of_init_data(self, init_data: str) -> str | None:
+        here = self._here
+        try:
+            person = initdata.check(
+                init_data, secret=here.init_data_secret, now=envelope.now(), ttl_s=here.settings.init_data_ttl_s
+            )
+        except sessions.Unauthenticated:
+            return None
+        if person.id in self._known:
+            self._known.move_to_end(person.id)
+            return self._known[person.id]
+        async with here.db.statement() as tx:
+            user = await users.find(tx, here.tenant, person.id)
+        if user is None:
+            return None
+        self._known[person.id] = str(user.id)
+        while len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+        return self._known[person.id]
+
+
+def peer_of(request: Request, trusted_proxies: Networks) -> str:
+    """Give the address that a request really comes from: the nearest hop that is not a proxy of ours.
+
+    An X-Forwarded-For is read from its right end and only as far as our own proxies wrote it.
+    """
+    peer = request.client.host if request.client else ""
+    if not trusted_proxies:
+        return peer
+    hops = [hop.strip() for header in request.headers.getlist("x-forwarded-for") for hop in header.split(",")]
+    while hops and _is_in(peer, trusted_proxies):
+        peer = hops.pop()
+    return peer
+
+
+def _is_in(address: str, networks: Networks) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
