@@ -37,6 +37,7 @@ class Bank:
         self.refunds: dict[str, facts.RefundFact] = {}
         self.disputes: dict[str, facts.DisputeFact] = {}
         self.deposits: list[facts.Deposit] = []
+        self.receipts: dict[str, facts.Receipt | None] = {}
         self.calls: list[tuple[str, str]] = []
         self.replies: list[tuple[str, str | None]] = []
         self.decides_refunds = True
@@ -131,11 +132,14 @@ class Bank:
     async def fetch(self, provider_ref: str) -> facts.Fact:
         return self._once("fetch", None, lambda: self._known(provider_ref))
 
-    async def capture(self, provider_ref: str, amount: Money, *, key: str) -> facts.Fact:
+    async def capture(
+        self, provider_ref: str, amount: Money, *, key: str, receipt: facts.Receipt | None = None
+    ) -> facts.Fact:
         def take() -> facts.Fact:
             if self._known(provider_ref).state != "authorized":
                 raise clients.Rejected("not_held")
             self.pay(provider_ref, amount.amount_minor)
+            self.receipts[provider_ref] = receipt
             return self.payments[provider_ref]
 
         return self._once("capture", key, take)

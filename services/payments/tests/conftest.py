@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from payments.timers.lane import Lane
 sys.path.insert(0, str(Path(__file__).parent))
 
 import bank as bank_module
+import liar as liar_module
 
 LISTED = "185.71.76.5"
 SECRET = "demo-secret"
@@ -129,53 +129,24 @@ def sandbox(sandbox_process: str) -> Iterator[Sandbox]:
     made.close()
 
 
-class Liar:
-    """A provider over real HTTP that answers what a test wants, whoever asks."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.body: bytes = b"{}"
-        liar = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length") or 0))
-                self.send_response(liar.status)
-                self.send_header("content-length", str(len(liar.body)))
-                self.end_headers()
-                self.wfile.write(liar.body)
-
-            do_POST = do_GET  # noqa: N815 - the server's own name
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def says(self, payment: dict[str, Any]) -> None:
-        self.body = json.dumps(payment).encode()
-
-    def says_paid(self, payment_id: object, ref: str, **changes: object) -> None:
-        """Say that a payment of 1,500 RUB was paid, but for what is changed."""
-        self.says(
-            {
-                "id": ref,
-                "status": "succeeded",
-                "amount": {"value": "1500.00", "currency": "RUB"},
-                "created_at": "2026-08-01T10:00:00.000Z",
-                "captured_at": "2026-08-01T10:01:00.000Z",
-                "recipient": {"account_id": "demo-shop", "gateway_id": "1"},
-                "test": True,
-                "metadata": {"payment_id": str(payment_id), "tenant": "demo"},
-                **changes,
-            }
-        )
+@pytest.fixture
+def operator(monkeypatch: pytest.MonkeyPatch, database_url: str, sandbox: Any) -> app.Service:
+    """The environment of an operator's shell."""
+    for name, value in {
+        "PAYMENTS_DATABASE_URL": database_url,
+        "KOPILKA_AMQP_URL": "amqp://u:p@127.0.0.1/",
+        "PAYMENTS_YOOKASSA_URL": sandbox.yookassa_url,
+        "PAYMENTS_YOOKASSA_SHOP_ID": "demo-shop",
+        "PAYMENTS_YOOKASSA_SECRET_KEY": "demo-secret",
+        "PAYMENTS_YOOKASSA_IS_TEST": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return main.SERVICE
 
 
 @pytest.fixture
-def liar() -> Iterator[Liar]:
-    made = Liar()
+def liar() -> Iterator[liar_module.Liar]:
+    made = liar_module.Liar()
     threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield made
     made.server.shutdown()
@@ -231,9 +202,16 @@ class Shop:
         await commands.create_payment(self.db, testing.delivery_of(command, "payments.commands"), command)
         return command
 
-    async def capture(self, payment_id: UUID, amount_minor: int | None = None, *, amount: Money | None = None) -> None:
+    async def capture(
+        self,
+        payment_id: UUID,
+        amount_minor: int | None = None,
+        *,
+        amount: Money | None = None,
+        receipt: payments.Receipt | None = None,
+    ) -> None:
         asked = amount or rubles(amount_minor)
-        command = payments.CapturePayment(tenant=TENANT, payment_id=payment_id, amount=asked)
+        command = payments.CapturePayment(tenant=TENANT, payment_id=payment_id, amount=asked, receipt=receipt)
         await commands.capture_payment(
             self.accounts, self.db, testing.delivery_of(command, "payments.commands"), command
         )
@@ -251,9 +229,14 @@ class Shop:
         *,
         amount: Money | None = None,
         refund_id: UUID | None = None,
+        receipt: payments.Receipt | None = None,
     ) -> UUID:
         command = payments.RefundPayment(
-            tenant=TENANT, payment_id=payment_id, refund_id=refund_id or uuid4(), amount=amount or rubles(amount_minor)
+            tenant=TENANT,
+            payment_id=payment_id,
+            refund_id=refund_id or uuid4(),
+            amount=amount or rubles(amount_minor),
+            receipt=receipt,
         )
         await commands.refund_payment(
             self.accounts, self.db, testing.delivery_of(command, "payments.commands"), command

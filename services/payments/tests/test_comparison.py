@@ -158,3 +158,73 @@ async def test_a_dispute_that_was_won_gives_the_money_back(counter: Any, bank: A
 
     assert (await counter.said())[2:] == ["disputed.v1", "dispute.closed.v1"]
     assert (await counter.payment(payment_id))["disputed_minor"] == 0
+
+
+async def test_several_disputes_and_equal_refunds_are_settled_by_one_look(counter: Any, bank: Any) -> None:
+    payment_id, ref = await counter.paid()
+    for name, state, amount_minor in (("a", "open", 10_000), ("b", "lost", 10_000), ("c", "won", 10_000)):
+        bank.disputes[name] = facts.DisputeFact(
+            dispute_ref=name,
+            provider_ref=ref,
+            state=state,  # type: ignore[arg-type] # a table of them
+            amount=Money(amount_minor=amount_minor, currency="RUB"),
+            fee_minor=100,
+            created_at=datetime.now(UTC),
+        )
+    for _ in range(2):
+        bank.give_back(ref, 30_000)
+
+    await counter.hint(ref, "all", event="charge.dispute.updated")
+    for _ in range(2):
+        await counter.due("webhook")
+        await counter.settle()
+
+    row = await counter.payment(payment_id)
+    assert (row["refunded_minor"], row["disputed_minor"]) == (60_000, 20_000)
+    assert sorted((await counter.said())[2:]) == [
+        *["dispute.closed.v1"] * 2,
+        *["disputed.v1"] * 3,
+        *["refunded.v1"] * 2,
+    ]
+    states = await counter.rows("SELECT state FROM dispute ORDER BY dispute_ref")
+    assert [dispute["state"] for dispute in states] == ["open", "lost", "won"]
+
+
+async def test_a_dispute_costs_one_fee_whichever_of_its_events_tells_it(counter: Any, bank: Any) -> None:
+    _, ref = await counter.paid()
+    opened = facts.DisputeFact(
+        dispute_ref="d",
+        provider_ref=ref,
+        state="open",
+        amount=Money(amount_minor=10_000, currency="RUB"),
+        fee_minor=0,
+        created_at=datetime.now(UTC),
+    )
+    for key, told in (("1", opened), ("2", replace(opened, state="lost", fee_minor=1_500))):
+        bank.disputes["d"] = told
+        await counter.hint(ref, key, event="charge.dispute.updated")
+        await counter.settle()
+
+    (_, disputed), (_, closed) = (await counter.events())[2:]
+    assert (disputed["fee"], closed["fee"]["amount_minor"]) == (None, 1_500)
+
+
+async def test_a_disputed_payment_that_can_not_be_asked_about_hides_no_other(counter: Any, bank: Any) -> None:
+    refs = [(await counter.paid())[1] for _ in range(3)]
+    for ref in refs:
+        bank.disputes[ref] = facts.DisputeFact(
+            dispute_ref=ref,
+            provider_ref=ref,
+            state="open",
+            amount=Money(amount_minor=100, currency="RUB"),
+            fee_minor=0,
+            created_at=datetime.now(UTC) - timedelta(days=80),
+        )
+        await counter.hint(ref, f"disputed {ref}", event="charge.dispute.created")
+        await counter.settle()
+    bank.disputes = {ref: replace(dispute, state="lost") for ref, dispute in bank.disputes.items()}
+    bank.fail("fetch", clients.NotFound())
+
+    await reading.compare_nightly(counter.db, counter.accounts, hour=0)
+
+    assert (await counter.said()).count("dispute.closed.v1") == 2

@@ -70,6 +70,7 @@ class CreatePayment(PaymentCommand, type="payments.payment.create.v1"):
     """Ask a provider for a payment; answered by PaymentCreated or PaymentFailed.
 
     `is_held` asks to hold the money until it is captured. `payer` is who may pay, in the provider's own words.
+    `account` names one of the tenant's accounts at the provider; without it the first one takes the payment.
     """
 
     user_id: UserId
@@ -81,12 +82,17 @@ class CreatePayment(PaymentCommand, type="payments.payment.create.v1"):
     description: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_WITHOUT_NUL)] | None = None
     payer: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_WITHOUT_NUL)] | None = None
     receipt: Receipt | None = None
+    account: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")] | None = None
 
 
 class CapturePayment(PaymentCommand, type="payments.payment.capture.v1"):
-    """Take what a payment holds, or `amount` of it and let the rest go; answered by PaymentPaid or CaptureRefused."""
+    """Take what a payment holds, or `amount` of it and let the rest go; answered by PaymentPaid or CaptureRefused.
+
+    `receipt` has the items that are sold after all, where the provider makes fiscal receipts.
+    """
 
     amount: Money | None = None
+    receipt: Receipt | None = None
 
 
 class CancelPayment(PaymentCommand, type="payments.payment.cancel.v1"):

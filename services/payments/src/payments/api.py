@@ -14,8 +14,10 @@ from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 
 from chassis import database, errors, telemetry
+from contracts import payments
 from payments import clients
 from payments.domain import facts, question, vouching
+from payments.domain.payment import Payment
 from payments.store import payments as store
 from payments.store import webhooks
 
@@ -24,6 +26,9 @@ Networks = Sequence[IPv4Network | IPv6Network]
 # Within ten seconds the payer's bank must have the answer. The decision gets its time first, the answer what is left.
 ANSWER_WITHIN_S = 8.0
 DECIDE_WITHIN_S = 4.0
+
+# Those that are not done yet, so that they are not forgotten midway; the pool's connections bound them.
+_READINGS: set["asyncio.Task[Payment | None]"] = set()
 
 WEBHOOKS = Counter("kopilka_webhook_requests_total", "Webhooks by what became of them.", ["provider", "result"])
 
@@ -161,16 +166,25 @@ def _require_vouched(*, is_vouched: bool, relay_secrets: Sequence[str]) -> None:
 
 
 async def _decide(db: database.Database, provider: clients.Provider, asked: facts.Question) -> str | None:
-    try:
-        async with asyncio.timeout(DECIDE_WITHIN_S):
-            known = None
-            if asked.payment_id is not None:
-                async with db.statement() as tx:
-                    known = await store.read(tx, asked.payment_id)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, the payer must get a no in time
-        telemetry.log.error("payments.question_undecided", error=type(error).__name__)
+    reading = asyncio.create_task(_known(db, asked.payment_id))
+    _READINGS.add(reading)
+    reading.add_done_callback(_READINGS.discard)
+    await asyncio.wait({reading}, timeout=DECIDE_WITHIN_S)
+    if not reading.done():
+        # Over a dead line even giving up takes longer than the payer's bank waits, so nobody waits for that.
+        reading.cancel()
+    if not reading.done() or (error := reading.exception()):
+        # Whatever is wrong with the database, the payer must get a no in time.
+        telemetry.log.error("payments.question_undecided", error=type(error).__name__ if reading.done() else "slow")
         return question.SLOW
-    return question.refusal(known, asked, provider.account, datetime.now(UTC))
+    return question.refusal(reading.result(), asked, provider.account, datetime.now(UTC))
+
+
+async def _known(db: database.Database, payment_id: payments.PaymentId | None) -> Payment | None:
+    if payment_id is None:
+        return None
+    async with db.statement() as tx:
+        return await store.read(tx, payment_id)
 
 
 def _is_in(peer: str, networks: Networks) -> bool:

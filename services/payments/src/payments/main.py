@@ -24,6 +24,7 @@ def compose(process: app.Process, *, receives: bool, works: bool) -> None:
             compare_hour=config.compare_hour,
         )
         process.consume(*handlers.queues(clocks.asking.wake.set, accounts))
+        process.take_in(*handlers.INTAKES)
         process.housekeeping()
         router = partial(router, wake=clocks.settling.wake.set)
     if receives:
@@ -48,6 +49,7 @@ SERVICE = app.Service(
     },
     migrations=Path(__file__).parent / "migrations",
     queues=handlers.queues(),
+    intakes=handlers.INTAKES,
     commands=operations.COMMANDS,
 )
 

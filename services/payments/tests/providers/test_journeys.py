@@ -53,16 +53,28 @@ async def created(shop: Any, provider: adapters.Adapter) -> facts.Fact:
 async def deliver(shop: Any, provider: adapters.Adapter, *, times: int = 2) -> None:
     """Let everything that the provider sent so far come to the real door, and settle it."""
     for webhook in [*provider.webhooks()] * times:
-        headers = {
-            name.replace("-", "_"): value
-            for name, value in webhook.headers.items()
-            if name not in {"host", "content-length", "connection"}
-        }
-        (answer,) = await shop.post(f"/webhooks/{provider.name}/demo", webhook.body, webhook.peer, **headers)
-        assert answer.status_code == 200
+        assert await tell(shop, provider, webhook) == 200
     for _ in range(2):
         await shop.due("webhook")
         await shop.settle()
+
+
+async def tell(shop: Any, provider: adapters.Adapter, webhook: facts.Webhook) -> int:
+    """Let one webhook come to the real door; gives the status."""
+    headers = {
+        name.replace("-", "_"): value
+        for name, value in webhook.headers.items()
+        if name not in {"host", "content-length", "connection"}
+    }
+    (answer,) = await shop.post(f"/webhooks/{provider.name}/demo", webhook.body, webhook.peer, **headers)
+    return int(answer.status_code)
+
+
+def named(client: clients.Provider, webhook: facts.Webhook) -> str | None:
+    """Give the name by which a webhook knows its payment."""
+    hint = client.read(webhook)
+    assert isinstance(hint, facts.Hint)
+    return hint.provider_ref
 
 
 async def compare(shop: Any, client: clients.Provider) -> comparison.Outcome:
@@ -208,14 +220,88 @@ async def test_a_dispute_is_told_when_it_opens_and_when_it_is_decided(
     await provider.pay(client, fact)
     await deliver(shop, provider)
 
+    known = len(provider.webhooks())
     await provider.world.act(fact.provider_ref, "dispute")
+    names = {named(client, webhook) for webhook in provider.webhooks()[known:]}
     await deliver(shop, provider)
     opened = await shop.payment(fact.payment_id)
     await provider.world.act(fact.provider_ref, "dispute", outcome=outcome)
     await deliver(shop, provider)
 
     closed = await shop.payment(fact.payment_id)
+    assert fact.provider_ref not in names  # its events know the payment by another name
     assert opened["disputed_minor"] == provider.amount.amount_minor
     assert closed["disputed_minor"] == (0 if outcome == "won" else provider.amount.amount_minor)
     assert await shop.said() == ["created.v1", "paid.v1", "disputed.v1", "dispute.closed.v1"]
     assert await shop.findings() == []
+
+
+@suite.chosen(lambda cls: facts.Capability.DISPUTE in cls.capabilities)
+async def test_refunds_and_a_dispute_at_once_are_all_settled_whatever_is_told_first(
+    provider: adapters.Adapter, open_shop: Open
+) -> None:
+    shop, client = open_shop(provider)
+    fact = await created(shop, provider)
+    await provider.pay(client, fact)
+    await deliver(shop, provider)
+    known = len(provider.webhooks())
+
+    await provider.plan_refunds("pending")
+    for divisor in (5, 10):
+        await shop.refund(fact.payment_id, amount=provider.part(divisor))
+        await shop.carry()
+    await provider.refund_in_cabinet(fact, provider.part(9))
+    await provider.world.act(fact.provider_ref, "dispute", amount_minor=provider.part(3).amount_minor)
+    for webhook in reversed(provider.webhooks()[known:]):
+        await tell(shop, provider, webhook)
+        await shop.settle()
+
+    row = await shop.payment(fact.payment_id)
+    assert row["reserved_minor"] == provider.part(5).amount_minor
+    assert row["refunded_minor"] == provider.part(10).amount_minor + provider.part(9).amount_minor
+    assert row["disputed_minor"] == provider.part(3).amount_minor
+    assert sorted((await shop.said())[2:]) == ["disputed.v1", "refunded.v1", "refunded.v1"]
+    assert await shop.findings() == ["refund_in_cabinet"]
+
+
+@suite.chosen(lambda cls: facts.Capability.DISPUTE in cls.capabilities)
+async def test_a_hint_under_another_name_finds_what_is_under_way(provider: adapters.Adapter, open_shop: Open) -> None:
+    shop, client = open_shop(provider)
+    fact = await created(shop, provider)
+    await provider.pay(client, fact)
+    await deliver(shop, provider)
+    await provider.world.act(fact.provider_ref, "dispute")
+    await deliver(shop, provider)
+    opened = next(one for one in provider.webhooks() if b"charge.dispute.created" in one.body)
+    await provider.world.control("POST", "/webhooks", plan="drop")
+    await provider.world.act(fact.provider_ref, "dispute", outcome="lost")
+
+    # Neither its name nor its event tells of the dispute; only the payment does.
+    other = opened.body.replace(b"charge.dispute.created", b"charge.updated").replace(b'"evt_', b'"evt_other')
+    await tell(shop, provider, provider.sealed(other))
+    await shop.settle()
+
+    assert named(client, opened) != fact.provider_ref
+    assert (await shop.said())[2:] == ["disputed.v1", "dispute.closed.v1"]
+
+
+@suite.chosen(lambda cls: facts.Capability.DISPUTE in cls.capabilities)
+async def test_a_dispute_whose_end_nobody_tells_is_looked_at_every_night(
+    provider: adapters.Adapter, open_shop: Open
+) -> None:
+    shop, client = open_shop(provider)
+    fact = await created(shop, provider)
+    await provider.pay(client, fact)
+    await deliver(shop, provider)
+    # At another time than ours, so that the report of these days does not name it, as it names none of months ago.
+    await provider.world.control("POST", "/clock", advance_s=80 * 86_400)
+    await provider.world.act(fact.provider_ref, "dispute")
+    await tell(shop, provider, provider.sealed(provider.webhooks()[-1].body))
+    await shop.settle()
+    await provider.world.control("POST", "/webhooks", plan="drop")
+    await provider.world.act(fact.provider_ref, "dispute", outcome="won")
+
+    await reading.compare_nightly(shop.db, shop.accounts, hour=0)
+
+    assert (await shop.said())[2:] == ["disputed.v1", "dispute.closed.v1"]
+    assert (await shop.payment(fact.payment_id))["disputed_minor"] == 0

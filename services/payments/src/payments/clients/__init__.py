@@ -107,8 +107,13 @@ class Provider(Protocol):
         """Ask for the truth about a payment. Needs FETCH."""
         ...
 
-    async def capture(self, provider_ref: str, amount: Money, *, key: str) -> facts.Fact:
-        """Take what is held; less than all of it needs PARTIAL_CAPTURE, the rest goes back to the payer."""
+    async def capture(
+        self, provider_ref: str, amount: Money, *, key: str, receipt: facts.Receipt | None = None
+    ) -> facts.Fact:
+        """Take what is held; less than all of it needs PARTIAL_CAPTURE, the rest goes back to the payer.
+
+        `receipt` has the items that are sold after all; it needs RECEIPT.
+        """
         ...
 
     async def cancel(self, provider_ref: str, *, key: str) -> facts.Fact:
@@ -164,6 +169,11 @@ class Accounts:
     def of_tenant(self, provider: str, tenant: str) -> Provider | None:
         """Give the account that a tenant takes payments with."""
         return self._by_tenant.get((provider, tenant))
+
+    @property
+    def all(self) -> list[Provider]:
+        """Every account."""
+        return list(self._by_route.values())
 
     def able(self, capability: facts.Capability) -> list[Provider]:
         """Give the accounts that have a capability."""

@@ -18,7 +18,9 @@ class Absent:
         """Be of no use without FETCH."""
         self._refuse(facts.Capability.FETCH)
 
-    async def capture(self, provider_ref: str, amount: Money, *, key: str) -> facts.Fact:
+    async def capture(
+        self, provider_ref: str, amount: Money, *, key: str, receipt: facts.Receipt | None = None
+    ) -> facts.Fact:
         """Be of no use without CAPTURE."""
         self._refuse(facts.Capability.CAPTURE)
 

@@ -136,8 +136,11 @@ class Stripe(absent.Absent):
         session = await self._session(provider_ref)
         return await self._fact(session, session.intent)
 
-    async def capture(self, provider_ref: str, amount: Money, *, key: str) -> facts.Fact:
+    async def capture(
+        self, provider_ref: str, amount: Money, *, key: str, receipt: facts.Receipt | None = None
+    ) -> facts.Fact:
         """Take what is held, or a part of it; the rest goes back to the payer."""
+        del receipt  # nobody gives one without RECEIPT
         form = {"amount_to_capture": str(amount.amount_minor)}
         return await self._act("capture", provider_ref, form, key=key, currency=amount.currency)
 

@@ -10,7 +10,7 @@ from payments.domain.payment import SETTLED, Events, Payment, common
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispute:
-    """One dispute of a payment."""
+    """One dispute of a payment. It costs one fee, the first that was told."""
 
     dispute_ref: str
     payment_id: payments.PaymentId
@@ -29,15 +29,16 @@ def apply(payment: Payment, known: Dispute | None, fact: facts.DisputeFact) -> t
     if known.state != "open" or fact.state == "open":
         return payment, known, events
     back_minor = known.amount_minor if fact.state == "won" else 0
+    fee_minor = known.fee_minor or fact.fee_minor
     closed = replace(payment, disputed_minor=payment.disputed_minor - back_minor, version=payment.version + 1)
     said = payments.DisputeClosed(
         **common(closed, known.amount_minor),
         dispute_ref=fact.dispute_ref,
         provider_account=str(closed.account),
         outcome=fact.state,
-        fee=closed.money(fact.fee_minor) if fact.fee_minor else None,
+        fee=closed.money(fee_minor) if fee_minor else None,
     )
-    return closed, replace(known, state=fact.state, fee_minor=fact.fee_minor), (*events, said)
+    return closed, replace(known, state=fact.state, fee_minor=fee_minor), (*events, said)
 
 
 def _opened(payment: Payment, fact: facts.DisputeFact) -> tuple[Payment, Dispute, Events]:

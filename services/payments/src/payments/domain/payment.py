@@ -53,9 +53,10 @@ Events = tuple[payments.PaymentEvent, ...]
 class Payment:
     """A payment as we asked for it, and how far it is known to have come.
 
-    `account`, `provider_ref` and `expires_at` are None until the provider has answered. `capture_asked_minor` is what
-    we asked to take of a hold. `reserved_minor` is promised to refunds under way, `disputed_minor` is what disputes
-    took that are open or lost. `origin_id` is the payment whose invoice was paid once more by this one.
+    `provider_ref` and `expires_at` are None until the provider has answered, and so is `account` unless it was asked
+    for. `capture_asked_minor` is what we asked to take of a hold. `reserved_minor` is promised to refunds under way,
+    `disputed_minor` is what disputes took that are open or lost, `fee_minor` what the provider keeps, as it was said.
+    `origin_id` is the payment whose invoice was paid once more by this one.
     """
 
     payment_id: payments.PaymentId
@@ -84,6 +85,7 @@ class Payment:
     refunded_minor: int = 0
     reserved_minor: int = 0
     disputed_minor: int = 0
+    fee_minor: int = 0
     origin_id: payments.PaymentId | None = None
 
     @property
@@ -96,8 +98,8 @@ class Payment:
         return Money(amount_minor=amount_minor, currency=self.amount.currency)
 
     def is_same_request(self, other: "Payment") -> bool:
-        """Tell whether both ask for the same payment."""
-        return all(
+        """Tell whether this asks for the same payment as another, which may have come further."""
+        return self.account in {None, other.account} and all(
             getattr(self, name) == getattr(other, name)
             for name in (
                 *("payment_id", "tenant", "user_id", "purpose", "provider", "amount", "return_url"),
@@ -123,6 +125,7 @@ def requested(command: payments.CreatePayment, *, correlation_id: str, tracepare
         is_held=command.is_held,
         description=command.description,
         payer=command.payer,
+        account=command.account,
     )
 
 
@@ -142,6 +145,7 @@ def charged_again(payment: Payment, account: facts.Account, fact: facts.Fact) ->
         refunded_minor=0,
         reserved_minor=0,
         disputed_minor=0,
+        fee_minor=0,
         origin_id=payment.payment_id,
     )
 
@@ -179,6 +183,7 @@ def apply(
         expires_at=payment.expires_at or fact.expires_at or fact.created_at + account.payment_ttl,
         capture_before=payment.capture_before or fact.capture_before,
         captured_minor=fact.captured_minor if is_paid else 0,
+        fee_minor=(fact.fee_minor or 0) if is_paid else 0,
         paid_at=(fact.paid_at or accepted_at) if is_paid else None,
         paid_by=fact.payer if is_paid else None,
     )
@@ -305,7 +310,7 @@ def _events(before: Payment, payment: Payment, fact: facts.Fact, accepted_at: da
             paid_at=payment.paid_at,
             accepted_at=accepted_at,
             asked=payment.amount if payment.captured_minor != payment.amount.amount_minor else None,
-            fee=payment.money(fact.fee_minor) if fact.fee_minor else None,
+            fee=payment.money(payment.fee_minor) if payment.fee_minor else None,
             origin_id=payment.origin_id,
         ),
     )

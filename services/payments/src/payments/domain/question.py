@@ -15,7 +15,7 @@ _OTHER_PAYER = "This payment was made for another account."
 
 def refusal(payment: Payment | None, question: facts.Question, account: facts.Account, now: datetime) -> str | None:
     """Give the words of a no, or None for a yes."""
-    if payment is None or (payment.tenant, payment.provider) != (account.tenant, account.provider):
+    if payment is None or not _is_asked_by(payment, account):
         return _UNKNOWN
     if payment.state in {State.FAILED, State.CANCELED} or (payment.expires_at and payment.expires_at <= now):
         return _OVER
@@ -26,3 +26,8 @@ def refusal(payment: Payment | None, question: facts.Question, account: facts.Ac
     if payment.payer not in {None, question.payer}:
         return _OTHER_PAYER
     return None
+
+
+def _is_asked_by(payment: Payment, account: facts.Account) -> bool:
+    is_named = payment.account in {None, account.name}
+    return is_named and (payment.tenant, payment.provider) == (account.tenant, account.provider)

@@ -6,10 +6,12 @@ No provider is called here: what needs a call is stored and left to the timers.
 from collections.abc import Callable
 from functools import partial, update_wrapper
 
-from chassis import broker
-from contracts import payments
+from chassis import batch, broker
+from contracts import ledger, payments
 from payments import clients
-from payments.handlers import commands
+from payments.handlers import balances, commands
+
+INTAKES = (batch.Intake("payments.ledger", (ledger.TransferPosted,), balances.follow_clearing),)
 
 _NOBODY = clients.Accounts(())
 

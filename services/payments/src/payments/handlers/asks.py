@@ -18,7 +18,7 @@ async def refuse(db: database.Database, ask: attempts.Ask, code: str, *, is_defi
     async with db.transaction() as tx:
         known = await store.lock(tx, ask.payment.payment_id)
         assert known is not None  # payments are never deleted
-        await attempts.close(tx, ask.key, "rejected" if is_definite else "given_up")
+        await attempts.close(tx, ask.key, "rejected" if is_definite else "given_up", code=code)
         if ask.is_uncertain:
             # An earlier try may have been carried out all the same: should money move, it will be found.
             await _find(tx, known, "failed_after_unknown", ask, {"code": code, "op": ask.op})

@@ -30,8 +30,8 @@ async def create_payment(
     async with db.transaction() as tx:
         if not await inbox.claim(tx, delivery):
             return
-        if await store.add(tx, asked, command.receipt):
-            await attempts.add(tx, asked, "create")
+        if await store.add(tx, asked):
+            await attempts.add(tx, asked, "create", receipt=command.receipt)
         else:
             known = await store.lock(tx, asked.payment_id)
             if known is None or not asked.is_same_request(known):
@@ -52,17 +52,11 @@ async def capture_payment(
         if not await inbox.claim(tx, delivery):
             return
         try:
-            known = await _known(tx, command)
-            is_canceled = await attempts.is_open(tx, known, "cancel")
-            capabilities = _capabilities(accounts, known)
-            asked = payment.ask_capture(known, command.amount, capabilities, is_canceled=is_canceled)
+            await begin_capture(tx, accounts, command)
         except Refused as refused:
             said = payments.CaptureRefused(**_about(command, refused))
             await outbox.put(tx, [said])
-            return
-        if asked is not None:
-            await store.save(tx, asked)
-            await attempts.add(tx, asked, "capture")
+        else:
             database.on_commit(tx, wake)
 
 
@@ -79,19 +73,11 @@ async def cancel_payment(
         if not await inbox.claim(tx, delivery):
             return
         try:
-            known = await _known(tx, command)
-            capabilities = _capabilities(accounts, known)
-            if known.state is payment.State.PENDING and facts.Capability.FETCH not in capabilities:
-                ended, events = payment.cancel(known, "canceled_by_merchant")
-                await store.save(tx, ended)
-                await outbox.put(tx, events)
-                return
-            _require_cancelable(known, capabilities, is_captured=await attempts.is_open(tx, known, "capture"))
+            await begin_cancel(tx, accounts, command)
         except Refused as refused:
             said = payments.CancelRefused(**_about(command, refused))
             await outbox.put(tx, [said])
-            return
-        if known.state is payment.State.AUTHORIZED and await attempts.add(tx, known, "cancel"):
+        else:
             database.on_commit(tx, wake)
 
 
@@ -108,21 +94,54 @@ async def refund_payment(
         if not await inbox.claim(tx, delivery):
             return
         try:
-            known = await _known(tx, command)
-            before = await refund_store.read(tx, command.refund_id)
-            if before is not None:
-                if not refund.repeats(before, known.payment_id, command):
-                    raise ladder.Hopeless("another refund has this id")
-                return
-            reserved, asked = refund.reserve(known, command, _capabilities(accounts, known))
+            await begin_refund(tx, accounts, command)
         except Refused as refused:
             said = payments.RefundRefused(**_about(command, refused), refund_id=command.refund_id)
             await outbox.put(tx, [said])
-            return
-        await store.save(tx, reserved)
-        await refund_store.save(tx, asked, command.receipt)
-        await attempts.add(tx, reserved, "refund", asked.refund_id)
-        database.on_commit(tx, wake)
+        else:
+            database.on_commit(tx, wake)
+
+
+async def begin_capture(tx: database.Tx, accounts: clients.Accounts, command: payments.CapturePayment) -> None:
+    """Note what is to be taken of a hold, whichever door it is asked at. Raises Refused."""
+    known = await _known(tx, command)
+    is_canceled = await attempts.is_open(tx, known, "cancel")
+    capabilities = _capabilities(accounts, known)
+    asked = payment.ask_capture(known, command.amount, capabilities, is_canceled=is_canceled)
+    if asked is not None:
+        _require_receipts(command.receipt, capabilities)
+        await store.save(tx, asked)
+        await attempts.add(tx, asked, "capture", receipt=command.receipt)
+
+
+async def begin_cancel(tx: database.Tx, accounts: clients.Accounts, command: payments.CancelPayment) -> None:
+    """Note that a hold is to be let go, or end what its provider knows nothing of. Raises Refused."""
+    known = await _known(tx, command)
+    capabilities = _capabilities(accounts, known)
+    if known.state is payment.State.PENDING and facts.Capability.FETCH not in capabilities:
+        ended, events = payment.cancel(known, "canceled_by_merchant")
+        await store.save(tx, ended)
+        await outbox.put(tx, events)
+        return
+    _require_cancelable(known, capabilities, is_captured=await attempts.is_open(tx, known, "capture"))
+    if known.state is payment.State.AUTHORIZED:
+        await attempts.add(tx, known, "cancel")
+
+
+async def begin_refund(tx: database.Tx, accounts: clients.Accounts, command: payments.RefundPayment) -> None:
+    """Promise what was taken to a new refund, whichever door it is asked at. Raises Refused, Hopeless."""
+    known = await _known(tx, command)
+    before = await refund_store.read(tx, command.refund_id)
+    if before is not None:
+        if not refund.repeats(before, known.payment_id, command):
+            raise ladder.Hopeless("another refund has this id")
+        return
+    capabilities = _capabilities(accounts, known)
+    reserved, asked = refund.reserve(known, command, capabilities)
+    _require_receipts(command.receipt, capabilities)
+    await store.save(tx, reserved)
+    await refund_store.save(tx, asked)
+    await attempts.add(tx, reserved, "refund", asked.refund_id, command.receipt)
 
 
 async def give_back_repeat(tx: database.Tx, charged: payment.Payment) -> None:
@@ -165,6 +184,11 @@ def _require_cancelable(
         raise Refused("cancel_not_supported", "The provider can't let go of what it holds.")
     if is_captured:
         raise Refused("capture_under_way", "The payment is being captured.")
+
+
+def _require_receipts(receipt: payments.Receipt | None, capabilities: frozenset[facts.Capability]) -> None:
+    if receipt is not None and facts.Capability.RECEIPT not in capabilities:
+        raise Refused("receipt_not_supported", "The provider makes no fiscal receipts.")
 
 
 def _about(command: payments.PaymentCommand, refused: Refused) -> dict[str, object]:

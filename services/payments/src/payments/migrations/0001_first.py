@@ -23,8 +23,6 @@ CREATE TABLE payment (
   is_held boolean NOT NULL DEFAULT false,
   description text,
   payer text,
-  -- Personal: only until the provider has it.
-  receipt jsonb,
   account text,
   provider_ref text,
   confirmation_url text,
@@ -38,10 +36,14 @@ CREATE TABLE payment (
   refunded_minor bigint NOT NULL DEFAULT 0 CHECK (refunded_minor >= 0),
   reserved_minor bigint NOT NULL DEFAULT 0 CHECK (reserved_minor >= 0),
   disputed_minor bigint NOT NULL DEFAULT 0 CHECK (disputed_minor >= 0),
+  -- What the provider keeps, as it was said.
+  fee_minor bigint NOT NULL DEFAULT 0 CHECK (fee_minor >= 0),
   origin_id uuid REFERENCES payment,
   -- When to look at the payment again, or the end of a lease; null when nothing is left to look for.
   next_at timestamptz,
   checks smallint NOT NULL DEFAULT 0,
+  -- By our clock, whenever the provider says that it happened.
+  changed_at timestamptz NOT NULL DEFAULT now(),
   UNIQUE (tenant, provider, account, provider_ref),
   CHECK (captured_minor BETWEEN 0 AND amount_minor),
   CHECK (refunded_minor + reserved_minor <= captured_minor),
@@ -63,8 +65,6 @@ CREATE TABLE refund (
   state text NOT NULL CHECK (state IN ('requested', 'pending', 'succeeded', 'canceled')),
   refund_ref text,
   reason text,
-  -- Personal: only until the refund is over.
-  receipt jsonb,
   is_ours boolean NOT NULL DEFAULT true,
   requested_at timestamptz NOT NULL DEFAULT now(),
   settled_at timestamptz,
@@ -81,6 +81,7 @@ CREATE TABLE dispute (
   opened_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (payment_id, dispute_ref)
 );
+CREATE INDEX dispute_open ON dispute (opened_at) WHERE state = 'open';
 
 -- Written before a request leaves, so that after a crash we know that it may have been carried out.
 CREATE TABLE provider_attempt (
@@ -91,14 +92,19 @@ CREATE TABLE provider_attempt (
   tries smallint NOT NULL DEFAULT 0,
   outcome text NOT NULL DEFAULT 'waiting' CHECK (outcome IN
     ('waiting', 'sent', 'ok', 'rejected', 'refused', 'unknown', 'given_up')),
+  -- The provider's stable word for a refusal.
+  code text,
   -- True when an earlier try may have been carried out without our learning of it.
   is_uncertain boolean NOT NULL DEFAULT false,
   asked_at timestamptz NOT NULL DEFAULT now(),
   first_sent_at timestamptz,
   sent_at timestamptz,
+  -- Personal: only until the provider has it, or never will.
+  receipt jsonb,
   -- When to send it again, or the end of a lease; null when there is nothing left to send.
   next_at timestamptz DEFAULT now(),
-  CHECK ((op = 'refund') = (refund_id IS NOT NULL))
+  CHECK ((op = 'refund') = (refund_id IS NOT NULL)),
+  CHECK (receipt IS NULL OR next_at IS NOT NULL)
 );
 CREATE INDEX provider_attempt_due ON provider_attempt (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX provider_attempt_payment ON provider_attempt (payment_id);
@@ -133,7 +139,7 @@ CREATE TABLE reading (
   tenant text NOT NULL,
   provider text NOT NULL,
   account text NOT NULL,
-  what text NOT NULL CHECK (what IN ('deposits', 'movements', 'comparison')),
+  what text NOT NULL CHECK (what IN ('deposits', 'movements', 'comparison', 'clearing')),
   cursor text,
   read_until timestamptz,
   PRIMARY KEY (tenant, provider, account, what)
@@ -156,10 +162,29 @@ CREATE TABLE deposit (
   CHECK ((left_minor > 0) = (cause IS NOT NULL))
 );
 
+-- What the ledger last told of the clearing account of each provider account, and what was found amiss with it.
+CREATE TABLE clearing (
+  tenant text NOT NULL,
+  provider text NOT NULL,
+  account text NOT NULL,
+  asset text NOT NULL,
+  balance_minor bigint NOT NULL DEFAULT 0,
+  -- The ledger's own; 0 while it has told nothing.
+  version bigint NOT NULL DEFAULT 0,
+  -- What people posted, as when the provider pays out; nothing that we said.
+  by_hand_minor bigint NOT NULL DEFAULT 0,
+  difference_minor bigint,
+  compared_at timestamptz,
+  PRIMARY KEY (tenant, provider, account, asset),
+  CHECK ((difference_minor IS NULL) = (compared_at IS NULL))
+);
+
 CREATE TABLE finding (
   finding_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   tenant text NOT NULL,
   kind text NOT NULL,
+  provider text,
+  account text,
   payment_id uuid REFERENCES payment,
   webhook_id bigint REFERENCES webhook,
   -- What else it is about: a movement of the provider's, or an account's day.
@@ -167,11 +192,13 @@ CREATE TABLE finding (
   details jsonb NOT NULL,
   opened_at timestamptz NOT NULL DEFAULT now(),
   resolved_at timestamptz,
-  resolution text,
-  UNIQUE NULLS NOT DISTINCT (tenant, kind, payment_id, webhook_id, about)
+  resolution text
 );
+-- What was resolved may come again.
+CREATE UNIQUE INDEX finding_open_once ON finding (tenant, kind, payment_id, webhook_id, about) NULLS NOT DISTINCT
+  WHERE resolved_at IS NULL;
 CREATE INDEX finding_webhook ON finding (webhook_id) WHERE webhook_id IS NOT NULL;
-CREATE INDEX finding_open ON finding (opened_at) WHERE resolved_at IS NULL;
+CREATE INDEX finding_open ON finding (finding_id) WHERE resolved_at IS NULL;
 """
 
 
@@ -183,6 +210,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop everything that upgrade created."""
     migrate.execute(
-        "DROP TABLE finding, deposit, reading, webhook, provider_attempt, dispute, refund, payment;"
+        "DROP TABLE finding, clearing, deposit, reading, webhook, provider_attempt, dispute, refund, payment;"
         + migrate.UNDO_MESSAGING
     )

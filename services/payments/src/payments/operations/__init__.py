@@ -1,5 +1,13 @@
-"""The operators' door: findings that wait for a person, and comparisons with a provider's own report."""
+"""The operators' door: payments, findings that wait for a person, and comparisons with other people's books."""
 
-from payments.operations import books, findings
+from payments.operations import acting, books, bots, findings, showing
 
-COMMANDS = {"findings": findings.command, "reconcile": books.reconcile}
+COMMANDS = {
+    "show": showing.show,
+    "refund": acting.refund,
+    "capture": acting.capture,
+    "cancel": acting.cancel,
+    "findings": findings.command,
+    "reconcile": books.reconcile,
+    "stars-webhook": bots.register_webhook,
+}

@@ -1,4 +1,4 @@
-"""What an operator does with a provider's own report: compare it with ours, now and for any stretch of time."""
+"""What an operator does with other people's books: compare a provider's report and the ledger's side with ours, now."""
 
 import argparse
 import sys
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from chassis import database, settings
+from chassis import database
 from payments import clients
-from payments.clients import accounts
 from payments.domain import facts
-from payments.settings import PaymentsSettings
-from payments.verify import comparison
+from payments.operations import desk
+from payments.verify import clearing, comparison
 
 if TYPE_CHECKING:
     from chassis import app
@@ -20,27 +19,25 @@ COMPARED = timedelta(hours=48)
 
 
 async def reconcile(service: "app.Service", arguments: Sequence[str]) -> int:
-    """Compare an account with its provider's report and open findings; gives 1 when something differs."""
+    """Compare an account with its provider's report and with the ledger, and open findings.
+
+    Gives 1 when something differs. A provider without a report is compared with the ledger only.
+    """
     options = argparse.ArgumentParser(prog=f"{service.name} reconcile", description=reconcile.__doc__)
     options.add_argument("account", help="as in yookassa/demo")
     options.add_argument("--since", type=datetime.fromisoformat, help="a moment; 48 hours ago by default")
     chosen = options.parse_args(arguments)
-    config = settings.load(service.settings)
-    assert isinstance(config, PaymentsSettings)  # as the service says
-    served = accounts.opened(config.accounts, timeout_s=config.provider_timeout_s)
-    provider = served.named(*chosen.account.partition("/")[::2])
-    if provider is None or facts.Capability.LIST not in provider.capabilities:
-        sys.stderr.write(f"{chosen.account}: no account whose provider has a report\n")
-        return 2
-    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=1)
-    try:
-        return await _compare(db, provider, chosen.since)
-    finally:
-        await served.close()
-        await db.close()
+    async with desk.opened(service) as opened:
+        provider = desk.named(opened.accounts, chosen.account)
+        if provider is None:
+            sys.stderr.write(f"{chosen.account}: no such account\n")
+            return 2
+        has_report = facts.Capability.LIST in provider.capabilities
+        reported = await _compare_report(opened.db, provider, chosen.since) if has_report else 0
+        return await _compare_clearing(opened.db, provider) or reported
 
 
-async def _compare(db: database.Database, provider: clients.Provider, since: datetime | None) -> int:
+async def _compare_report(db: database.Database, provider: clients.Provider, since: datetime | None) -> int:
     now = datetime.now(UTC)
     begin = now - COMPARED if since is None else since.astimezone(UTC)
     try:
@@ -52,3 +49,13 @@ async def _compare(db: database.Database, provider: clients.Provider, since: dat
     for currency, minor in sorted(outcome.money_minor.items()):
         sys.stdout.write(f"{currency}: the provider's money less ours is {minor}\n")
     return 1 if outcome.found else 0
+
+
+async def _compare_clearing(db: database.Database, provider: clients.Provider) -> int:
+    sides = await clearing.compare(db, provider.account)
+    for each in sides:
+        sys.stdout.write(
+            f"{each.asset}: the ledger's clearing account has {each.found_minor}, it must have {each.expected_minor}"
+            f"{'' if each.is_decided else '; what is under way may explain it'}\n"
+        )
+    return 1 if any(each.unexplained_minor for each in sides) else 0

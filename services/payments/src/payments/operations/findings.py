@@ -1,4 +1,4 @@
-"""What an operator does with findings: list them, and close them with a word about what was done."""
+"""What an operator does with findings: list them page by page, and close them with a word about what was done."""
 
 import argparse
 import json
@@ -12,38 +12,56 @@ from payments.store import findings as store
 if TYPE_CHECKING:
     from chassis import app
 
-LIMIT = 1_000
+PAGE, PAGE_MAX = 100, 1_000
 
 
 async def command(service: "app.Service", arguments: Sequence[str]) -> int:
     """List findings as lines of JSON, or resolve them."""
-    options = argparse.ArgumentParser(prog=f"{service.name} findings", description=command.__doc__)
-    actions = options.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="the open ones, the oldest first")
-    listing.add_argument("--kind", help="only of this kind")
-    listing.add_argument("--all", action="store_true", help="resolved ones too")
-    resolving = actions.add_parser("resolve", help="close findings; each says so once")
-    resolving.add_argument("ids", type=int, nargs="+")
-    resolving.add_argument("--note", required=True, help="what was done; no personal data")
-    chosen = options.parse_args(arguments)
+    chosen = _options(service).parse_args(arguments)
     config = settings.load(service.settings)
     db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=1)
     try:
         if chosen.action == "list":
-            return await _list(db, chosen.kind, is_resolved_too=chosen.all)
+            return await _list(db, chosen)
         return await _resolve(db, chosen.ids, chosen.note)
     finally:
         await db.close()
 
 
-async def _list(db: database.Database, kind: str | None, *, is_resolved_too: bool) -> int:
+def _options(service: "app.Service") -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog=f"{service.name} findings", description=command.__doc__)
+    actions = options.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="the open ones, the oldest first")
+    listing.add_argument("--kind", help="only of this kind")
+    listing.add_argument("--account", default="", help="only of this account, as in yookassa/demo, or of this provider")
+    listing.add_argument("--all", action="store_true", help="resolved ones too")
+    listing.add_argument("--after", type=int, default=0, metavar="ID", help="go on after this one")
+    listing.add_argument("--limit", type=_page, default=PAGE, help=f"how many; at most {PAGE_MAX}")
+    resolving = actions.add_parser("resolve", help="close findings; each says so once")
+    resolving.add_argument("ids", type=int, nargs="+")
+    resolving.add_argument("--note", required=True, help="what was done; no personal data")
+    return options
+
+
+async def _list(db: database.Database, chosen: argparse.Namespace) -> int:
+    provider, _, account = chosen.account.partition("/")
     async with db.statement() as tx:
-        found = await store.listed(tx, kind=kind, is_resolved_too=is_resolved_too, limit=LIMIT)
-    for finding in found:
+        # One more tells whether there is another page.
+        found = await store.listed(
+            tx,
+            after=chosen.after,
+            limit=chosen.limit + 1,
+            is_resolved_too=chosen.all,
+            kind=chosen.kind,
+            provider=provider or None,
+            account=account or None,
+        )
+    for finding in found[: chosen.limit]:
         line = {
             "id": finding.finding_id,
             "kind": finding.kind,
             "tenant": finding.tenant,
+            "account": f"{finding.provider}/{finding.account}" if finding.provider else None,
             "payment_id": str(finding.payment_id) if finding.payment_id else None,
             "about": finding.about,
             "details": finding.details,
@@ -52,6 +70,8 @@ async def _list(db: database.Database, kind: str | None, *, is_resolved_too: boo
             "resolution": finding.resolution,
         }
         sys.stdout.write(f"{json.dumps(line, ensure_ascii=False)}\n")
+    if len(found) > chosen.limit:
+        sys.stderr.write(f"there are more: --after {found[chosen.limit - 1].finding_id}\n")
     return 0
 
 
@@ -61,3 +81,10 @@ async def _resolve(db: database.Database, ids: list[int], note: str) -> int:
     for finding_id in ids:
         sys.stdout.write(f"{finding_id}: {'resolved' if finding_id in resolved else 'not open'}\n")
     return 0 if len(resolved) == len(set(ids)) else 1
+
+
+def _page(written: str) -> int:
+    limit = int(written)
+    if not 1 <= limit <= PAGE_MAX:
+        raise argparse.ArgumentTypeError(f"from 1 to {PAGE_MAX}")
+    return limit

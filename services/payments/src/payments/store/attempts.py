@@ -16,9 +16,9 @@ Outcome = Literal["ok", "rejected", "refused", "unknown", "given_up"]
 
 # The number grows only after a definite refusal: what may have been done is never asked for under another key.
 _ADD = """
-INSERT INTO provider_attempt (idempotence_key, payment_id, op, refund_id)
+INSERT INTO provider_attempt (idempotence_key, payment_id, op, refund_id, receipt)
 SELECT format('%s.%s.%s.%s', CASE $2::text WHEN 'refund' THEN 'ref' ELSE 'pay' END, coalesce($3::uuid, $1::uuid), $2,
-  1 + count(*)), $1, $2, $3
+  1 + count(*)), $1, $2, $3, $4::jsonb
 FROM provider_attempt WHERE payment_id = $1 AND op = $2 AND refund_id IS NOT DISTINCT FROM $3
 HAVING bool_and(outcome = 'rejected') IS NOT FALSE
 RETURNING true
@@ -26,6 +26,12 @@ RETURNING true
 _IS_OPEN = """
 SELECT EXISTS (SELECT FROM provider_attempt WHERE payment_id = $1 AND op = $2 AND outcome NOT IN ('ok', 'rejected'))
 """
+# Index provider_attempt_payment.
+_LATEST = """
+SELECT op, refund_id, tries, outcome, code, next_at IS NOT NULL AS is_open FROM provider_attempt WHERE payment_id = $1
+ORDER BY asked_at DESC, idempotence_key DESC LIMIT $2
+"""
+LATEST_MAX = 100
 # Index provider_attempt_due; rows that another process is leasing are skipped, not waited for.
 _LEASE = f"""
 WITH due AS (
@@ -38,20 +44,34 @@ WITH due AS (
     next_at = now() + make_interval(secs => $2)
   FROM due WHERE idempotence_key = due.key
   RETURNING idempotence_key, payment_id AS tried_payment, op, refund_id AS tried_refund, tries, is_uncertain, asked_at,
-    first_sent_at
+    first_sent_at, receipt
 )
 SELECT {COLUMNS}, idempotence_key, op, tries, is_uncertain, now() - first_sent_at AS key_age, now() - asked_at AS age,
-  now() - payment.created_at AS payment_age, payment.receipt AS payment_receipt, refund.*
+  now() - payment.created_at AS payment_age, tried.receipt, refund.*
 FROM tried JOIN payment ON payment_id = tried_payment
 LEFT JOIN LATERAL (
   SELECT refund_id, refund.amount_minor AS refund_minor, refund.state AS refund_state, refund_ref, reason, is_ours,
-    settled_at, refund.receipt AS refund_receipt
+    settled_at
   FROM refund WHERE refund.refund_id = tried_refund
 ) AS refund ON true
 """
 _CLOSE = """
-UPDATE provider_attempt SET outcome = $2, next_at = now() + make_interval(secs => $3) WHERE idempotence_key = $1
+UPDATE provider_attempt SET outcome = $2, next_at = now() + make_interval(secs => $3),
+  receipt = CASE WHEN $3::float8 IS NOT NULL THEN receipt END, code = $4
+WHERE idempotence_key = $1
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How far a request has come; `is_open` while it may be sent again, `code` is the provider's word for a refusal."""
+
+    op: Op
+    refund_id: payments.RefundId | None
+    tries: int
+    outcome: str
+    code: str | None
+    is_open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +92,24 @@ class Ask:
     age: timedelta
 
 
-async def add(tx: database.Tx, payment: Payment, op: Op, refund_id: payments.RefundId | None = None) -> bool:
-    """Ask for something to be done at the provider; False while the same is under way or done."""
-    return bool(await tx.connection.fetchval(_ADD, payment.payment_id, op, refund_id))
+async def add(
+    tx: database.Tx,
+    payment: Payment,
+    op: Op,
+    refund_id: payments.RefundId | None = None,
+    receipt: payments.Receipt | None = None,
+) -> bool:
+    """Ask for something to be done at the provider; False while the same is under way or done.
+
+    The receipt is kept until the provider has it, or never will.
+    """
+    kept = receipt.model_dump_json() if receipt else None
+    return bool(await tx.connection.fetchval(_ADD, payment.payment_id, op, refund_id, kept))
+
+
+async def latest(tx: database.Tx, payment_id: payments.PaymentId) -> list[Attempt]:
+    """Give what was asked of the provider about a payment, the latest first."""
+    return [Attempt(**row) for row in await tx.connection.fetch(_LATEST, payment_id, LATEST_MAX)]
 
 
 async def is_open(tx: database.Tx, payment: Payment, op: Op) -> bool:
@@ -98,14 +133,13 @@ async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[s
             is_ours=row["is_ours"],
             settled_at=row["settled_at"],
         )
-        receipt = row["refund_receipt"] if refund else row["payment_receipt"]
         asks.append(
             Ask(
                 key=row["idempotence_key"],
                 op=row["op"],
                 payment=payment,
                 refund=refund or None,
-                receipt=payments.Receipt.model_validate(receipt) if receipt else None,
+                receipt=payments.Receipt.model_validate(row["receipt"]) if row["receipt"] else None,
                 tries=row["tries"],
                 is_uncertain=row["is_uncertain"],
                 key_age=row["key_age"],
@@ -115,6 +149,8 @@ async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[s
     return asks
 
 
-async def close(tx: database.Tx, key: str, outcome: Outcome, *, again_s: float | None = None) -> None:
+async def close(
+    tx: database.Tx, key: str, outcome: Outcome, *, again_s: float | None = None, code: str | None = None
+) -> None:
     """Note how the latest try ended, and when to try again; None for never."""
-    await tx.connection.execute(_CLOSE, key, outcome, again_s)
+    await tx.connection.execute(_CLOSE, key, outcome, again_s, code)

@@ -10,7 +10,7 @@ from contracts import payments
 from payments.domain import deposit as rules
 from payments.domain import facts
 
-What = Literal["deposits", "movements", "comparison"]
+What = Literal["deposits", "movements", "comparison", "clearing"]
 
 _READING = """
 SELECT cursor, read_until FROM reading WHERE tenant = $1 AND provider = $2 AND account = $3 AND what = $4

@@ -1,4 +1,4 @@
-"""Findings: what needs a person's eye. Opening one says so; the same one is opened once."""
+"""Findings: what needs a person's eye. Opening one says so; the same one is open once, and may come again."""
 
 import json
 from collections.abc import Mapping
@@ -11,13 +11,22 @@ from contracts import payments
 from contracts.message import TenantId
 
 _OPEN = """
-INSERT INTO finding (tenant, kind, payment_id, webhook_id, about, details) VALUES ($1, $2, $3, $4, $5, $6::jsonb)
+INSERT INTO finding (tenant, kind, provider, account, payment_id, webhook_id, about, details)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb)
 ON CONFLICT DO NOTHING RETURNING finding_id, opened_at
 """
 _LIST = """
-SELECT finding_id, tenant, kind, payment_id, about, details, opened_at, resolved_at, resolution FROM finding
-WHERE ($1::text IS NULL OR kind = $1) AND ($2 OR resolved_at IS NULL) ORDER BY finding_id LIMIT $3
+SELECT finding_id, tenant, kind, provider, account, payment_id, about, details, opened_at, resolved_at, resolution
+FROM finding
+WHERE finding_id > $1 AND ($2 OR resolved_at IS NULL) AND ($3::text IS NULL OR kind = $3)
+  AND ($4::text IS NULL OR provider = $4) AND ($5::text IS NULL OR account = $5)
+ORDER BY finding_id LIMIT $6
 """
+_OF_PAYMENT = """
+SELECT finding_id, tenant, kind, provider, account, payment_id, about, details, opened_at, resolved_at, resolution
+FROM finding WHERE payment_id = $1 ORDER BY finding_id LIMIT $2
+"""
+OF_PAYMENT_MAX = 1_000
 _RESOLVE = """
 UPDATE finding SET resolved_at = now(), resolution = $2
 WHERE finding_id = ANY($1::bigint[]) AND resolved_at IS NULL RETURNING finding_id
@@ -39,6 +48,8 @@ class Finding:
     finding_id: int
     tenant: str
     kind: str
+    provider: payments.Provider | None
+    account: str | None
     payment_id: payments.PaymentId | None
     about: str | None
     details: dict[str, Any]
@@ -59,8 +70,10 @@ async def open_finding(
     provider: payments.Provider | None = None,
     account: str | None = None,
 ) -> bool:
-    """Ask for a person's eye and say so; False when the same finding was opened before. Nothing in it is personal."""
-    row = await tx.connection.fetchrow(_OPEN, tenant, kind, payment_id, webhook_id, about, json.dumps(details))
+    """Ask for a person's eye and say so; False when the same finding is open. Nothing in it is personal."""
+    row = await tx.connection.fetchrow(
+        _OPEN, tenant, kind, provider, account, payment_id, webhook_id, about, json.dumps(details)
+    )
     if row is None:
         return False
     said = payments.FindingOpened(
@@ -77,9 +90,24 @@ async def open_finding(
     return True
 
 
-async def listed(tx: database.Tx, *, kind: str | None, is_resolved_too: bool, limit: int) -> list[Finding]:
-    """Give findings, the oldest first."""
-    return [Finding(**row) for row in await tx.connection.fetch(_LIST, kind, is_resolved_too, limit)]
+async def listed(
+    tx: database.Tx,
+    *,
+    after: int,
+    limit: int,
+    is_resolved_too: bool,
+    kind: str | None = None,
+    provider: str | None = None,
+    account: str | None = None,
+) -> list[Finding]:
+    """Give a page of findings, the oldest first: those whose number is above `after`."""
+    rows = await tx.connection.fetch(_LIST, after, is_resolved_too, kind, provider, account, limit)
+    return [Finding(**row) for row in rows]
+
+
+async def of_payment(tx: database.Tx, payment_id: payments.PaymentId) -> list[Finding]:
+    """Give the findings about a payment, the oldest first."""
+    return [Finding(**row) for row in await tx.connection.fetch(_OF_PAYMENT, payment_id, OF_PAYMENT_MAX)]
 
 
 async def resolve(tx: database.Tx, finding_ids: list[int], resolution: str) -> list[int]:

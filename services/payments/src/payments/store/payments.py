@@ -15,12 +15,13 @@ from payments.domain.payment import OPEN, Payment, State
 COLUMNS = """
 payment_id, tenant, user_id, purpose, provider, currency, amount_minor, return_url, state, version, correlation_id,
 traceparent, is_held, description, payer, account, provider_ref, confirmation_url, expires_at, capture_before, paid_at,
-paid_by, capture_asked_minor, captured_minor, refunded_minor, reserved_minor, disputed_minor, origin_id
+paid_by, capture_asked_minor, captured_minor, refunded_minor, reserved_minor, disputed_minor,
+fee_minor, origin_id
 """
 _ADD = """
 INSERT INTO payment (payment_id, tenant, user_id, purpose, provider, currency, amount_minor, return_url, state,
-  version, correlation_id, traceparent, is_held, description, payer, receipt, account, origin_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::jsonb, $17, $18)
+  version, correlation_id, traceparent, is_held, description, payer, account, origin_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 ON CONFLICT (payment_id) DO NOTHING RETURNING true
 """
 _LOCK = f"SELECT {COLUMNS} FROM payment WHERE payment_id = $1 FOR UPDATE"
@@ -29,15 +30,18 @@ _LOCK_BY_REF = f"""
 SELECT {COLUMNS} FROM payment
 WHERE tenant = $1 AND provider = $2 AND account = $3 AND provider_ref = $4 FOR UPDATE
 """
-# The receipt was only kept for the provider; it has it, or never will.
 _SAVE = """
 UPDATE payment SET state = $2, version = $3, account = $4, provider_ref = $5, confirmation_url = $6, expires_at = $7,
   capture_before = $8, paid_at = $9, paid_by = $10, capture_asked_minor = $11, captured_minor = $12,
-  refunded_minor = $13, reserved_minor = $14, disputed_minor = $15, checks = 0,
-  receipt = CASE WHEN $2 = 'created' THEN receipt END, next_at = now() + make_interval(secs => $16)
+  refunded_minor = $13, reserved_minor = $14, disputed_minor = $15, fee_minor = $16, checks = 0,
+  changed_at = now(), next_at = now() + make_interval(secs => $17)
 WHERE payment_id = $1 AND version < $3
 """
 _REST = "UPDATE payment SET next_at = now() + make_interval(secs => $3) WHERE payment_id = $1 AND state = $2"
+_UNDER_WAY = """
+SELECT reserved_minor > 0, disputed_minor > 0 FROM payment
+WHERE tenant = $1 AND provider = $2 AND account = $3 AND provider_ref = $4
+"""
 # Index payment_to_check. The lease is the next check itself: a check that fails is simply the next one's work.
 _LEASE_CHECKS = f"""
 UPDATE payment SET checks = least(checks + 1, 32767), next_at = now() + make_interval(secs => least(
@@ -60,8 +64,8 @@ class Check:
     leased_at: datetime
 
 
-async def add(tx: database.Tx, payment: Payment, receipt: payments.Receipt | None = None) -> bool:
-    """Add a payment that was asked for; False when its id is taken. The receipt is kept until the provider has it."""
+async def add(tx: database.Tx, payment: Payment) -> bool:
+    """Add a payment that was asked for; False when its id is taken."""
     return bool(
         await tx.connection.fetchval(
             _ADD,
@@ -80,7 +84,6 @@ async def add(tx: database.Tx, payment: Payment, receipt: payments.Receipt | Non
             payment.is_held,
             payment.description,
             payment.payer,
-            receipt.model_dump_json() if receipt else None,
             payment.account,
             payment.origin_id,
         )
@@ -109,6 +112,12 @@ async def lock_of(
     return read_row(row) if row else None
 
 
+async def under_way(tx: database.Tx, account: facts.Account, provider_ref: str) -> tuple[bool, bool]:
+    """Tell whether a payment has refunds under way, and whether it has disputes that were not won."""
+    row = await tx.connection.fetchrow(_UNDER_WAY, account.tenant, account.provider, account.name, provider_ref)
+    return (row[0], row[1]) if row else (False, False)
+
+
 async def save(tx: database.Tx, payment: Payment) -> None:
     """Write a locked payment as it is now; one with something open is looked at again soon, any other never."""
     saved = await tx.connection.execute(
@@ -128,6 +137,7 @@ async def save(tx: database.Tx, payment: Payment) -> None:
         payment.refunded_minor,
         payment.reserved_minor,
         payment.disputed_minor,
+        payment.fee_minor,
         schedule.CHECK_RESTS_S[0] if payment.state in OPEN or payment.reserved_minor else None,
     )
     assert saved == "UPDATE 1"  # the row is locked, so nobody else wrote a version
@@ -175,5 +185,6 @@ def read_row(row: asyncpg.Record) -> Payment:
         refunded_minor=row["refunded_minor"],
         reserved_minor=row["reserved_minor"],
         disputed_minor=row["disputed_minor"],
+        fee_minor=row["fee_minor"],
         origin_id=payments.PaymentId(row["origin_id"]) if row["origin_id"] else None,
     )

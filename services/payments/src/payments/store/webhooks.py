@@ -24,7 +24,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, CASE WHEN $6::text IS NULL TH
   CASE WHEN $6::text IS NOT NULL THEN now() END, $10, $11)
 ON CONFLICT (tenant, provider, account, dedupe_key, body_sha256) DO NOTHING RETURNING true
 """
-# Index webhook_due; the variant test is one probe of the unique index, and so is what refunds are promised. A lease
+# Index webhook_due; the variant test is one probe of the unique index, and so is each look at the payment. A lease
 # that a crash of the server forgets costs a second look, so nobody waits for the disk.
 _LEASE = """
 UPDATE webhook SET attempts = least(attempts + 1, 32767), next_at = now() + make_interval(secs => $2)
@@ -41,7 +41,10 @@ RETURNING webhook_id, tenant, provider, account, event, provider_ref, movement, 
     AND other.webhook_id < webhook.webhook_id) AS is_variant, coalesce((
     SELECT reserved_minor > 0 FROM payment WHERE (payment.tenant, payment.provider, payment.account,
       payment.provider_ref) = (webhook.tenant, webhook.provider, webhook.account, webhook.provider_ref)
-    ), false) AS has_open_refund
+    ), false) AS has_open_refund, coalesce((
+    SELECT disputed_minor > 0 FROM payment WHERE (payment.tenant, payment.provider, payment.account,
+      payment.provider_ref) = (webhook.tenant, webhook.provider, webhook.account, webhook.provider_ref)
+    ), false) AS has_open_dispute
 """
 _SETTLE = "UPDATE webhook SET state = $2, next_at = NULL WHERE webhook_id = ANY($1::bigint[])"
 _PARK = """
@@ -80,6 +83,7 @@ class Webhook:
     age: timedelta
     is_variant: bool
     has_open_refund: bool
+    has_open_dispute: bool
 
 
 async def add(tx: database.Tx, account: facts.Account, hint: facts.Hint, body: bytes) -> bool:

@@ -11,7 +11,7 @@ from prometheus_client import Gauge
 from chassis import app, clock, database
 from payments import clients
 from payments.domain.payment import OPEN
-from payments.store import findings, webhooks
+from payments.store import clearing, findings, webhooks
 from payments.timers import asking, checking, reading, settling
 
 # A lease outlives the longest call, so that nobody else asks for the same thing meanwhile.
@@ -20,6 +20,11 @@ LEASE_MARGIN_S = 20.0
 OPEN_PAYMENTS = Gauge("kopilka_payments_in_state", "Payments that are not finished.", ["state"])
 OPEN_WEBHOOKS = Gauge("kopilka_webhooks_in_state", "Webhooks that are not settled.", ["state"])
 OPEN_ATTEMPTS = Gauge("kopilka_provider_attempts_open", "Requests to providers that are not answered.", ["op"])
+CLEARING = Gauge(
+    "kopilka_payments_clearing_difference",
+    "The ledger's clearing account less what must be on it, in minor units, where nothing under way explains it.",
+    ["provider", "account", "asset"],
+)
 OPEN_FINDINGS = Gauge("kopilka_payment_findings_open", "Findings that wait for a person.", ["kind"])
 
 
@@ -48,6 +53,8 @@ def start(
     process.every("sweep_movements", partial(reading.sweep_movements, db, accounts), idle_min_s=300, idle_max_s=300)
     nightly = partial(reading.compare_nightly, db, accounts, hour=compare_hour)
     process.every("compare_nightly", nightly, idle_min_s=300, idle_max_s=300)
+    balances = partial(reading.compare_clearing, db, accounts, hour=compare_hour)
+    process.every("compare_clearing", balances, idle_min_s=300, idle_max_s=300)
     process.finishers += [asks.finish, hints.finish, checks.finish]
     # Whom nobody wakes looks often, and at first the more so, because the next webhook is often close behind.
     rests_s = (0.02, 0.25) if is_woken else (0.01, 0.05)
@@ -69,11 +76,15 @@ async def measure(db: database.Database) -> int:
     """Set the gauges of what is not finished."""
     async with db.statement() as tx:
         counts = await findings.count_open(tx)
+        differences = await clearing.differences(tx)
     gauges = {"payment": OPEN_PAYMENTS, "webhook": OPEN_WEBHOOKS, "attempt": OPEN_ATTEMPTS, "finding": OPEN_FINDINGS}
-    for gauge in gauges.values():
+    for gauge in (*gauges.values(), CLEARING):
         gauge.clear()
     for open_state in OPEN:
         OPEN_PAYMENTS.labels(open_state).set(0)
     for kind, state, count in counts:
         gauges[kind].labels(state).set(count)
+    # From the table, so that every process shows the latest comparison, whichever made it.
+    for provider, account, asset, difference_minor in differences:
+        CLEARING.labels(provider, account, asset).set(difference_minor)
     return 0

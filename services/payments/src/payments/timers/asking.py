@@ -165,7 +165,8 @@ async def _create(provider: clients.Provider, ask: attempts.Ask) -> Truth:
 
 async def _capture(provider: clients.Provider, ask: attempts.Ask) -> Truth:
     asked_minor = ask.payment.capture_asked_minor or ask.payment.amount.amount_minor
-    fact = await provider.capture(_ref(ask), ask.payment.money(asked_minor), key=ask.key)
+    amount, receipt = ask.payment.money(asked_minor), _receipt(ask.receipt)
+    fact = await provider.capture(_ref(ask), amount, key=ask.key, receipt=receipt)
     return Truth(fact.provider_ref, fact)
 
 
@@ -227,7 +228,9 @@ def _lacks(provider: clients.Provider, ask: attempts.Ask) -> str | None:
 def _provider_of(accounts: clients.Accounts, known: payment.Payment) -> clients.Provider | None:
     if known.account is None:
         return accounts.of_tenant(known.provider, known.tenant)
-    return accounts.named(known.provider, known.account)
+    named = accounts.named(known.provider, known.account)
+    # A command may name any account; another tenant's is as unknown as none.
+    return named if named is not None and named.account.tenant == known.tenant else None
 
 
 def _ref(ask: attempts.Ask) -> str:

@@ -45,7 +45,12 @@ async def check_due(db: database.Database, accounts: clients.Accounts, check: st
 async def _look_at(db: database.Database, provider: clients.Provider, check: store.Check) -> None:
     known = check.payment
     try:
-        truth = await look(provider, str(known.provider_ref), is_refund_expected=known.state not in OPEN)
+        truth = await look(
+            provider,
+            str(known.provider_ref),
+            is_refund_expected=known.state not in OPEN,
+            is_dispute_expected=known.disputed_minor > 0,
+        )
     except clients.ProviderError as error:
         telemetry.log.warning("payments.fetch_failed", payment_id=str(known.payment_id), error=repr(error))
         return

@@ -10,7 +10,7 @@ from chassis import telemetry
 SLOTS = 48  # calls to providers under way at once, for each lane
 SLOTS_OF_PROVIDER = 16  # of them for one provider, so that others have some left while each of its calls times out
 # How long to wait for a slot of a busy provider before other timers' news are looked at.
-BUSY_WAIT_S = 0.25
+BUSY_WAIT_S = 0.02
 
 Piece = TypeVar("Piece")
 

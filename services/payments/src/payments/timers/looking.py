@@ -19,7 +19,18 @@ async def look(
 ) -> Truth:
     """Fetch a payment and, when some of it went back or is on its way back, its refunds or disputes. Needs FETCH."""
     fact = await provider.fetch(provider_ref)
-    # A hint may name the payment otherwise than the fact does.
+    return await look_behind(
+        provider, fact, is_refund_expected=is_refund_expected, is_dispute_expected=is_dispute_expected
+    )
+
+
+async def look_behind(
+    provider: clients.Provider, fact: facts.Fact, *, is_refund_expected: bool, is_dispute_expected: bool
+) -> Truth:
+    """Fetch what belongs to a payment that was fetched, under the name that the fact gives it.
+
+    A hint may name the payment otherwise than the fact does.
+    """
     ref, able = fact.provider_ref, provider.capabilities
     refunds: list[facts.RefundFact] = []
     disputes: list[facts.DisputeFact] = []

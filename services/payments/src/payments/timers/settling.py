@@ -9,9 +9,10 @@ from payments import clients
 from payments.domain import facts
 from payments.handlers import hints as waiting
 from payments.handlers.truth import Truth, apply_truth
+from payments.store import payments as store
 from payments.store import webhooks
 from payments.timers.lane import Lane
-from payments.timers.looking import look
+from payments.timers.looking import look_behind
 
 
 def lane(db: database.Database, accounts: clients.Accounts, lease_s: float) -> Lane[list[webhooks.Webhook]]:
@@ -35,7 +36,7 @@ async def settle_webhooks(db: database.Database, accounts: clients.Accounts, hin
     here = envelope.current_cause()
     with envelope.caused_by(envelope.Cause(here.correlation_id, None, first.traceparent)):
         try:
-            truth = await _learn(provider, hints)
+            truth = await _learn(db, provider, hints)
         except clients.NotFound:
             await waiting.park_unknown(db, hints)
             return
@@ -48,19 +49,22 @@ async def settle_webhooks(db: database.Database, accounts: clients.Accounts, hin
             await waiting.park_unknown(db, hints)
 
 
-async def _learn(provider: clients.Provider, hints: Sequence[webhooks.Webhook]) -> Truth:
+async def _learn(db: database.Database, provider: clients.Provider, hints: Sequence[webhooks.Webhook]) -> Truth:
     ref = hints[0].provider_ref
     if facts.Capability.FETCH not in provider.capabilities:
         # The signature is all there is to believe; another body under a known key is believed least of all.
         told = [hint.movement for hint in hints if hint.movement is not None and not hint.is_variant]
         paid = next((movement for movement in told if isinstance(movement, facts.Fact)), None)
         return Truth(ref, paid, [movement for movement in told if isinstance(movement, facts.RefundFact)])
-    return await look(
-        provider,
-        ref,
-        is_refund_expected=any(hint.has_open_refund or "refund" in hint.event for hint in hints),
-        is_dispute_expected=any("dispute" in hint.event for hint in hints),
-    )
+    has_refund = any(hint.has_open_refund or "refund" in hint.event for hint in hints)
+    has_dispute = any(hint.has_open_dispute or "dispute" in hint.event for hint in hints)
+    fact = await provider.fetch(ref)
+    if fact.provider_ref != ref:
+        # The hint's own name of the payment told nothing of what is under way with it.
+        async with db.statement() as tx:
+            refunding, disputed = await store.under_way(tx, provider.account, fact.provider_ref)
+        has_refund, has_dispute = has_refund or refunding, has_dispute or disputed
+    return await look_behind(provider, fact, is_refund_expected=has_refund, is_dispute_expected=has_dispute)
 
 
 def _looked_at(hint: webhooks.Webhook) -> tuple[str, str, str]:

@@ -1,0 +1,96 @@
+"""Replays at the door: an old signature is refused, and the provider's own retry is the same webhook."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from providers import adapter as adapters
+from providers import cryptopay, stripe
+
+from chassis import database
+from contracts import payments
+
+Open = Callable[[adapters.Adapter], Any]
+
+
+@pytest.fixture
+def open_shop(db: database.Database, new_shop: Any, command: payments.CreatePayment) -> Open:
+    def opened(provider: adapters.Adapter) -> Any:
+        asked = command.model_copy(update={"provider": provider.name, "amount": provider.amount})
+        return new_shop(db, provider.client(), asked)
+
+    return opened
+
+
+async def told(provider: adapters.Adapter, shop: Any) -> Any:
+    """Give the genuine webhook of a payment of ours that was paid, and the payment's id."""
+    command = await shop.ask(amount=provider.amount)
+    await shop.create()
+    ref = (await shop.payment(command.payment_id))["provider_ref"]
+    await provider.world.act(ref, "pay")
+    return provider.webhooks()[-1], command.payment_id
+
+
+async def post(shop: Any, provider: adapters.Adapter, body: bytes, **headers: str) -> int:
+    (answer,) = await shop.post(f"/webhooks/{provider.name}/demo", body, "127.0.0.1", **headers)
+    return int(answer.status_code)
+
+
+def signature(body: bytes, at_s: int) -> str:
+    return stripe.signed(body, at_s=at_s).headers["stripe-signature"]
+
+
+@pytest.mark.rule("PA2")
+@pytest.mark.parametrize("provider", [stripe.Adapter], indirect=True)
+@pytest.mark.parametrize("age_s", [302, 86_400, -302])
+async def test_stripes_old_signature_is_refused_and_its_own_retry_is_the_same_webhook(
+    provider: stripe.Adapter, open_shop: Open, age_s: int
+) -> None:
+    shop = open_shop(provider)
+    genuine, payment_id = await told(provider, shop)
+    now_s = int(datetime.now(UTC).timestamp())
+
+    refused = await post(shop, provider, genuine.body, stripe_signature=signature(genuine.body, now_s - age_s))
+    await shop.settle()
+    stored = await shop.webhook_states()
+    before = await shop.payment(payment_id)
+    statuses = [await post(shop, provider, genuine.body, stripe_signature=genuine.headers["stripe-signature"])]
+    await shop.settle()
+    # A retry carries the same event, signed anew.
+    for later_s in (1, 60, 290):
+        header = signature(genuine.body, now_s + later_s)
+        assert header != genuine.headers["stripe-signature"]
+        statuses.append(await post(shop, provider, genuine.body, stripe_signature=header))
+    await shop.settle()
+
+    assert (refused, stored, before["state"]) == (403, [], "pending")
+    assert statuses == [200] * 4
+    assert await shop.webhook_states() == ["applied"]
+    assert await shop.said() == ["created.v1", "paid.v1"]
+
+
+@pytest.mark.rule("PA2")
+@pytest.mark.parametrize("provider", [cryptopay.Adapter], indirect=True)
+async def test_crypto_pays_old_notice_is_refused_and_its_own_retry_is_the_same_webhook(
+    provider: cryptopay.Adapter, open_shop: Open
+) -> None:
+    shop = open_shop(provider)
+    genuine, payment_id = await told(provider, shop)
+    name = "crypto-pay-api-signature"
+    # Its signature has no time of its own; the time is in what it signs, and retries repeat it for a day.
+    body = json.dumps({**json.loads(genuine.body), "request_date": "2026-01-01T00:00:00.000Z"}).encode()
+    old = provider.sealed(body)
+
+    refused = await post(shop, provider, old.body, crypto_pay_api_signature=old.headers[name])
+    stored, before = await shop.webhook_states(), await shop.payment(payment_id)
+    statuses = [
+        await post(shop, provider, genuine.body, crypto_pay_api_signature=genuine.headers[name]) for _ in range(3)
+    ]
+    await shop.settle()
+
+    assert (refused, stored, before["state"]) == (403, [], "pending")
+    assert statuses == [200] * 3
+    assert await shop.webhook_states() == ["applied"]
+    assert await shop.said() == ["created.v1", "paid.v1"]

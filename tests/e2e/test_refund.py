@@ -1,0 +1,36 @@
+"""Money on its way back: by an operator's hand, and in the provider's own cabinet."""
+
+from demo import people, stack
+
+AMOUNT_MINOR = 100_000
+
+
+async def test_an_operator_gives_a_part_back_and_never_more_than_was_paid(
+    where: stack.Stack, customer: people.Customer
+) -> None:
+    payment = await customer.top_up(AMOUNT_MINOR)
+    await customer.balance_of(AMOUNT_MINOR)
+
+    given = where.operator("payments", "refund", payment["id"], "--amount", "40000")
+    await customer.balance_of(60_000)
+    refused = where.operator("payments", "refund", payment["id"], "--amount", "60001")
+
+    assert given.returncode == 0, given.stdout + given.stderr
+    assert refused.returncode == 1, refused.stdout + refused.stderr
+    shown = (await customer.get(f"/payments/{payment['id']}")).json()
+    assert (shown["status"], shown["refunded_minor"]) == ("partially_refunded", 40_000)
+    newest = (await customer.statement())[0]
+    assert (newest["kind"], newest["amount_minor"], newest["balance_after_minor"]) == ("refund", -40_000, 60_000)
+
+
+async def test_a_refund_of_the_cabinet_reaches_the_wallet(customer: people.Customer, outside: people.Outside) -> None:
+    payment = await customer.top_up(AMOUNT_MINOR)
+    await customer.balance_of(AMOUNT_MINOR)
+
+    await outside.refund(payment["confirmation_url"])
+
+    await customer.balance_of(0)
+    shown = await people.eventually(
+        lambda: customer.payment(payment["id"]), lambda payment: payment["status"] == "refunded"
+    )
+    assert shown["refunded_minor"] == AMOUNT_MINOR
