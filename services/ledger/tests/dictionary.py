@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -51,8 +51,11 @@ class Part:
 
 @dataclass
 class Hold:
+    """`until` is the very moment of `expires`: what is asked for a moment later lasts a moment longer."""
+
     state: str
-    expires: int = 0
+    expires: int
+    until: datetime
     parts: list[Part] = field(default_factory=list)
 
 
@@ -131,7 +134,8 @@ class Dictionary:
                 self.books.transfers.append(Transfer({}, [(number, -free)]))
 
     def _place(self, message: ledger.PlaceHold) -> None:
-        hold = self.books.holds[message.hold_id] = Hold("placed", self._moment(message.expires_at))
+        expires, until = self._moment(message.expires_at), self._exactly(message.expires_at)
+        hold = self.books.holds[message.hold_id] = Hold("placed", expires, until)
         if hold.expires <= self.now:
             raise Refused("hold_ended")
         for amount in filter(None, (message.amount, message.also)):
@@ -144,10 +148,10 @@ class Dictionary:
             hold.parts.append(Part(name, amount.amount_minor, shares))
 
     def _extend(self, message: ledger.ExtendHold) -> None:
-        hold, expires = self._open_hold(message), self._moment(message.expires_at)
-        if expires < hold.expires:
+        hold, until = self._open_hold(message), self._exactly(message.expires_at)
+        if until <= hold.until:
             raise Refused("hold_not_extended")
-        hold.expires = expires
+        hold.expires, hold.until = self._moment(message.expires_at), until
 
     def _capture(self, message: ledger.CaptureHold) -> None:
         hold = self._open_hold(message)
@@ -334,6 +338,10 @@ class Dictionary:
     def _moment(self, at: datetime) -> int:
         """Give a moment in the dictionary's own time, which moves in steps."""
         return self.now + round((at - envelope.now()).total_seconds() / STEP_S) * STEP_S
+
+    def _exactly(self, at: datetime) -> datetime:
+        """Give a moment that can be compared with others, whatever time has passed in steps between them."""
+        return at + timedelta(seconds=self.now)
 
 
 def own(user_id: object, asset: str) -> Name:

@@ -120,7 +120,6 @@ async def test_lines_of_a_reference_are_found_without_reading_the_account(
     happened = [each._replace(reference=f"order:{number // 3}") for number, each in enumerate(past.imagined(3, 12_000))]
     wallet = await past.put_down(superuser, happened)
     await superuser.execute("SELECT summarize_ranges()")
-    await role.execute("SET enable_seqscan = off")  # as the planner decides by itself where the table is large
     of = await history.span(db, wallet)
 
     before = await past.postings_read(role)

@@ -42,14 +42,10 @@ SELECT id, kind, reference, reverses, occurred_at FROM transfer
 WHERE tenant = $1 AND kind = ANY($3::text[]) AND source_key = $2 AND reference = $2
 LIMIT $4
 """
-# Found over a block range index: ids grow with time, so a few pages hold all postings of a transfer.
 _REFERRING_LINES = f"""
 SELECT sequence, id, kind, reference, reverses, occurred_at, recorded_at, amount_minor, balance_after_minor
 FROM ({_REFERRING}) AS transfer
-CROSS JOIN LATERAL (
-  SELECT account_id, sequence, recorded_at, amount_minor, balance_after_minor FROM posting
-  WHERE transfer_id = id OFFSET 0
-) AS line
+CROSS JOIN LATERAL postings_of(id) AS line
 WHERE account_id = $5 AND sequence BETWEEN $6 AND $7
 ORDER BY sequence DESC
 """
