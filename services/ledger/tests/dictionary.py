@@ -117,7 +117,7 @@ class Dictionary:
         except Refused as refused:
             self.books, code = before, str(refused)
             if isinstance(message, ledger.PlaceHold):
-                self.books.holds[message.hold_id] = Hold("refused")
+                self.books.holds[message.hold_id] = Hold("refused", self.now, self._exactly(message.expires_at))
         self.answered[message.request_key] = (message, code)
         return code
 
