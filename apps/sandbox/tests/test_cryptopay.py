@@ -4,6 +4,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import aiosend
@@ -55,7 +56,7 @@ async def test_a_paid_invoice_tells_its_fee_and_rate(
     assert (paid.status, paid.fee_asset, paid.fee_amount) == ("paid", "USDT", 0.375)
     assert paid.paid_at is not None
     balance = {one.currency_code: one.available for one in await app.get_balance()}
-    assert float(balance[USDT]) == 12.125
+    assert Decimal(str(balance[USDT])) == Decimal("12.125")
 
 
 async def test_an_invoice_in_fiat_is_paid_in_what_it_accepts(app: aiosend.CryptoPay, ctl: httpx.Client) -> None:
