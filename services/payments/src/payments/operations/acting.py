@@ -29,7 +29,7 @@ from payments.store import refunds as refund_store
 if TYPE_CHECKING:
     from chassis import app
 
-WAIT_S, WAIT_S_MAX = 60.0, 600.0
+WAIT_S, WAIT_S_MAX = 30.0, 600.0
 LOOK_EVERY_S = 0.1
 
 
