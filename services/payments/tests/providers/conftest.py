@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from providers import adapter as adapters
+from providers import stars
 from providers import world as worlds
 
 
@@ -34,5 +35,12 @@ async def provider(request: pytest.FixtureRequest, world: worlds.World) -> Async
     made: adapters.Adapter = request.param(world)
     # Whatever a library writes about a request is looked at by the tests of secrets.
     logging.getLogger("httpx").setLevel(logging.DEBUG)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def bot(world: worlds.World) -> AsyncIterator[stars.Adapter]:
+    made = stars.Adapter(world)
     yield made
     await made.close()

@@ -1,16 +1,14 @@
 """Telegram Stars beyond what every provider promises: questions, charges by their ids, renewals, refunds."""
 
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from providers import stars as adapters
-from providers import world as worlds
+from providers.stars import method, own
 
 from contracts import payments
 from payments import clients
@@ -19,25 +17,6 @@ from payments.domain import facts
 
 TOKEN, PAYER = adapters.TOKEN, adapters.PAYER
 MONTH_S = 2_592_000
-
-
-@pytest.fixture
-async def bot(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
-    made = adapters.Adapter(world)
-    yield made
-    await made.close()
-
-
-def own(bot: adapters.Adapter, **options: Any) -> stars.Stars:
-    made = bot.client(**options)
-    assert isinstance(made, stars.Stars)
-    return made
-
-
-async def method(bot: adapters.Adapter, name: str, **parameters: Any) -> Any:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        answer = await http.post(f"{bot.world.url}/telegram/bot{TOKEN}/{name}", json=parameters)
-    return answer.raise_for_status().json()["result"]
 
 
 async def shown(bot: adapters.Adapter, fact: facts.Fact) -> Any:

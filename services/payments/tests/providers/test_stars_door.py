@@ -1,16 +1,14 @@
 """The door of the bot's updates: its secret, how it is registered, and what the updates say."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from aiogram import types
 from providers import adapter
 from providers import stars as adapters
-from providers import world as worlds
+from providers.stars import method, own
 
 from contracts.message import Money
 from payments import clients
@@ -20,25 +18,6 @@ from payments.domain import facts
 TOKEN = adapters.TOKEN
 # For clients that talk to nobody in the sandbox.
 BOT: Any = adapters.Adapter(None)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-async def bot(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
-    made = adapters.Adapter(world)
-    yield made
-    await made.close()
-
-
-def own(bot: adapters.Adapter, **options: Any) -> stars.Stars:
-    made = bot.client(**options)
-    assert isinstance(made, stars.Stars)
-    return made
-
-
-async def method(bot: adapters.Adapter, name: str, **parameters: Any) -> Any:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        answer = await http.post(f"{bot.world.url}/telegram/bot{TOKEN}/{name}", json=parameters)
-    return answer.raise_for_status().json()["result"]
 
 
 async def test_the_webhook_is_registered_with_its_secret_and_only_what_payments_need(bot: adapters.Adapter) -> None:

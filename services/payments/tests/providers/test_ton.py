@@ -7,11 +7,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from providers import ton as adapters
 from providers import world as worlds
+from providers.ton import deposits
 
 from contracts.message import Money
 from payments import clients
 from payments.clients import cells, ton
-from payments.domain import facts
 
 WALLET, USDT = adapters.WALLET, adapters.USDT
 SENDER = "0:" + "CD" * 32
@@ -29,18 +29,6 @@ async def chain(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
 async def send(chain: adapters.Adapter, **changes: Any) -> Any:
     order = {"account": WALLET, "amount": 1_500_000_000, "comment": "p-1", "source": SENDER} | changes
     return await chain.world.control("POST", "/ton/deposits", **order)
-
-
-async def deposits(client: clients.Provider, cursor: str | None = None) -> list[facts.Deposit]:
-    found: list[facts.Deposit] = []
-    for _ in range(20):
-        page = await client.watch_deposits(cursor)
-        if page.cursor is None:
-            assert page.deposits == ()
-            return found
-        assert cursor is None or int(page.cursor) > int(cursor)
-        found, cursor = [*found, *page.deposits], page.cursor
-    raise AssertionError("there is always more")
 
 
 async def test_a_payment_is_a_comment_and_a_link_and_no_call(chain: adapters.Adapter) -> None:

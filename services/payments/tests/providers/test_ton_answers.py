@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from providers import imposter
 from providers import ton as adapters
+from providers.ton import deposits
 
 from contracts.message import AMOUNT_MINOR_MAX
 from payments import clients
@@ -23,18 +24,6 @@ NOBODY: Any = adapters.Adapter(None)  # type: ignore[arg-type]
 def liar() -> Iterator[imposter.Imposter]:
     with imposter.listening() as made:
         yield made
-
-
-async def deposits(client: clients.Provider, cursor: str | None = None) -> list[facts.Deposit]:
-    found: list[facts.Deposit] = []
-    for _ in range(20):
-        page = await client.watch_deposits(cursor)
-        if page.cursor is None:
-            assert page.deposits == ()
-            return found
-        assert cursor is None or int(page.cursor) > int(cursor)
-        found, cursor = [*found, *page.deposits], page.cursor
-    raise AssertionError("there is always more")
 
 
 def transaction(lt: int, /, **changes: Any) -> dict[str, Any]:

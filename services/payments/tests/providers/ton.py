@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 from providers import adapter
 
 from contracts.message import Money
+from payments import clients
 from payments.clients import ton
 from payments.domain import facts
 
@@ -35,3 +36,16 @@ class Adapter(adapter.Adapter):
 
     def sealed(self, body: bytes) -> facts.Webhook:
         return adapter.webhook(body)
+
+
+async def deposits(client: clients.Provider, cursor: str | None = None) -> list[facts.Deposit]:
+    """Read all deposits after a cursor, which must grow from page to page."""
+    found: list[facts.Deposit] = []
+    for _ in range(20):
+        page = await client.watch_deposits(cursor)
+        if page.cursor is None:
+            assert page.deposits == ()
+            return found
+        assert cursor is None or int(page.cursor) > int(cursor)
+        found, cursor = [*found, *page.deposits], page.cursor
+    raise AssertionError("there is always more")
