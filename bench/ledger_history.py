@@ -23,9 +23,10 @@ import uvloop
 
 from chassis import database, testing
 from contracts import message
-from ledger import handlers, main, timers
+from ledger import handlers, main
 from ledger.domain import chart
-from ledger.operations import history
+from ledger.history import operations as history
+from ledger.history import timers
 
 SIZES = (10_000, 1_000_000, 10_000_000)
 RUNS = 5

@@ -13,7 +13,8 @@ import harness
 import uvloop
 
 from chassis import database, testing
-from ledger import main, timers, verify
+from ledger import main
+from ledger.proof import timers, verify
 
 RUNS = 5
 TARGET = 200_000

@@ -3,8 +3,8 @@
 import asyncio
 
 from chassis import database
-from ledger import timers
-from ledger.store import seal
+from ledger.proof import store as seal
+from ledger.proof import timers
 
 
 async def seal_all(sealer: timers.Sealer) -> None:

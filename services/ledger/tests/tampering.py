@@ -2,7 +2,7 @@
 
 from asking import POINTS, WALLET
 
-from ledger.verify import books, checks, pieces
+from ledger.proof.verify import books, checks, pieces
 
 (LIMITS, HELD, LEFT, CAPTURED, ONCE, REVERSED, IN_LOTS, LOT_USES, LOT_HOLDS, SUMMARIES) = checks.WHOLE
 BALANCED, BELONGING, FORWARD, ANSWERED, CONTINUED, AS_SEALED = pieces.CHECKS

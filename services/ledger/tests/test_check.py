@@ -15,8 +15,8 @@ from asking import WALLET
 from prometheus_client import REGISTRY
 
 from chassis import database, testing
-from ledger import timers
-from ledger.verify import watch
+from ledger.proof import timers
+from ledger.proof.verify import watch
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis import database, envelope
-from ledger import commit, main, timers
+from ledger import commit, main
 from ledger.domain import chart, requests
-from ledger.domain import history as shapes
-from ledger.operations import history
+from ledger.history import domain as shapes
+from ledger.history import operations as history
+from ledger.history import store, timers
 from ledger.store import desk
-from ledger.store import history as store
 
 GIVE_UP_S = 30
 EACH_IS_ITS_OWN = settings(

@@ -16,9 +16,9 @@ from contracts import ledger
 from contracts.message import AMOUNT_MINOR_MAX, UserId
 from ledger import commit, main
 from ledger.domain import chart
-from ledger.domain import history as shapes
-from ledger.domain import imports as rows
-from ledger.operations import history, imports
+from ledger.history import operations as history
+from ledger.imports import domain as rows
+from ledger.imports import operations as imports
 
 SHOP = rows.source("demo", "RUB", "oldshop")
 ANNA, BORIS = UUID(int=11), UUID(int=12)
@@ -222,7 +222,7 @@ def test_a_user_is_the_same_in_every_table_of_a_source_and_another_in_every_othe
 @given(amount_minor=st.integers(1, AMOUNT_MINOR_MAX), asset=st.sampled_from(["RUB", "JPY", "TON", "BTC", "PTS"]))
 def test_a_balance_is_read_to_the_last_unit_as_it_was_written(amount_minor: int, asset: str) -> None:
     of = rows.source("demo", asset, "oldshop")
-    written = shapes.decimal_of(amount_minor, chart.ASSETS[asset].exponent)
+    written = chart.decimal_of(amount_minor, chart.ASSETS[asset].exponent)
 
     row = rows.read(of, 2, {"user_id": "7", "balance": written})
     other = rows.read(of, 2, {"user_id": "7", "balance_minor": str(amount_minor)})

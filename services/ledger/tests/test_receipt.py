@@ -16,10 +16,10 @@ import sealing
 
 from chassis import database
 from contracts import ledger
-from ledger import main, timers
-from ledger.domain import seal
-from ledger.operations import receipt
-from ledger.store import seal as store
+from ledger import main
+from ledger.proof import domain as seal
+from ledger.proof import operations as receipt
+from ledger.proof import store, timers
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -64,7 +64,7 @@ async def test_a_receipt_is_checked_by_the_lines_of_the_readme_and_by_the_comman
 
         assert done.stdout.strip() == public == written["hash"]
         assert json.loads(written["transfer"])["transfer"] == str(transfer_id)
-        assert await receipt.command(main.SERVICE, ["--check", str(file)]) == 0
+        assert await receipt.receipt(main.SERVICE, ["--check", str(file)]) == 0
 
 
 def edits(written: dict[str, Any]) -> list[dict[str, Any]]:
@@ -97,10 +97,10 @@ async def test_an_edited_receipt_proves_nothing(
         with pytest.raises(seal.ReceiptInvalid):
             seal.check(edited)
         file.write_text(json.dumps(edited))
-        assert await receipt.command(main.SERVICE, ["--check", str(file)]) == 1
+        assert await receipt.receipt(main.SERVICE, ["--check", str(file)]) == 1
     file.write_text("[")
-    assert await receipt.command(main.SERVICE, ["--check", str(file)]) == 1
-    assert await receipt.command(main.SERVICE, ["--check", str(tmp_path / "none")]) == 1
+    assert await receipt.receipt(main.SERVICE, ["--check", str(file)]) == 1
+    assert await receipt.receipt(main.SERVICE, ["--check", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().out == ""
 
 
@@ -132,8 +132,8 @@ async def test_the_command_prints_the_receipt_of_a_transfer(
     monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
     monkeypatch.setenv("KOPILKA_AMQP_URL", "amqp://not-used/")
 
-    done = await receipt.command(main.SERVICE, [str(chained[2])])
-    missing = await receipt.command(main.SERVICE, [str(uuid4())])
+    done = await receipt.receipt(main.SERVICE, [str(chained[2])])
+    missing = await receipt.receipt(main.SERVICE, [str(uuid4())])
 
     printed = capsys.readouterr()
     assert (done, missing) == (0, 1)

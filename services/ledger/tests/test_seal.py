@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from chassis import database
 from contracts.message import AMOUNT_MINOR_MAX
-from ledger import timers
-from ledger.domain import seal
-from ledger.store import seal as store
+from ledger.proof import domain as seal
+from ledger.proof import store, timers
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

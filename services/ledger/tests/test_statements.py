@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from chassis import database, testing
 from ledger import commit, handlers, main
 from ledger.domain import chart
-from ledger.domain import history as shapes
-from ledger.operations import history
-from ledger.store import history as store
+from ledger.history import domain as shapes
+from ledger.history import operations as history
+from ledger.history import store
 
 EACH_IS_ITS_OWN = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -216,7 +216,7 @@ async def test_a_reference_is_never_a_formula_in_an_export(
     ],
 )
 def test_amounts_are_written_with_the_decimals_of_their_asset(amount_minor: int, exponent: int, text: str) -> None:
-    assert shapes.decimal_of(amount_minor, exponent) == text
+    assert chart.decimal_of(amount_minor, exponent) == text
 
 
 @pytest.fixture

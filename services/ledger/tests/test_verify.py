@@ -15,8 +15,9 @@ from asking import WALLET
 
 from chassis import database, testing
 from contracts import payments
-from ledger import main, timers, verify
-from ledger.verify import pieces
+from ledger import main
+from ledger.proof import timers, verify
+from ledger.proof.verify import pieces
 
 
 class Undo(Exception):  # noqa: N818 - it ends a transaction as intended

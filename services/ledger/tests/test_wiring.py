@@ -11,7 +11,7 @@ import pytest
 from chassis import database, envelope, publisher, testing
 from contracts import ledger, payments
 from contracts.message import AMOUNT_MINOR_MAX, Message, Money, TenantId, UserId
-from ledger import verify
+from ledger.proof import verify
 
 DEMO = TenantId("demo")
 USER = UserId(UUID(int=1))

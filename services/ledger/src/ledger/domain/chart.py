@@ -140,6 +140,12 @@ def keeps_lots(asset: Currency) -> bool:
     return ASSETS[asset].keeps_lots
 
 
+def decimal_of(amount_minor: int, exponent: int) -> str:
+    """Write an amount with its decimals: -5 with exponent 2 is -0.05."""
+    sign, digits = "-" if amount_minor < 0 else "", f"{abs(amount_minor):0{exponent + 1}d}"
+    return f"{sign}{digits[: len(digits) - exponent]}{'.' if exponent else ''}{digits[len(digits) - exponent :]}"
+
+
 def _asset(code: Currency) -> Asset:
     try:
         return ASSETS[code]

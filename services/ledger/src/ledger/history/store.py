@@ -7,7 +7,8 @@ from datetime import datetime
 import asyncpg
 
 from contracts import ledger
-from ledger.domain import books, chart, history
+from ledger.domain import books, chart
+from ledger.history import domain
 
 _STANDING = """
 SELECT id, exponent, balance_minor, held_minor, sequence, moved_at, clock_timestamp() FROM account
@@ -55,15 +56,15 @@ _KINDS = list(typing.get_args(ledger.TransferKind))
 
 async def standing(
     connection: asyncpg.Connection, name: chart.AccountName, *, is_alone: bool = False
-) -> history.Standing:
+) -> domain.Standing:
     """Read an account as it stands; `is_alone` waits for its writers and keeps others out until the transaction ends.
 
     Raises NeverOpened.
     """
     row = await connection.fetchrow(_STANDING_ALONE if is_alone else _STANDING, *name)
     if row is None:
-        raise history.NeverOpened(f"The account {name.code} was never used for {name.asset}.")
-    return history.Standing(*row)
+        raise domain.NeverOpened(f"The account {name.code} was never used for {name.asset}.")
+    return domain.Standing(*row)
 
 
 async def sequence_at(
@@ -98,23 +99,23 @@ async def lines(
     last: int,
     limit: int,
     is_newest_first: bool,
-) -> list[history.Line]:
+) -> list[domain.Line]:
     """Read the lines of postings in a row, at most `limit` of them from the one end or the other."""
     sql = _NEWEST_FIRST if is_newest_first else _OLDEST_FIRST
-    return [history.Line(*row) for row in await connection.fetch(sql, account_id, first, last, limit)]
+    return [domain.Line(*row) for row in await connection.fetch(sql, account_id, first, last, limit)]
 
 
 async def referring_lines(
-    connection: asyncpg.Connection, span: history.Span, reference: str, *, limit: int
-) -> list[history.Line]:
+    connection: asyncpg.Connection, span: domain.Span, reference: str, *, limit: int
+) -> list[domain.Line]:
     """Read the lines of transfers with this reference, the newest first. Raises ReferenceTooBroad above `limit`."""
     asked = (span.name.tenant, reference, _KINDS, limit + 1)
     if len(await connection.fetch(_REFERRING, *asked)) > limit:
-        raise history.ReferenceTooBroad(f"More than {limit:,} transfers have the reference {reference}.")
+        raise domain.ReferenceTooBroad(f"More than {limit:,} transfers have the reference {reference}.")
     rows: Sequence[asyncpg.Record] = await connection.fetch(
         _REFERRING_LINES, *asked, span.account_id, span.first, span.last
     )
-    return [history.Line(*row) for row in rows]
+    return [domain.Line(*row) for row in rows]
 
 
 async def summarize(connection: asyncpg.Connection, *, limit: int) -> int:

@@ -9,8 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from chassis import app, database, errors, operations
-from ledger.domain import seal
-from ledger.store import seal as store
+from ledger.proof import domain, store, verify
 
 BLOCKS_MAX = 100_000
 FILE_MAX_BYTES = 100 * 1024 * 1024
@@ -35,7 +34,7 @@ async def write(db: database.Database, transfer_id: UUID, *, upto: int | None = 
         sealed = await store.block_of(connection, transfer.number)
         if sealed is None:
             raise NoReceipt(f"Transfer {transfer_id} is not sealed yet.")
-        leaves, leaf = seal.split(sealed.leaves), seal.leaf_of(transfer)
+        leaves, leaf = domain.split(sealed.leaves), domain.leaf_of(transfer)
         if leaf not in leaves:
             raise NoReceipt(f"Transfer {transfer_id} is not as it was sealed in block {sealed.block.number}.")
         first = sealed.block.number
@@ -43,12 +42,12 @@ async def write(db: database.Database, transfer_id: UUID, *, upto: int | None = 
         blocks = await store.headers(connection, first=first, last=last, limit=BLOCKS_MAX)
     if not blocks or blocks[-1].number != last:
         raise NoReceipt(f"There are no blocks {first} to {last}, or more than {BLOCKS_MAX:,}.")
-    return seal.receipt(transfer, leaves, leaves.index(leaf), blocks)
+    return domain.receipt(transfer, leaves, leaves.index(leaf), blocks)
 
 
-async def command(service: app.Service, arguments: Sequence[str]) -> int:
+async def receipt(service: app.Service, arguments: Sequence[str]) -> int:
     """Print the receipt of a transfer as JSON, or check one with nothing but itself; exits with 1 when it fails."""
-    options = argparse.ArgumentParser(prog=f"{service.name} receipt", description=command.__doc__)
+    options = argparse.ArgumentParser(prog=f"{service.name} receipt", description=receipt.__doc__)
     options.add_argument("transfer", type=UUID, nargs="?", help="the id of a transfer")
     options.add_argument("--to", type=int, help="the block whose hash was made public; without it, the transfer's own")
     options.add_argument("--check", type=Path, metavar="FILE", help="check this receipt")
@@ -67,14 +66,17 @@ async def command(service: app.Service, arguments: Sequence[str]) -> int:
     return 0
 
 
+COMMANDS = {"receipt": receipt, "verify": verify.command}
+
+
 def _check(file: Path) -> int:
     try:
         with file.open("rb") as opened:
-            receipt = json.loads(opened.read(FILE_MAX_BYTES))  # what is cut off is no JSON any more
-        seal.check(receipt)
-    except (OSError, ValueError, seal.ReceiptInvalid) as error:
+            read = json.loads(opened.read(FILE_MAX_BYTES))  # what is cut off is no JSON any more
+        domain.check(read)
+    except (OSError, ValueError, domain.ReceiptInvalid) as error:
         sys.stderr.write(f"{file}: {error}\n")
         return 1
-    last = json.loads(receipt["blocks"][-1])["block"]
-    sys.stdout.write(f"{receipt['transfer']}\nis in the chain whose block {last} has the hash\n{receipt['hash']}\n")
+    last = json.loads(read["blocks"][-1])["block"]
+    sys.stdout.write(f"{read['transfer']}\nis in the chain whose block {last} has the hash\n{read['hash']}\n")
     return 0

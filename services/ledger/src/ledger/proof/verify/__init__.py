@@ -3,9 +3,9 @@
 It changes nothing and reads one snapshot, so it may run while the ledger works. All readers of it read that snapshot.
 """
 
-from ledger.verify.books import READERS, command, examine, prove
-from ledger.verify.proof import Chain, Figures, Finding, Proof, render
-from ledger.verify.watch import Drift, broken_blocks, drifted, imbalances
+from ledger.proof.verify.books import READERS, command, examine, prove
+from ledger.proof.verify.proof import Chain, Figures, Finding, Proof, render
+from ledger.proof.verify.watch import Drift, broken_blocks, drifted, imbalances
 
 __all__ = [
     "READERS",

@@ -16,7 +16,8 @@ from typing import TextIO
 from chassis import app, database, errors, operations
 from contracts import ledger
 from ledger import commit
-from ledger.domain import chart, history, imports, requests
+from ledger.domain import chart, requests
+from ledger.imports import domain
 
 ROWS_AT_ONCE = commit.LANES * commit.REQUESTS_MAX
 HEADER_MAX = 4_096  # characters
@@ -48,7 +49,7 @@ class Report:
     empty: int = 0
     refused: int = 0
 
-    def count(self, row: imports.Row, settled: requests.Settled) -> errors.Refusal | None:
+    def count(self, row: domain.Row, settled: requests.Settled) -> errors.Refusal | None:
         """Count the outcome of one row; gives why it was refused, when it was."""
         answer = settled.answer
         if isinstance(answer, ledger.RequestRefused):
@@ -66,7 +67,7 @@ class Report:
 
 
 async def carry_over(
-    db: database.Database, of: imports.Source, file: TextIO, refuse: Refuse, *, is_dry_run: bool = False
+    db: database.Database, of: domain.Source, file: TextIO, refuse: Refuse, *, is_dry_run: bool = False
 ) -> Report:
     """Import a wallet table, a thousand rows in memory; the same table again changes nothing.
 
@@ -101,7 +102,7 @@ async def command(service: app.Service, arguments: Sequence[str]) -> int:
     options.add_argument("--dry-run", action="store_true", help="write nothing, only tell what would be refused")
     chosen = options.parse_args(arguments)
     try:
-        of = imports.source(chosen.tenant, chosen.asset, chosen.source)
+        of = domain.source(chosen.tenant, chosen.asset, chosen.source)
         with chosen.file.open(encoding="utf-8-sig", newline="") as file:
             async with operations.own_database(service, pool_size=commit.LANES) as db:
                 report = await carry_over(db, of, file, _print_refusal, is_dry_run=chosen.dry_run)
@@ -112,11 +113,14 @@ async def command(service: app.Service, arguments: Sequence[str]) -> int:
     return 1 if report.refused else 0
 
 
-def render(of: imports.Source, report: Report, *, is_dry_run: bool) -> str:
+COMMANDS = {"import": command}
+
+
+def render(of: domain.Source, report: Report, *, is_dry_run: bool) -> str:
     """Write a report for people."""
     exponent = chart.ASSETS[of.asset].exponent
     imported, known = (
-        f"{history.decimal_of(minor, exponent)} {of.asset}" for minor in (report.imported_minor, report.known_minor)
+        f"{chart.decimal_of(minor, exponent)} {of.asset}" for minor in (report.imported_minor, report.known_minor)
     )
     total = report.imported + report.known + report.empty + report.refused
     return (
@@ -128,11 +132,11 @@ def render(of: imports.Source, report: Report, *, is_dry_run: bool) -> str:
     )
 
 
-def _rows(of: imports.Source, file: TextIO, report: Report, refuse: Refuse) -> Iterator[imports.Row]:
+def _rows(of: domain.Source, file: TextIO, report: Report, refuse: Refuse) -> Iterator[domain.Row]:
     """Read a file row by row; what can't be carried out is counted and told here."""
     for line, names, cells in _table(file):
         try:
-            row = imports.read(of, line, imports.named(names, cells))
+            row = domain.read(of, line, domain.named(names, cells))
         except errors.Refusal as refusal:
             report.refused += 1
             refuse(line, refusal)
@@ -149,13 +153,13 @@ def _table(file: TextIO) -> Iterator[tuple[int, Sequence[str], Sequence[str]]]:
         header = file.readline(HEADER_MAX)
         delimiter = next((mark for mark in ";\t" if mark in header), ",")
         names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-        imports.check_header(names)
+        domain.check_header(names)
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         for cells in reader:
             if cells:
                 yield reader.line_num + 1, names, cells
     except (csv.Error, UnicodeDecodeError) as error:
-        raise imports.BadFile(f"The file is no CSV in UTF-8: {error}") from None
+        raise domain.BadFile(f"The file is no CSV in UTF-8: {error}") from None
 
 
 def _print_refusal(line: int, refusal: errors.Refusal) -> None:

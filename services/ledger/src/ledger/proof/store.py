@@ -1,6 +1,6 @@
 """Sealed blocks of transfers, and the leaves that the rows themselves give.
 
-The text that is hashed here is that of `domain.seal`, written once more in SQL: there it is read for one transfer,
+The text that is hashed here is that of `proof.domain`, written once more in SQL: there it is read for one transfer,
 here for thousands at a time, at a few microseconds each.
 """
 
@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from ledger.domain import seal
+from ledger.proof import domain
 
 # Transfers of a range of numbers with their postings. Both are found by block range indexes: numbers and ids grow with
 # time, so the postings of a range of numbers lie in a narrow range of ids. What lies there besides is not joined.
@@ -87,17 +87,17 @@ FROM posting JOIN account ON account.id = account_id WHERE transfer_id = $1
 class Written(NamedTuple):
     """A leaf that is not sealed yet, and when its transfer was recorded."""
 
-    leaf: seal.Leaf
+    leaf: domain.Leaf
     recorded_at: datetime
 
 
-async def horizon(connection: asyncpg.Connection) -> seal.Horizon:
+async def horizon(connection: asyncpg.Connection) -> domain.Horizon:
     """Look how far the writers have come: first the number, then the writers, each in a statement of its own.
 
     A writer locks the table before it takes a number, and until its end, when everybody can see what it wrote.
     """
     newest = await connection.fetchval("SELECT pg_sequence_last_value('transfer_number_seq')")
-    return seal.Horizon(newest or 0, frozenset(row[0] for row in await connection.fetch(_WRITERS)))
+    return domain.Horizon(newest or 0, frozenset(row[0] for row in await connection.fetch(_WRITERS)))
 
 
 async def take_turn(connection: asyncpg.Connection) -> bool:
@@ -111,52 +111,52 @@ async def unsealed(connection: asyncpg.Connection, *, after: int, upto: int) -> 
     await connection.execute(ROOM)
     rows = await connection.fetch(_LEAVES, after, upto)
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-    return [Written(seal.Leaf(number, hash_), recorded_at) for number, hash_, recorded_at in rows], now
+    return [Written(domain.Leaf(number, hash_), recorded_at) for number, hash_, recorded_at in rows], now
 
 
-async def leaves(connection: asyncpg.Connection, *, after: int, upto: int) -> list[seal.Leaf]:
+async def leaves(connection: asyncpg.Connection, *, after: int, upto: int) -> list[domain.Leaf]:
     """Give the leaves of a range of numbers in their order, as the rows give them now."""
     await connection.execute(ROOM)
-    return [seal.Leaf(number, hash_) for number, hash_, _ in await connection.fetch(_LEAVES, after, upto)]
+    return [domain.Leaf(number, hash_) for number, hash_, _ in await connection.fetch(_LEAVES, after, upto)]
 
 
-async def newest(connection: asyncpg.Connection) -> seal.Sealed | None:
+async def newest(connection: asyncpg.Connection) -> domain.Sealed | None:
     """Give the last block of the chain; None when nothing is sealed yet."""
     row = await connection.fetchrow(f"{_BLOCK} ORDER BY number DESC LIMIT 1")
     return _sealed(row) if row else None
 
 
-async def blocks(connection: asyncpg.Connection, *, after: int, limit: int) -> list[seal.Sealed]:
+async def blocks(connection: asyncpg.Connection, *, after: int, limit: int) -> list[domain.Sealed]:
     """Give the blocks that follow a block number, in their order."""
     rows = await connection.fetch(f"{_BLOCK} WHERE number > $1 ORDER BY number LIMIT $2", after, limit)
     return [_sealed(row) for row in rows]
 
 
-async def block_of(connection: asyncpg.Connection, number: int) -> seal.Sealed | None:
+async def block_of(connection: asyncpg.Connection, number: int) -> domain.Sealed | None:
     """Give the block that a transfer's number belongs to; None while it is not sealed (index block_last)."""
     row = await connection.fetchrow(f"{_BLOCK} WHERE last_number >= $1 ORDER BY last_number LIMIT 1", number)
     return _sealed(row) if row and row["first_number"] <= number else None
 
 
-async def headers(connection: asyncpg.Connection, *, first: int, last: int, limit: int) -> list[seal.Block]:
+async def headers(connection: asyncpg.Connection, *, first: int, last: int, limit: int) -> list[domain.Block]:
     """Give the blocks from one number to another, at most `limit`, without their leaves."""
-    return [seal.Block(*row) for row in await connection.fetch(_HEADERS, first, last, limit)]
+    return [domain.Block(*row) for row in await connection.fetch(_HEADERS, first, last, limit)]
 
 
-async def add(connection: asyncpg.Connection, sealed: Sequence[seal.Sealed]) -> None:
+async def add(connection: asyncpg.Connection, sealed: Sequence[domain.Sealed]) -> None:
     """Write new blocks, for ever."""
     await connection.executemany(_ADD, [(*each.block, each.hash, each.leaves) for each in sealed])
 
 
-async def transfer(connection: asyncpg.Connection, transfer_id: UUID) -> seal.Transfer | None:
+async def transfer(connection: asyncpg.Connection, transfer_id: UUID) -> domain.Transfer | None:
     """Read one transfer with its postings."""
     row = await connection.fetchrow(_TRANSFER, transfer_id)
     if row is None:
         return None
-    legs = [seal.Leg(*leg) for leg in await connection.fetch(_LEGS, transfer_id)]
-    return seal.Transfer(*(*row, legs))
+    legs = [domain.Leg(*leg) for leg in await connection.fetch(_LEGS, transfer_id)]
+    return domain.Transfer(*(*row, legs))
 
 
-def _sealed(row: asyncpg.Record) -> seal.Sealed:
+def _sealed(row: asyncpg.Record) -> domain.Sealed:
     *block, hash_, its_leaves = row
-    return seal.Sealed(seal.Block(*block), hash_, its_leaves)
+    return domain.Sealed(domain.Block(*block), hash_, its_leaves)

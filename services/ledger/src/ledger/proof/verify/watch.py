@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from chassis import database
-from ledger.domain import seal
-from ledger.store import seal as store
-from ledger.verify import pieces
+from ledger.proof import domain as seal
+from ledger.proof import store
+from ledger.proof.verify import pieces
 
 NEWEST_POSTINGS = 20
 

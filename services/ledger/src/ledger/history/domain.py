@@ -86,12 +86,6 @@ class Line(NamedTuple):
     balance_after_minor: int
 
 
-def decimal_of(amount_minor: int, exponent: int) -> str:
-    """Write an amount with its decimals: -5 with exponent 2 is -0.05."""
-    sign, digits = "-" if amount_minor < 0 else "", f"{abs(amount_minor):0{exponent + 1}d}"
-    return f"{sign}{digits[: len(digits) - exponent]}{'.' if exponent else ''}{digits[len(digits) - exponent :]}"
-
-
 def cell(text: str) -> str:
     """Write a text so that no spreadsheet takes it for a formula (OWASP, CSV injection)."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
@@ -108,9 +102,9 @@ def csv_line(span: Span, line: Line) -> Sequence[str]:
         str(line.transfer_id),
         str(line.reverses or ""),
         str(line.amount_minor),
-        decimal_of(line.amount_minor, span.exponent),
+        chart.decimal_of(line.amount_minor, span.exponent),
         str(line.balance_after_minor),
-        decimal_of(line.balance_after_minor, span.exponent),
+        chart.decimal_of(line.balance_after_minor, span.exponent),
         span.name.asset,
     )
 
@@ -118,4 +112,4 @@ def csv_line(span: Span, line: Line) -> Sequence[str]:
 def csv_balance(span: Span, label: str, balance_minor: int) -> Sequence[str]:
     """Write the opening or closing balance as cells of CSV_HEADER; it is no amount, so that these sum up rightly."""
     asset = span.name.asset
-    return (*("",) * 3, label, *("",) * 5, str(balance_minor), decimal_of(balance_minor, span.exponent), asset)
+    return (*("",) * 3, label, *("",) * 5, str(balance_minor), chart.decimal_of(balance_minor, span.exponent), asset)

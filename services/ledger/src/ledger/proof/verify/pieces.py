@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from ledger.domain import seal
-from ledger.store import seal as store
+from ledger.proof import domain as seal
+from ledger.proof import store
 
 BLOCKS = 16
 TRANSFERS = BLOCKS * seal.BLOCK_MAX

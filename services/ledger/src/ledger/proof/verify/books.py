@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 import asyncpg
 
 from chassis import app, database, operations
-from ledger.store import seal as sealing
-from ledger.verify import checks, pieces, proof
+from ledger.proof import store as sealing
+from ledger.proof.verify import checks, pieces, proof
 
 READERS = 2
 READERS_MAX = 16

@@ -15,14 +15,14 @@ from typing import TextIO
 
 from chassis import app, database, envelope, errors, operations
 from contracts.message import TenantId
-from ledger.domain import chart, history
-from ledger.store import history as store
+from ledger.domain import chart
+from ledger.history import domain, store
 
 PAGE_MAX = 1_000
 REFERRING_MAX = 1_000  # an order or a payment has a handful of transfers
 
 
-async def recorded_balance(db: database.Database, name: chart.AccountName, at: datetime) -> history.Balance:
+async def recorded_balance(db: database.Database, name: chart.AccountName, at: datetime) -> domain.Balance:
     """Give the balance that the books had at a moment of the database's clock; no later call gives another one.
 
     A moment that is still to come gives the balance of now, and says so. Raises UnknownAccount, UnknownAsset,
@@ -35,12 +35,12 @@ async def recorded_balance(db: database.Database, name: chart.AccountName, at: d
         if now.is_settled(at):
             sequence = await store.sequence_at(connection, now.account_id, at, through=sequence)
         balance_minor = await store.balance_after(connection, now.account_id, sequence)
-    return history.Balance(name, now.exponent, balance_minor, sequence, min(at, now.now))
+    return domain.Balance(name, now.exponent, balance_minor, sequence, min(at, now.now))
 
 
 async def effective_balance(
     db: database.Database, name: chart.AccountName, at: datetime, *, known_at: datetime | None = None
-) -> history.Balance:
+) -> domain.Balance:
     """Give the sum of all that took effect at or before a moment, by what is on the books now.
 
     A posting that is back-dated later changes it; `known_at` asks what the books knew at that moment, for ever the
@@ -53,22 +53,22 @@ async def effective_balance(
         if known_at is not None and now.is_settled(known_at):
             through = await store.sequence_at(connection, now.account_id, known_at, through=through)
         balance_minor = await store.effective_balance(connection, now.account_id, at, through=through)
-    return history.Balance(name, now.exponent, balance_minor, through, at)
+    return domain.Balance(name, now.exponent, balance_minor, through, at)
 
 
-async def current_balance(db: database.Database, name: chart.AccountName) -> history.Standing:
+async def current_balance(db: database.Database, name: chart.AccountName) -> domain.Standing:
     """Give an account as it stands, with what is held of it. Raises UnknownAccount, UnknownAsset, NeverOpened."""
     return await _standing(db, name)
 
 
 async def span(
     db: database.Database, name: chart.AccountName, *, begin: datetime | None = None, end: datetime | None = None
-) -> history.Span:
+) -> domain.Span:
     """Give what was recorded from `begin` on and before `end`, as a range of postings with the balances around it.
 
     Without an end it goes up to the newest posting of this moment. Raises UnknownAccount, UnknownAsset, NeverOpened.
     """
-    before_begin, before_end = begin and begin - history.TICK, end and end - history.TICK
+    before_begin, before_end = begin and begin - domain.TICK, end and end - domain.TICK
     now = await _standing(db, name, settled_at=before_end or before_begin)
     first, last = 1, now.sequence
     async with db.statement() as tx:
@@ -79,17 +79,17 @@ async def span(
             first += await store.sequence_at(connection, now.account_id, before_begin, through=last)
         opening_minor = await store.balance_after(connection, now.account_id, first - 1)
         closing_minor = await store.balance_after(connection, now.account_id, last)
-    return history.Span(now.account_id, name, now.exponent, first, last, opening_minor, closing_minor)
+    return domain.Span(now.account_id, name, now.exponent, first, last, opening_minor, closing_minor)
 
 
 async def page(
     db: database.Database,
-    of: history.Span,
+    of: domain.Span,
     *,
     before: int | None = None,
     reference: str | None = None,
     limit: int = 50,
-) -> list[history.Line]:
+) -> list[domain.Line]:
     """Give lines of a statement, the newest first; the next page is `before` the sequence of the last of these.
 
     A reference names an order or a payment and leaves out all other lines. Raises ReferenceTooBroad.
@@ -106,9 +106,7 @@ async def page(
     return [line for line in found if line.sequence <= last][:limit]
 
 
-async def lines(
-    db: database.Database, of: history.Span, *, reference: str | None = None
-) -> AsyncIterator[history.Line]:
+async def lines(db: database.Database, of: domain.Span, *, reference: str | None = None) -> AsyncIterator[domain.Line]:
     """Give all lines of a statement, the oldest first, holding a thousand in memory. Raises ReferenceTooBroad.
 
     Each thousand is a statement of its own: postings never change, so no snapshot is needed that would keep the
@@ -137,19 +135,19 @@ async def lines(
         first = found[-1].sequence + 1
 
 
-async def write_csv(db: database.Database, of: history.Span, to: TextIO, *, reference: str | None = None) -> int:
+async def write_csv(db: database.Database, of: domain.Span, to: TextIO, *, reference: str | None = None) -> int:
     """Write a statement as CSV, the oldest line first; gives the number of lines.
 
     The first row has the opening balance and the last the closing one, so a file that was cut off can be told.
     """
     writer = csv.writer(to)
-    writer.writerow(history.CSV_HEADER)
-    writer.writerow(history.csv_balance(of, "opening_balance", of.opening_minor))
+    writer.writerow(domain.CSV_HEADER)
+    writer.writerow(domain.csv_balance(of, "opening_balance", of.opening_minor))
     count = 0
     async for line in lines(db, of, reference=reference):
-        writer.writerow(history.csv_line(of, line))
+        writer.writerow(domain.csv_line(of, line))
         count += 1
-    writer.writerow(history.csv_balance(of, "closing_balance", of.closing_minor))
+    writer.writerow(domain.csv_balance(of, "closing_balance", of.closing_minor))
     return count
 
 
@@ -182,7 +180,7 @@ COMMANDS = {"balance": balance_command, "statement": statement_command}
 
 async def _standing(
     db: database.Database, name: chart.AccountName, *, settled_at: datetime | None = None
-) -> history.Standing:
+) -> domain.Standing:
     """Read an account so that nothing can be recorded at or before `settled_at` any more.
 
     That is so when a later posting is there already; only a quiet account is locked, for a moment.
@@ -251,27 +249,27 @@ def _moment(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def _balance_text(balance: history.Balance, kind: str) -> str:
-    amount = history.decimal_of(balance.balance_minor, balance.exponent)
+def _balance_text(balance: domain.Balance, kind: str) -> str:
+    amount = chart.decimal_of(balance.balance_minor, balance.exponent)
     return f"{amount} {balance.name.asset} {kind} at {balance.at.isoformat()}, of postings up to {balance.sequence}"
 
 
-def _standing_text(name: chart.AccountName, now: history.Standing) -> str:
+def _standing_text(name: chart.AccountName, now: domain.Standing) -> str:
     balance, held, available = (
-        history.decimal_of(minor, now.exponent)
+        chart.decimal_of(minor, now.exponent)
         for minor in (now.balance_minor, now.held_minor, now.balance_minor - now.held_minor)
     )
     return f"{balance} {name.asset}, held {held}, available {available}, after posting {now.sequence}"
 
 
-def _page_text(of: history.Span, found: Sequence[history.Line]) -> str:
+def _page_text(of: domain.Span, found: Sequence[domain.Line]) -> str:
     rows = [
         f"{line.sequence:>10} {line.recorded_at:%Y-%m-%d %H:%M:%S} {line.kind:<10}"
-        f" {history.decimal_of(line.amount_minor, of.exponent):>16}"
-        f" {history.decimal_of(line.balance_after_minor, of.exponent):>16}  {line.reference}"
+        f" {chart.decimal_of(line.amount_minor, of.exponent):>16}"
+        f" {chart.decimal_of(line.balance_after_minor, of.exponent):>16}  {line.reference}"
         for line in found
     ]
-    opening, closing = (history.decimal_of(minor, of.exponent) for minor in (of.opening_minor, of.closing_minor))
+    opening, closing = (chart.decimal_of(minor, of.exponent) for minor in (of.opening_minor, of.closing_minor))
     return "\n".join(
         [
             f"{of.name.code} {of.name.asset}, postings {of.first} to {of.last}",
