@@ -84,7 +84,7 @@ async def machine() -> str:
     try:
         postgres = await connection.fetchrow(
             "SELECT current_setting('server_version') AS version, current_setting('fsync') AS fsync,"
-            " current_setting('synchronous_commit') AS commits"
+            " current_setting('synchronous_commit') AS commits, current_setting('shared_buffers') AS buffers"
         )
     finally:
         await connection.close()
@@ -94,7 +94,8 @@ async def machine() -> str:
     return (
         f"{_cpu_model()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, Linux {platform.release().split('-')[0]};"
         f" Python {platform.python_version()}, PostgreSQL {postgres['version'].split()[0]}"
-        f" (fsync {postgres['fsync']}, synchronous_commit {postgres['commits']}), RabbitMQ {rabbitmq};"
+        f" (fsync {postgres['fsync']}, synchronous_commit {postgres['commits']}, shared_buffers"
+        f" {postgres['buffers']}), RabbitMQ {rabbitmq};"
         " servers and client on this machine"
     )
 

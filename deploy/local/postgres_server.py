@@ -21,14 +21,16 @@ USER = "kopilka"
 PSQL_S = 30
 INITDB_S = 60
 
+_QUARTER_MIB = max(128, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**22)
+
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # a socket's path may not exceed 107 bytes, a checkout's may
     "password_encryption": "scram-sha-256",
     # `make up`, the tests and a bench at the same time, each with a pool for every process.
     "max_connections": "200",
-    # Holds the working set of a development machine; more only takes memory from the services.
-    "shared_buffers": "256MB",
+    # As PostgreSQL's manual advises: what lies outside is copied in page by page. Memory is only taken when it is used.
+    "shared_buffers": f"{_QUARTER_MIB}MB",
     # Fewer checkpoints under load: each writes whole pages anew and shows as a latency spike on two cores.
     "max_wal_size": "2GB",
     # What the product promises is measured and tested with every commit on disk, as in production.
