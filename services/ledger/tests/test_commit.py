@@ -13,7 +13,7 @@ from chassis.testing import delivery_of
 from contracts import ledger
 from contracts.message import TenantId, UserId
 from ledger import commit, handlers
-from ledger.domain import chart, holds, requests
+from ledger.domain import chart, requests
 
 DEMO = TenantId("demo")
 USER = UserId(UUID(int=1))
@@ -102,8 +102,8 @@ async def test_a_request_that_comes_too_early_can_come_again(db: database.Databa
     early = deliveries[0][0].envelope.id
     assert first is not None
     assert again is not None
-    assert isinstance(first[early], holds.UnknownHold)
-    assert isinstance(again[early], holds.UnknownHold)
+    assert isinstance(first[early], requests.TooEarly)
+    assert isinstance(again[early], requests.TooEarly)
     assert again.keys() == {early}
     assert await balance(db) == 5
 

@@ -12,7 +12,7 @@ from chassis.testing import delivery_of, said
 from contracts import ledger, payments
 from contracts.message import AMOUNT_MINOR_MAX, Message, TenantId
 from ledger import handlers
-from ledger.domain import holds
+from ledger.domain import requests
 
 OTHERS_WALLET = f"user:{OTHER}:wallet"
 
@@ -110,7 +110,7 @@ async def test_a_message_that_could_not_be_settled_can_come_again(db: database.D
     failures = asking.failed(await handlers.settle(db, batch))
     again = asking.failed(await handlers.settle(db, batch))
 
-    assert {event_id: type(error) for event_id, error in failures.items()} == {early.envelope.id: holds.UnknownHold}
+    assert {event_id: type(error) for event_id, error in failures.items()} == {early.envelope.id: requests.TooEarly}
     assert again == {}
     assert (await types_said(db))[1:] == ["hold.placed", "transfer.posted", "hold.captured"]
 

@@ -14,7 +14,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 a_lot = st.builds(
     lambda number, days, left, held: lots.Lot(
-        UUID(int=number), 1, None if days is None else NOW + timedelta(days=days), left, min(left, held)
+        UUID(int=number),
+        1,
+        None if days is None else NOW + timedelta(days=days),
+        lots.Figures(left, min(left, held)),
     ),
     st.integers(0, 1_000),
     st.none() | st.integers(-3, 3),
@@ -24,7 +27,8 @@ a_lot = st.builds(
 
 
 def lot(number: int, days: float | None, left_minor: int, held_minor: int = 0) -> lots.Lot:
-    return lots.Lot(UUID(int=number), 1, None if days is None else NOW + timedelta(days), left_minor, held_minor)
+    expires_at = None if days is None else NOW + timedelta(days)
+    return lots.Lot(UUID(int=number), 1, expires_at, lots.Figures(left_minor, held_minor))
 
 
 def taken(shares_of: list[lots.Share] | None) -> list[tuple[int, int]] | None:
@@ -54,14 +58,14 @@ def test_what_is_held_is_not_spent() -> None:
 def test_what_is_chosen_is_exact_free_live_and_in_order(kept: list[lots.Lot], amount_minor: int) -> None:
     chosen = lots.spendable(kept, amount_minor, at=NOW)
 
-    free_minor = sum(each.free_minor for each in kept if not each.is_over(NOW))
+    free_minor = sum(each.now.free_minor for each in kept if not each.is_over(NOW))
     assert (chosen is None) == (free_minor < amount_minor)
     for share in chosen or []:
-        assert 0 < share.amount_minor <= share.lot.free_minor
+        assert 0 < share.amount_minor <= share.lot.now.free_minor
         assert not share.lot.is_over(NOW)
     if chosen:
         assert sum(share.amount_minor for share in chosen) == amount_minor
-        assert all(share.amount_minor == share.lot.free_minor for share in chosen[:-1])
+        assert all(share.amount_minor == share.lot.now.free_minor for share in chosen[:-1])
         ends = [share.lot.expires_at or datetime.max.replace(tzinfo=UTC) for share in chosen]
         assert all(one <= other for one, other in pairwise(ends))
 

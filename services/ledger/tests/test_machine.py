@@ -24,7 +24,7 @@ from chassis import database, envelope, failpoints, inbox, testing
 from contracts import ledger
 from contracts.message import TenantId, UserId
 from ledger import handlers, timers
-from ledger.domain import holds, requests
+from ledger.domain import requests
 
 USERS = [UserId(UUID(int=number)) for number in (1, 2, 3)]
 # What others depend on comes more often.
@@ -176,7 +176,7 @@ class LedgerMachine(RuleBasedStateMachine):
             try:
                 expected = self.dictionary.settle(message)
             except dictionary.TooEarly:
-                assert isinstance(outcome, holds.UnknownHold)
+                assert isinstance(outcome, requests.TooEarly)
                 continue
             assert isinstance(outcome, requests.Settled), message
             assert getattr(outcome.answer, "code", None) == expected, message

@@ -11,7 +11,7 @@ from asking import CLEARING, DEMO, USER, WALLET
 from chassis import database, envelope
 from contracts import ledger, payments
 from contracts.message import Currency, Money
-from ledger.domain import provider
+from ledger.domain import requests
 
 FEES, REFUNDED, DISPUTED, SUSPENSE = "fees:yookassa:demo", "losses:refunds", "losses:disputes", "suspense:deposits"
 
@@ -112,7 +112,7 @@ async def test_what_comes_before_its_payment_comes_again(db: database.Database, 
     paid = asking.paid(1_000)
     early = event(paid, 1_000)
 
-    with pytest.raises(provider.TooEarly):
+    with pytest.raises(requests.TooEarly):
         await asking.settle(db, early)
     await asking.settle(db, paid)
     await asking.settle(db, early)
@@ -130,7 +130,7 @@ async def test_a_dispute_costs_what_was_lost_and_one_fee(
     end = closed(paid, outcome, 15 if fee_comes in {"last", "twice"} else None)
     fee = 0 if fee_comes == "never" else -15
     await asking.settle(db, paid)
-    with pytest.raises(provider.TooEarly):
+    with pytest.raises(requests.TooEarly):
         await asking.settle(db, end)
 
     for event in (opening, opening, end, end):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import ledger
-from ledger.domain import books, chart, lots, movements, transfers
+from ledger.domain import accounts, books, chart, lots, posted, transfers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WALLETS = [chart.funds(DEMO, user, "RUB") for user in (USER, OTHER)]
@@ -21,27 +21,35 @@ ALL = (*WALLETS, POINTS, REVENUE, POINT_REVENUE)
 
 def book_of(*legs: tuple[chart.Opening, int], days: tuple[int, ...] = ()) -> tuple[books.Books, transfers.Reversible]:
     """Books after one transfer of these legs, whose points were spent from lots that expire after so many days."""
-    opened = {opening: books.Account(books.AccountId(number), opening, 10**9) for number, opening in enumerate(ALL, 1)}
+    balances = dict(legs)
+    opened = {
+        opening: accounts.Account(
+            accounts.AccountId(number), opening, accounts.Figures(10**9, balances.get(opening, 0))
+        )
+        for number, opening in enumerate(ALL, 1)
+    }
     book = books.Books(opened.values(), at=NOW, new_id=uuid4)
     transfer = book.transfer(DEMO, "capture", "hold:1", "order:1", uuid4())
-    for opening, amount in legs:
-        opened[opening].balance_minor = amount
     spent = [
         lots.Lot(UUID(int=number), opened[POINTS].id, NOW + timedelta(days=day)) for number, day in enumerate(days)
     ]
     uses = [lots.Share(lot, -10) for lot in spent]
     opened[POINTS].in_lots = spent
-    all_legs = [movements.Leg(opening.name, amount) for opening, amount in legs]
-    return book, transfers.Reversible(transfer, all_legs, [0] * len(legs), uses)
+    left = {opening.name: amount for opening, amount in legs}
+    return book, transfers.Reversible(transfer, transfers.Left(left, uses))
 
 
-def reverse(book: books.Books, undone: transfers.Reversible | None, amount_minor: int | None = None) -> books.Posted:
+def reverse(book: books.Books, undone: transfers.Reversible | None, amount_minor: int | None = None) -> posted.Posted:
     command = asking.reverse(ledger.TransferId(uuid4()), amount_minor)
     return transfers.reverse(book, undone, command, event_id=uuid4())
 
 
-def amounts(posted: books.Posted) -> list[int]:
-    return [line.posting.amount_minor for line in posted.lines]
+def left(undone: transfers.Reversible) -> list[int]:
+    return list(undone.now.amounts.values())
+
+
+def amounts(posted: posted.Posted) -> list[int]:
+    return [line.amount_minor for line in posted.lines]
 
 
 def test_a_reversal_puts_every_leg_back_and_names_what_it_undid() -> None:
@@ -51,7 +59,7 @@ def test_a_reversal_puts_every_leg_back_and_names_what_it_undid() -> None:
 
     assert amounts(posted) == [50, -50]
     assert (posted.transfer.kind, posted.transfer.reverses) == ("reversal", undone.transfer.id)
-    assert undone.left == [0, 0]
+    assert left(undone) == [0, 0]
 
 
 @pytest.mark.parametrize(("first", "second"), [(None, None), (None, 1), (30, 21), (50, 1), (51, 51)])
@@ -97,17 +105,17 @@ def test_partial_reversals_end_where_the_whole_one_ends(one: int, other: int, te
     total = [0] * len(legs)
 
     for percent in (*percents, 100):
-        before = undone.left
+        before = left(undone)
         if not any(before):
             break
         reverse(book, undone, -(-sum(max(amount, 0) for amount in before) * percent // 100))
-        for place, (was, now) in enumerate(zip(before, undone.left, strict=True)):
+        for place, (was, now) in enumerate(zip(before, left(undone), strict=True)):
             assert abs(now) <= abs(was)
             assert was * now >= 0
             total[place] += was - now
 
     assert total == [amount for _, amount in legs]
-    assert sum(lot.left_minor for lot in book.account(POINTS.name).in_lots) == points
+    assert sum(lot.now.left_minor for lot in book.account(POINTS.name).in_lots) == points
     with pytest.raises(transfers.AlreadyReversed):
         reverse(book, undone)
 
@@ -117,7 +125,7 @@ def test_what_comes_back_goes_to_the_lots_that_were_spent_the_last_first() -> No
 
     reverse(book, undone, 15)
 
-    assert [lot.left_minor for lot in book.account(POINTS.name).in_lots] == [5, 10]
+    assert [lot.now.left_minor for lot in book.account(POINTS.name).in_lots] == [5, 10]
 
 
 def test_what_comes_back_to_a_lot_that_has_expired_can_be_spent_for_the_days_of_grace() -> None:
@@ -125,21 +133,21 @@ def test_what_comes_back_to_a_lot_that_has_expired_can_be_spent_for_the_days_of_
 
     reverse(book, undone)
 
-    back = {lot.expires_at: lot.left_minor for lot in book.account(POINTS.name).in_lots if lot.left_minor}
+    back = {lot.expires_at: lot.now.left_minor for lot in book.account(POINTS.name).in_lots if lot.now.left_minor}
     assert back == {NOW + timedelta(days=2): 10, NOW + lots.GRACE: 10}
 
 
 def test_points_that_were_granted_are_taken_back_from_their_own_lot_or_not_at_all() -> None:
     book, undone = book_of((POINTS, 20), (POINT_REVENUE, -20), days=(1, 2))
     granted, another = book.account(POINTS.name).in_lots
-    granted.left_minor, another.left_minor = 12, 8
-    undone.uses = [lots.Share(granted, 20)]
+    granted.now, another.now = lots.Figures(12), lots.Figures(8)
+    undone.now = undone.now._replace(uses=[lots.Share(granted, 20)])
 
     reverse(book, undone, 5)
     mark = book.mark()
-    with pytest.raises(books.InsufficientFunds, match="spent already"):
+    with pytest.raises(accounts.InsufficientFunds, match="spent already"):
         reverse(book, undone, 15)
     book.rollback(mark)
 
-    assert [lot.left_minor for lot in (granted, another)] == [7, 8]
-    assert undone.left == [15, -15]
+    assert [lot.now.left_minor for lot in (granted, another)] == [7, 8]
+    assert left(undone) == [15, -15]

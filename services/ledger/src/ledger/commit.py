@@ -66,7 +66,7 @@ class GroupCommit:
         return replace(intake, handle=handle)
 
     async def carry_out(self, command: ledger.LedgerCommand) -> requests.Settled:
-        """Settle one command of this process and give its outcome. Raises UnknownHold."""
+        """Settle one command of this process and give its outcome. Raises TooEarly."""
         delivery = inbox.local(command, LOCAL, source="/kopilka/ledger")
         outcome = (await self.settle([(delivery, command)]))[delivery.envelope.id]
         if isinstance(outcome, Exception):
@@ -149,7 +149,7 @@ class GroupCommit:
 
 
 async def dry_run(db: database.Database, commands: Sequence[ledger.LedgerCommand]) -> list[requests.Settled]:
-    """Tell what commands would come to, one after the other, and write nothing. Raises UnknownHold."""
+    """Tell what commands would come to, one after the other, and write nothing. Raises TooEarly."""
     asked = [requests.Request(command, envelope.uuid7()) for command in commands]
     async with db.transaction() as tx:
         desk = await store.open_desk(tx, asked, is_dry_run=True)

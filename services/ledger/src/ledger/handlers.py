@@ -9,7 +9,7 @@ import prometheus_client
 
 from chassis import batch, database, envelope, failpoints, inbox, ladder, outbox
 from contracts import payments
-from ledger.domain import holds, provider, requests
+from ledger.domain import provider, requests
 from ledger.store import desk as store
 
 CREDITS = prometheus_client.Counter("kopilka_ledger_credits_total", "Payments credited to a wallet.", ["asset"])
@@ -72,7 +72,7 @@ INTAKES = (
 def _settle(desk: requests.Desk, request: requests.Request) -> requests.Settled | Exception:
     try:
         settled = desk.settle(request)
-    except (holds.UnknownHold, provider.TooEarly) as too_early:
+    except (requests.TooEarly) as too_early:
         return too_early
     if settled.refusal is not None and settled.answer is None:
         return ladder.Hopeless(settled.refusal.detail)

@@ -1,11 +1,42 @@
-"""What an operator may change about an account: whether it is open, and how far it may be overdrawn."""
+"""Accounts: what may be done to one, by moving value and by an operator."""
 
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple, NewType
+
+from pydantic_core import to_json
 
 from chassis import errors
 from contracts import ledger
-from contracts.message import TenantId
-from ledger.domain import books, chart
+from contracts.message import AMOUNT_MINOR_MAX
+from ledger.domain import chart, lots
+
+AccountId = NewType("AccountId", int)
+State = Literal["open", "frozen", "closed"]
+
+
+class InsufficientFunds(errors.Refusal):
+    """The available balance is smaller than the amount."""
+
+    code: ClassVar[str] = "insufficient_funds"
+    status: ClassVar[int] = 402
+
+
+class BalanceOutOfRange(errors.Refusal):
+    """The balance would no longer fit an account."""
+
+    code: ClassVar[str] = "balance_out_of_range"
+
+
+class AccountFrozen(errors.Refusal):
+    """The account is frozen: nothing may be taken from it."""
+
+    code: ClassVar[str] = "account_frozen"
+
+
+class AccountClosed(errors.Refusal):
+    """The account is closed: nothing moves on it any more."""
+
+    code: ClassVar[str] = "account_closed"
 
 
 class AccountNotEmpty(errors.Refusal):
@@ -14,33 +45,101 @@ class AccountNotEmpty(errors.Refusal):
     code: ClassVar[str] = "account_not_empty"
 
 
-def change(book: books.Books, command: ledger.AccountCommand) -> ledger.AccountChanged:
-    """Freeze, unfreeze, close, or set the overdraft. What is so already stays so.
+class Figures(NamedTuple):
+    """What may change of an account. `sequence` counts its postings, `version` every change of it."""
 
-    Raises UnknownAccount, UnknownAsset, AccountClosed, AccountNotEmpty, and InsufficientFunds for a limit above what
-    is overdrawn already.
-    """
-    name = chart.opening(chart.AccountName(TenantId(command.tenant), command.account, command.asset)).name
-    account = book.account(name)
-    if account.state == "closed":
-        raise books.AccountClosed
-    book.remember(account)
-    if isinstance(command, ledger.FreezeAccount):
-        account.state = "frozen"
-    elif isinstance(command, ledger.UnfreezeAccount):
-        account.state = "open"
-    elif isinstance(command, ledger.CloseAccount):
-        if account.balance_minor or account.held_minor:
+    overdraft_minor: int
+    balance_minor: int = 0
+    held_minor: int = 0
+    sequence: int = 0
+    version: int = 0
+    state: State = "open"
+
+    @property
+    def available_minor(self) -> int:
+        """What may be spent."""
+        return self.balance_minor - self.held_minor
+
+    def moved(self, amount_minor: int, held_minor: int) -> "Figures":
+        """Change balance and held at once; an amount other than zero is a posting.
+
+        Raises InsufficientFunds when it would overdraw, BalanceOutOfRange when it would not fit, AccountFrozen when it
+        takes from a frozen account, and AccountClosed. Giving back what was held passes a freeze.
+        """
+        limit_minor, balance_minor, all_held_minor, sequence, version, state = self
+        balance_minor += amount_minor
+        all_held_minor += held_minor
+        is_taking = amount_minor < 0 or held_minor > 0
+        if state == "closed":
+            raise AccountClosed
+        if state == "frozen" and is_taking:
+            raise AccountFrozen
+        if not -AMOUNT_MINOR_MAX <= balance_minor <= AMOUNT_MINOR_MAX:
+            raise BalanceOutOfRange
+        if is_taking and balance_minor - all_held_minor < -limit_minor:
+            raise InsufficientFunds
+        assert all_held_minor >= 0, "more was released than held"
+        sequence += amount_minor != 0
+        return Figures(limit_minor, balance_minor, all_held_minor, sequence, version + 1, state)
+
+    def commanded(self, command: ledger.AccountCommand) -> "Figures":
+        """Freeze, unfreeze, close, or set the overdraft. What is so already stays so.
+
+        Raises AccountClosed, AccountNotEmpty, and InsufficientFunds for a limit above what is overdrawn already.
+        """
+        if self.state == "closed":
+            raise AccountClosed
+        match command:
+            case ledger.FreezeAccount():
+                return self._replace(state="frozen")
+            case ledger.UnfreezeAccount():
+                return self._replace(state="open")
+            case ledger.SetOverdraft():
+                if self.available_minor < -command.overdraft_minor:
+                    raise InsufficientFunds
+                return self._replace(overdraft_minor=command.overdraft_minor)
+        if self.balance_minor or self.held_minor:
             raise AccountNotEmpty
-        account.state = "closed"
-    elif isinstance(command, ledger.SetOverdraft):
-        if account.available_minor < -command.overdraft_minor:
-            raise books.InsufficientFunds
-        account.overdraft_minor = command.overdraft_minor
-    return ledger.AccountChanged(
-        tenant=command.tenant,
-        request_id=command.request_id,
-        account=account.told(),
-        state=account.state,
-        overdraft_minor=account.overdraft_minor,
-    )
+        return self._replace(state="closed")
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """One account as it stands, and as it `was` read. `label` is what every line about it begins with."""
+
+    id: AccountId
+    opening: chart.Opening
+    now: Figures
+    in_lots: list[lots.Lot] = field(default_factory=list)
+    was: Figures = field(init=False)
+    label: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Remember how it was read."""
+        self.was = self.now
+        (_, code, asset), owner_key = self.opening.name, self.opening.owner_key
+        self.label = to_json({"code": code, "owner": owner_key, "asset": asset}).decode()[:-1]
+
+    @property
+    def is_changed(self) -> bool:
+        """Tell whether more changed than postings change: limit, state, what is held, versions besides."""
+        now, was = self.now, self.was
+        return (
+            now.held_minor != was.held_minor
+            or now.version - now.sequence != was.version - was.sequence
+            or now.overdraft_minor != was.overdraft_minor
+            or now.state != was.state
+        )
+
+    def told(self) -> ledger.AccountState:
+        """Give the account as events tell it."""
+        _, code, asset = self.opening.name
+        _, balance_minor, held_minor, _, version, _ = self.now
+        return ledger.AccountState(
+            code=code,
+            owner=self.opening.owner,
+            asset=asset,
+            balance_minor=balance_minor,
+            held_minor=held_minor,
+            version=version,
+        )

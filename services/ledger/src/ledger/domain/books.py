@@ -4,191 +4,22 @@ What is refused is rolled back, so a refusal changes no account.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal, NamedTuple, NewType, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-from pydantic_core import to_json
-
-from chassis import errors
 from contracts import ledger
-from contracts.message import AMOUNT_MINOR_MAX, TenantId
-from ledger.domain import chart, lots, movements
+from contracts.message import TenantId
+from ledger.domain import accounts, chart, lots, movements
+from ledger.domain.posted import Line, Posted
 
-AccountId = NewType("AccountId", int)
-State = Literal["open", "frozen", "closed"]
-
-
-class InsufficientFunds(errors.Refusal):
-    """The available balance is smaller than the amount."""
-
-    code: ClassVar[str] = "insufficient_funds"
-    status: ClassVar[int] = 402
-
-
-class BalanceOutOfRange(errors.Refusal):
-    """The balance would no longer fit an account."""
-
-    code: ClassVar[str] = "balance_out_of_range"
-
-
-class AccountFrozen(errors.Refusal):
-    """The account is frozen: nothing may be taken from it."""
-
-    code: ClassVar[str] = "account_frozen"
-
-
-class AccountClosed(errors.Refusal):
-    """The account is closed: nothing moves on it any more."""
-
-    code: ClassVar[str] = "account_closed"
-
-
-Figures = tuple[int, int, int, int, int, State]
-
-
-@dataclass(slots=True, eq=False)
-class Account:
-    """One account as it stands. `sequence` counts its postings, `version` every change of it."""
-
-    id: AccountId
-    opening: chart.Opening
-    overdraft_minor: int
-    balance_minor: int = 0
-    held_minor: int = 0
-    sequence: int = 0
-    version: int = 0
-    state: State = "open"
-    in_lots: list[lots.Lot] = field(default_factory=list)
-    label: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Write once what every line about this account begins with."""
-        (_, code, asset), owner_key = self.opening.name, self.opening.owner_key
-        self.label = to_json({"code": code, "owner": owner_key, "asset": asset}).decode()[:-1]
-
-    @property
-    def available_minor(self) -> int:
-        """What may be spent."""
-        return self.balance_minor - self.held_minor
-
-    def told(self) -> ledger.AccountState:
-        """Give the account as events tell it."""
-        name = self.opening.name
-        return ledger.AccountState(
-            code=name.code,
-            owner=self.opening.owner,
-            asset=name.asset,
-            balance_minor=self.balance_minor,
-            held_minor=self.held_minor,
-            version=self.version,
-        )
-
-    def figures(self) -> Figures:
-        """Give everything that may change."""
-        return self.overdraft_minor, self.balance_minor, self.held_minor, self.sequence, self.version, self.state
-
-    def reset(self, *figures: *Figures) -> None:
-        """Go back to figures that were remembered."""
-        self.overdraft_minor, self.balance_minor, self.held_minor, self.sequence, self.version, self.state = figures
-
-    def move(self, amount_minor: int, held_minor: int) -> None:
-        """Change balance and held at once; an amount other than zero is a posting.
-
-        Raises InsufficientFunds when it would overdraw, BalanceOutOfRange when it would not fit, AccountFrozen when it
-        takes from a frozen account, and AccountClosed. Giving back what was held passes a freeze.
-        """
-        balance_minor, all_held_minor = self.balance_minor + amount_minor, self.held_minor + held_minor
-        is_taking = amount_minor < 0 or held_minor > 0
-        if self.state != "open":
-            if self.state == "closed":
-                raise AccountClosed
-            if is_taking:
-                raise AccountFrozen
-        if not -AMOUNT_MINOR_MAX <= balance_minor <= AMOUNT_MINOR_MAX:
-            raise BalanceOutOfRange
-        if is_taking and balance_minor - all_held_minor < -self.overdraft_minor:
-            raise InsufficientFunds
-        assert all_held_minor >= 0, "more was released than held"
-        self.balance_minor, self.held_minor = balance_minor, all_held_minor
-        self.sequence += amount_minor != 0
-        self.version += 1
-
-
-class Line(NamedTuple):
-    """One leg of a posted transfer with what else its account says right after it."""
-
-    account: Account
-    posting: movements.Posting
-    held_minor: int
-    version: int
-
-
-@dataclass(slots=True)
-class Posted:
-    """A transfer on the books.
-
-    It goes to the outbox as it is and writes itself as `ledger.TransferPosted`: building and validating the contract's
-    five models for each of a batch's hundreds of transfers costs more than the database takes to store them.
-    """
-
-    TYPE: ClassVar[str] = ledger.TransferPosted.TYPE
-
-    transfer: movements.Transfer
-    lines: list[Line]
-
-    @property
-    def KIND(self) -> str:  # noqa: N802 - a class constant of the contracts
-        """An event."""
-        return ledger.TransferPosted.KIND
-
-    @property
-    def sequence(self) -> int:
-        """No order: every line has its account's version."""
-        return 0
-
-    @property
-    def tenant(self) -> TenantId:
-        """Whose books these are."""
-        return self.transfer.tenant
-
-    @property
-    def subject(self) -> str:
-        """The transfer's id."""
-        return str(self.transfer.id)
-
-    @property
-    def partition_key(self) -> str:
-        """The user whose money moved."""
-        for line in self.lines:
-            if line.account.opening.owner_key:
-                return f"{self.transfer.tenant}:{line.account.opening.owner_key}"
-        return f"{self.transfer.tenant}:system"
-
-    def model_dump_json(self) -> str:
-        """Write the event as its contract would."""
-        transfer_id, tenant, kind, _, reference, occurred_at, _, reverses = self.transfer
-        lines = ",".join(
-            [
-                f'{{"account":{account.label},"balance_minor":{balance_minor},"held_minor":{held_minor},'
-                f'"version":{version}}},"amount_minor":{amount_minor},"sequence":{sequence}}}'
-                for account, (_, sequence, _, amount_minor, balance_minor, _), held_minor, version in self.lines
-            ]
-        )
-        undone = f'"{reverses}"' if reverses else "null"
-        return (
-            f'{{"tenant":{_quoted(tenant)},"transfer_id":"{transfer_id}","kind":"{kind}",'
-            f'"reference":{_quoted(reference)},"occurred_at":"{_stamp(occurred_at)}","reverses":{undone},'
-            f'"postings":[{lines}]}}'
-        )
+AccountId = accounts.AccountId
 
 
 class Changeable(Protocol):
-    """Something that can be put back to how it stood."""
+    """Something whose changing figures are one value, so that putting it back is to give it the value of before."""
 
-    def figures(self) -> tuple[Any, ...]: ...
-    def reset(self, *figures: Any) -> None: ...
+    now: Any
 
 
 class Books:
@@ -198,49 +29,39 @@ class Books:
     `new_id` gives ids that grow with time.
     """
 
-    def __init__(self, accounts: Iterable[Account], *, at: datetime, new_id: Callable[[], UUID]) -> None:
+    def __init__(self, opened: Iterable[accounts.Account], *, at: datetime, new_id: Callable[[], UUID]) -> None:
         """Open the books on accounts as they were read."""
         self.at, self.new_id = at, new_id
-        self.accounts = {account.opening.name: account for account in accounts}
-        self.written = movements.Written()
-        self._read = {account: account.figures() for account in self.accounts.values()}
+        self.accounts = {account.opening.name: account for account in opened}
+        self.transfers: list[movements.Transfer] = []
+        self.postings: list[movements.Posting] = []
+        self.uses: list[lots.Use] = []
         # Things only, no methods of ours: a cycle would leave thousands of values of each batch to the collector.
-        self._undo: list[tuple[Changeable, tuple[Any, ...]]] = []
+        self._undo: list[tuple[Changeable, Any]] = []
 
-    def account(self, name: chart.AccountName) -> Account:
+    def account(self, name: chart.AccountName) -> accounts.Account:
         """Give an account as it stands now; one that was never opened has nothing, so raises InsufficientFunds."""
         try:
             return self.accounts[name]
         except KeyError:
-            raise InsufficientFunds from None
+            raise accounts.InsufficientFunds from None
 
-    def changed(self) -> list[Account]:
-        """Give the accounts that changed in more than their postings: what is held, the version, the limit, the state.
-
-        A hold that was placed and released changes only the version, of which events have told.
-        """
-        return [
-            account
-            for account, (overdraft_minor, _, held_minor, sequence, version, state) in self._read.items()
-            if account.held_minor != held_minor
-            or account.version - account.sequence != version - sequence
-            or account.overdraft_minor != overdraft_minor
-            or account.state != state
-        ]
-
-    def mark(self) -> int:
+    def mark(self) -> tuple[int, int, int, int]:
         """Give the place to roll back to."""
-        return len(self._undo)
+        return len(self._undo), len(self.transfers), len(self.postings), len(self.uses)
 
-    def rollback(self, mark: int) -> None:
+    def rollback(self, mark: tuple[int, int, int, int]) -> None:
         """Undo everything since a mark."""
-        while len(self._undo) > mark:
+        undone, transfers, postings, uses = mark
+        while len(self._undo) > undone:
             thing, before = self._undo.pop()
-            thing.reset(*before)
+            thing.now = before
+        del self.transfers[transfers:], self.postings[postings:], self.uses[uses:]
 
-    def remember(self, thing: Changeable) -> None:
-        """Keep how a thing stands that is about to be changed."""
-        self._undo.append((thing, thing.figures()))
+    def change(self, thing: Changeable, now: Any) -> None:
+        """Give a thing new figures, and remember those of before."""
+        self._undo.append((thing, thing.now))
+        thing.now = now
 
     def transfer(
         self,
@@ -272,92 +93,73 @@ class Books:
         Raises Unbalanced, FlowNotAllowed unless it is a reversal, and what moving an account raises.
         """
         movements.check_balanced(legs)
-        written, undo = self.written, self._undo
-        self.remember(written)
         lines = []
         for leg in legs:
-            account = self.account(leg.name)
-            undo.append((account, account.figures()))
-            account.move(leg.amount_minor, leg.held_minor)
+            account, amount_minor = self.account(leg.name), leg.amount_minor
+            now = account.now.moved(amount_minor, leg.held_minor)
+            self.change(account, now)
             if account.opening.kind == "points":
                 self._use_lots(account, leg, transfer)
-            posting = movements.Posting(
-                account.id, account.sequence, transfer.id, leg.amount_minor, account.balance_minor, self.at
+            self.postings.append(
+                movements.Posting(account.id, now.sequence, transfer.id, amount_minor, now.balance_minor, self.at)
             )
-            written.postings.append(posting)
-            lines.append(Line(account, posting, account.held_minor, account.version))
+            lines.append(Line(account, amount_minor, now))
         if not is_reversal:
             _check_flows(lines)
         if not is_written:
-            written.transfers.append(transfer)
+            self.transfers.append(transfer)
         return Posted(transfer, lines)
 
-    def hold(self, account: Account, amount_minor: int) -> list[lots.Share]:
+    def hold(self, account: accounts.Account, amount_minor: int) -> list[lots.Share]:
         """Set an amount aside; gives the lots that it is held on. Raises what moving an account raises."""
-        self.remember(account)
-        account.move(0, amount_minor)
-        if account.opening.kind != "points":
-            return []
-        shares = self._spendable(account, amount_minor)
-        for lot, part_minor in shares:
-            self.remember(lot)
-            lot.held_minor += part_minor
+        self.change(account, account.now.moved(0, amount_minor))
+        shares = self._spendable(account, amount_minor) if account.opening.kind == "points" else []
+        self._change_lots(shares, left=0, held=1)
         return shares
 
-    def give_back(self, account: Account, amount_minor: int, shares: Sequence[lots.Share]) -> None:
+    def give_back(self, account: accounts.Account, amount_minor: int, shares: Sequence[lots.Share]) -> None:
         """Release an amount that was held."""
-        self.remember(account)
-        account.move(0, -amount_minor)
+        self.change(account, account.now.moved(0, -amount_minor))
         self.free(shares)
 
     def free(self, shares: Sequence[lots.Share]) -> None:
         """Let go of lots, after the account itself was told."""
-        for lot, part_minor in shares:
-            self.remember(lot)
-            lot.held_minor -= part_minor
+        self._change_lots(shares, left=0, held=-1)
 
-    def _use_lots(self, account: Account, leg: movements.Leg, transfer: movements.Transfer) -> None:
-        shares = leg.shares
-        if not shares and leg.amount_minor < 0:
+    def _use_lots(self, account: accounts.Account, leg: movements.Leg, transfer: movements.Transfer) -> None:
+        shares, sign = leg.shares, 1 if leg.amount_minor > 0 else -1
+        if not shares and sign < 0:
             shares = self._spendable(account, -leg.amount_minor)
         elif not shares:
             shares = [lots.Share(lots.Lot(self.new_id(), account.id, leg.expires_at), leg.amount_minor)]
-        sign = 1 if leg.amount_minor > 0 else -1
+        self._change_lots(shares, left=sign, held=-1 if leg.held_minor else 0)
         for lot, part_minor in shares:
             if lot not in account.in_lots:
                 account.in_lots.append(lot)  # after a rollback it is an empty lot, which is not written
-            self.remember(lot)
-            lot.left_minor += sign * part_minor
-            if leg.held_minor:
-                lot.held_minor -= part_minor
-            if lot.left_minor < lot.held_minor:
-                raise InsufficientFunds("What came in with this lot is spent already.")
-            self.written.uses.append(lots.Use(transfer.id, lot.id, sign * part_minor))
+            if lot.now.free_minor < 0:
+                raise accounts.InsufficientFunds("What came in with this lot is spent already.")
+            self.uses.append(lots.Use(transfer.id, lot.id, sign * part_minor))
 
-    def _spendable(self, account: Account, amount_minor: int) -> list[lots.Share]:
+    def _change_lots(self, shares: Iterable[lots.Share], *, left: int, held: int) -> None:
+        for lot, part_minor in shares:
+            left_minor, held_minor = lot.now
+            self.change(lot, lots.Figures(left_minor + left * part_minor, held_minor + held * part_minor))
+
+    def _spendable(self, account: accounts.Account, amount_minor: int) -> list[lots.Share]:
         shares = lots.spendable(account.in_lots, amount_minor, at=self.at)
         if shares is None:
-            raise InsufficientFunds
+            raise accounts.InsufficientFunds
         return shares
-
-
-def _stamp(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")
-
-
-def _quoted(text: str) -> str:
-    return to_json(text).decode()
 
 
 def _check_flows(lines: Sequence[Line]) -> None:
     """Look at each pair of a debited and a credited account of one asset."""
     for source in lines:
-        if source.posting.amount_minor > 0:
+        if source.amount_minor > 0:
             continue
         opening = source.account.opening
-        allowed = chart.FLOWS[opening.kind]
         for target in lines:
             other = target.account.opening
-            is_credited = target.posting.amount_minor > 0 and other.name.asset == opening.name.asset
-            if is_credited and other.kind not in allowed:
+            is_credited = target.amount_minor > 0 and other.name.asset == opening.name.asset
+            if is_credited and other.kind not in chart.FLOWS[opening.kind]:
                 raise chart.FlowNotAllowed(f"{opening.kind} may not be moved to {other.kind}.")

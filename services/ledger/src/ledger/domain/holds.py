@@ -3,15 +3,16 @@
 What is captured is shared between the parts of a hold in proportion to what they still hold, to the last unit.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 from chassis import errors
 from contracts import ledger
-from contracts.message import AMOUNT_MINOR_MAX, Currency, Money, TenantId, UserId
-from ledger.domain import books, chart, lots, movements, shares
+from contracts.message import AMOUNT_MINOR_MAX, Money, TenantId, UserId
+from ledger.domain import books, chart, lots, movements, posted, shares
 
 State = Literal["placed", "captured", "released", "expired", "refused"]
 
@@ -41,65 +42,45 @@ class PartsNotHoldable(errors.Refusal):
     status: ClassVar[int] = 422
 
 
-class UnknownHold(Exception):  # noqa: N818 - a state of the command, not a failure of ours
-    """Nobody asked for this hold yet. Its PlaceHold may be on its way, so what follows it is tried again later."""
-
-
-@dataclass(slots=True)
-class Part:
+class Part(NamedTuple):
     """What is held on one account: at first, and still; `shares` are the lots it is held on, where there are lots."""
 
     name: chart.AccountName
     amount_minor: int
     left_minor: int = 0
-    shares: list[lots.Share] = field(default_factory=list)
+    shares: Sequence[lots.Share] = ()
 
 
-@dataclass(slots=True, eq=False)
-class Hold:
-    """One hold. Every state but `placed` is final; `ending` is what was said when it ended, or None.
+class Figures(NamedTuple):
+    """What may change of a hold. Every state but `placed` is final; `ending` is what was said when it ended."""
 
-    `was` is how it stood when it was read, None for a new one.
-    """
-
-    tenant: TenantId
-    id: ledger.HoldId
-    owner: UserId
-    reference: str
     expires_at: datetime
-    parts: list[Part]
+    parts: Sequence[Part]
     captured_minor: int = 0
     state: State = "placed"
     ending: ledger.HoldEnding | None = None
-    was: tuple[object, ...] | None = None
-
-    @property
-    def asset(self) -> Currency:
-        """The asset that amounts of the whole hold are told in."""
-        return self.parts[0].name.asset
 
     @property
     def left_minor(self) -> int:
         """What is still held, all parts together."""
         return sum(part.left_minor for part in self.parts)
 
-    def figures(self) -> tuple[object, ...]:
-        """Give everything that may change."""
-        parts = tuple((part.left_minor, part.shares) for part in self.parts)
-        return self.expires_at, parts, self.captured_minor, self.state, self.ending
+    @property
+    def amounts(self) -> list[int]:
+        """What is still held of each part."""
+        return [part.left_minor for part in self.parts]
 
-    def reset(
-        self,
-        expires_at: datetime,
-        parts: tuple[tuple[int, list[lots.Share]], ...],
-        captured_minor: int,
-        state: State,
-        ending: ledger.HoldEnding | None,
-    ) -> None:
-        """Go back to figures that were remembered."""
-        self.expires_at, self.captured_minor, self.state, self.ending = expires_at, captured_minor, state, ending
-        for part, (left_minor, part_shares) in zip(self.parts, parts, strict=True):
-            part.left_minor, part.shares = left_minor, part_shares
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """One hold, as it stands and as it `was` read; a new one was not."""
+
+    tenant: TenantId
+    id: ledger.HoldId
+    owner: UserId
+    reference: str
+    now: Figures
+    was: Figures | None = None
 
 
 def asked(command: ledger.PlaceHold) -> Hold:
@@ -109,7 +90,8 @@ def asked(command: ledger.PlaceHold) -> Hold:
         Part(chart.funds(command.tenant, command.user_id, amount.currency).name, amount.amount_minor)
         for amount in amounts
     ]
-    return Hold(command.tenant, command.hold_id, command.user_id, command.reference, command.expires_at, parts)
+    figures = Figures(command.expires_at, parts)
+    return Hold(command.tenant, command.hold_id, command.user_id, command.reference, figures)
 
 
 def place(book: books.Books, hold: Hold) -> ledger.HoldPlaced:
@@ -117,129 +99,117 @@ def place(book: books.Books, hold: Hold) -> ledger.HoldPlaced:
 
     Raises HoldEnded when its time is over already, PartsNotHoldable, and what holding raises.
     """
-    if book.at >= hold.expires_at:
+    now = hold.now
+    if book.at >= now.expires_at:
         raise HoldEnded("The time of the hold was over before it could be placed.")
-    if len({part.name for part in hold.parts}) < len(hold.parts):
+    is_twice = len({part.name for part in now.parts}) < len(now.parts)
+    is_mixed = len({chart.ASSETS[part.name.asset].exponent for part in now.parts}) > 1
+    if is_twice or is_mixed or sum(part.amount_minor for part in now.parts) > AMOUNT_MINOR_MAX:
         raise PartsNotHoldable
-    if sum(part.amount_minor for part in hold.parts) > AMOUNT_MINOR_MAX:
-        raise PartsNotHoldable
-    if len({chart.ASSETS[part.name.asset].exponent for part in hold.parts}) > 1:
-        raise PartsNotHoldable
-    book.remember(hold)
-    for part in hold.parts:
-        part.shares = book.hold(book.account(part.name), part.amount_minor)
-        part.left_minor = part.amount_minor
-    return ledger.HoldPlaced(
-        **_said(book, hold, [part.amount_minor for part in hold.parts]), expires_at=hold.expires_at
-    )
+    parts = [
+        part._replace(left_minor=part.amount_minor, shares=book.hold(book.account(part.name), part.amount_minor))
+        for part in now.parts
+    ]
+    book.change(hold, now._replace(parts=parts))
+    return ledger.HoldPlaced(**_said(book, hold, hold.now.amounts), expires_at=now.expires_at)
 
 
 def extend(book: books.Books, hold: Hold, expires_at: datetime) -> ledger.HoldExtended:
     """Make a hold last longer. Raises HoldEnded, HoldNotExtended."""
-    _check_open(hold, at=book.at)
-    if expires_at < hold.expires_at:
+    now = _open(hold, at=book.at)
+    if expires_at < now.expires_at:
         raise HoldNotExtended
-    book.remember(hold)
-    hold.expires_at = expires_at
-    return ledger.HoldExtended(**_said(book, hold, [part.left_minor for part in hold.parts]), expires_at=expires_at)
+    book.change(hold, now._replace(expires_at=expires_at))
+    return ledger.HoldExtended(**_said(book, hold, now.amounts), expires_at=expires_at)
 
 
 def capture(
     book: books.Books, hold: Hold, command: ledger.CaptureHold, *, event_id: UUID
-) -> tuple[books.Posted, ledger.HoldCaptured]:
+) -> tuple[posted.Posted, ledger.HoldCaptured]:
     """Post what is captured to revenue; the rest is released, unless the command keeps it for further captures.
 
     Raises HoldEnded, CaptureAboveHold, and what posting raises. `event_id` is the command that asked for it.
     """
-    _check_open(hold, at=book.at)
-    if command.amount_minor > hold.left_minor:
-        raise CaptureAboveHold(f"Still held are {hold.left_minor}, asked for were {command.amount_minor}.")
-    book.remember(hold)
-    is_last = not command.keep_rest or command.amount_minor == hold.left_minor
-    amounts = shares.split(command.amount_minor, [part.left_minor for part in hold.parts])
+    now, amount_minor = _open(hold, at=book.at), command.amount_minor
+    if amount_minor > now.left_minor:
+        raise CaptureAboveHold(f"Still held are {now.left_minor}, asked for were {amount_minor}.")
+    is_last = not command.keep_rest or amount_minor == now.left_minor
+    amounts = shares.split(amount_minor, now.amounts)
     transfer = book.transfer(hold.tenant, "capture", f"hold:{command.capture_id or hold.id}", hold.reference, event_id)
-    legs: list[movements.Leg] = []
-    for part, amount_minor in zip(hold.parts, amounts, strict=True):
-        if amount_minor:
-            legs += _legs(part, amount_minor, freed_minor=part.left_minor if is_last else amount_minor)
-    posted = book.post(transfer, legs)
-    for part, amount_minor in zip(hold.parts, amounts, strict=True):
-        _settle(book, part, amount_minor, is_last=is_last)
-    hold.captured_minor += command.amount_minor
-    said = ledger.HoldCaptured(**_said(book, hold, amounts), transfer_id=transfer.id, remaining_minor=hold.left_minor)
+    legs = []
+    for part, taken_minor in zip(now.parts, amounts, strict=True):
+        if taken_minor:
+            freed_minor = part.left_minor if is_last else taken_minor
+            taken = lots.part_of(part.shares, taken_minor)
+            legs.append(movements.Leg(part.name, -taken_minor, held_minor=-freed_minor, shares=taken))
+            legs.append(movements.Leg(revenue_of(part.name).name, taken_minor))
+    on_books = book.post(transfer, legs)
+    parts = [_without(book, *each, is_last=is_last) for each in zip(now.parts, amounts, strict=True)]
+    book.change(hold, now._replace(parts=parts, captured_minor=now.captured_minor + amount_minor))
+    said = ledger.HoldCaptured(
+        **_said(book, hold, amounts), transfer_id=transfer.id, remaining_minor=hold.now.left_minor
+    )
     if is_last:
-        hold.state, hold.ending = "captured", said
-    return posted, said
+        book.change(hold, hold.now._replace(state="captured", ending=said))
+    return on_books, said
 
 
 def release(book: books.Books, hold: Hold) -> ledger.HoldEnding:
     """Give what is still held back to its owner; a hold that has ended says again how it ended."""
-    return hold.ending or _give_back(book, hold, "released", ledger.HoldReleased)
+    return hold.now.ending or _give_back(book, hold, "released", ledger.HoldReleased)
 
 
 def expire(book: books.Books, hold: Hold) -> ledger.HoldEnding:
     """End a placed hold whose time is over."""
-    assert hold.state == "placed"
+    assert hold.now.state == "placed"
     return _give_back(book, hold, "expired", ledger.HoldExpired)
 
 
-def revenue_of(part: Part) -> chart.Opening:
-    """Give the account that captures of a part pay to."""
-    return chart.system(part.name.tenant, "revenue", part.name.asset)
+def revenue_of(name: chart.AccountName) -> chart.Opening:
+    """Give the account that captures of what is held on an account pay to."""
+    return chart.system(name.tenant, "revenue", name.asset)
 
 
 def _give_back(
     book: books.Books, hold: Hold, state: State, event: type[ledger.HoldReleased] | type[ledger.HoldExpired]
 ) -> ledger.HoldEnding:
-    book.remember(hold)
-    amounts = [part.left_minor for part in hold.parts]
-    for part in hold.parts:
-        if part.left_minor:
-            book.give_back(book.account(part.name), part.left_minor, part.shares)
-        part.left_minor, part.shares = 0, []
-    hold.state, hold.ending = state, event(**_said(book, hold, amounts))
-    return hold.ending
+    now = hold.now
+    parts = [_without(book, part, 0, is_last=True) for part in now.parts]
+    ending = event(**_said(book, hold, now.amounts))
+    book.change(hold, now._replace(parts=parts, state=state, ending=ending))
+    return ending
 
 
-def _settle(book: books.Books, part: Part, amount_minor: int, *, is_last: bool) -> None:
-    """Take what was captured out of a part, and the rest too when nothing more will be captured."""
-    rest = lots.without(part.shares, lots.part_of(part.shares, amount_minor if part.shares else 0))
+def _without(book: books.Books, part: Part, taken_minor: int, *, is_last: bool) -> Part:
+    """Give a part of which something was taken, and free the rest when nothing more will be."""
+    rest = lots.without(part.shares, lots.part_of(part.shares, taken_minor))
     if not is_last:
-        part.left_minor, part.shares = part.left_minor - amount_minor, rest
-        return
-    if not amount_minor and part.left_minor:  # nothing was posted here, so the freeing is a change of its own
+        return part._replace(left_minor=part.left_minor - taken_minor, shares=rest)
+    if not taken_minor and part.left_minor:  # nothing was posted here, so the freeing is a change of its own
         book.give_back(book.account(part.name), part.left_minor, rest)
     else:
         book.free(rest)
-    part.left_minor, part.shares = 0, []
+    return part._replace(left_minor=0, shares=())
 
 
-def _legs(part: Part, amount_minor: int, *, freed_minor: int) -> tuple[movements.Leg, movements.Leg]:
-    taken = lots.part_of(part.shares, amount_minor) if part.shares else ()
-    return (
-        movements.Leg(part.name, -amount_minor, held_minor=-freed_minor, shares=taken),
-        movements.Leg(revenue_of(part).name, amount_minor),
-    )
-
-
-def _check_open(hold: Hold, *, at: datetime) -> None:
-    if hold.state != "placed" or at >= hold.expires_at:
+def _open(hold: Hold, *, at: datetime) -> Figures:
+    if hold.now.state != "placed" or at >= hold.now.expires_at:
         raise HoldEnded
+    return hold.now
 
 
-def _said(book: books.Books, hold: Hold, amounts: list[int]) -> dict[str, object]:
+def _said(book: books.Books, hold: Hold, amounts: Sequence[int]) -> dict[str, object]:
     """Give what every event of a hold carries, `amounts` being what it did to each part."""
-    accounts = [book.account(part.name).told() for part in hold.parts]
     parts = [
-        ledger.HoldPart(account=account, amount_minor=amount_minor)
-        for account, amount_minor in zip(accounts, amounts, strict=True)
+        ledger.HoldPart(account=book.account(part.name).told(), amount_minor=amount_minor)
+        for part, amount_minor in zip(hold.now.parts, amounts, strict=True)
     ]
     return {
         "tenant": hold.tenant,
         "hold_id": hold.id,
         "reference": hold.reference,
-        "amount": Money(amount_minor=sum(amounts), currency=hold.asset),
+        "amount": Money(amount_minor=sum(amounts), currency=hold.now.parts[0].name.asset),
         "occurred_at": book.at,
-        "account": accounts[0],
+        "account": parts[0].account,
         "parts": tuple(parts) if len(parts) > 1 else (),
     }

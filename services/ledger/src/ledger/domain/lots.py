@@ -17,36 +17,34 @@ GRACE = timedelta(days=14)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-@dataclass(slots=True, eq=False)
-class Lot:
-    """A part of one account's balance. It expires at `expires_at`, never when that is None.
+class Figures(NamedTuple):
+    """What may change of a lot."""
 
-    `was` is how it stood when it was read.
-    """
-
-    id: UUID
-    account_id: int
-    expires_at: datetime | None
     left_minor: int = 0
     held_minor: int = 0
-    was: tuple[int, int] = (0, 0)
 
     @property
     def free_minor(self) -> int:
         """What is neither spent nor held."""
         return self.left_minor - self.held_minor
 
+
+NOTHING = Figures()
+
+
+@dataclass(slots=True, eq=False)
+class Lot:
+    """A part of one account's balance, as it stands and as it `was` read. It never expires without `expires_at`."""
+
+    id: UUID
+    account_id: int
+    expires_at: datetime | None
+    now: Figures = NOTHING
+    was: Figures = NOTHING
+
     def is_over(self, at: datetime) -> bool:
         """Tell whether the lot can't be spent any more."""
         return self.expires_at is not None and self.expires_at <= at
-
-    def figures(self) -> tuple[int, int]:
-        """Give everything that may change."""
-        return self.left_minor, self.held_minor
-
-    def reset(self, left_minor: int, held_minor: int) -> None:
-        """Go back to figures that were remembered."""
-        self.left_minor, self.held_minor = left_minor, held_minor
 
 
 class Share(NamedTuple):
@@ -64,19 +62,15 @@ class Use(NamedTuple):
     amount_minor: int
 
 
-def soonest_first(lots: Iterable[Lot]) -> list[Lot]:
-    """Give lots in the order in which they are spent; those that never expire come last."""
-    return sorted(lots, key=lambda lot: (lot.expires_at or _NEVER, lot.id))
-
-
 def spendable(lots: Iterable[Lot], amount_minor: int, *, at: datetime) -> list[Share] | None:
     """Choose what to spend or hold, soonest to expire first; None when the lots do not have it."""
-    return _take([Share(lot, lot.free_minor) for lot in soonest_first(lots) if not lot.is_over(at)], amount_minor)
+    soonest_first = sorted(lots, key=lambda lot: (lot.expires_at or _NEVER, lot.id))
+    return _take([Share(lot, lot.now.free_minor) for lot in soonest_first if not lot.is_over(at)], amount_minor)
 
 
 def part_of(shares: Sequence[Share], amount_minor: int) -> list[Share]:
-    """Give the first part of what is held on lots; there must be enough."""
-    taken = _take(shares, amount_minor)
+    """Give the first part of what is held on lots, where there are any; there must be enough."""
+    taken = _take(shares, amount_minor) if shares else []
     assert taken is not None, "more was taken than was held"
     return taken
 

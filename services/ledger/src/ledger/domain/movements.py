@@ -1,10 +1,6 @@
-"""What moves: transfers with their legs and postings, and what of all that is to be written.
-
-Plain values and little of them: one batch makes thousands.
-"""
+"""What moves: transfers with their legs and postings. Plain values and little of them: one batch makes thousands."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, NamedTuple
 from uuid import UUID
@@ -64,26 +60,14 @@ class Posting(NamedTuple):
     recorded_at: datetime
 
 
-@dataclass(slots=True, eq=False)
-class Written:
-    """What is to be written: transfers with their postings, and what they did to lots."""
-
-    transfers: list[Transfer] = field(default_factory=list)
-    postings: list[Posting] = field(default_factory=list)
-    uses: list[lots.Use] = field(default_factory=list)
-
-    def figures(self) -> tuple[int, int, int]:
-        """Give how long the lists are, which is all that may change."""
-        return len(self.transfers), len(self.postings), len(self.uses)
-
-    def reset(self, transfers: int, postings: int, uses: int) -> None:
-        """Go back to lengths that were remembered."""
-        del self.transfers[transfers:], self.postings[postings:], self.uses[uses:]
+def between(giver: chart.Opening, taker: chart.Opening, amount_minor: int) -> tuple[Leg, Leg]:
+    """Give the legs of nearly every transfer."""
+    return Leg(giver.name, -amount_minor), Leg(taker.name, amount_minor)
 
 
 def check_balanced(legs: Sequence[Leg]) -> None:
     """Raise Unbalanced unless the legs are a transfer."""
-    if len(legs) == 2:  # nearly every transfer is a pair, which is worth a short way
+    if len(legs) == 2:  # a short way, which is worth it for nearly every transfer
         one, other = legs
         is_fair = one.amount_minor == -other.amount_minor and one.name.asset == other.name.asset
         if not is_fair or not one.amount_minor or one.name == other.name:

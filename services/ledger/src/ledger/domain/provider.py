@@ -4,17 +4,23 @@ Everything goes through the clearing account of the provider's account, so that 
 What was taken from us there is taken from the user as far as the wallet reaches; the rest is a loss.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from contracts import ledger, payments
-from contracts.message import Money, TenantId
-from ledger.domain import books, chart, movements
+from contracts.message import TenantId
+from ledger.domain import books, chart, movements, posted
 
-
-class TooEarly(Exception):  # noqa: N818 - a state of the event, not a failure of ours
-    """What this is about is not on the books yet; it comes by another message, which may be late."""
+EVENTS = (
+    payments.PaymentPaid,
+    payments.PaymentPaidLate,
+    payments.PaymentRefunded,
+    payments.PaymentDisputed,
+    payments.DisputeClosed,
+    payments.DepositReceived,
+)
 
 
 class NaturalKey(NamedTuple):
@@ -25,57 +31,71 @@ class NaturalKey(NamedTuple):
     source_key: str
 
 
-class Moved(NamedTuple):
-    """One event as the books see it. `key` is its first transfer's; `after` must be on the books before it.
+class Move(NamedTuple):
+    """One transfer that an event becomes; it takes effect when it is recorded where nothing else is said.
 
-    `other` is the account that stands against clearing, `besides` those that part of it or the fee goes to.
+    Where `rest_from` is given, the giver pays what it can and that account the rest.
     """
 
-    event: Any
     key: NaturalKey
-    after: NaturalKey | None
     reference: str
-    clearing: chart.Opening
-    other: chart.Opening
-    besides: Mapping[str, chart.Opening]
+    giver: chart.Opening
+    taker: chart.Opening
+    amount_minor: int
+    occurred_at: datetime | None = None
+    rest_from: chart.Opening | None = None
+
+    def transfer(self, id_: UUID, event_id: UUID, *, at: datetime | None = None) -> movements.Transfer:
+        """Give the transfer that this becomes; `at` is only needed where it is not said when it took effect."""
+        occurred_at = self.occurred_at or at
+        assert occurred_at is not None
+        return movements.Transfer(ledger.TransferId(id_), *self.key, self.reference, occurred_at, event_id)
+
+
+class Moved(NamedTuple):
+    """One event as the books see it; what it is about must be on the books before, under the key `after`."""
+
+    moves: Sequence[Move]
+    after: NaturalKey | None = None
 
     @property
-    def openings(self) -> Iterator[chart.Opening]:
+    def openings(self) -> list[chart.Opening]:
         """All accounts that may be needed."""
-        yield self.clearing
-        yield self.other
-        yield from self.besides.values()
+        return [each for move in self.moves for each in (move.giver, move.taker, move.rest_from) if each is not None]
 
     @property
-    def fee_key(self) -> NaturalKey:
-        """What the provider's fee is on the books by; a dispute has one, whichever of its events tells of it."""
-        of_dispute = self.after if isinstance(self.event, payments.DisputeClosed) else None
-        return (of_dispute or self.key)._replace(kind="fee")
-
-    @property
-    def keys(self) -> Iterator[NaturalKey]:
+    def keys(self) -> list[NaturalKey]:
         """All keys that must be looked for."""
-        yield self.key
-        if self.after is not None:
-            yield self.after
-        if "fees" in self.besides:
-            yield self.fee_key
-
-
-_Legs = Sequence[movements.Leg]
+        return [move.key for move in self.moves] + ([self.after] if self.after else [])
 
 
 def read(event: Any) -> Moved:
-    """Read an event of payments. Raises UnknownAsset."""
-    return _READ[type(event)](event)
-
-
-def top_up_of(moved: Moved, transfer_id: UUID, event_id: UUID) -> movements.Transfer:
-    """Give the transfer that a paid payment becomes; it depends on no account, so it can be written before any."""
-    key, event = moved.key, moved.event
-    return movements.Transfer(
-        ledger.TransferId(transfer_id), key.tenant, key.kind, key.source_key, moved.reference, event.paid_at, event_id
-    )
+    """Read an event of payments as transfers. Raises UnknownAsset."""
+    tenant, (amount_minor, asset) = event.tenant, (event.amount.amount_minor, event.amount.currency)
+    account, reference = f"{event.provider}:{event.provider_account}", f"payment:{event.payment_id}"
+    clearing = chart.system(tenant, f"clearing:{account}", asset)
+    paid = NaturalKey(tenant, "top_up", reference)  # whatever event carries it
+    match event:
+        case payments.PaymentPaid():
+            funds = chart.funds(tenant, event.user_id, asset)
+            return Moved([Move(paid, reference, clearing, funds, amount_minor, event.paid_at), *_fee(event, paid)])
+        case payments.PaymentRefunded():
+            funds, losses = chart.funds(tenant, event.user_id, asset), chart.system(tenant, "losses:refunds", asset)
+            key = NaturalKey(tenant, "refund", f"refund:{event.refund_id}")
+            return Moved([Move(key, reference, funds, clearing, amount_minor, event.refunded_at, losses)], after=paid)
+        case payments.DepositReceived():
+            key = NaturalKey(tenant, "deposit", f"deposit:{event.deposit_id}")
+            suspense = chart.system(tenant, "suspense:deposits", asset)
+            return Moved([Move(key, key.source_key, clearing, suspense, amount_minor, event.received_at)])
+    losses = chart.system(tenant, "losses:disputes", asset)
+    dispute = NaturalKey(tenant, "dispute", f"dispute:{account}:{event.dispute_ref}")
+    fee = _fee(event, dispute)  # one for both events, whichever tells of it
+    if isinstance(event, payments.PaymentDisputed):
+        return Moved([Move(dispute, reference, losses, clearing, amount_minor), *fee], after=paid)
+    if event.outcome == "lost":
+        return Moved(fee, after=dispute)
+    won = dispute._replace(source_key=f"{dispute.source_key}/won")
+    return Moved([Move(won, reference, clearing, losses, amount_minor), *fee], after=dispute)
 
 
 def post(
@@ -85,127 +105,40 @@ def post(
     written: movements.Transfer | None,
     *,
     event_id: UUID,
-) -> list[books.Posted]:
-    """Post what an event tells, by the transfer that is written already where there is one.
+) -> list[posted.Posted]:
+    """Post what is not known of an event; `written` is its first transfer where that is written already.
 
     The caller rolls back what a refusal leaves half done. Raises BalanceOutOfRange, AccountClosed.
     """
-    posted = []
-    if legs := _LEGS[type(moved.event)](book, moved):
-        transfer = written or _transfer(book, moved.key, moved, event_id)
-        posted.append(book.post(transfer, legs, is_written=written is not None))
-    fee: Money | None = getattr(moved.event, "fee", None)
-    if fee is not None and moved.fee_key not in known:
-        fee_legs = _between(moved.besides["fees"], moved.clearing, fee.amount_minor)
-        posted.append(book.post(_transfer(book, moved.fee_key, moved, event_id), fee_legs))
-    return posted
+    done = []
+    for move in moved.moves:
+        if move.key not in known:
+            ahead = written if move is moved.moves[0] else None
+            transfer = ahead or move.transfer(book.new_id(), event_id, at=book.at)
+            done.append(book.post(transfer, _legs(book, move), is_written=ahead is not None))
+    return done
 
 
-def _paid(event: payments.PaymentPaid) -> Moved:
-    reference = f"payment:{event.payment_id}"
-    key = NaturalKey(event.tenant, "top_up", reference)  # whatever event carries it
-    funds = chart.funds(event.tenant, event.user_id, event.amount.currency)
-    return Moved(event, key, None, reference, _clearing(event), funds, _fees(event))
-
-
-def _refunded(event: payments.PaymentRefunded) -> Moved:
-    tenant, asset, reference = event.tenant, event.amount.currency, f"payment:{event.payment_id}"
-    key = NaturalKey(tenant, "refund", f"refund:{event.refund_id}")
-    losses = {"losses": chart.system(tenant, "losses:refunds", asset)}
-    funds = chart.funds(tenant, event.user_id, asset)
-    return Moved(event, key, NaturalKey(tenant, "top_up", reference), reference, _clearing(event), funds, losses)
-
-
-def _disputed(event: payments.PaymentDisputed) -> Moved:
-    reference = f"payment:{event.payment_id}"
-    losses = chart.system(event.tenant, "losses:disputes", event.amount.currency)
-    after = NaturalKey(event.tenant, "top_up", reference)
-    return Moved(event, _dispute(event), after, reference, _clearing(event), losses, _fees(event))
-
-
-def _closed(event: payments.DisputeClosed) -> Moved:
-    opened = _dispute(event)
-    key = opened._replace(source_key=f"{opened.source_key}/{event.outcome}")
-    losses = chart.system(event.tenant, "losses:disputes", event.amount.currency)
-    return Moved(event, key, opened, f"payment:{event.payment_id}", _clearing(event), losses, _fees(event))
-
-
-def _deposited(event: payments.DepositReceived) -> Moved:
-    reference = f"deposit:{event.deposit_id}"
-    suspense = chart.system(event.tenant, "suspense:deposits", event.amount.currency)
-    key = NaturalKey(event.tenant, "deposit", reference)
-    return Moved(event, key, None, reference, _clearing(event), suspense, {})
-
-
-def _comes_in(_: books.Books, moved: Moved) -> _Legs:
-    return _between(moved.clearing, moved.other, moved.event.amount.amount_minor)
-
-
-def _goes_back(book: books.Books, moved: Moved) -> _Legs:
-    """The provider has given it back already: the wallet pays what it can, even where it may not be used."""
-    amount_minor = moved.event.amount.amount_minor
-    wallet = book.account(moved.other.name)
-    from_wallet = min(amount_minor, max(wallet.available_minor, 0)) if wallet.state == "open" else 0
+def _legs(book: books.Books, move: Move) -> Sequence[movements.Leg]:
+    if move.rest_from is None:
+        return movements.between(move.giver, move.taker, move.amount_minor)
+    # The provider has given it back already: the wallet pays what it can, even where it may not be used.
+    giver = book.account(move.giver.name).now
+    own_minor = min(move.amount_minor, max(giver.available_minor, 0)) if giver.state == "open" else 0
     legs = (
-        movements.Leg(moved.other.name, -from_wallet),
-        movements.Leg(moved.besides["losses"].name, from_wallet - amount_minor),
-        movements.Leg(moved.clearing.name, amount_minor),
+        movements.Leg(move.giver.name, -own_minor),
+        movements.Leg(move.rest_from.name, own_minor - move.amount_minor),
+        movements.Leg(move.taker.name, move.amount_minor),
     )
     return [leg for leg in legs if leg.amount_minor]
 
 
-def _is_taken(_: books.Books, moved: Moved) -> _Legs:
-    return _between(moved.other, moved.clearing, moved.event.amount.amount_minor)
-
-
-def _is_decided(book: books.Books, moved: Moved) -> _Legs:
-    return _comes_in(book, moved) if moved.event.outcome == "won" else ()
-
-
-def _between(giver: chart.Opening, taker: chart.Opening, amount_minor: int) -> _Legs:
-    return movements.Leg(giver.name, -amount_minor), movements.Leg(taker.name, amount_minor)
-
-
-def _transfer(book: books.Books, key: NaturalKey, moved: Moved, event_id: UUID) -> movements.Transfer:
-    event = moved.event
-    occurred_at = getattr(event, "paid_at", None) or getattr(event, "refunded_at", None)
-    return book.transfer(
-        key.tenant, key.kind, key.source_key, moved.reference, event_id,
-        occurred_at=occurred_at or getattr(event, "received_at", None),
-    )  # fmt: skip
-
-
-def _clearing(event: Any) -> chart.Opening:
-    code = f"clearing:{event.provider}:{event.provider_account}"
-    return chart.system(event.tenant, code, event.amount.currency)
-
-
-def _fees(event: payments.PaymentPaid | payments.PaymentDisputed | payments.DisputeClosed) -> dict[str, chart.Opening]:
+def _fee(event: payments.PaymentPaid | payments.PaymentDisputed | payments.DisputeClosed, of: NaturalKey) -> list[Move]:
+    """Give what the provider keeps of a payment or for a dispute, where that is known."""
     if event.fee is None:
-        return {}
-    code = f"fees:{event.provider}:{event.provider_account}"
-    return {"fees": chart.system(event.tenant, code, event.fee.currency)}
-
-
-def _dispute(event: payments.PaymentDisputed | payments.DisputeClosed) -> NaturalKey:
-    source_key = f"dispute:{event.provider}:{event.provider_account}:{event.dispute_ref}"
-    return NaturalKey(event.tenant, "dispute", source_key)
-
-
-_READ: dict[type[Any], Callable[[Any], Moved]] = {
-    payments.PaymentPaid: _paid,
-    payments.PaymentPaidLate: _paid,
-    payments.PaymentRefunded: _refunded,
-    payments.PaymentDisputed: _disputed,
-    payments.DisputeClosed: _closed,
-    payments.DepositReceived: _deposited,
-}
-_LEGS: dict[type[Any], Callable[[books.Books, Moved], _Legs]] = {
-    payments.PaymentPaid: _comes_in,
-    payments.PaymentPaidLate: _comes_in,
-    payments.PaymentRefunded: _goes_back,
-    payments.PaymentDisputed: _is_taken,
-    payments.DisputeClosed: _is_decided,
-    payments.DepositReceived: _comes_in,
-}
-EVENTS = tuple(_READ)
+        return []
+    account, asset = f"{event.provider}:{event.provider_account}", event.fee.currency
+    fees, clearing = (chart.system(event.tenant, f"{kind}:{account}", asset) for kind in ("fees", "clearing"))
+    occurred_at = event.paid_at if isinstance(event, payments.PaymentPaid) else None
+    key, reference = of._replace(kind="fee"), f"payment:{event.payment_id}"
+    return [Move(key, reference, fees, clearing, event.fee.amount_minor, occurred_at)]

@@ -3,7 +3,7 @@
 Each request has an outcome of its own: what it says, or the refusal. An outcome is frozen under the request's key.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, cast
 from uuid import UUID
@@ -11,12 +11,26 @@ from uuid import UUID
 from chassis import errors
 from contracts import ledger
 from contracts.message import TenantId
-from ledger.domain import accounts, books, chart, holds, movements, provider, transfers
+from ledger.domain import books, chart, holds, movements, posted, provider, transfers
+
+COMMANDS = (
+    ledger.PlaceHold,
+    ledger.ExtendHold,
+    ledger.CaptureHold,
+    ledger.ReleaseHold,
+    ledger.PostTransfers,
+    ledger.TransferFunds,
+    ledger.ReverseTransfer,
+    ledger.FreezeAccount,
+    ledger.UnfreezeAccount,
+    ledger.CloseAccount,
+    ledger.SetOverdraft,
+)
 
 HoldKey = tuple[TenantId, ledger.HoldId]
-
-
-Says = Sequence[ledger.Answer | books.Posted]
+TransferKey = tuple[TenantId, ledger.TransferId]
+Openings = Mapping[chart.AccountName, chart.Opening]
+Says = Sequence[ledger.Answer | posted.Posted]
 """What goes to the outbox, in this order."""
 
 
@@ -24,6 +38,10 @@ class IdempotencyConflict(errors.Refusal):
     """The same key was used before, with another body."""
 
     code: ClassVar[str] = "idempotency_conflict"
+
+
+class TooEarly(Exception):  # noqa: N818 - a state of the request, not a failure of ours
+    """What this is about is not there yet. It comes by another message, which may be late; so try again later."""
 
 
 class Request(NamedTuple):
@@ -50,30 +68,28 @@ class Earlier(NamedTuple):
 class Settled(NamedTuple):
     """The outcome of one request: what is said now, the answer among it, and the refusal if it was one.
 
-    `answer` is None where nobody waits for one; `is_new` tells whether it must be frozen.
+    `answer` is None where nobody waits for one.
     """
 
-    says: Says
+    says: Says = ()
     answer: ledger.Answer | None = None
     refusal: errors.Refusal | None = None
-    is_new: bool = True
 
 
 @dataclass(slots=True)
 class Needs:
     """What must be read and locked before requests can be settled.
 
-    `openings` are accounts to open where they are missing, `reads` those that are only used when they exist;
-    `refusals` are for requests that name what there is not. What `captures` take of a hold goes to accounts that only
-    the hold can name; `placed` are the parts of those that are asked for here.
+    `openings` are accounts to open where they are missing, `reads` those that are only used when they exist, among them
+    those that funds are `held` on; `refusals` are for requests that name what there is not.
     """
 
     openings: dict[chart.AccountName, chart.Opening] = field(default_factory=dict)
     reads: dict[chart.AccountName, chart.Opening] = field(default_factory=dict)
+    held: set[chart.AccountName] = field(default_factory=set)
+    is_capturing: bool = False
     hold_ids: set[HoldKey] = field(default_factory=set)
-    captures: set[HoldKey] = field(default_factory=set)
-    placed: dict[HoldKey, list[holds.Part]] = field(default_factory=dict)
-    transfer_ids: set[tuple[TenantId, ledger.TransferId]] = field(default_factory=set)
+    transfer_ids: set[TransferKey] = field(default_factory=set)
     keys: list[Key] = field(default_factory=list)
     moved: dict[UUID, provider.Moved] = field(default_factory=dict)
     refusals: dict[UUID, errors.Refusal] = field(default_factory=dict)
@@ -83,28 +99,69 @@ class Needs:
         """What must be looked for on the books."""
         return {key for moved in self.moved.values() for key in moved.keys}
 
-    def top_ups(self, known: Collection[provider.NaturalKey]) -> Iterator[tuple[UUID, provider.Moved]]:
+    def top_ups(self, known: Collection[provider.NaturalKey]) -> Iterator[tuple[UUID, provider.Move]]:
         """Give the top-ups of payments that are not known, one for each; a payment may be told of twice."""
         seen = set(known)
         for event_id, moved in self.moved.items():
-            if moved.key.kind == "top_up" and moved.key not in seen:
-                seen.add(moved.key)
-                yield event_id, moved
+            for move in moved.moves[:1]:
+                if move.key.kind == "top_up" and move.key not in seen:
+                    seen.add(move.key)
+                    yield event_id, move
 
-    def open(self, opening: chart.Opening) -> None:
-        """Ask for an account that is opened where it is missing."""
-        self.openings[opening.name] = opening
+    def read(self, *openings: chart.Opening) -> None:
+        """Ask for accounts that are used when they exist."""
+        self.reads.update((opening.name, opening) for opening in openings)
 
-    def read(self, opening: chart.Opening) -> None:
-        """Ask for an account that is used when it exists."""
-        self.reads[opening.name] = opening
+    def open(self, *openings: chart.Opening) -> None:
+        """Ask for accounts that are opened where they are missing."""
+        self.openings.update((opening.name, opening) for opening in openings)
 
-    def hold(self, key: HoldKey, parts: Sequence[holds.Part]) -> None:
-        """Ask for the accounts of a hold, those too that a capture pays to."""
-        for part in parts:
-            self.read(chart.opening(part.name))
-            if key in self.captures:
-                self.open(holds.revenue_of(part))
+    def hold_on(self, names: Collection[chart.AccountName]) -> None:
+        """Ask for the accounts of a hold, and in time for those that captures of it would pay to."""
+        self.read(*map(chart.opening, names))
+        self.held.update(names)
+
+    def complete(self) -> None:
+        """Ask for the accounts that captures pay to, once all holds are known; only these can name them."""
+        if self.is_capturing:
+            self.open(*map(holds.revenue_of, self.held))
+
+    def add(self, request: Request) -> None:
+        """Add what a request needs. Raises UnknownAsset, UnknownAccount, and then it needs nothing."""
+        message = request.message
+        if isinstance(message, provider.EVENTS):
+            moved = self.moved[request.event_id] = provider.read(message)
+            self.open(*moved.openings)
+            return
+        self.keys.append(Key(message.tenant, message.request_key))
+        match message:
+            case ledger.PlaceHold():
+                self.hold_on([part.name for part in holds.asked(message).now.parts])
+                self.hold_ids.add((message.tenant, message.hold_id))
+            case ledger.HoldCommand():
+                self.hold_ids.add((message.tenant, message.hold_id))
+                self.is_capturing |= isinstance(message, ledger.CaptureHold)
+            case ledger.PostTransfers():
+                names = [(leg.account, leg.asset) for transfer in message.transfers for leg in transfer.legs]
+                self.open(*[chart.opening(chart.AccountName(message.tenant, *name)) for name in names])
+            case ledger.TransferFunds():
+                self.read(chart.funds(message.tenant, message.from_user_id, message.amount.currency))
+                self.open(chart.funds(message.tenant, message.to_user_id, message.amount.currency))
+            case ledger.ReverseTransfer():
+                self.transfer_ids.add((message.tenant, message.transfer_id))
+            case ledger.AccountCommand():
+                self.open(chart.opening(chart.AccountName(message.tenant, message.account, message.asset)))
+
+
+def needs_of(requests: Sequence[Request]) -> Needs:
+    """Tell what the requests need. What can't be read at all needs nothing and is refused when it is settled."""
+    needs = Needs()
+    for request in requests:
+        try:
+            needs.add(request)
+        except errors.Refusal as refusal:
+            needs.refusals[request.event_id] = refusal
+    return needs
 
 
 @dataclass(slots=True)
@@ -117,196 +174,109 @@ class Desk:
     book: books.Books
     needs: Needs
     known_holds: dict[HoldKey, holds.Hold] = field(default_factory=dict)
-    reversible: dict[tuple[TenantId, ledger.TransferId], transfers.Reversible] = field(default_factory=dict)
+    reversible: dict[TransferKey, transfers.Reversible] = field(default_factory=dict)
     earlier: dict[Key, Earlier] = field(default_factory=dict)
     known: set[provider.NaturalKey] = field(default_factory=set)
     ahead: dict[UUID, movements.Transfer] = field(default_factory=dict)
     frozen: list[tuple[Key, Request, ledger.Answer]] = field(default_factory=list)
 
     def settle(self, request: Request) -> Settled:
-        """Carry out one request, or refuse it and leave no trace but the refusal. Raises UnknownHold, TooEarly."""
-        message = request.message
+        """Carry out one request, or refuse it and leave no trace but the refusal. Raises TooEarly."""
+        message, mark = request.message, self.book.mark()
         if isinstance(message, provider.EVENTS):
             return self._follow(request)
         key = Key(message.tenant, message.request_key)
         if earlier := self.earlier.get(key):
-            return _again(self, message, earlier)
-        mark = self.book.mark()
+            return self._again(message, earlier)
         try:
-            if unreadable := self.needs.refusals.get(request.event_id):
-                raise unreadable
-            says = _OPERATIONS[type(message)](self, request)
+            says = self._carry_out(request)
             settled = Settled(says, cast("ledger.Answer", says[-1]))
         except errors.Refusal as refusal:
             self.book.rollback(mark)
-            answer = _refused(self, message, refusal)
-            settled = Settled((answer,), answer, refusal)
+            settled = self._refused(message, refusal)
+            if isinstance(message, ledger.PlaceHold) and (hold := self.known_holds.get((key.tenant, message.hold_id))):
+                hold.now = hold.now._replace(state="refused", ending=cast("ledger.HoldRefused", settled.answer))
         assert settled.answer is not None
         self.earlier[key] = Earlier(message, settled.answer)
         self.frozen.append((key, request, settled.answer))
         return settled
 
     def _follow(self, request: Request) -> Settled:
-        event_id = request.event_id
+        event_id, mark = request.event_id, self.book.mark()
         if unreadable := self.needs.refusals.get(event_id):
-            return Settled((), refusal=unreadable)
+            return Settled(refusal=unreadable)
         moved = self.needs.moved[event_id]
-        if moved.key in self.known:
-            return Settled((), is_new=False)
         if moved.after and moved.after not in self.known:
-            raise provider.TooEarly(moved.after.source_key)
-        mark = self.book.mark()
+            raise TooEarly(moved.after.source_key)
         try:
-            posted = provider.post(self.book, moved, self.known, self.ahead.get(event_id), event_id=event_id)
+            done = provider.post(self.book, moved, self.known, self.ahead.get(event_id), event_id=event_id)
         except errors.Refusal as refusal:
             self.book.rollback(mark)
-            return Settled((), refusal=refusal)
+            return Settled(refusal=refusal)
         self.known.update(moved.keys)
         self.ahead.pop(event_id, None)
-        return Settled(posted)
+        return Settled(done)
 
-    def changed_holds(self) -> list[holds.Hold]:
-        """Give the holds that must be written."""
-        return [hold for hold in self.known_holds.values() if hold.figures() != hold.was]
+    def _carry_out(self, request: Request) -> Says:
+        book, command, event_id = self.book, request.message, request.event_id
+        if unreadable := self.needs.refusals.get(event_id):
+            raise unreadable
+        match command:
+            case ledger.PlaceHold():
+                hold = self.known_holds[command.tenant, command.hold_id] = holds.asked(command)
+                return (holds.place(book, hold),)
+            case ledger.ExtendHold():
+                return (holds.extend(book, self._hold(command), command.expires_at),)
+            case ledger.CaptureHold():
+                return holds.capture(book, self._hold(command), command, event_id=event_id)
+            case ledger.ReleaseHold():
+                return (holds.release(book, self._hold(command)),)
+            case ledger.AccountCommand():
+                return (self._change(command),)
+            case ledger.PostTransfers():
+                done = transfers.post(book, command, event_id=event_id)
+            case ledger.TransferFunds():
+                done = [transfers.send(book, command, event_id=event_id)]
+            case ledger.ReverseTransfer():
+                undone = self.reversible.get((command.tenant, command.transfer_id))
+                done = [transfers.reverse(book, undone, command, event_id=event_id)]
+        ids = tuple(each.transfer.id for each in done)
+        return (*done, ledger.RequestPosted(tenant=command.tenant, request_id=command.request_id, transfer_ids=ids))
 
-    def hold(self, command: ledger.HoldCommand) -> holds.Hold:
-        """Give the hold that a command is about. Raises UnknownHold."""
+    def _change(self, command: ledger.AccountCommand) -> ledger.AccountChanged:
+        account = self.book.account(chart.AccountName(command.tenant, command.account, command.asset))
+        self.book.change(account, account.now.commanded(command))
+        return ledger.AccountChanged(
+            tenant=command.tenant,
+            request_id=command.request_id,
+            account=account.told(),
+            state=account.now.state,
+            overdraft_minor=account.now.overdraft_minor,
+        )
+
+    def _hold(self, command: ledger.HoldCommand) -> holds.Hold:
         hold = self.known_holds.get((command.tenant, command.hold_id))
         if hold is None:
-            raise holds.UnknownHold(command.subject)
+            raise TooEarly(command.subject)
         return hold
 
-
-def needs_of(requests: Sequence[Request]) -> Needs:
-    """Tell what the requests need. What can't be read at all needs nothing and is refused when it is settled."""
-    needs = Needs()
-    for request in requests:
-        message = request.message
-        try:
-            if isinstance(message, provider.EVENTS):
-                _needs_moved(needs, request)
-            else:
-                needs.keys.append(Key(message.tenant, message.request_key))
-                _NEEDS[type(message)](needs, message)
-        except errors.Refusal as refusal:
-            needs.refusals[request.event_id] = refusal
-    return needs
-
-
-def _needs_moved(needs: Needs, request: Request) -> None:
-    moved = needs.moved[request.event_id] = provider.read(request.message)
-    for opening in moved.openings:
-        needs.open(opening)
-
-
-def _needs_place(needs: Needs, command: ledger.PlaceHold) -> None:
-    key = (command.tenant, command.hold_id)
-    needs.hold_ids.add(key)
-    parts = needs.placed[key] = holds.asked(command).parts
-    needs.hold(key, parts)
-
-
-def _needs_hold(needs: Needs, command: ledger.HoldCommand) -> None:
-    key = (command.tenant, command.hold_id)
-    needs.hold_ids.add(key)
-    if isinstance(command, ledger.CaptureHold):
-        needs.captures.add(key)
-        needs.hold(key, needs.placed.get(key, ()))
-
-
-def _needs_post(needs: Needs, command: ledger.PostTransfers) -> None:
-    legs = [leg for transfer in command.transfers for leg in transfer.legs]
-    for opening in [chart.opening(chart.AccountName(command.tenant, leg.account, leg.asset)) for leg in legs]:
-        needs.open(opening)
-
-
-def _needs_send(needs: Needs, command: ledger.TransferFunds) -> None:
-    needs.read(chart.funds(command.tenant, command.from_user_id, command.amount.currency))
-    needs.open(chart.funds(command.tenant, command.to_user_id, command.amount.currency))
-
-
-def _needs_reverse(needs: Needs, command: ledger.ReverseTransfer) -> None:
-    needs.transfer_ids.add((command.tenant, command.transfer_id))
-
-
-def _needs_account(needs: Needs, command: ledger.AccountCommand) -> None:
-    needs.open(chart.opening(chart.AccountName(command.tenant, command.account, command.asset)))
-
-
-def _place(desk: Desk, request: Request) -> Says:
-    command = request.message
-    hold = desk.known_holds[command.tenant, command.hold_id] = holds.asked(command)
-    return (holds.place(desk.book, hold),)
-
-
-def _extend(desk: Desk, request: Request) -> Says:
-    return (holds.extend(desk.book, desk.hold(request.message), request.message.expires_at),)
-
-
-def _capture(desk: Desk, request: Request) -> Says:
-    return holds.capture(desk.book, desk.hold(request.message), request.message, event_id=request.event_id)
-
-
-def _release(desk: Desk, request: Request) -> Says:
-    return (holds.release(desk.book, desk.hold(request.message)),)
-
-
-def _post(desk: Desk, request: Request) -> Says:
-    return _said(request, transfers.post(desk.book, request.message, event_id=request.event_id))
-
-
-def _send(desk: Desk, request: Request) -> Says:
-    return _said(request, [transfers.send(desk.book, request.message, event_id=request.event_id)])
-
-
-def _reverse(desk: Desk, request: Request) -> Says:
-    command = request.message
-    undone = desk.reversible.get((command.tenant, command.transfer_id))
-    return _said(request, [transfers.reverse(desk.book, undone, command, event_id=request.event_id)])
-
-
-def _change(desk: Desk, request: Request) -> Says:
-    return (accounts.change(desk.book, request.message),)
-
-
-def _said(request: Request, posted: Sequence[books.Posted]) -> Says:
-    answer = ledger.RequestPosted(
-        tenant=request.message.tenant,
-        request_id=request.message.request_id,
-        transfer_ids=tuple(each.transfer.id for each in posted),
-    )
-    return (*posted, answer)
-
-
-def _again(desk: Desk, message: Any, earlier: Earlier) -> Settled:
-    """Answer a request that was settled before: the same body gets the same answer, another body a conflict."""
-    if isinstance(message, type(earlier.message)):
-        field_name = _difference(earlier.message.model_dump(), message.model_dump())
-    else:
-        field_name = "type"
-    if field_name is None:
+    def _again(self, message: Any, earlier: Earlier) -> Settled:
+        """Answer a request that was settled before: the same body gets the same answer, another body a conflict."""
+        if isinstance(message, type(earlier.message)):
+            field_name = _difference(earlier.message.model_dump(), message.model_dump())
+        else:
+            field_name = "type"
+        if field_name is not None:
+            return self._refused(message, IdempotencyConflict(f"This key was used before with another {field_name}."))
         answer = earlier.answer.model_copy(update={"is_replayed": True})
-        return Settled((answer,), answer, is_new=False)
-    refusal = IdempotencyConflict(f"This key was used before with another {field_name}.")
-    answer = _refusal_of(desk, message, refusal)
-    return Settled((answer,), answer, refusal, is_new=False)
+        return Settled((answer,), answer)
 
-
-def _refused(desk: Desk, message: Any, refusal: errors.Refusal) -> ledger.Answer:
-    answer = _refusal_of(desk, message, refusal)
-    if isinstance(message, ledger.PlaceHold):
-        hold = desk.known_holds.get((message.tenant, message.hold_id))
-        if hold is not None:
-            hold.state, hold.ending = "refused", cast("ledger.HoldRefused", answer)
-    return answer
-
-
-def _refusal_of(desk: Desk, message: Any, refusal: errors.Refusal) -> ledger.Answer:
-    """Give the answer that refuses a message; commands on a hold do not know its reference, which answers carry."""
-    answer: ledger.Answer = message.refused(refusal.code, refusal.detail)
-    if isinstance(message, ledger.HoldCommand) and not isinstance(message, ledger.PlaceHold):
-        return answer.model_copy(update={"reference": desk.hold(message).reference})
-    return answer
+    def _refused(self, message: Any, refusal: errors.Refusal) -> Settled:
+        """Refuse a message; commands on a hold do not know its reference, which answers carry."""
+        answer: ledger.Answer = message.refused(refusal.code, refusal.detail)
+        if isinstance(message, ledger.HoldCommand) and not isinstance(message, ledger.PlaceHold):
+            answer = answer.model_copy(update={"reference": self._hold(message).reference})
+        return Settled((answer,), answer, refusal)
 
 
 def _difference(before: Any, now: Any, name: str = "body") -> str | None:
@@ -318,32 +288,3 @@ def _difference(before: Any, now: Any, name: str = "body") -> str | None:
     else:
         return None if before == now else name
     return next(filter(None, (_difference(*pair) for pair in pairs)), None)
-
-
-_NEEDS: dict[type[Any], Callable[[Needs, Any], None]] = {
-    ledger.PlaceHold: _needs_place,
-    ledger.ExtendHold: _needs_hold,
-    ledger.CaptureHold: _needs_hold,
-    ledger.ReleaseHold: _needs_hold,
-    ledger.PostTransfers: _needs_post,
-    ledger.TransferFunds: _needs_send,
-    ledger.ReverseTransfer: _needs_reverse,
-    ledger.FreezeAccount: _needs_account,
-    ledger.UnfreezeAccount: _needs_account,
-    ledger.CloseAccount: _needs_account,
-    ledger.SetOverdraft: _needs_account,
-}
-_OPERATIONS: dict[type[Any], Callable[[Desk, Request], Says]] = {
-    ledger.PlaceHold: _place,
-    ledger.ExtendHold: _extend,
-    ledger.CaptureHold: _capture,
-    ledger.ReleaseHold: _release,
-    ledger.PostTransfers: _post,
-    ledger.TransferFunds: _send,
-    ledger.ReverseTransfer: _reverse,
-    ledger.FreezeAccount: _change,
-    ledger.UnfreezeAccount: _change,
-    ledger.CloseAccount: _change,
-    ledger.SetOverdraft: _change,
-}
-COMMANDS = tuple(_OPERATIONS)

@@ -1,11 +1,11 @@
 """Accounts: locked in the order of their names, opened when they are needed for the first time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 
 import asyncpg
 
-from ledger.domain import books, chart
+from ledger.domain import accounts, chart, requests
 
 _OPEN = """
 INSERT INTO account (tenant, code, asset, kind, exponent, owner, overdraft_minor)
@@ -17,16 +17,17 @@ ON CONFLICT DO NOTHING
 """
 # One probe of the unique index after the other, in the order given: LIMIT keeps the planner from reading the table, and
 # the order is that of the locks.
-_READ = """
+_LOOK, _LOCK = (
+    f"""
 SELECT place, found.*
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS wanted(tenant, code, asset, place)
 CROSS JOIN LATERAL (
-  SELECT id, overdraft_minor, balance_minor, held_minor, sequence, version, state, moved_at FROM account
+  SELECT id, moved_at, overdraft_minor, balance_minor, held_minor, sequence, version, state FROM account
   WHERE account.tenant = wanted.tenant AND account.code = wanted.code AND account.asset = wanted.asset LIMIT 1 {lock}
 ) AS found
 """
-_LOOK = _READ.format(lock="")
-_LOCK = _READ.format(lock="FOR NO KEY UPDATE")
+    for lock in ("", "FOR NO KEY UPDATE")
+)
 _CHANGE = """
 UPDATE account SET held_minor = changed.held_minor, overdraft_minor = changed.overdraft_minor,
   state = changed.state, version = changed.version
@@ -35,64 +36,51 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[])
 WHERE account.id = changed.id
 """
 
-Found = tuple[list[books.Account], list[datetime]]
+Found = tuple[list[accounts.Account], list[datetime]]
 """Accounts, and when each last had a posting."""
 
 
-async def lock(
-    connection: asyncpg.Connection,
-    openings: Mapping[chart.AccountName, chart.Opening],
-    reads: Mapping[chart.AccountName, chart.Opening],
-) -> Found:
-    """Lock the accounts; those of `openings` are opened where they are missing.
+async def take(connection: asyncpg.Connection, needs: requests.Needs, *, is_dry_run: bool) -> Found:
+    """Lock the accounts that are needed, and open those that are missing; a dry run only reads, and imagines them.
 
     New accounts come after all others. Where another transaction has opened one of them a moment ago, the two may
     deadlock; the loser is tried again at once.
     """
-    accounts, times = await _read(connection, _LOCK, {**reads, **openings})
-    missing = openings.keys() - {account.opening.name for account in accounts}
-    if not missing:
-        return accounts, times
-    rows = [
-        (*opening.name, opening.kind, chart.ASSETS[opening.name.asset].exponent, opening.owner, opening.overdraft_minor)
-        for opening in map(openings.__getitem__, missing)
-    ]
-    await connection.execute(_OPEN, *zip(*rows, strict=True))
-    opened, their_times = await _read(connection, _LOCK, {name: openings[name] for name in missing})
-    return accounts + opened, times + their_times
+    sql, openings = _LOOK if is_dry_run else _LOCK, needs.openings
+    found, times = await _read(connection, sql, {**needs.reads, **openings})
+    missing = sorted(openings.keys() - {account.opening.name for account in found})
+    if is_dry_run:
+        return found + [_imagined(openings[name], -place) for place, name in enumerate(missing, 1)], times
+    if missing:
+        rows = [
+            (*name, opening.kind, chart.ASSETS[name.asset].exponent, opening.owner, opening.overdraft_minor)
+            for name, opening in ((name, openings[name]) for name in missing)
+        ]
+        await connection.execute(_OPEN, *zip(*rows, strict=True))
+        opened, their_times = await _read(connection, sql, {name: openings[name] for name in missing})
+        return found + opened, times + their_times
+    return found, times
 
 
-async def look_at(
-    connection: asyncpg.Connection,
-    openings: Mapping[chart.AccountName, chart.Opening],
-    reads: Mapping[chart.AccountName, chart.Opening],
-) -> Found:
-    """Read the accounts without a lock and imagine those that would be opened; for dry runs."""
-    accounts, times = await _read(connection, _LOOK, {**reads, **openings})
-    missing = openings.keys() - {account.opening.name for account in accounts}
-    return accounts + [_imagined(openings[name], -place) for place, name in enumerate(sorted(missing), 1)], times
-
-
-async def save(connection: asyncpg.Connection, changed: Iterable[books.Account]) -> None:
+async def save(connection: asyncpg.Connection, opened: Iterable[accounts.Account]) -> None:
     """Write what is held, limits and states. Balances follow from the postings and are not written here."""
     rows = [
-        (account.id, account.held_minor, account.overdraft_minor, account.state, account.version) for account in changed
+        (account.id, account.now.held_minor, account.now.overdraft_minor, account.now.state, account.now.version)
+        for account in opened
+        if account.is_changed
     ]
     if rows:
         await connection.execute(_CHANGE, *zip(*rows, strict=True))
 
 
-async def _read(connection: asyncpg.Connection, sql: str, wanted: Mapping[chart.AccountName, chart.Opening]) -> Found:
-    if not wanted:
-        return [], []
-    names = sorted(wanted)
-    rows = await connection.fetch(sql, *zip(*names, strict=True))
-    accounts, times = [], []
-    for place, account_id, *figures, moved_at in rows:
-        accounts.append(books.Account(account_id, wanted[names[place - 1]], *figures))
-        times.append(moved_at)
-    return accounts, times
+async def _read(connection: asyncpg.Connection, sql: str, wanted: requests.Openings) -> Found:
+    names, found, times = sorted(wanted), [], []
+    if names:
+        for place, account_id, moved_at, *figures in await connection.fetch(sql, *zip(*names, strict=True)):
+            found.append(accounts.Account(account_id, wanted[names[place - 1]], accounts.Figures(*figures)))
+            times.append(moved_at)
+    return found, times
 
 
-def _imagined(opening: chart.Opening, account_id: int) -> books.Account:
-    return books.Account(books.AccountId(account_id), opening, opening.overdraft_minor)
+def _imagined(opening: chart.Opening, account_id: int) -> accounts.Account:
+    return accounts.Account(accounts.AccountId(account_id), opening, accounts.Figures(opening.overdraft_minor))

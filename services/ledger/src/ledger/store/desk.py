@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from chassis import database, envelope
 from contracts.message import REGISTRY, TenantId
-from ledger.domain import books, chart, provider, requests
+from ledger.domain import books, chart, requests
 from ledger.store import accounts, holds, lots, transfers
 
 Made = TypeVar("Made")
@@ -42,15 +42,11 @@ async def open_desk(
     known = await transfers.known(connection, needs.natural_keys) if needs.moved else set()
     ahead = {}
     if is_ahead:
-        ahead = {
-            event_id: provider.top_up_of(moved, envelope.uuid7(), event_id) for event_id, moved in needs.top_ups(known)
-        }
+        ahead = {event_id: move.transfer(envelope.uuid7(), event_id) for event_id, move in needs.top_ups(known)}
     if ahead:
         await transfers.write_ahead(connection, ahead.values())
-    found = holds.Found({}, {})
-    if needs.hold_ids:
-        found = await holds.read(connection, needs.hold_ids, is_locking=not is_dry_run)
-    desk = await _open(connection, needs, found, is_dry_run=is_dry_run)
+    held = await holds.lock(connection, needs.hold_ids, is_dry_run=is_dry_run)
+    desk = await _open(connection, needs, held, is_dry_run=is_dry_run)
     desk.known, desk.ahead = known, ahead
     return desk
 
@@ -58,7 +54,7 @@ async def open_desk(
 async def open_due_holds(tx: database.Tx, *, limit: int) -> requests.Desk:
     """Lock the oldest holds whose time is over, with their accounts."""
     connection = await database.driver(tx)
-    return await _open(connection, requests.Needs(), await holds.lock_due(connection, limit=limit), is_dry_run=False)
+    return await _open(connection, requests.Needs(), await holds.lock_due(connection, limit=limit))
 
 
 async def open_due_lots(tx: database.Tx, *, limit: int) -> requests.Desk:
@@ -68,7 +64,7 @@ async def open_due_lots(tx: database.Tx, *, limit: int) -> requests.Desk:
     for name in await lots.due(connection, limit=limit):
         needs.read(chart.opening(name))
         needs.open(chart.system(name.tenant, "breakage", name.asset))
-    return await _open(connection, needs, holds.Found({}, {}), is_dry_run=False)
+    return await _open(connection, needs, holds.Found())
 
 
 async def close_desk(tx: database.Tx, desk: requests.Desk, *, meanwhile: Callable[[], Made]) -> Made:
@@ -91,9 +87,9 @@ async def close_desk(tx: database.Tx, desk: requests.Desk, *, meanwhile: Callabl
 async def _write(connection: asyncpg.Connection, desk: requests.Desk) -> None:
     try:
         await transfers.add(connection, desk.book)
-        await accounts.save(connection, desk.book.changed())
-        await lots.save(connection, desk.book.accounts.values(), desk.book.written.uses)
-        await holds.save(connection, desk.changed_holds())
+        await accounts.save(connection, desk.book.accounts.values())
+        await lots.save(connection, desk.book.accounts.values(), desk.book.uses)
+        await holds.save(connection, desk.known_holds.values())
         if desk.frozen:
             rows = sorted(_frozen(*each, desk.book.at) for each in desk.frozen)  # two with equal keys wait in a line
             await connection.execute(_FREEZE, *zip(*rows, strict=True))
@@ -102,31 +98,30 @@ async def _write(connection: asyncpg.Connection, desk: requests.Desk) -> None:
 
 
 async def _open(
-    connection: asyncpg.Connection, needs: requests.Needs, found: holds.Found, *, is_dry_run: bool
+    connection: asyncpg.Connection, needs: requests.Needs, held: holds.Found, *, is_dry_run: bool = False
 ) -> requests.Desk:
-    undone = await transfers.read(connection, needs.transfer_ids) if needs.transfer_ids else {}
-    for key, hold in found.holds.items():
-        needs.hold(key, hold.parts)
-    for each in undone.values():
-        for leg in each.legs.values():
-            needs.read(chart.opening(leg.name))
-    take = accounts.look_at if is_dry_run else accounts.lock
-    locked, times = await take(connection, needs.openings, needs.reads)
+    undone = await transfers.read(connection, needs.transfer_ids)
+    needs.read(*map(chart.opening, undone.names))
+    needs.hold_on(held.names)
+    needs.complete()
+    opened, times = await accounts.take(connection, needs, is_dry_run=is_dry_run)
     # Only now nobody else can change what is read below, and the clock can't fall behind a posting of these accounts.
     at: datetime = max([await connection.fetchval("SELECT clock_timestamp()"), *times])
-    desk = requests.Desk(books.Books(locked, at=at, new_id=envelope.uuid7), needs, found.holds)
-    if needs.keys:
-        desk.earlier = await _earlier(connection, needs.keys)
-    changes = await transfers.undone(connection, undone)
-    by_id = await lots.read(connection, locked, found.lot_ids | changes.lot_ids)
-    holds.put_on_lots(found, by_id)
-    desk.reversible = {key: transfers.reversible(each, changes, by_id) for key, each in undone.items()}
-    return desk
+    by_id = await lots.read(connection, opened, undone.transfers)
+    return requests.Desk(
+        books.Books(opened, at=at, new_id=envelope.uuid7),
+        needs,
+        known_holds=holds.restored(held, by_id),
+        reversible=await transfers.reversible(connection, undone, by_id),
+        earlier=await _earlier(connection, needs.keys),
+    )
 
 
 async def _earlier(
     connection: asyncpg.Connection, keys: Sequence[requests.Key]
 ) -> dict[requests.Key, requests.Earlier]:
+    if not keys:
+        return {}
     rows = await connection.fetch(_EARLIER, *zip(*keys, strict=True))
     return {
         requests.Key(TenantId(tenant), key): requests.Earlier(

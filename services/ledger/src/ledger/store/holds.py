@@ -1,21 +1,21 @@
 """Holds and their parts."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
 from uuid import UUID
 
 import asyncpg
 
 from contracts import ledger
-from contracts.message import REGISTRY, TenantId, UserId
-from ledger.domain import chart, holds, lots
+from contracts.message import REGISTRY
+from ledger.domain import chart, holds, lots, requests
 
 _SELECT = """
 SELECT tenant, id, owner, reference, expires_at, captured_minor, state, ending_type, ending::text AS ending FROM hold
 """
-_BY_ID = f"{_SELECT} WHERE (tenant, id) IN (SELECT * FROM unnest($1::text[], $2::uuid[])) ORDER BY tenant, id"
-_LOCK = f"{_BY_ID} FOR NO KEY UPDATE"
+_READ = f"{_SELECT} WHERE (tenant, id) IN (SELECT * FROM unnest($1::text[], $2::uuid[])) ORDER BY tenant, id"
+_LOCK = f"{_READ} FOR NO KEY UPDATE"
 _LOCK_DUE = f"""
 {_SELECT} WHERE state = 'placed' AND expires_at <= now() ORDER BY expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
 """
@@ -37,25 +37,25 @@ SELECT * FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::text[], $5::tex
 ON CONFLICT (tenant, hold_id, place) DO UPDATE SET left_minor = excluded.left_minor, shares = excluded.shares
 """
 
-Key = tuple[TenantId, ledger.HoldId]
-
 
 class Found(NamedTuple):
-    """Holds as they were read, and for each part of each hold the lots that it is held on."""
+    """Holds and their parts as the rows say; which lots they are held on is known when the accounts are locked."""
 
-    holds: dict[Key, holds.Hold]
-    shares: dict[Key, list[list[tuple[UUID, int]]]]
+    holds: Sequence[asyncpg.Record] = ()
+    parts: Sequence[asyncpg.Record] = ()
 
     @property
-    def lot_ids(self) -> set[UUID]:
-        """The lots that are meant."""
-        return {lot_id for parts in self.shares.values() for part in parts for lot_id, _ in part}
+    def names(self) -> list[chart.AccountName]:
+        """The accounts that something is held on."""
+        return [chart.AccountName(part["tenant"], part["code"], part["asset"]) for part in self.parts]
 
 
-async def read(connection: asyncpg.Connection, keys: Collection[Key], *, is_locking: bool) -> Found:
+async def lock(connection: asyncpg.Connection, keys: Collection[requests.HoldKey], *, is_dry_run: bool) -> Found:
     """Give the holds that exist; a hold that nobody asked for yet is not there."""
-    rows = await connection.fetch(_LOCK if is_locking else _BY_ID, *zip(*keys, strict=True))
-    return await _with_parts(connection, rows)
+    if not keys:
+        return Found()
+    sql = _READ if is_dry_run else _LOCK
+    return await _with_parts(connection, await connection.fetch(sql, *zip(*keys, strict=True)))
 
 
 async def lock_due(connection: asyncpg.Connection, *, limit: int) -> Found:
@@ -63,72 +63,38 @@ async def lock_due(connection: asyncpg.Connection, *, limit: int) -> Found:
     return await _with_parts(connection, await connection.fetch(_LOCK_DUE, limit))
 
 
-def put_on_lots(found: Found, by_id: Mapping[UUID, lots.Lot]) -> None:
-    """Let the parts of holds know the lots that they are held on."""
-    for key, hold in found.holds.items():
-        for part, on_lots in zip(hold.parts, found.shares[key], strict=True):
-            part.shares = [lots.Share(by_id[lot_id], amount_minor) for lot_id, amount_minor in on_lots]
-        hold.was = hold.figures()
+def restored(found: Found, by_id: Mapping[UUID, lots.Lot]) -> dict[requests.HoldKey, holds.Hold]:
+    """Give holds as they stand, with the lots that their parts are held on."""
+    parts: dict[requests.HoldKey, list[holds.Part]] = {}
+    for (tenant, hold_id, _, _, amount_minor, left_minor, shares), name in zip(found.parts, found.names, strict=True):
+        on_lots = [lots.Share(by_id[UUID(lot_id)], part_minor) for lot_id, part_minor in json.loads(shares)]
+        part = holds.Part(name, amount_minor, left_minor, on_lots)
+        parts.setdefault((tenant, hold_id), []).append(part)
+    known = {}
+    for tenant, hold_id, owner, reference, expires_at, captured_minor, state, ending_type, ending in found.holds:
+        key = tenant, hold_id
+        said = cast("ledger.HoldEnding", REGISTRY[ending_type].model_validate_json(ending)) if ending else None
+        now = holds.Figures(expires_at, parts[key], captured_minor, state, said)
+        known[key] = holds.Hold(tenant, hold_id, owner, reference, now, was=now)
+    return known
 
 
-async def save(connection: asyncpg.Connection, kept: Sequence[holds.Hold]) -> None:
-    """Write holds as they stand, new ones too; in the order of their ids, as they are locked."""
-    if not kept:
-        return
-    kept = sorted(kept, key=lambda hold: (hold.tenant, hold.id.bytes))
-    rows = [
-        (
-            hold.tenant,
-            hold.id,
-            hold.owner,
-            hold.reference,
-            hold.expires_at,
-            hold.captured_minor,
-            hold.state,
-            hold.ending and hold.ending.TYPE,
-            hold.ending and hold.ending.model_dump_json(),
-        )
-        for hold in kept
-    ]
-    parts = [
-        (
-            hold.tenant,
-            hold.id,
-            place,
-            part.name.code,
-            part.name.asset,
-            part.amount_minor,
-            part.left_minor,
-            json.dumps([[str(lot.id), amount_minor] for lot, amount_minor in part.shares]),
-        )
-        for hold in kept
-        for place, part in enumerate(hold.parts)
-    ]
-    await connection.execute(_SAVE, *zip(*rows, strict=True))
-    await connection.execute(_SAVE_PARTS, *zip(*parts, strict=True))
+async def save(connection: asyncpg.Connection, known: Iterable[holds.Hold]) -> None:
+    """Write the holds that changed as they stand, new ones too; in the order of their ids, as they are locked."""
+    changed = sorted((hold for hold in known if hold.now != hold.was), key=lambda hold: (hold.tenant, hold.id.bytes))
+    rows, parts = [], []
+    for hold in changed:
+        expires_at, its_parts, captured_minor, state, ending = hold.now
+        said = (ending.TYPE, ending.model_dump_json()) if ending else (None, None)
+        rows.append((hold.tenant, hold.id, hold.owner, hold.reference, expires_at, captured_minor, state, *said))
+        for place, (name, amount_minor, left_minor, shares) in enumerate(its_parts):
+            on_lots = json.dumps([[str(lot.id), part_minor] for lot, part_minor in shares])
+            parts.append((hold.tenant, hold.id, place, name.code, name.asset, amount_minor, left_minor, on_lots))
+    if rows:
+        await connection.execute(_SAVE, *zip(*rows, strict=True))
+        await connection.execute(_SAVE_PARTS, *zip(*parts, strict=True))
 
 
 async def _with_parts(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> Found:
-    found = Found({}, {})
-    if not rows:
-        return found
-    for tenant, hold_id, owner, reference, expires_at, captured_minor, state, ending_type, ending in rows:
-        found.shares[tenant, hold_id] = []
-        found.holds[tenant, hold_id] = holds.Hold(
-            tenant,
-            hold_id,
-            UserId(owner),
-            reference,
-            expires_at,
-            [],
-            captured_minor,
-            state,
-            REGISTRY[ending_type].model_validate_json(ending) if ending else None,  # type: ignore[arg-type]
-        )
-    for tenant, hold_id, code, asset, amount_minor, left_minor, shares in await connection.fetch(
-        _PARTS, *zip(*found.holds, strict=True)
-    ):
-        part = holds.Part(chart.AccountName(tenant, code, asset), amount_minor, left_minor)
-        found.holds[tenant, hold_id].parts.append(part)
-        found.shares[tenant, hold_id].append([(UUID(lot_id), part_minor) for lot_id, part_minor in json.loads(shares)])
-    return found
+    keys = [(row["tenant"], row["id"]) for row in rows]
+    return Found(rows, await connection.fetch(_PARTS, *zip(*keys, strict=True))) if keys else Found()

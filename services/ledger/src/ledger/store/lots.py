@@ -5,14 +5,16 @@ from uuid import UUID
 
 import asyncpg
 
-from ledger.domain import books, chart, lots
+from ledger.domain import accounts, chart, lots
 
-# The open lots of an account (index lot_open), and any that are named: what is refunded may be spent already.
+# The open lots of accounts (index lot_open), which are all that can be spent, held or freed; and those that a transfer
+# used which is to be undone: they may be empty.
 _READ = """
 SELECT account_id, id, expires_at, left_minor, held_minor FROM lot
 WHERE account_id = ANY($1::bigint[]) AND left_minor > 0
 UNION
-SELECT account_id, id, expires_at, left_minor, held_minor FROM lot WHERE id = ANY($2::uuid[])
+SELECT account_id, id, expires_at, left_minor, held_minor FROM lot
+WHERE id IN (SELECT lot_id FROM lot_use WHERE transfer_id = ANY($2::uuid[]))
 """
 # What is on a frozen account waits until it may be used again.
 _DUE = """
@@ -29,16 +31,16 @@ ON CONFLICT (id) DO UPDATE SET left_minor = excluded.left_minor, held_minor = ex
 
 
 async def read(
-    connection: asyncpg.Connection, accounts: Iterable[books.Account], named: Collection[UUID]
+    connection: asyncpg.Connection, opened: Iterable[accounts.Account], undone: Collection[UUID]
 ) -> dict[UUID, lots.Lot]:
     """Let the accounts that keep lots know theirs; the accounts are locked, so the lots are too."""
-    keeping = {account.id: account for account in accounts if account.opening.kind == "points"}
+    keeping = {account.id: account for account in opened if account.opening.kind == "points"}
     found = {}
     if keeping:
-        for account_id, lot_id, expires_at, left, held in await connection.fetch(_READ, list(keeping), list(named)):
-            lot = lots.Lot(lot_id, account_id, expires_at, left, held, was=(left, held))
-            keeping[account_id].in_lots.append(lot)
-            found[lot.id] = lot
+        for account_id, lot_id, expires_at, *figures in await connection.fetch(_READ, list(keeping), list(undone)):
+            now = lots.Figures(*figures)
+            found[lot_id] = lots.Lot(lot_id, account_id, expires_at, now, was=now)
+            keeping[account_id].in_lots.append(found[lot_id])
     return found
 
 
@@ -47,14 +49,14 @@ async def due(connection: asyncpg.Connection, *, limit: int) -> list[chart.Accou
     return [chart.AccountName(*row) for row in await connection.fetch(_DUE, limit)]
 
 
-async def save(connection: asyncpg.Connection, accounts: Iterable[books.Account], uses: Sequence[lots.Use]) -> None:
+async def save(connection: asyncpg.Connection, opened: Iterable[accounts.Account], uses: Sequence[lots.Use]) -> None:
     """Write lots as they stand, new ones too, and what transfers did to them; also one that came and went at once."""
     used = {use.lot_id for use in uses}
     rows = [
-        (lot.account_id, lot.id, lot.expires_at, lot.left_minor, lot.held_minor)
-        for account in accounts
+        (lot.account_id, lot.id, lot.expires_at, *lot.now)
+        for account in opened
         for lot in account.in_lots
-        if lot.figures() != lot.was or lot.id in used
+        if lot.now != lot.was or lot.id in used
     ]
     if rows:
         await connection.execute(_SAVE, *zip(*rows, strict=True))
