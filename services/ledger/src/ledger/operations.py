@@ -1,113 +1,90 @@
 """What an operator can do to the books: look after accounts, post transfers from a file, reverse one.
 
-Each command has a request id, so that running it again after a lost connection does nothing twice.
+Each has a request id, so that running it again after a lost connection does nothing twice. Options are named as the
+fields of the command that they ask for, and it alone says what is allowed in them.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from chassis import envelope, operations
+from chassis import app, envelope, operations
 from contracts import ledger
-from contracts.message import TenantId
 from ledger import commit
 
-if TYPE_CHECKING:
-    from chassis import app
-
 FILE_MAX_BYTES = 1024 * 1024
+CHANGES: dict[str, type[ledger.AccountCommand]] = {
+    "freeze": ledger.FreezeAccount,
+    "unfreeze": ledger.UnfreezeAccount,
+    "close": ledger.CloseAccount,
+    "limit": ledger.SetOverdraft,
+}
+
+_FIELDS = TypeAdapter(dict[str, Any])
 
 
-async def account(service: "app.Service", arguments: Sequence[str]) -> int:
+async def account(service: app.Service, arguments: Sequence[str]) -> int:
     """Freeze, unfreeze or close an account, or set how far below zero it may go."""
-    options = argparse.ArgumentParser(prog=f"{service.name} account", description=account.__doc__)
-    options.add_argument("action", choices=["freeze", "unfreeze", "close", "limit"])
-    options.add_argument("code", help="as in user:<id>:wallet or revenue")
+    options = _options(f"{service.name} account", account.__doc__)
+    options.add_argument("action", choices=CHANGES)
+    options.add_argument("account", metavar="code", help="as in user:<id>:wallet or revenue")
     options.add_argument("asset")
     options.add_argument("--overdraft-minor", type=int, default=0, help="for limit; in minor units")
-    _add_common(options)
     chosen = options.parse_args(arguments)
-    given = {"account": chosen.code, "asset": chosen.asset, **_common(chosen)}
-    kinds = {"freeze": ledger.FreezeAccount, "unfreeze": ledger.UnfreezeAccount, "close": ledger.CloseAccount}
-    try:
-        if chosen.action == "limit":
-            command: ledger.LedgerCommand = ledger.SetOverdraft(**given, overdraft_minor=chosen.overdraft_minor)
-        else:
-            command = kinds[chosen.action](**given)
-    except ValidationError as error:
-        return _unusable(error)
-    return await _carry_out(service, command, is_dry_run=chosen.dry_run)
+    return await _carry_out(service, CHANGES[chosen.action], chosen)
 
 
-async def post(service: "app.Service", arguments: Sequence[str]) -> int:
+async def post(service: app.Service, arguments: Sequence[str]) -> int:
     """Post the transfers of a JSON file, all or none; the file is the body of a PostTransfers command."""
-    options = argparse.ArgumentParser(prog=f"{service.name} post", description=post.__doc__)
+    options = _options(f"{service.name} post", post.__doc__)
     options.add_argument("file", type=Path)
-    _add_common(options)
     chosen = options.parse_args(arguments)
     if chosen.file.stat().st_size > FILE_MAX_BYTES:
-        sys.stderr.write(f"{chosen.file}: larger than {FILE_MAX_BYTES:,} bytes\n")
-        return 2
-    try:
-        group = _Group.model_validate_json(chosen.file.read_bytes())
-        command = ledger.PostTransfers(**_common(chosen), transfers=group.transfers)
-    except ValidationError as error:
-        return _unusable(error)
-    return await _carry_out(service, command, is_dry_run=chosen.dry_run)
+        options.error(f"{chosen.file}: larger than {FILE_MAX_BYTES:,} bytes")
+    return await _carry_out(service, ledger.PostTransfers, chosen, body=chosen.file.read_bytes())
 
 
-async def reverse(service: "app.Service", arguments: Sequence[str]) -> int:
+async def reverse(service: app.Service, arguments: Sequence[str]) -> int:
     """Undo a transfer, or a part of it in proportion."""
-    options = argparse.ArgumentParser(prog=f"{service.name} reverse", description=reverse.__doc__)
-    options.add_argument("transfer", type=UUID)
+    options = _options(f"{service.name} reverse", reverse.__doc__)
+    options.add_argument("transfer_id", metavar="transfer", type=UUID)
     options.add_argument("--amount-minor", type=int, help="of all that it credited; everything that is left by default")
     options.add_argument("--reference", default="operator")
-    _add_common(options)
-    chosen = options.parse_args(arguments)
-    try:
-        command = ledger.ReverseTransfer(
-            **_common(chosen),
-            transfer_id=ledger.TransferId(chosen.transfer),
-            amount_minor=chosen.amount_minor,
-            reference=chosen.reference,
-        )
-    except ValidationError as error:
-        return _unusable(error)
-    return await _carry_out(service, command, is_dry_run=chosen.dry_run)
+    return await _carry_out(service, ledger.ReverseTransfer, options.parse_args(arguments))
 
 
 COMMANDS = {"account": account, "post": post, "reverse": reverse}
 
 
-class _Group(BaseModel):
-    transfers: tuple[ledger.AskedTransfer, ...]
-
-
-def _add_common(options: argparse.ArgumentParser) -> None:
+def _options(program: str, description: str | None) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog=program, description=description)
     options.add_argument("--tenant", default="demo")
-    options.add_argument("--request-id", help="the same id again has the same outcome; a new one by default")
+    new_id = str(envelope.uuid7())
+    options.add_argument("--request-id", default=new_id, help="the same id again has the same outcome; else a new one")
     options.add_argument("--dry-run", action="store_true", help="tell the outcome and write nothing")
+    return options
 
 
-def _common(chosen: argparse.Namespace) -> dict[str, str]:
-    return {"tenant": TenantId(chosen.tenant), "request_id": chosen.request_id or str(envelope.uuid7())}
+async def _carry_out(
+    service: app.Service, kind: type[ledger.LedgerCommand], chosen: argparse.Namespace, *, body: bytes = b"{}"
+) -> int:
+    """Settle one command and print its answer as JSON; gives 1 when it was refused, 2 when it can't even be asked.
 
-
-def _unusable(error: ValidationError) -> int:
-    for problem in error.errors(include_url=False, include_input=False):
-        sys.stderr.write(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}\n")
-    return 2
-
-
-async def _carry_out(service: "app.Service", command: ledger.LedgerCommand, *, is_dry_run: bool) -> int:
-    """Settle one command and print its answer as JSON; gives 1 when it was refused."""
+    Its fields are what was chosen, and those of `body` that were not.
+    """
+    try:
+        command = kind.model_validate({**_FIELDS.validate_json(body), **vars(chosen)})
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            sys.stderr.write(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}\n")
+        return 2
     async with operations.own_database(service) as db:
-        if is_dry_run:
+        if chosen.dry_run:
             (settled,) = await commit.dry_run(db, [command])
         else:
             settled = await commit.GroupCommit(db).carry_out(command)

@@ -49,21 +49,17 @@ class Report:
     empty: int = 0
     refused: int = 0
 
-    def count(self, row: domain.Row, settled: requests.Settled) -> errors.Refusal | None:
-        """Count the outcome of one row; gives why it was refused, when it was."""
-        answer = settled.answer
-        if isinstance(answer, ledger.RequestRefused):
-            self.refused += 1
-            is_changed = answer.code == requests.IdempotencyConflict.code
-            return ChangedRow() if is_changed else RefusedRow(f"{answer.code}: {answer.detail}")
-        assert answer is not None, "every command is answered"
-        if answer.is_replayed:
-            self.known += 1
-            self.known_minor += row.amount_minor
-        else:
-            self.imported += 1
-            self.imported_minor += row.amount_minor
-        return None
+    def text(self, of: domain.Source, *, is_dry_run: bool) -> str:
+        """Write it for people."""
+        exponent = chart.ASSETS[of.asset].exponent
+        imported, known = (chart.decimal_of(minor, exponent) for minor in (self.imported_minor, self.known_minor))
+        return (
+            f"{'to be imported' if is_dry_run else 'imported'}: {self.imported:,} rows, {imported} {of.asset}\n"
+            f"already there: {self.known:,} rows, {known} {of.asset}\n"
+            f"empty: {self.empty:,} rows\n"
+            f"refused: {self.refused:,} rows\n"
+            f"total: {self.imported + self.known + self.empty + self.refused:,} rows\n"
+        )
 
 
 async def carry_over(
@@ -83,19 +79,25 @@ async def carry_over(
         else:
             outcomes = await asyncio.gather(*map(group_commit.carry_out, commands))
         for row, settled in zip(batch, outcomes, strict=True):
-            if refusal := report.count(row, settled):
-                refuse(row.line, refusal)
+            answer = settled.answer
+            assert answer is not None, "every command is answered"
+            if isinstance(answer, ledger.RequestRefused):
+                is_changed = answer.code == requests.IdempotencyConflict.code
+                report.refused += 1
+                refuse(row.line, ChangedRow() if is_changed else RefusedRow(f"{answer.code}: {answer.detail}"))
+            elif answer.is_replayed:
+                report.known += 1
+                report.known_minor += row.amount_minor
+            else:
+                report.imported += 1
+                report.imported_minor += row.amount_minor
     return report
 
 
 async def command(service: app.Service, arguments: Sequence[str]) -> int:
     """Import the balances of an older system from a CSV file; exits with 1 when a row was refused."""
     options = argparse.ArgumentParser(prog=f"{service.name} import", description=command.__doc__)
-    options.add_argument(
-        "file",
-        type=Path,
-        help="columns: user_id, balance (12.50) or balance_minor (1250), and if you like reference, expires_at",
-    )
+    options.add_argument("file", type=Path, help=f"columns: {domain.COLUMNS}")
     options.add_argument("--tenant", default="demo")
     options.add_argument("--asset", required=True, help="such as RUB")
     options.add_argument("--source", required=True, help="the old system's name, the same in every run")
@@ -109,55 +111,33 @@ async def command(service: app.Service, arguments: Sequence[str]) -> int:
     except errors.Refusal as refusal:
         sys.stderr.write(f"{refusal.code}: {refusal.detail}\n")
         return 1
-    sys.stdout.write(render(of, report, is_dry_run=chosen.dry_run))
+    sys.stdout.write(report.text(of, is_dry_run=chosen.dry_run))
     return 1 if report.refused else 0
 
 
 COMMANDS = {"import": command}
 
 
-def render(of: domain.Source, report: Report, *, is_dry_run: bool) -> str:
-    """Write a report for people."""
-    exponent = chart.ASSETS[of.asset].exponent
-    imported, known = (
-        f"{chart.decimal_of(minor, exponent)} {of.asset}" for minor in (report.imported_minor, report.known_minor)
-    )
-    total = report.imported + report.known + report.empty + report.refused
-    return (
-        f"{'to be imported' if is_dry_run else 'imported'}: {report.imported:,} rows, {imported}\n"
-        f"already there: {report.known:,} rows, {known}\n"
-        f"empty: {report.empty:,} rows\n"
-        f"refused: {report.refused:,} rows\n"
-        f"total: {total:,} rows\n"
-    )
-
-
 def _rows(of: domain.Source, file: TextIO, report: Report, refuse: Refuse) -> Iterator[domain.Row]:
-    """Read a file row by row; what can't be carried out is counted and told here."""
-    for line, names, cells in _table(file):
-        try:
-            row = domain.read(of, line, domain.named(names, cells))
-        except errors.Refusal as refusal:
-            report.refused += 1
-            refuse(line, refusal)
-            continue
-        if row is None:
-            report.empty += 1
-        else:
-            yield row
-
-
-def _table(file: TextIO) -> Iterator[tuple[int, Sequence[str], Sequence[str]]]:
-    """Give the line that each row ends on, the names of the columns, and the cells. Raises BadFile."""
+    """Read a table row by row; what can't be carried out is counted and told here. Raises BadFile."""
     try:
         header = file.readline(HEADER_MAX)
         delimiter = next((mark for mark in ";\t" if mark in header), ",")
         names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
         domain.check_header(names)
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        for cells in reader:
-            if cells:
-                yield reader.line_num + 1, names, cells
+        table = csv.DictReader(file, names, restval="", delimiter=delimiter, strict=True)
+        for cells in table:
+            line = table.line_num + 1  # the one that the row ends on; the header was read before
+            try:
+                row = domain.read(of, line, cells)
+            except errors.Refusal as refusal:
+                report.refused += 1
+                refuse(line, refusal)
+                continue
+            if row is None:
+                report.empty += 1
+            else:
+                yield row
     except (csv.Error, UnicodeDecodeError) as error:
         raise domain.BadFile(f"The file is no CSV in UTF-8: {error}") from None
 

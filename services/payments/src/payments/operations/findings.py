@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from chassis import database, settings
+from chassis import database, operations
 from payments.store import findings as store
 
 if TYPE_CHECKING:
@@ -18,14 +18,10 @@ PAGE, PAGE_MAX = 100, 1_000
 async def command(service: "app.Service", arguments: Sequence[str]) -> int:
     """List findings as lines of JSON, or resolve them."""
     chosen = _options(service).parse_args(arguments)
-    config = settings.load(service.settings)
-    db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=1)
-    try:
+    async with operations.own_database(service) as db:
         if chosen.action == "list":
             return await _list(db, chosen)
         return await _resolve(db, chosen.ids, chosen.note)
-    finally:
-        await db.close()
 
 
 def _options(service: "app.Service") -> argparse.ArgumentParser:
