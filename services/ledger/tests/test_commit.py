@@ -111,7 +111,7 @@ async def test_a_request_that_comes_too_early_can_come_again(db: database.Databa
 async def test_who_finds_too_many_waiting_is_held_back_and_served_in_the_end(
     db: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "WAITING_MAX", 4)
+    monkeypatch.setattr(commit, "ASKERS_MAX", 4)
     monkeypatch.setattr(commit, "REQUESTS_MAX", 2)
     group = commit.GroupCommit(db)
     before = REGISTRY.get_sample_value("kopilka_ledger_held_back_total") or 0.0
@@ -150,6 +150,24 @@ async def test_one_busy_door_does_not_keep_the_others_waiting(
 
     assert order.count("busy") == 200
     assert order.index("quiet") < 40
+
+
+async def test_who_asks_at_the_moment_in_which_all_lanes_end_is_served(
+    db: database.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: no request waits for the next one. Method: ask in the very step in which the lanes find nobody waiting."""
+
+    async def settle(_: database.Database, deliveries: Sequence[batch.Delivered]) -> handlers.Outcomes:
+        return {delivery.envelope.id: requests.Settled() for delivery, _ in deliveries}
+
+    monkeypatch.setattr(handlers, "settle", settle)
+    group = commit.GroupCommit(db)
+
+    async def ask_again_and_again() -> None:
+        for _ in range(200):
+            await group.carry_out(grant())
+
+    await asyncio.wait_for(asyncio.gather(*(ask_again_and_again() for _ in range(3))), timeout=20)
 
 
 async def test_who_gives_up_waiting_does_not_disturb_the_others(db: database.Database) -> None:

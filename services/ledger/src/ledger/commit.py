@@ -9,7 +9,8 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import NamedTuple, cast
 
 import prometheus_client
 
@@ -21,7 +22,7 @@ from ledger.store import desk as store
 
 LANES = 2  # one transaction writes while another is read and waits for the locks
 REQUESTS_MAX = batch.BATCH  # in one transaction
-WAITING_MAX = 8 * REQUESTS_MAX
+ASKERS_MAX = 8 * REQUESTS_MAX  # of one command each, or of what a queue has delivered at once
 RACES_MAX = 3
 LOCAL = "ledger.local"  # the door of this process's own requests
 
@@ -39,11 +40,10 @@ GROUPS = prometheus_client.Histogram(
 HELD_BACK = prometheus_client.Counter("kopilka_ledger_held_back", "Askers that had to wait before they could queue.")
 
 
-@dataclass(slots=True, eq=False)
-class _Asker:
+class _Asker(NamedTuple):
     deliveries: Sequence[batch.Delivered]
     outcomes: "asyncio.Future[handlers.Outcomes]"
-    since: float = field(default_factory=time.monotonic)
+    since: float
 
 
 class GroupCommit:
@@ -53,9 +53,8 @@ class GroupCommit:
         """Take the database that transactions are made in."""
         self._db = db
         self._doors: dict[str, deque[_Asker]] = {}
-        self._waiting = 0
         self._lanes: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Condition()
+        self._room = asyncio.Semaphore(ASKERS_MAX)
 
     def joined_by(self, intake: batch.Intake) -> batch.Intake:
         """Give an intake whose batches share transactions with whoever else asks."""
@@ -75,46 +74,40 @@ class GroupCommit:
 
     async def settle(self, deliveries: Sequence[batch.Delivered]) -> handlers.Outcomes:
         """Settle messages of one queue, which is their door; what could not be settled has an exception for outcome."""
-        door = deliveries[0][0].queue
+        if self._room.locked():
+            HELD_BACK.inc()
         async with self._room:
-            if self._waiting and self._waiting + len(deliveries) > WAITING_MAX:
-                HELD_BACK.inc()
-                await self._room.wait_for(lambda: not self._waiting or self._waiting + len(deliveries) <= WAITING_MAX)
-            asker = _Asker(deliveries, asyncio.get_running_loop().create_future())
-            self._doors.setdefault(door, deque()).append(asker)
-            self._count(len(deliveries))
-        if len(self._lanes) < LANES:
-            lane = asyncio.create_task(self._run())
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
-        return await asker.outcomes
+            asker = _Asker(deliveries, asyncio.get_running_loop().create_future(), time.monotonic())
+            self._doors.setdefault(deliveries[0][0].queue, deque()).append(asker)
+            WAITING.inc(len(deliveries))
+            if len(self._lanes) < LANES:
+                self._lanes.add(asyncio.create_task(self._run()))
+            return await asker.outcomes
 
     async def _run(self) -> None:
-        """Settle groups until nobody waits."""
+        """Settle groups until nobody waits; who asks after that finds this lane gone, not about to go."""
         while group := self._next_group():
-            async with self._room:
-                self._room.notify_all()
-            began = time.monotonic()
+            size = sum(len(asker.deliveries) for asker in group)
+            WAITING.dec(size)
+            GROUPS.observe(size)
             for asker in group:
-                WAIT.observe(began - asker.since)
-            GROUPS.observe(sum(len(asker.deliveries) for asker in group))
+                WAIT.observe(time.monotonic() - asker.since)
             await self._settle(group)
+        self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _next_group(self) -> list[_Asker]:
         """Take askers from all doors in turn, as many as fit into one transaction, at least one."""
         group: list[_Asker] = []
-        size = 0
+        room = REQUESTS_MAX
         while self._doors:
             door, waiting = next(iter(self._doors.items()))
-            if group and size + len(waiting[0].deliveries) > REQUESTS_MAX:
+            if group and len(waiting[0].deliveries) > room:
                 break
-            asker = waiting.popleft()
-            group.append(asker)
-            size += len(asker.deliveries)
+            group.append(waiting.popleft())
+            room -= len(group[-1].deliveries)
             del self._doors[door]
             if waiting:
                 self._doors[door] = waiting  # at the end of the line
-        self._count(-size)
         return group
 
     async def _settle(self, group: Sequence[_Asker]) -> None:
@@ -142,10 +135,6 @@ class GroupCommit:
                     raise
             await asyncio.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, not a secret
         return await handlers.settle(self._db, deliveries)
-
-    def _count(self, change: int) -> None:
-        self._waiting += change
-        WAITING.set(self._waiting)
 
 
 async def dry_run(db: database.Database, commands: Sequence[ledger.LedgerCommand]) -> list[requests.Settled]:
