@@ -86,6 +86,21 @@ async def test_what_expired_meanwhile_comes_back_with_days_of_grace(
     assert await proof.breaches(db) == []
 
 
+async def test_what_came_back_with_grace_may_be_spent_before_the_rest_comes_back(
+    db: database.Database, superuser: asyncpg.Connection
+) -> None:
+    await asking.settle(db, asking.grant(100, lasts_s=300))
+    transfer_id = await asking.posted(db, asking.spend(100))
+    await asking.pass_time(superuser, 300)
+
+    await asking.settle(db, asking.reverse(transfer_id, 60))
+    await asking.settle(db, asking.spend(60))
+    await asking.settle(db, asking.reverse(transfer_id))
+
+    assert await asking.lots(db) == [(40, 0)]
+    assert await proof.breaches(db) == []
+
+
 async def test_a_lot_can_not_be_spent_from_the_very_second_on_though_no_sweep_has_come(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:

@@ -7,14 +7,16 @@ import asyncpg
 
 from ledger.domain import accounts, chart, lots
 
-# The open lots of accounts (index lot_open), which are all that can be spent, held or freed; and those that a transfer
-# used which is to be undone: they may be empty.
+# The open lots of accounts (index lot_open), which are all that can be spent, held or freed; and those, empty or not,
+# that were used by a transfer which is to be undone or by what undid it so far.
 _READ = """
 SELECT account_id, id, expires_at, left_minor, held_minor FROM lot
 WHERE account_id = ANY($1::bigint[]) AND left_minor > 0
 UNION
-SELECT account_id, id, expires_at, left_minor, held_minor FROM lot
-WHERE id IN (SELECT lot_id FROM lot_use WHERE transfer_id = ANY($2::uuid[]))
+SELECT account_id, id, expires_at, left_minor, held_minor FROM lot WHERE id IN (
+  SELECT lot_id FROM lot_use WHERE transfer_id = ANY($2::uuid[]) UNION ALL
+  SELECT lot_id FROM transfer JOIN lot_use ON transfer_id = transfer.id WHERE reverses = ANY($2::uuid[])
+)
 """
 # What is on a frozen account waits until it may be used again.
 _DUE = """
