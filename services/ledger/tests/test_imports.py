@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis import database, errors
+from chassis import database, errors, operations
 from contracts import ledger
 from contracts.message import AMOUNT_MINOR_MAX, UserId
 from ledger import commit, main
@@ -270,7 +270,7 @@ def operator(monkeypatch: pytest.MonkeyPatch, database_url: str, amqp_url: str) 
 
 
 async def run(*arguments: str) -> int:
-    return await main.SERVICE.commands["import"](main.SERVICE, arguments)
+    return await operations.run(main.SERVICE, "import", arguments)
 
 
 @pytest.mark.rule("LE20")
@@ -281,10 +281,15 @@ async def test_an_operator_imports_a_file_and_gets_a_report(
     file.write_text("user_id,balance\n7,12.50\n8,-1\n9,0\n", encoding="utf-8-sig")
     options: Sequence[str] = (str(file), "--tenant", "demo", "--asset", "RUB", "--source", "oldshop")
 
-    codes = [await run(*options, "--dry-run"), await run(*options), await run(*options[:-1], "Old Shop")]
+    codes = [await run(*options, "--dry-run"), await run(*options)]
+    wrong = [
+        await run(*options[:-1], "Old Shop"),
+        await run(*options, "--tenant", ""),
+        await run(str(tmp_path / "gone.csv"), *options[1:]),
+    ]
 
     said = capsys.readouterr()
-    assert codes == [1, 1, 1]
+    assert (codes, wrong) == ([1, 1], [1, 1, 1])
     assert said.out.splitlines() == [
         f"line 3: negative_balance: {rows.NegativeBalance().detail}",
         "to be imported: 1 rows, 12.50 RUB",
@@ -299,4 +304,4 @@ async def test_an_operator_imports_a_file_and_gets_a_report(
         "refused: 1 rows",
         "total: 3 rows",
     ]
-    assert said.err.startswith("bad_file: ")
+    assert [line.partition(":")[0] for line in said.err.splitlines()] == ["bad_file", "bad_file", "FileNotFoundError"]

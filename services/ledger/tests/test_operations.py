@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis import database
-from ledger import main, operations
+from chassis import database, operations
+from ledger import main
 
 USER = UUID(int=1)
 WALLET = f"user:{USER}:wallet"
@@ -28,7 +28,7 @@ def typed(
     monkeypatch.setenv("KOPILKA_AMQP_URL", "amqp://not-used/")
 
     async def run(name: str, *arguments: str) -> tuple[int, dict[str, object]]:
-        code = await operations.COMMANDS[name](main.SERVICE, arguments)
+        code = await operations.run(main.SERVICE, name, arguments)
         out = capsys.readouterr().out
         return code, json.loads(out) if out else {}
 

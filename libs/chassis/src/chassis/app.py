@@ -229,7 +229,7 @@ class _Server(uvicorn.Server):
 def main(service: Service) -> None:
     """Run `<service> <role>`, `<service> migrate` or one of the service's operator commands, and exit."""
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "help"), sys.argv[2:]
-    commands = {**operations.COMMANDS, **service.commands}
+    commands = [*operations.COMMANDS, *service.commands]
     if name in service.roles:
         config = settings.load(service.settings)
         telemetry.configure(service=service.name, role=name, level=config.log_level)
@@ -238,7 +238,7 @@ def main(service: Service) -> None:
         raise SystemExit(uvloop.run(_run(service, name, config)))
     if name in commands:
         telemetry.configure(service=service.name, role=name, level="error", to=sys.stderr)
-        raise SystemExit(uvloop.run(commands[name](service, arguments)))
+        raise SystemExit(uvloop.run(operations.run(service, name, arguments)))
     sys.stderr.write(f"usage: {service.name} {' | '.join([*service.roles, *commands])}\n")
     raise SystemExit(0 if name == "help" else 2)
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import aio_pika
 
-from chassis import database, dead_letters, migrate, publisher, settings, topology
+from chassis import database, dead_letters, errors, migrate, publisher, settings, topology
 
 if TYPE_CHECKING:
     from chassis import app
@@ -65,6 +65,20 @@ async def dead_letter_queue(service: "app.Service", arguments: Sequence[str]) ->
         await sender.close()
         await db.close()
     return 0
+
+
+async def run(service: "app.Service", name: str, arguments: Sequence[str]) -> int:
+    """Run a command of every service or of this one; gives its exit code.
+
+    What is refused, and a file or a server that can't be reached, is told in one line and gives 1.
+    """
+    try:
+        return await {**COMMANDS, **service.commands}[name](service, arguments)
+    except errors.Refusal as refusal:
+        sys.stderr.write(f"{refusal.code}: {refusal.detail}\n")
+    except OSError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    return 1
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from ledger.domain import chart
 
 COLUMNS = "user_id, balance (12.50) or balance_minor (1250), and if you like reference, expires_at"
 KEY_MAX = 128  # of a request
+TENANT_MAX = 64
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _USER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -57,7 +58,9 @@ class Row(NamedTuple):
 
 
 def source(tenant: str, asset: str, name: str) -> Source:
-    """Give the source of a table. Raises BadFile for a name that is not short and plain, UnknownAsset."""
+    """Give the source of a table. Raises BadFile for names that are not short and plain, UnknownAsset."""
+    if not 0 < len(tenant) <= TENANT_MAX:
+        raise BadFile(f"The name of a tenant has 1 to {TENANT_MAX} characters.")
     if not _SOURCE.fullmatch(name):
         raise BadFile("The name of the source is 1 to 32 of a-z, 0-9, - and _, the first a letter or a digit.")
     account = chart.system(TenantId(tenant), f"opening:{name}", asset).name

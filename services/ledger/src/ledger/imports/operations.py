@@ -103,14 +103,10 @@ async def command(service: app.Service, arguments: Sequence[str]) -> int:
     options.add_argument("--source", required=True, help="the old system's name, the same in every run")
     options.add_argument("--dry-run", action="store_true", help="write nothing, only tell what would be refused")
     chosen = options.parse_args(arguments)
-    try:
-        of = domain.source(chosen.tenant, chosen.asset, chosen.source)
-        with chosen.file.open(encoding="utf-8-sig", newline="") as file:
-            async with operations.own_database(service, pool_size=commit.LANES) as db:
-                report = await carry_over(db, of, file, _print_refusal, is_dry_run=chosen.dry_run)
-    except errors.Refusal as refusal:
-        sys.stderr.write(f"{refusal.code}: {refusal.detail}\n")
-        return 1
+    of = domain.source(chosen.tenant, chosen.asset, chosen.source)
+    with chosen.file.open(encoding="utf-8-sig", newline="") as file:
+        async with operations.own_database(service, pool_size=commit.LANES) as db:
+            report = await carry_over(db, of, file, _print_refusal, is_dry_run=chosen.dry_run)
     sys.stdout.write(report.text(of, is_dry_run=chosen.dry_run))
     return 1 if report.refused else 0
 
