@@ -13,8 +13,6 @@ from contracts.message import TenantId
 from ledger.domain import accounts, chart, lots, movements
 from ledger.domain.posted import Line, Posted
 
-AccountId = accounts.AccountId
-
 
 class Changeable(Protocol):
     """Something whose changing figures are one value, so that putting it back is to give it the value of before."""

@@ -1,13 +1,13 @@
-"""What was on an account, and when: balances as of a time, statements and their lines, and how people read amounts."""
+"""What was on an account, and when: its balances, the statement between two of them, and what a file says of that."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, NamedTuple
 from uuid import UUID
 
 from chassis import errors
 from contracts import ledger
-from ledger.domain import books, chart
+from contracts.message import Currency
+from ledger.domain import accounts, chart
 
 TICK: Final = timedelta(microseconds=1)  # the smallest step of the database's clock
 
@@ -31,45 +31,43 @@ class ReferenceTooBroad(errors.Refusal):
     status: ClassVar[int] = 422
 
 
-class Standing(NamedTuple):
-    """An account as it stands at a moment `now` of the database's clock; `moved_at` is not before its last posting."""
-
-    account_id: books.AccountId
-    exponent: int
-    balance_minor: int
-    held_minor: int
-    sequence: int
-    moved_at: datetime
-    now: datetime
-
-    def is_settled(self, at: datetime) -> bool:
-        """Tell whether nobody can still record a posting at or before `at`: a later one is on the books already."""
-        return at < self.moved_at
-
-
 class Balance(NamedTuple):
-    """What was on an account at `at`, after its posting number `sequence`."""
+    """What was on an account at `at`, after its posting number `sequence`.
 
+    `held_minor` is what is held of it: None for a time, because nobody writes down what was held then.
+    """
+
+    account_id: accounts.AccountId
     name: chart.AccountName
-    exponent: int
     balance_minor: int
     sequence: int
     at: datetime
+    held_minor: int | None = None
 
 
 class Span(NamedTuple):
-    """The postings `first` to `last` of an account, none when `last` is the smaller one, and the balances around them.
+    """What lies between two balances of an account: its postings `first` to `last`, none when `last` is the smaller.
 
     It is a plain value that never changes: pages that are read with it belong together, whatever is posted meanwhile.
     """
 
-    account_id: books.AccountId
-    name: chart.AccountName
-    exponent: int
-    first: int
-    last: int
-    opening_minor: int
-    closing_minor: int
+    opening: Balance
+    closing: Balance
+
+    @property
+    def name(self) -> chart.AccountName:
+        """The account's name."""
+        return self.closing.name
+
+    @property
+    def first(self) -> int:
+        """The first posting after the opening balance."""
+        return self.opening.sequence + 1
+
+    @property
+    def last(self) -> int:
+        """The posting that made the closing balance."""
+        return self.closing.sequence
 
 
 class Line(NamedTuple):
@@ -86,30 +84,30 @@ class Line(NamedTuple):
     balance_after_minor: int
 
 
-def cell(text: str) -> str:
+def amount(asset: Currency, amount_minor: int) -> str:
+    """Write an amount with the decimals of its asset."""
+    return chart.decimal_of(amount_minor, chart.ASSETS[asset].exponent)
+
+
+def csv_line(asset: Currency, line: Line) -> dict[str, object]:
+    """Give the cells of a line. Amounts are numbers and are not neutralised."""
+    return {
+        **line._asdict(),
+        "recorded_at": line.recorded_at.isoformat(),
+        "occurred_at": line.occurred_at.isoformat(),
+        "reference": _harmless(line.reference),
+        "amount": amount(asset, line.amount_minor),
+        "balance_after": amount(asset, line.balance_after_minor),
+        "asset": asset,
+    }
+
+
+def csv_balance(label: str, balance: Balance) -> dict[str, object]:
+    """Give the cells of the opening or closing balance; it is no amount, so that these sum up rightly."""
+    asset, minor = balance.name.asset, balance.balance_minor
+    return {"kind": label, "balance_after_minor": minor, "balance_after": amount(asset, minor), "asset": asset}
+
+
+def _harmless(text: str) -> str:
     """Write a text so that no spreadsheet takes it for a formula (OWASP, CSV injection)."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-
-
-def csv_line(span: Span, line: Line) -> Sequence[str]:
-    """Write a line of a statement as the cells of CSV_HEADER. Amounts are numbers and are not neutralised."""
-    return (
-        str(line.sequence),
-        line.recorded_at.isoformat(),
-        line.occurred_at.isoformat(),
-        line.kind,
-        cell(line.reference),
-        str(line.transfer_id),
-        str(line.reverses or ""),
-        str(line.amount_minor),
-        chart.decimal_of(line.amount_minor, span.exponent),
-        str(line.balance_after_minor),
-        chart.decimal_of(line.balance_after_minor, span.exponent),
-        span.name.asset,
-    )
-
-
-def csv_balance(span: Span, label: str, balance_minor: int) -> Sequence[str]:
-    """Write the opening or closing balance as cells of CSV_HEADER; it is no amount, so that these sum up rightly."""
-    asset = span.name.asset
-    return (*("",) * 3, label, *("",) * 5, str(balance_minor), chart.decimal_of(balance_minor, span.exponent), asset)

@@ -1,120 +1,93 @@
 """What was: balances of any time and the lines of statements. Everything here reads what can't change any more."""
 
 import typing
-from collections.abc import Sequence
 from datetime import datetime
 
 import asyncpg
 
 from contracts import ledger
-from ledger.domain import books, chart
+from ledger.domain import chart
 from ledger.history import domain
 
 _STANDING = """
-SELECT id, exponent, balance_minor, held_minor, sequence, moved_at, clock_timestamp() FROM account
+SELECT id, balance_minor, sequence, clock_timestamp(), held_minor, moved_at FROM account
 WHERE tenant = $1 AND code = $2 AND asset = $3
 """
 # Waits for whoever writes to the account at this moment. Its time was taken under the lock, so after it no other can
 # record anything before the clock that is read here.
 _STANDING_ALONE = f"{_STANDING} FOR SHARE"
-_RECORDED = "SELECT sequence_at($1, $2, $3, $4)"
-_BALANCE_AFTER = "SELECT balance_after_minor FROM posting WHERE account_id = $1 AND sequence = $2"
+_RECORDED = """
+SELECT found, (SELECT balance_after_minor FROM posting WHERE account_id = $1 AND sequence = found)
+FROM sequence_at($1, $2, $3) AS found
+"""
 _EFFECTIVE = "SELECT effective_balance($1, $2, $3)"
 _SUMMARIZE = "SELECT summarize_postings($1)"
 
-# OFFSET 0 keeps each transfer a probe of its key, whatever the planner believed when it cached the plan.
-_LINES = """
-SELECT sequence, transfer_id, kind, reference, reverses, occurred_at, recorded_at, amount_minor, balance_after_minor
-FROM (
-  SELECT * FROM posting WHERE account_id = $1 AND sequence BETWEEN $2 AND $3 ORDER BY sequence {order} LIMIT $4
-) AS line CROSS JOIN LATERAL (
-  SELECT kind, reference, reverses, occurred_at FROM transfer WHERE id = transfer_id OFFSET 0
-) AS transfer
-ORDER BY sequence {order}
-"""
-_NEWEST_FIRST, _OLDEST_FIRST = _LINES.format(order="DESC"), _LINES.format(order="ASC")
+_LINE = "sequence, transfer_id, kind, reference, reverses, occurred_at, recorded_at, amount_minor, balance_after_minor"
+_LINES = f"SELECT {_LINE} FROM statement_line WHERE account_id = $1 AND sequence BETWEEN $2 AND $3 ORDER BY sequence"
 # Where the reference is the natural key too, as for payments, the unique constraint finds it for every kind; the index
 # transfer_reference has all others.
 _REFERRING = """
-SELECT id, kind, reference, reverses, occurred_at FROM transfer
-WHERE tenant = $1 AND reference = $2 AND reference <> source_key
+SELECT * FROM transfer WHERE tenant = $1 AND reference = $2 AND reference <> source_key
 UNION ALL
-SELECT id, kind, reference, reverses, occurred_at FROM transfer
-WHERE tenant = $1 AND kind = ANY($3::text[]) AND source_key = $2 AND reference = $2
+SELECT * FROM transfer WHERE tenant = $1 AND kind = ANY($3::text[]) AND source_key = $2 AND reference = $2
 LIMIT $4
 """
 _REFERRING_LINES = f"""
-SELECT sequence, id, kind, reference, reverses, occurred_at, recorded_at, amount_minor, balance_after_minor
-FROM ({_REFERRING}) AS transfer
-CROSS JOIN LATERAL postings_of(id) AS line
-WHERE account_id = $5 AND sequence BETWEEN $6 AND $7
-ORDER BY sequence DESC
+SELECT {_LINE} FROM ({_REFERRING}) AS transfer CROSS JOIN LATERAL postings_of(id)
+WHERE account_id = $5 AND sequence BETWEEN $6 AND $7 ORDER BY sequence
 """
-
 _KINDS = list(typing.get_args(ledger.TransferKind))
 
 
 async def standing(
-    connection: asyncpg.Connection, name: chart.AccountName, *, is_alone: bool = False
-) -> domain.Standing:
-    """Read an account as it stands; `is_alone` waits for its writers and keeps others out until the transaction ends.
+    connection: asyncpg.Connection, name: chart.AccountName, *, settled_at: datetime | None = None
+) -> domain.Balance:
+    """Read an account as it is now, and so that nothing can be recorded at or before `settled_at` any more.
 
-    Raises NeverOpened.
+    That is so when a later posting is there already; only a quiet account is locked, for this statement. Raises
+    NeverOpened.
     """
-    row = await connection.fetchrow(_STANDING_ALONE if is_alone else _STANDING, *name)
+    row = await connection.fetchrow(_STANDING, *name)
+    if row is not None and settled_at is not None and row["moved_at"] <= settled_at:
+        row = await connection.fetchrow(_STANDING_ALONE, *name)
     if row is None:
         raise domain.NeverOpened(f"The account {name.code} was never used for {name.asset}.")
-    return domain.Standing(*row)
+    account_id, balance_minor, sequence, now, held_minor, _ = row
+    return domain.Balance(account_id, name, balance_minor, sequence, now, held_minor)
 
 
-async def sequence_at(
-    connection: asyncpg.Connection, account_id: books.AccountId, at: datetime, *, through: int, after: int = 0
-) -> int:
-    """Give the last posting that was recorded at or before `at`, looking from `after` to `through`."""
-    found: int = await connection.fetchval(_RECORDED, account_id, after, through, at)
-    return found
+async def as_recorded(connection: asyncpg.Connection, now: domain.Balance, at: datetime) -> domain.Balance:
+    """Give what a balance was at a moment that is settled. One that is still to come is not: it gives the latest."""
+    row = await connection.fetchrow(_RECORDED, now.account_id, now.sequence, at)
+    assert row is not None  # a function always has a value
+    sequence, balance_minor = row
+    assert balance_minor is not None or not sequence, "an account's postings have no gap"
+    return now._replace(balance_minor=balance_minor or 0, sequence=sequence, at=min(at, now.at), held_minor=None)
 
 
-async def balance_after(connection: asyncpg.Connection, account_id: books.AccountId, sequence: int) -> int:
-    """Give the balance right after a posting; before the first it is nothing."""
-    if not sequence:
-        return 0
-    balance_minor: int | None = await connection.fetchval(_BALANCE_AFTER, account_id, sequence)
-    assert balance_minor is not None, "an account's postings have no gap"
-    return balance_minor
-
-
-async def effective_balance(
-    connection: asyncpg.Connection, account_id: books.AccountId, at: datetime, *, through: int
-) -> int:
-    """Give the sum of the postings up to `through` that took effect at or before `at`."""
-    return int(await connection.fetchval(_EFFECTIVE, account_id, through, at))
+async def as_effective(connection: asyncpg.Connection, known: domain.Balance, at: datetime) -> domain.Balance:
+    """Give what of a balance had taken effect at a moment."""
+    balance_minor = int(await connection.fetchval(_EFFECTIVE, known.account_id, known.sequence, at))
+    return known._replace(balance_minor=balance_minor, at=at, held_minor=None)
 
 
 async def lines(
-    connection: asyncpg.Connection,
-    account_id: books.AccountId,
-    *,
-    first: int,
-    last: int,
-    limit: int,
-    is_newest_first: bool,
+    connection: asyncpg.Connection, of: domain.Span, reference: str | None, *, first: int, last: int, most: int
 ) -> list[domain.Line]:
-    """Read the lines of postings in a row, at most `limit` of them from the one end or the other."""
-    sql = _NEWEST_FIRST if is_newest_first else _OLDEST_FIRST
-    return [domain.Line(*row) for row in await connection.fetch(sql, account_id, first, last, limit)]
+    """Read the lines of postings in a row, the oldest first, or those among them of transfers with a reference.
 
-
-async def referring_lines(
-    connection: asyncpg.Connection, span: domain.Span, reference: str, *, limit: int
-) -> list[domain.Line]:
-    """Read the lines of transfers with this reference, the newest first. Raises ReferenceTooBroad above `limit`."""
-    asked = (span.name.tenant, reference, _KINDS, limit + 1)
-    if len(await connection.fetch(_REFERRING, *asked)) > limit:
-        raise domain.ReferenceTooBroad(f"More than {limit:,} transfers have the reference {reference}.")
-    rows: Sequence[asyncpg.Record] = await connection.fetch(
-        _REFERRING_LINES, *asked, span.account_id, span.first, span.last
-    )
+    Raises ReferenceTooBroad where more than `most` transfers have it.
+    """
+    stretch = (of.closing.account_id, first, last)
+    if reference is None:
+        rows = await connection.fetch(_LINES, *stretch)
+        assert len(rows) == max(0, last - first + 1), "an account's postings have no gap"
+    else:
+        asked = (of.name.tenant, reference, _KINDS, most + 1)
+        if len(await connection.fetch(_REFERRING, *asked)) > most:
+            raise domain.ReferenceTooBroad(f"More than {most:,} transfers have the reference {reference}.")
+        rows = await connection.fetch(_REFERRING_LINES, *asked, *stretch)
     return [domain.Line(*row) for row in rows]
 
 

@@ -132,6 +132,13 @@ GRANT UPDATE (held_minor, overdraft_minor, state, version) ON account TO {role};
 """
 
 RULES = """
+-- The range index finds the few pages that hold the postings of a transfer; no other way is open, whatever the planner
+-- believes about the table.
+CREATE FUNCTION postings_of(of_transfer uuid) RETURNS SETOF posting LANGUAGE sql STABLE
+  SET search_path FROM CURRENT SET enable_seqscan = off SET enable_indexscan = off AS $$
+  SELECT * FROM posting WHERE transfer_id = of_transfer
+$$;
+
 -- Says what is in the pages that were filled since the last time; until then a search reads them. Writers do not wait.
 CREATE FUNCTION summarize_ranges() RETURNS integer LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
   SELECT brin_summarize_new_values('transfer_number') + brin_summarize_new_values('posting_transfer')
@@ -230,5 +237,5 @@ def downgrade() -> None:
     DROP TABLE lot_use, lot, hold_part, hold, request, posting, transfer, account;
     DROP TABLE outbox, outbox_slot, outbox_dead, inbox, dead_letter;
     DROP FUNCTION append_only, balance_is_posted, account_not_overdrawn, posting_check, inbox_maintain, inbox_bound;
-    DROP FUNCTION summarize_ranges;
+    DROP FUNCTION summarize_ranges, postings_of;
     """)

@@ -1,4 +1,4 @@
-"""What lets balances of any time, and the lines of one payment, be read without the whole history."""
+"""What lets balances of any time, and lines of statements, be read without the whole history."""
 
 from chassis import migrate
 
@@ -6,8 +6,18 @@ revision = "0002"
 down_revision = "0001"
 
 HISTORY = """
+-- A posting with what its transfer says. OFFSET 0 keeps each transfer a probe of its key, whatever the planner
+-- believed when it cached a plan.
+CREATE VIEW statement_line AS
+SELECT account_id, sequence, transfer_id, kind, reference, reverses, occurred_at, recorded_at, amount_minor,
+  balance_after_minor
+FROM posting CROSS JOIN LATERAL (
+  SELECT kind, reference, reverses, occurred_at FROM transfer WHERE id = transfer_id OFFSET 0
+) AS transfer;
+
 -- What lets a balance of any time be read without the history: 64 postings of one account in a row, summed up, and 16
--- such summaries again, and so on. They follow from the postings and are written behind the writers.
+-- such summaries again, and so on. They follow from the postings and are written behind the writers, those of one
+-- account far from each other, so the key includes what a search asks for.
 CREATE TABLE posting_summary (
   account_id bigint NOT NULL,
   level smallint NOT NULL CHECK (level BETWEEN 1 AND 10),
@@ -16,7 +26,7 @@ CREATE TABLE posting_summary (
   occurred_last timestamptz NOT NULL,
   recorded_last timestamptz NOT NULL,
   amount_minor numeric NOT NULL,
-  PRIMARY KEY (account_id, level, place)
+  PRIMARY KEY (account_id, level, place) INCLUDE (occurred_first, occurred_last, amount_minor)
 );
 CREATE INDEX posting_summary_recorded ON posting_summary (account_id, recorded_last, place) WHERE level = 1;
 CREATE TABLE posting_summary_mark (transfer_id uuid NOT NULL, account_id bigint NOT NULL);
@@ -28,25 +38,21 @@ REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON posting_summary, posting_summary_mark
 CREATE INDEX posting_completes ON posting (transfer_id, account_id) WHERE sequence % 64 = 0;
 CREATE INDEX transfer_reference ON transfer (tenant, reference) WHERE reference <> source_key;
 
--- The last posting, of those after `lowest` and up to `highest`, that was recorded at or before a moment. No posting is
--- recorded before an earlier one of its account, so the summaries lead to its stretch, and halving finds it there.
-CREATE FUNCTION sequence_at(of_account bigint, lowest bigint, highest bigint, moment timestamptz) RETURNS bigint
+-- The last posting, of those up to `highest`, that was recorded at or before a moment. No posting is recorded before an
+-- earlier one of its account, so the summaries on both sides of the moment lead near it, and halving finds it there.
+CREATE FUNCTION sequence_at(of_account bigint, highest bigint, moment timestamptz) RETURNS bigint
   LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
-  stretch bigint := (
-    SELECT place FROM posting_summary WHERE account_id = of_account AND level = 1 AND recorded_last > moment
-    ORDER BY recorded_last, place LIMIT 1
-  );
+  lowest bigint := coalesce((
+    SELECT place * 64 + 64 FROM posting_summary WHERE account_id = of_account AND level = 1 AND recorded_last <= moment
+    ORDER BY recorded_last DESC, place DESC LIMIT 1
+  ), 0);
   middle bigint;
 BEGIN
-  IF stretch IS NOT NULL THEN
-    highest := least(highest, greatest(lowest, stretch * 64 + 63));
-  ELSE
-    stretch := (
-      SELECT place + 1 FROM posting_summary WHERE account_id = of_account AND level = 1 ORDER BY place DESC LIMIT 1
-    );
-  END IF;
-  lowest := least(highest, greatest(lowest, stretch * 64));
+  highest := least(highest, (
+    SELECT place * 64 + 63 FROM posting_summary WHERE account_id = of_account AND level = 1 AND recorded_last > moment
+    ORDER BY recorded_last, place LIMIT 1
+  ));
   WHILE lowest < highest LOOP
     middle := lowest + (highest - lowest + 1) / 2;
     IF (SELECT recorded_at FROM posting WHERE account_id = of_account AND sequence = middle) <= moment THEN
@@ -55,56 +61,35 @@ BEGIN
       highest := middle - 1;
     END IF;
   END LOOP;
-  RETURN lowest;
+  RETURN highest;
 END $$;
 
--- The range index finds the few pages that hold the postings of a transfer; no other way is open, whatever the planner
--- believes about the table.
-CREATE FUNCTION postings_of(of_transfer uuid) RETURNS SETOF posting LANGUAGE sql STABLE
-  SET search_path FROM CURRENT SET enable_seqscan = off SET enable_indexscan = off AS $$
-  SELECT * FROM posting WHERE transfer_id = of_transfer
-$$;
-
--- The sum of the postings up to `through` that took effect at or before a moment. Of the summaries only those are
--- opened that the moment lies in the middle of; what is not summed up yet is read.
+-- The sum of the postings up to `through` that took effect at or before a moment. A part of the history counts as one
+-- or not at all where its summary says so. Where the moment lies in the middle of it, or where it is not summed up
+-- yet, it is opened: sixteen parts of the level below, or at last its postings.
 CREATE FUNCTION effective_balance(of_account bigint, through bigint, moment timestamptz) RETURNS numeric
-  LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
-  SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
-DECLARE
-  known bigint := (
-    SELECT place + 1 FROM posting_summary WHERE account_id = of_account AND level = 1 ORDER BY place DESC LIMIT 1
-  );
+  LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 BEGIN
-  known := least(through / 64, coalesce(known, 0));
   RETURN (
-    WITH RECURSIVE summary AS (
-      SELECT root.* FROM generate_series(1, 10) AS depth CROSS JOIN LATERAL (
-        SELECT level, place, occurred_first, occurred_last, amount_minor FROM posting_summary
-        WHERE account_id = of_account AND level = depth
-          AND place >= (known >> (4 * depth)) << 4 AND place < known >> (4 * depth - 4) OFFSET 0
-      ) AS root
+    WITH RECURSIVE part AS (
+      SELECT 10 AS level, 0::bigint AS place, NULL::numeric AS counted
       UNION ALL
-      SELECT part.* FROM summary CROSS JOIN LATERAL (
-        SELECT level, place, occurred_first, occurred_last, amount_minor FROM posting_summary
-        WHERE account_id = of_account AND level = summary.level - 1
-          AND place BETWEEN summary.place << 4 AND (summary.place << 4) + 15 OFFSET 0
-      ) AS part
-      WHERE summary.level > 1 AND summary.occurred_first <= moment AND summary.occurred_last > moment
-    ), undecided AS (
-      SELECT place * 64 + 1 AS first, place * 64 + 64 AS last FROM summary
-      WHERE level = 1 AND occurred_first <= moment AND occurred_last > moment
-      UNION ALL
-      SELECT known * 64 + 1, through
+      SELECT level - 1, below.* FROM part CROSS JOIN LATERAL (
+        SELECT place, CASE WHEN occurred_last <= moment THEN amount_minor WHEN occurred_first > moment THEN 0 END
+        FROM generate_series(part.place << 4, least((part.place << 4) + 15, (through - 1) >> (4 * level - 2))) AS place
+        LEFT JOIN (
+          SELECT place, occurred_first, occurred_last, amount_minor FROM posting_summary
+          WHERE account_id = of_account AND level = part.level - 1 AND place < through >> (4 * part.level - 2)
+            AND place BETWEEN part.place << 4 AND (part.place << 4) + 15 OFFSET 0
+        ) AS summary USING (place)
+      ) AS below
+      WHERE counted IS NULL AND level > 1
     )
-    SELECT coalesce((SELECT sum(amount_minor) FROM summary WHERE occurred_last <= moment), 0) + coalesce((
-      SELECT sum(amount_minor) FROM undecided CROSS JOIN LATERAL (
-        SELECT transfer_id, amount_minor FROM posting
-        WHERE account_id = of_account AND sequence BETWEEN first AND last OFFSET 0
-      ) AS moved CROSS JOIN LATERAL (
-        SELECT occurred_at FROM transfer WHERE id = transfer_id OFFSET 0
-      ) AS effect
-      WHERE occurred_at <= moment
-    ), 0)
+    SELECT coalesce(sum(coalesce(counted, (
+      SELECT sum(amount_minor) FROM statement_line
+      WHERE account_id = of_account AND occurred_at <= moment
+        AND sequence BETWEEN place * 64 + 1 AND least(place * 64 + 64, through)
+    ))), 0) FROM part WHERE counted IS NOT NULL OR level = 1
   );
 END $$;
 
@@ -115,68 +100,48 @@ CREATE FUNCTION summarize_postings(postings_max integer) RETURNS integer LANGUAG
   SET search_path FROM CURRENT SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
   mark posting_summary_mark;
-  due posting_summary_mark[];
-  sequences bigint[];
-  accounts bigint[];
-  places bigint[];
-  depth integer := 1;
+  due posting[];
+  newest posting;
 BEGIN
-  -- One at a time; whoever comes second leaves it to the first.
+  -- One at a time; whoever comes second finds no mark and so nothing due.
   SELECT * INTO mark FROM posting_summary_mark FOR UPDATE SKIP LOCKED;
-  IF NOT FOUND THEN
-    RETURN 0;
-  END IF;
-  SELECT array_agg((transfer_id, account_id)::posting_summary_mark ORDER BY transfer_id, account_id),
-    array_agg(sequence ORDER BY transfer_id, account_id)
-  INTO due, sequences FROM (
-    SELECT transfer_id, account_id, sequence FROM posting
+  due := ARRAY(
+    SELECT posting FROM posting
     WHERE sequence % 64 = 0 AND (transfer_id, account_id) > (mark.transfer_id, mark.account_id)
     ORDER BY transfer_id, account_id LIMIT postings_max
-  ) AS completing;
-  IF due IS NULL THEN
-    RETURN 0;
-  END IF;
-  WITH written AS (
-    INSERT INTO posting_summary
-      (account_id, level, place, occurred_first, occurred_last, recorded_last, amount_minor)
-    SELECT account_id, 1, place, sums.*
-    FROM (
-      SELECT account_id, max(sequence) / 64 AS complete
-      FROM unnest(due, sequences) AS completing(transfer_id, account_id, sequence) GROUP BY account_id
-    ) AS wanted CROSS JOIN LATERAL (
-      SELECT coalesce(max(place) + 1, 0) AS begun FROM posting_summary
-      WHERE posting_summary.account_id = wanted.account_id AND level = 1
-    ) AS ended CROSS JOIN LATERAL generate_series(begun, least(complete, begun + postings_max) - 1) AS place
+  );
+  FOR depth IN 1..10 LOOP
+    INSERT INTO posting_summary (account_id, level, place, occurred_first, occurred_last, recorded_last, amount_minor)
+    SELECT account_id, depth, next.place, sums.*
+    FROM (SELECT account_id, max(sequence) / 64 AS stretches FROM unnest(due) GROUP BY account_id) AS grown
     CROSS JOIN LATERAL (
-      SELECT min(occurred_at), max(occurred_at), max(recorded_at), sum(amount_minor) FROM (
-        SELECT transfer_id, recorded_at, amount_minor FROM posting
-        WHERE posting.account_id = wanted.account_id AND sequence BETWEEN place * 64 + 1 AND place * 64 + 64 OFFSET 0
-      ) AS moved CROSS JOIN LATERAL (
-        SELECT occurred_at FROM transfer WHERE id = transfer_id OFFSET 0
-      ) AS effect
-    ) AS sums
-    RETURNING account_id, place
-  )
-  SELECT array_agg(account_id), array_agg(place) INTO accounts, places FROM written;
-  WHILE accounts IS NOT NULL AND depth < 10 LOOP
-    depth := depth + 1;
-    WITH written AS (
-      INSERT INTO posting_summary
-      (account_id, level, place, occurred_first, occurred_last, recorded_last, amount_minor)
-      SELECT last.account_id, depth, last.place >> 4, sums.*
-      FROM unnest(accounts, places) AS last(account_id, place) CROSS JOIN LATERAL (
-        SELECT min(occurred_first), max(occurred_last), max(recorded_last), sum(amount_minor)
-        FROM posting_summary AS part
-        WHERE part.account_id = last.account_id AND level = depth - 1
-          AND part.place BETWEEN last.place - 15 AND last.place
-      ) AS sums
-      WHERE last.place % 16 = 15
-      RETURNING account_id, place
-    )
-    SELECT array_agg(account_id), array_agg(place) INTO accounts, places FROM written;
+      SELECT coalesce(max(place) + 1, 0) AS begun FROM posting_summary
+      WHERE posting_summary.account_id = grown.account_id AND level = depth
+    ) AS written
+    CROSS JOIN LATERAL (
+      SELECT CASE depth WHEN 1 THEN stretches ELSE (max(place) + 1) / 16 END AS complete FROM posting_summary
+      WHERE posting_summary.account_id = grown.account_id AND level = depth - 1
+    ) AS below
+    CROSS JOIN LATERAL (
+      SELECT place FROM generate_series(begun, complete - 1) AS place LIMIT postings_max
+    ) AS next
+    CROSS JOIN LATERAL (
+      SELECT min(occurred_first), max(occurred_last), max(recorded_last), sum(amount_minor) FROM (
+        SELECT occurred_at AS occurred_first, occurred_at AS occurred_last, recorded_at AS recorded_last, amount_minor
+        FROM statement_line
+        WHERE depth = 1 AND account_id = grown.account_id
+          AND sequence BETWEEN next.place * 64 + 1 AND next.place * 64 + 64
+        UNION ALL
+        SELECT occurred_first, occurred_last, recorded_last, amount_minor FROM posting_summary
+        WHERE account_id = grown.account_id AND level = depth - 1
+          AND place BETWEEN next.place * 16 AND next.place * 16 + 15
+      ) AS part
+    ) AS sums;
+    EXIT WHEN NOT FOUND;
   END LOOP;
-  mark := due[cardinality(due)];
-  UPDATE posting_summary_mark SET transfer_id = mark.transfer_id, account_id = mark.account_id;
+  newest := due[cardinality(due)];
+  UPDATE posting_summary_mark SET transfer_id = newest.transfer_id, account_id = newest.account_id
+  WHERE cardinality(due) > 0;
   RETURN cardinality(due);
 END $$;
 """
@@ -188,7 +153,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     migrate.execute("""
-    DROP FUNCTION sequence_at, effective_balance, summarize_postings, postings_of;
+    DROP FUNCTION sequence_at, effective_balance, summarize_postings;
+    DROP VIEW statement_line;
     DROP TABLE posting_summary, posting_summary_mark;
     DROP INDEX posting_completes, transfer_reference;
     """)
