@@ -3,8 +3,8 @@
 import asyncio
 
 from chassis import database
-from ledger.proof import store as seal
 from ledger.proof import timers
+from ledger.proof.store import chain as seal
 
 
 async def seal_all(sealer: timers.Sealer) -> None:

@@ -2,12 +2,13 @@
 
 from asking import POINTS, WALLET
 
-from ledger.proof.verify import books, checks, pieces
+from ledger.proof import verify
+from ledger.proof.store import checks
 
-(LIMITS, HELD, LEFT, CAPTURED, ONCE, REVERSED, IN_LOTS, LOT_USES, LOT_HOLDS, SUMMARIES) = checks.WHOLE
-BALANCED, BELONGING, FORWARD, ANSWERED, CONTINUED, AS_SEALED = pieces.CHECKS
-ZERO, ORPHANS, CAPTURES = books.ZERO, checks.ORPHANS, checks.CAPTURES
-GAPS, RUNNING, BALANCES = checks.SEQUENCES, checks.RUNNING, checks.BALANCES
+(LIMITS, HELD, LEFT, CAPTURED, ONCE, REVERSED, IN_LOTS, LOT_USES, LOT_HOLDS, SUMMARIES) = checks.OF_TABLES
+BALANCED, BELONGING, FORWARD, ANSWERED = checks.OF_PIECES
+CONTINUED, AS_SEALED, ZERO = verify.CONTINUED, verify.AS_SEALED, verify.ZERO
+ORPHANS, CAPTURES, GAPS, RUNNING, BALANCES = checks.OF_SUMS
 
 OF_WALLET = f"account_id = (SELECT id FROM account WHERE code = '{WALLET}')"
 OF_SECOND = "transfer_id = (SELECT id FROM transfer WHERE number = 2)"
@@ -83,6 +84,10 @@ POSTINGS: list[tuple[str, dict[str, str]]] = [
     (
         f"UPDATE posting SET balance_after_minor = -9223372036854775808 WHERE {OF_WALLET} AND sequence = 1",
         {AS_SEALED: "(number 1; ", RUNNING: "sequence 1: says -92"},
+    ),
+    (
+        f"UPDATE posting SET sequence = -9223372036854775808 WHERE {OF_WALLET} AND sequence = 1",
+        {AS_SEALED: "(number 1; ", GAPS: "sequence -92"},
     ),
 ]
 TRANSFERS: list[tuple[str, dict[str, str]]] = [

@@ -16,7 +16,6 @@ from prometheus_client import REGISTRY
 
 from chassis import database, testing
 from ledger.proof import timers
-from ledger.proof.verify import watch
 
 
 @pytest.fixture
@@ -63,6 +62,7 @@ BREACHES = [
     ("DELETE FROM posting WHERE sequence = 5", {"sequences", "chain"}),
     ("DELETE FROM posting WHERE sequence = 1", {"sequences", "chain"}),
     ("DELETE FROM posting WHERE sequence = 6", {"balances", "chain"}),
+    ("UPDATE posting SET sequence = -9223372036854775808 WHERE sequence = 1", {"sequences", "chain"}),
     ("UPDATE posting SET amount_minor = 2 * amount_minor WHERE sequence = 2", {"sequences", "chain"}),
     ("UPDATE posting SET balance_after_minor = 1 WHERE sequence = 2", {"sequences", "chain"}),
     ("UPDATE transfer SET reference = 'other' WHERE number = 1", {"chain"}),
@@ -141,7 +141,7 @@ async def test_a_tick_is_bounded_and_goes_on_at_once_only_while_something_is_bro
 async def test_the_newest_postings_of_a_long_account_are_looked_at_and_no_more(
     books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "NEWEST_POSTINGS", 3)
+    monkeypatch.setattr(timers, "NEWEST_POSTINGS", 3)
     await tamperer.execute("DELETE FROM block")
     check = timers.ContinuousCheck(books)
 

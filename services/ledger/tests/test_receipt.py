@@ -14,12 +14,13 @@ import asyncpg
 import pytest
 import sealing
 
-from chassis import database
+from chassis import database, operations
 from contracts import ledger
 from ledger import main
 from ledger.proof import domain as seal
 from ledger.proof import operations as receipt
-from ledger.proof import store, timers
+from ledger.proof import timers
+from ledger.proof.store import chain as store
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -64,7 +65,7 @@ async def test_a_receipt_is_checked_by_the_lines_of_the_readme_and_by_the_comman
 
         assert done.stdout.strip() == public == written["hash"]
         assert json.loads(written["transfer"])["transfer"] == str(transfer_id)
-        assert await receipt.receipt(main.SERVICE, ["--check", str(file)]) == 0
+        assert await operations.run(main.SERVICE, "receipt", ["--check", str(file)]) == 0
 
 
 def edits(written: dict[str, Any]) -> list[dict[str, Any]]:
@@ -97,10 +98,10 @@ async def test_an_edited_receipt_proves_nothing(
         with pytest.raises(seal.ReceiptInvalid):
             seal.check(edited)
         file.write_text(json.dumps(edited))
-        assert await receipt.receipt(main.SERVICE, ["--check", str(file)]) == 1
+        assert await operations.run(main.SERVICE, "receipt", ["--check", str(file)]) == 1
     file.write_text("[")
-    assert await receipt.receipt(main.SERVICE, ["--check", str(file)]) == 1
-    assert await receipt.receipt(main.SERVICE, ["--check", str(tmp_path / "none")]) == 1
+    assert await operations.run(main.SERVICE, "receipt", ["--check", str(file)]) == 1
+    assert await operations.run(main.SERVICE, "receipt", ["--check", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().out == ""
 
 
@@ -132,8 +133,8 @@ async def test_the_command_prints_the_receipt_of_a_transfer(
     monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
     monkeypatch.setenv("KOPILKA_AMQP_URL", "amqp://not-used/")
 
-    done = await receipt.receipt(main.SERVICE, [str(chained[2])])
-    missing = await receipt.receipt(main.SERVICE, [str(uuid4())])
+    done = await operations.run(main.SERVICE, "receipt", [str(chained[2])])
+    missing = await operations.run(main.SERVICE, "receipt", [str(uuid4())])
 
     printed = capsys.readouterr()
     assert (done, missing) == (0, 1)

@@ -19,22 +19,24 @@ from hypothesis import strategies as st
 from chassis import database
 from contracts.message import AMOUNT_MINOR_MAX
 from ledger.proof import domain as seal
-from ledger.proof import store, timers
+from ledger.proof import timers
+from ledger.proof.store import chain as store
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def leaves(count: int) -> list[seal.Leaf]:
-    return [seal.Leaf(number, hashlib.sha256(b"%d" % number).digest()) for number in range(1, count + 1)]
+def transfers(count: int) -> list[seal.Transfer]:
+    return [seal.Transfer(number, f"{number}") for number in range(1, count + 1)]
 
 
-def chain(*sizes: int) -> list[seal.Sealed]:
+def chain(*sizes: int) -> list[seal.Block]:
     """Seal stretches of so many leaves, one after the other."""
-    every = leaves(sum(sizes))
-    blocks: list[seal.Sealed] = []
+    every = transfers(sum(sizes))
+    blocks: list[seal.Block] = []
     for size in sizes:
         after = blocks[-1] if blocks else None
-        begin = after.block.last_number if after else 0
+        begin = after.last_number if after else 0
         blocks.append(seal.seal(every[begin : begin + size], after=after, at=NOON))
     return blocks
 
@@ -49,22 +51,23 @@ async def credit(db: database.Database, count: int) -> None:
     await asking.settle(db, *(asking.paid() for _ in range(count)))
 
 
-async def kept(db: database.Database) -> list[seal.Sealed]:
+async def kept(db: database.Database) -> list[seal.Block]:
     async with db.transaction() as tx:
-        return await store.blocks(await database.driver(tx), after=0, limit=1_000)
+        _, blocks = await store.blocks_after(await database.driver(tx), 0)
+    return blocks
 
 
 async def numbers(db: database.Database) -> list[int]:
     return [row[0] for row in await fetch(db, "SELECT number FROM transfer ORDER BY number")]
 
 
-def sealed_numbers(blocks: Sequence[seal.Sealed]) -> list[tuple[int, int, int]]:
-    return [(each.block.first_number, each.block.last_number, each.block.transfers) for each in blocks]
+def sealed_numbers(blocks: Sequence[seal.Block]) -> list[tuple[int, int, int]]:
+    return [(each.first_number, each.last_number, each.transfers) for each in blocks]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 1_000, 1_023, 1_024])
 def test_the_path_of_every_leaf_leads_to_the_root(count: int) -> None:
-    hashes = [leaf.hash for leaf in leaves(count)]
+    hashes = [leaf.hash for leaf in transfers(count)]
     root = seal.root_of(hashes)
 
     for place in {*range(min(count, 9)), count // 2, count - 1}:
@@ -97,10 +100,10 @@ def test_a_chain_that_nobody_touched_has_no_fault() -> None:
 )
 def test_an_edit_of_a_block_is_told_with_its_hash_kept_or_made_anew(changes: dict[str, Any], found: str) -> None:
     first, second, third = chain(3, 3, 3)
-    block = second.block._replace(**changes)
+    edited = second._replace(**changes)
 
-    kept_hash = seal.fault(second._replace(block=block), after=first)
-    made_anew = second._replace(block=block, hash=block.hash)
+    kept_hash = seal.fault(edited, after=first)
+    made_anew = edited._replace(hash=seal.digest(edited.text))
 
     assert kept_hash is not None
     assert found in kept_hash
@@ -156,6 +159,13 @@ LEGS = st.lists(
 )
 
 
+def postings_of(legs: list[tuple[str, str, int, int]]) -> list[dict[str, Any]]:
+    return [
+        {"account": code, "asset": asset, "sequence": sequence, "amount_minor": minor or 1, "balance_minor": -minor}
+        for code, asset, sequence, minor in sorted(legs, key=lambda leg: (leg[1], leg[0]))
+    ]
+
+
 @hypothesis_settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
@@ -170,20 +180,20 @@ def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: 
     legs: list[tuple[str, str, int, int]],
     reverses: UUID | None,
 ) -> None:
-    """Write any rows at all, past every trigger, and hash them in both ways."""
+    """Write any rows at all, past every trigger, and compare what SQL makes of them with what JSON must be."""
 
-    async def both() -> tuple[bytes, bytes]:
+    async def made() -> tuple[seal.Transfer, bytes, str]:
         connection = await asyncpg.connect(
             servers.database(database_name),
             server_settings={"search_path": "ledger", "session_replication_role": "replica"},
         )
-        transfer_id = uuid4()
+        transfer_id, event_id = uuid4(), uuid4()
         (tenant, kind, source, reference), (occurred_at, recorded_at) = texts, times
         try:
             number = await connection.fetchval(
                 "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, event_id, reverses)"
                 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING number",
-                *(transfer_id, tenant, kind, f"{source}{transfer_id}", reference, occurred_at, uuid4(), reverses),
+                *(transfer_id, tenant, kind, f"{source}{transfer_id}", reference, occurred_at, event_id, reverses),
             )
             for code, asset, sequence, amount in legs:
                 account_id = await connection.fetchval(
@@ -195,17 +205,29 @@ def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: 
                     "INSERT INTO posting VALUES ($1, $2, $3, $4, $5, $6)",
                     *(account_id, sequence, transfer_id, amount or 1, -amount, recorded_at),
                 )
-            (leaf,) = await store.leaves(connection, after=number - 1, upto=number)
-            transfer = await store.transfer(connection, transfer_id)
+            (transfer,) = await store.transfers(connection, after=number - 1, upto=number)
+            leaf = await connection.fetchval(f"WITH {store.STRETCH} SELECT {store.LEAF} FROM said", number - 1, number)
         finally:
             await connection.close()
-        assert transfer is not None
-        assert json.loads(transfer.text)["reference"] == texts[3]
-        return leaf.hash, seal.leaf_of(transfer)
+        content = {
+            "transfer": str(transfer_id),
+            "number": number,
+            "tenant": tenant,
+            "kind": kind,
+            "source_key": f"{source}{transfer_id}",
+            "reference": reference,
+            "occurred_at_us": (occurred_at - EPOCH) // timedelta(microseconds=1),
+            "recorded_at_us": (recorded_at - EPOCH) // timedelta(microseconds=1),
+            "event": str(event_id),
+            "reverses": str(reverses) if reverses else None,
+            "postings": postings_of(legs),
+        }
+        return transfer, leaf, json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
-    of_sql, of_text = asyncio.run(both())
+    transfer, leaf, canonical = asyncio.run(made())
 
-    assert of_sql == of_text
+    assert transfer.text == canonical
+    assert leaf == transfer.hash == hashlib.sha256(canonical.encode()).digest()
 
 
 async def test_full_blocks_are_sealed_at_once_and_the_rest_when_it_has_waited(db: database.Database) -> None:
@@ -246,9 +268,9 @@ async def test_a_transfer_that_is_still_being_written_is_waited_for_and_sealed_i
 
     first, second, third = await numbers(db)
     assert late == second
-    assert all(each.block.last_number < late for each in before)
-    assert [each.block.last_number for each in await kept(db)][-1] == third
-    assert sum(each.block.transfers for each in await kept(db)) == 3
+    assert all(each.last_number < late for each in before)
+    assert [each.last_number for each in await kept(db)][-1] == third
+    assert sum(each.transfers for each in await kept(db)) == 3
     assert first < late < third
 
 
@@ -262,7 +284,7 @@ async def test_a_transaction_that_does_not_write_transfers_is_not_waited_for(
         await timers.Sealer(db, seal_after_s=0).tick()
         blocks = await kept(db)
 
-    assert [each.block.transfers for each in blocks] == [2]
+    assert [each.transfers for each in blocks] == [2]
 
 
 async def test_numbers_that_were_rolled_back_are_passed_over(
@@ -295,7 +317,7 @@ async def test_several_workers_seal_each_transfer_once(db: database.Database) ->
     await asyncio.gather(*(sealing.seal_all(sealer) for sealer in sealers))
 
     blocks = await kept(db)
-    assert sum(each.block.transfers for each in blocks) == 60
+    assert sum(each.transfers for each in blocks) == 60
     assert [seal.fault(each, after=before) for before, each in zip([None, *blocks], blocks, strict=False)] == [
         None for _ in blocks
     ]
@@ -306,9 +328,10 @@ async def test_nobody_who_writes_waits_for_the_sealer(db: database.Database) -> 
 
     async with db.transaction() as tx:
         connection = await database.driver(tx)
-        assert await store.take_turn(connection)
-        written, now = await store.unsealed(connection, after=0, upto=5)
-        await store.add(connection, [seal.seal([each.leaf for each in written], after=None, at=now)])
+        at = await store.take_turn(connection)
+        assert at
+        written = await store.transfers(connection, after=0, upto=5)
+        await store.add(connection, [seal.seal(written, after=None, at=at)])
         async with asyncio.timeout(10):
             await credit(db, 5)
         assert await timers.Sealer(db, seal_after_s=0).tick() == 0  # it is not its turn
@@ -328,10 +351,10 @@ async def test_a_block_can_be_neither_changed_nor_removed_nor_put_in_a_wrong_pla
         with pytest.raises(asyncpg.RestrictViolationError):
             await superuser.execute(statement)
     for wrong in (
-        sealed.block._replace(number=3),
-        sealed.block._replace(number=2),
-        sealed.block._replace(number=2, first_number=4, last_number=6),
-        sealed.block._replace(number=2, previous=sealed.hash),
+        sealed._replace(number=3),
+        sealed._replace(number=2),
+        sealed._replace(number=2, first_number=4, last_number=6),
+        sealed._replace(number=2, previous=sealed.hash),
     ):
         with pytest.raises(asyncpg.CheckViolationError, match="does not continue the chain"):
-            await store.add(role, [sealed._replace(block=wrong)])
+            await store.add(role, [wrong])

@@ -17,7 +17,6 @@ from chassis import database, testing
 from contracts import payments
 from ledger import main
 from ledger.proof import timers, verify
-from ledger.proof.verify import pieces
 
 
 class Undo(Exception):  # noqa: N818 - it ends a transaction as intended
@@ -66,8 +65,8 @@ async def test_sound_books_are_proved_with_their_figures(books: database.Databas
         verify.Figures("RUB", accounts=3, postings=10, credited_minor=340, debited_minor=340, held_minor=70),
     )
     assert proof.transfers == {"capture": 2, "grant": 2, "reversal": 1, "spend": 1, "top_up": 3}
-    assert (proof.chain.blocks, proof.chain.unsealed) == (2, 2)
-    assert len(proof.chain.hash) == 64
+    assert (proof.blocks, proof.unsealed) == (2, 2)
+    assert len(proof.hash) == 64
     assert verify.render(proof).endswith("OK")
 
 
@@ -75,15 +74,15 @@ async def test_empty_books_are_sound(db: database.Database) -> None:
     proof = await verify.prove(db)
 
     assert proof.is_sound
-    assert proof.chain == verify.Chain(0, "", 0)
+    assert (proof.blocks, proof.hash, proof.unsealed) == (0, "", 0)
 
 
 @pytest.mark.parametrize("readers", [1, 2, 5])
 async def test_books_in_many_pieces_are_proved_by_any_number_of_readers(
     db: database.Database, readers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces, "BLOCKS", 2)
-    monkeypatch.setattr(pieces, "TRANSFERS", 3)
+    monkeypatch.setattr(verify, "BLOCKS", 2)
+    monkeypatch.setattr(verify, "TRANSFERS", 3)
     sealer = timers.Sealer(db, seal_after_s=0)
     for count in (3, 1, 2, 5, 4):
         await asking.settle(db, *(asking.paid() for _ in range(count)))
@@ -94,7 +93,7 @@ async def test_books_in_many_pieces_are_proved_by_any_number_of_readers(
     proof = await verify.prove(db, readers=readers, progress=lambda done, of: steps.append((done, of)))
 
     assert proof.is_sound, verify.render(proof)
-    assert (proof.chain.blocks, proof.chain.unsealed, proof.figures[0].postings) == (5, 8, 46)
+    assert (proof.blocks, proof.unsealed, proof.figures[0].postings) == (5, 8, 46)
     assert steps[-1] == (23, 23)
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
     assert len(steps) >= 6
@@ -142,8 +141,8 @@ async def test_a_capture_that_is_gone_with_all_its_postings_is_missed_by_its_ans
 async def test_a_posting_before_its_predecessor_is_found_across_pieces(
     administrator: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces, "BLOCKS", 1)
-    monkeypatch.setattr(pieces, "TRANSFERS", 1)
+    monkeypatch.setattr(verify, "BLOCKS", 1)
+    monkeypatch.setattr(verify, "TRANSFERS", 1)
     sound = await examined_after(administrator, "SELECT 1")
 
     proof = await examined_after(administrator, f"{tampering.HOUR_EARLIER} kind = 'spend'")

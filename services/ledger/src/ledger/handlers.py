@@ -72,7 +72,7 @@ INTAKES = (
 def _settle(desk: requests.Desk, request: requests.Request) -> requests.Settled | Exception:
     try:
         settled = desk.settle(request)
-    except (requests.TooEarly) as too_early:
+    except requests.TooEarly as too_early:
         return too_early
     if settled.refusal is not None and settled.answer is None:
         return ladder.Hopeless(settled.refusal.detail)

@@ -6,12 +6,13 @@ a node with the byte 1, so that neither can stand for the other.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
-from uuid import UUID
+
+from chassis import errors
 
 BLOCK_MAX = 1_024
 HASH_BYTES = 32
@@ -19,57 +20,38 @@ GENESIS = bytes(HASH_BYTES)
 """What the first block names as the hash before it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-class Leg(NamedTuple):
-    """One posting of a transfer, as it is sealed."""
-
-    account: str
-    asset: str
-    sequence: int
-    amount_minor: int
-    balance_minor: int
 
 
 class Transfer(NamedTuple):
-    """A transfer with all its postings, as it is sealed."""
+    """A transfer with all its postings: its number, and the canonical text that is sealed."""
 
-    id: UUID
     number: int
-    tenant: str
-    kind: str
-    source_key: str
-    reference: str
-    occurred_at: datetime
-    recorded_at: datetime
-    event_id: UUID
-    reverses: UUID | None
-    legs: Sequence[Leg]
+    text: str
 
     @property
-    def text(self) -> str:
-        """The canonical text: JSON without spaces, legs by asset and account, times in microseconds of UTC."""
-        legs = sorted(self.legs, key=lambda leg: (leg.asset, leg.account))
-        return _json(
-            {
-                "transfer": str(self.id),
-                "number": self.number,
-                "tenant": self.tenant,
-                "kind": self.kind,
-                "source_key": self.source_key,
-                "reference": self.reference,
-                "occurred_at_us": _microseconds(self.occurred_at),
-                "recorded_at_us": _microseconds(self.recorded_at),
-                "event": str(self.event_id),
-                "reverses": str(self.reverses) if self.reverses else None,
-                "postings": [leg._asdict() for leg in legs],
-            }
-        )
+    def hash(self) -> bytes:
+        """The leaf."""
+        return digest(self.text)
+
+    @property
+    def content(self) -> Mapping[str, Any]:
+        """What the text says."""
+        content: Mapping[str, Any] = json.loads(self.text)
+        return content
+
+    @property
+    def name(self) -> str:
+        """What people can find it by, with the place of each posting."""
+        content = self.content
+        places = [f"account {leg['account']} sequence {leg['sequence']}" for leg in content["postings"]]
+        return f"transfer {content['transfer']} (number {self.number}; {', '.join(places) or 'no postings'})"
 
 
 class Block(NamedTuple):
-    """A stretch of transfers: from the first number to the last, with gaps where a transaction was rolled back."""
+    """A stretch of transfers: from the first number to the last, with gaps where a transaction was rolled back.
+
+    It is as it is kept: with its hash, and the hashes of its transfers one after the other, where they were read.
+    """
 
     number: int
     first_number: int
@@ -78,41 +60,22 @@ class Block(NamedTuple):
     root: bytes
     previous: bytes
     sealed_at: datetime
+    hash: bytes
+    leaves: bytes
 
     @property
     def text(self) -> str:
-        """What the block's hash is taken of."""
-        return _json(
-            {
-                "block": self.number,
-                "first_number": self.first_number,
-                "last_number": self.last_number,
-                "transfers": self.transfers,
-                "root": self.root.hex(),
-                "previous": self.previous.hex(),
-                "sealed_at_us": _microseconds(self.sealed_at),
-            }
-        )
-
-    @property
-    def hash(self) -> bytes:
-        """What the next block names as the hash before it."""
-        return sha256(self.text.encode()).digest()
-
-
-class Leaf(NamedTuple):
-    """The hash of one transfer's canonical text."""
-
-    number: int
-    hash: bytes
-
-
-class Sealed(NamedTuple):
-    """A block as it is kept: with its hash, and the hashes of its transfers one after the other."""
-
-    block: Block
-    hash: bytes
-    leaves: bytes
+        """What the block's hash is taken of, and what the next block names."""
+        content = {
+            "block": self.number,
+            "first_number": self.first_number,
+            "last_number": self.last_number,
+            "transfers": self.transfers,
+            "root": self.root.hex(),
+            "previous": self.previous.hex(),
+            "sealed_at_us": microseconds(self.sealed_at),
+        }
+        return json.dumps(content, separators=(",", ":"))
 
 
 class Horizon(NamedTuple):
@@ -145,39 +108,70 @@ class Watermark:
             self.final, self.waiting = self.waiting.newest, seen
 
 
-class ReceiptInvalid(Exception):  # noqa: N818 - what is found out about a receipt, not a failure of ours
+class ReceiptInvalid(errors.Refusal):
     """The receipt does not prove its transfer."""
 
-
-def leaf_of(transfer: Transfer) -> bytes:
-    """Give the hash of a transfer's canonical text."""
-    return sha256(transfer.text.encode()).digest()
+    code = "receipt_invalid"
 
 
-def seal(leaves: Sequence[Leaf], *, after: Sealed | None, at: datetime) -> Sealed:
+def microseconds(at: datetime) -> int:
+    """Give a time as texts have it."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def digest(text: str) -> bytes:
+    """Give the hash of a transfer's or a block's text."""
+    return sha256(text.encode()).digest()
+
+
+def seal(transfers: Sequence[Transfer], *, after: Block | None, at: datetime) -> Block:
     """Make the next block of a chain."""
-    assert 0 < len(leaves) <= BLOCK_MAX, "a block has a bound"
-    hashes = [leaf.hash for leaf in leaves]
-    number, previous = (after.block.number + 1, after.hash) if after else (1, GENESIS)
-    block = Block(number, leaves[0].number, leaves[-1].number, len(leaves), root_of(hashes), previous, at)
-    return Sealed(block, block.hash, b"".join(hashes))
+    assert 0 < len(transfers) <= BLOCK_MAX, "a block has a bound"
+    leaves = [transfer.hash for transfer in transfers]
+    block = Block(
+        number=after.number + 1 if after else 1,
+        first_number=transfers[0].number,
+        last_number=transfers[-1].number,
+        transfers=len(transfers),
+        root=root_of(leaves),
+        previous=after.hash if after else GENESIS,
+        sealed_at=at,
+        hash=b"",
+        leaves=b"".join(leaves),
+    )
+    return block._replace(hash=digest(block.text))
 
 
-def fault(sealed: Sealed, *, after: Sealed | None) -> str | None:
+def fault(block: Block, *, after: Block | None) -> str | None:
     """Tell what is wrong with a block itself and with its place behind another one; None when nothing is."""
-    block, before = sealed.block, after.block if after else None
-    if block.number != (before.number if before else 0) + 1:
+    if block.number != (after.number if after else 0) + 1:
         return "the block before it is gone"
     if block.previous != (after.hash if after else GENESIS):
         return "it does not continue the block before it"
-    if block.hash != sealed.hash:
+    if block.hash != digest(block.text):
         return "it was edited: its hash is another"
-    if not (before.last_number if before else 0) < block.first_number <= block.last_number:
+    if not (after.last_number if after else 0) < block.first_number <= block.last_number:
         return "its numbers overlap"
-    leaves = split(sealed.leaves)
+    leaves = split(block.leaves)
     if len(leaves) != block.transfers or root_of(leaves) != block.root:
         return "its leaves were edited: their root is another"
     return None
+
+
+def differences(block: Block, transfers: Sequence[Transfer]) -> list[str]:
+    """Tell how transfers differ from those that were sealed in a block, in their order; nothing when they do not."""
+    kept = split(block.leaves)
+    known, there = set(kept), {transfer.hash for transfer in transfers}
+    strangers = [transfer.name for transfer in transfers if transfer.hash not in known]
+    gone = len(known - there) - len(strangers)
+    if gone < 0:
+        return [f"{name} was not sealed, or not so" for name in strangers]
+    found = [f"{name} is not as it was sealed" for name in strangers]
+    if gone:
+        place = next(at for at, leaf in enumerate(kept) if leaf not in there)
+        where = f"after number {transfers[place - 1].number}" if 0 < place <= len(transfers) else "at the beginning"
+        found.insert(0, f"{gone} transfers are gone, the first {where}")
+    return found
 
 
 def split(leaves: bytes) -> list[bytes]:
@@ -187,30 +181,29 @@ def split(leaves: bytes) -> list[bytes]:
 
 def root_of(leaves: Sequence[bytes]) -> bytes:
     """Give the root of the Merkle tree; an odd one out goes up a level as it is."""
-    level = list(leaves)
-    while len(level) > 1:
-        level = _level_above(level)
-    return level[0] if level else GENESIS
+    *_, top = _levels(leaves)
+    return top[0] if top else GENESIS
 
 
 def path_to(leaves: Sequence[bytes], place: int) -> list[tuple[str, bytes]]:
     """Give the hashes that lead from one leaf to the root, each with the side on which it stands."""
-    level, path = list(leaves), []
-    while len(level) > 1:
+    path = []
+    for level in _levels(leaves):
         beside = place ^ 1
         if beside < len(level):
             path.append(("left" if beside < place else "right", level[beside]))
-        level, place = _level_above(level), place // 2
+        place //= 2
     return path
 
 
-def receipt(transfer: Transfer, leaves: Sequence[bytes], place: int, blocks: Sequence[Block]) -> dict[str, Any]:
-    """Write the proof that a transfer stands at a place of the first block, and that the others continue it."""
+def receipt(transfer: Transfer, leaves: Sequence[bytes], blocks: Sequence[Block]) -> dict[str, Any]:
+    """Write the proof that a transfer is one of the leaves of the first block, and that the others continue it."""
+    path = path_to(leaves, leaves.index(transfer.hash))
     return {
         "transfer": transfer.text,
-        "path": [[side, beside.hex()] for side, beside in path_to(leaves, place)],
+        "path": [[side, beside.hex()] for side, beside in path],
         "blocks": [block.text for block in blocks],
-        "hash": blocks[-1].hash.hex(),
+        "hash": digest(blocks[-1].text).hex(),
     }
 
 
@@ -220,13 +213,13 @@ def check(proof: Mapping[str, Any]) -> None:
     Raises ReceiptInvalid, also when it has another shape.
     """
     try:
-        digest = sha256(proof["transfer"].encode()).digest()
+        reached = digest(proof["transfer"])
         for side, beside in proof["path"]:
             other = bytes.fromhex(beside)
-            digest = _node(other, digest) if side == "left" else _node(digest, other)
-        if digest.hex() != json.loads(proof["blocks"][0])["root"]:
+            reached = _node(other, reached) if side == "left" else _node(reached, other)
+        if reached.hex() != json.loads(proof["blocks"][0])["root"]:
             raise ReceiptInvalid("The transfer does not belong to its block.")
-        hashes = [sha256(text.encode()).hexdigest() for text in proof["blocks"]]
+        hashes = [digest(text).hex() for text in proof["blocks"]]
         named = [json.loads(text)["previous"] for text in proof["blocks"][1:]]
         if named != hashes[:-1]:
             raise ReceiptInvalid("The blocks do not continue each other.")
@@ -236,18 +229,14 @@ def check(proof: Mapping[str, Any]) -> None:
         raise ReceiptInvalid("This is not a receipt.") from error
 
 
-def _level_above(level: Sequence[bytes]) -> list[bytes]:
-    above = [_node(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
-    return [*above, level[-1]] if len(level) % 2 else above
+def _levels(leaves: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Give the levels of the tree from the leaves to the root."""
+    yield leaves
+    while len(leaves) > 1:
+        pairs = [leaves[at : at + 2] for at in range(0, len(leaves), 2)]
+        leaves = [_node(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+        yield leaves
 
 
 def _node(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _microseconds(at: datetime) -> int:
-    return (at - _EPOCH) // _MICROSECOND

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from chassis import app, database, errors, operations
-from ledger.proof import domain, store, verify
+from ledger.proof import domain, verify
+from ledger.proof.store import chain
 
-BLOCKS_MAX = 100_000
 FILE_MAX_BYTES = 100 * 1024 * 1024
 
 
@@ -28,21 +28,21 @@ async def write(db: database.Database, transfer_id: UUID, *, upto: int | None = 
     """
     async with db.transaction() as tx:
         connection = await database.driver(tx)
-        transfer = await store.transfer(connection, transfer_id)
+        transfer = await chain.transfer(connection, transfer_id)
         if transfer is None:
             raise NoReceipt(f"Transfer {transfer_id} is unknown.")
-        sealed = await store.block_of(connection, transfer.number)
-        if sealed is None:
+        own = await chain.block_of(connection, transfer.number)
+        if own is None:
             raise NoReceipt(f"Transfer {transfer_id} is not sealed yet.")
-        leaves, leaf = domain.split(sealed.leaves), domain.leaf_of(transfer)
-        if leaf not in leaves:
-            raise NoReceipt(f"Transfer {transfer_id} is not as it was sealed in block {sealed.block.number}.")
-        first = sealed.block.number
-        last = first if upto is None else upto
-        blocks = await store.headers(connection, first=first, last=last, limit=BLOCKS_MAX)
-    if not blocks or blocks[-1].number != last:
-        raise NoReceipt(f"There are no blocks {first} to {last}, or more than {BLOCKS_MAX:,}.")
-    return domain.receipt(transfer, leaves, leaves.index(leaf), blocks)
+        leaves = domain.split(own.leaves)
+        if transfer.hash not in leaves:
+            raise NoReceipt(f"Transfer {transfer_id} is not as it was sealed in block {own.number}.")
+        last = own.number if upto is None else upto
+        _, following = await chain.blocks_after(connection, own.number, upto=last, with_leaves=False)
+    blocks = [own, *following]
+    if blocks[-1].number != last:
+        raise NoReceipt(f"There are no blocks {own.number} to {last}, or more than {chain.BLOCKS_MAX:,}.")
+    return domain.receipt(transfer, leaves, blocks)
 
 
 async def receipt(service: app.Service, arguments: Sequence[str]) -> int:
@@ -55,28 +55,24 @@ async def receipt(service: app.Service, arguments: Sequence[str]) -> int:
     if (chosen.check is None) == (chosen.transfer is None):
         options.error("give a transfer or --check")
     if chosen.check is not None:
-        return _check(chosen.check)
-    try:
+        said = _checked(chosen.check)
+    else:
         async with operations.own_database(service) as db:
-            written = await write(db, chosen.transfer, upto=chosen.to)
-    except NoReceipt as refusal:
-        sys.stderr.write(f"{refusal.detail}\n")
-        return 1
-    sys.stdout.write(f"{json.dumps(written, indent=1, ensure_ascii=False)}\n")
+            said = json.dumps(await write(db, chosen.transfer, upto=chosen.to), indent=1, ensure_ascii=False)
+    sys.stdout.write(f"{said}\n")
     return 0
 
 
 COMMANDS = {"receipt": receipt, "verify": verify.command}
 
 
-def _check(file: Path) -> int:
+def _checked(file: Path) -> str:
+    with file.open("rb") as opened:
+        content = opened.read(FILE_MAX_BYTES)
     try:
-        with file.open("rb") as opened:
-            read = json.loads(opened.read(FILE_MAX_BYTES))  # what is cut off is no JSON any more
-        domain.check(read)
-    except (OSError, ValueError, domain.ReceiptInvalid) as error:
-        sys.stderr.write(f"{file}: {error}\n")
-        return 1
+        read = json.loads(content)  # what is cut off is no JSON any more
+    except ValueError:
+        raise domain.ReceiptInvalid("This is not a receipt.") from None
+    domain.check(read)
     last = json.loads(read["blocks"][-1])["block"]
-    sys.stdout.write(f"{read['transfer']}\nis in the chain whose block {last} has the hash\n{read['hash']}\n")
-    return 0
+    return f"{read['transfer']}\nis in the chain whose block {last} has the hash\n{read['hash']}"

@@ -2,16 +2,18 @@
 
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime
 
 import asyncpg
 from prometheus_client import Counter, Gauge
 
 from chassis import database, telemetry
-from ledger.proof import domain, store, verify
+from ledger.proof import domain, verify
+from ledger.proof.store import chain, checks
 
 ACCOUNTS_PER_CHECK = 2_000
 BLOCKS_PER_CHECK = 4
+NEWEST_POSTINGS = 20  # of each account
 NUMBERS_PER_SEAL = 32 * domain.BLOCK_MAX
 NAMED_MAX = 10  # broken places in one line of the log
 BOOKS = ("sums", "balances", "holds", "sequences", "chain")
@@ -35,41 +37,42 @@ class Sealer:
     async def tick(self) -> int:
         """Seal what can't change any more; gives 1 when there is more of it. One worker does it, the others rest."""
         async with self.db.statement() as tx:
-            seen = await store.horizon(await database.driver(tx))
+            seen = await chain.horizon(await database.driver(tx))
         self.watermark.see(seen)
         if self.sealed_upto >= seen.newest:
             self.sealed_upto = seen.newest  # less than it was where the database was put back
             return 0
         async with self.db.transaction() as tx:
-            if not await store.take_turn(await database.driver(tx)):
+            connection = await database.driver(tx)
+            at = await chain.take_turn(connection)
+            if at is None:
                 return 0
-            sealed_upto, is_behind = await self._seal(await database.driver(tx))
+            sealed_upto, is_behind = await self._seal(connection, at)
         self.sealed_upto = sealed_upto
         UNSEALED.set(seen.newest - sealed_upto)
         return int(is_behind)
 
-    async def _seal(self, connection: asyncpg.Connection) -> tuple[int, bool]:
+    async def _seal(self, connection: asyncpg.Connection, at: datetime) -> tuple[int, bool]:
         """Seal the next stretch of numbers; gives up to which all is sealed or gone, and whether more is waiting."""
-        head = await store.newest(connection)
-        after = max(head.block.last_number if head else 0, self.sealed_upto)
+        head = await chain.newest(connection)
+        after = max(head.last_number if head else 0, self.sealed_upto)
         upto = min(self.watermark.final, after + NUMBERS_PER_SEAL)
         if after >= upto:
             return after, False
-        written, now = await store.unsealed(connection, after=after, upto=upto)
+        transfers = await chain.transfers(connection, after=after, upto=upto)
         is_behind = upto < self.watermark.final
-        whole = len(written) // domain.BLOCK_MAX * domain.BLOCK_MAX
-        rest = written[whole:]
-        if rest and (now - rest[0].recorded_at >= timedelta(seconds=self.seal_after_s) or (is_behind and not whole)):
-            whole, rest = len(written), []
-        blocks = []
-        for place in range(0, whole, domain.BLOCK_MAX):
-            leaves = [each.leaf for each in written[place : min(place + domain.BLOCK_MAX, whole)]]
-            head = domain.seal(leaves, after=head, at=now)
+        blocks: list[domain.Block] = []
+        for place in range(0, len(transfers), domain.BLOCK_MAX):
+            waiting = transfers[place : place + domain.BLOCK_MAX]
+            waited_us = domain.microseconds(at) - waiting[0].content["recorded_at_us"]
+            is_due = waited_us >= self.seal_after_s * 1_000_000 or (is_behind and not blocks)
+            if len(waiting) < domain.BLOCK_MAX and not is_due:
+                upto = blocks[-1].last_number if blocks else after
+                break
+            head = domain.seal(waiting, after=head, at=at)
             blocks.append(head)
-        await store.add(connection, blocks)
-        if not rest:
-            return upto, is_behind  # numbers behind the last transfer were rolled back and never come
-        return blocks[-1].block.last_number if blocks else after, is_behind
+        await chain.add(connection, blocks)
+        return upto, is_behind  # numbers behind the last transfer were rolled back and never come
 
 
 @dataclass(slots=True)
@@ -103,24 +106,26 @@ class ContinuousCheck:
     db: database.Database
     accounts: Tour = field(default_factory=Tour)
     blocks: Tour = field(default_factory=Tour)
-    head: domain.Sealed | None = None
+    head: domain.Block | None = None
 
     async def tick(self) -> int:
         """Check the next piece; gives 0, so that the timer rests. A broken tour goes on at once, to end soon."""
         async with self.db.transaction() as tx:
-            sums = await verify.imbalances(tx)
-            drift = await verify.drifted(tx, after_id=self.accounts.after, limit=ACCOUNTS_PER_CHECK)
-            edited, after_block = await self._check_chain(tx)
+            connection = await database.driver(tx)
+            sums = (await checks.read(connection, checks.IMBALANCES))["units"]
+            bounds = (self.accounts.after, ACCOUNTS_PER_CHECK, NEWEST_POSTINGS)
+            drifted = dict(await checks.read(connection, checks.DRIFTED, *bounds))
+            edited, last_block = await self._check_chain(connection)
         for asset, units in sums.items():
             IMBALANCE.labels(asset).set(units)
-        drifted = drift.unposted | drift.unheld | drift.broken
-        DRIFT.inc(len(drifted))
-        of_accounts = {"sums": any(sums.values()), "balances": drift.unposted, "holds": drift.unheld}
-        found = {name for name, is_broken in {**of_accounts, "sequences": drift.broken}.items() if is_broken}
-        self.accounts.go_on(found, after=drift.last)
-        self.blocks.go_on({"chain"} if edited else set(), after=after_block)
+        last = drifted.pop("last")
+        accounts = sorted(set().union(*filter(None, drifted.values())))
+        DRIFT.inc(len(accounts))
+        found = {name for name, ids in drifted.items() if ids} | ({"sums"} if any(sums.values()) else set())
+        self.accounts.go_on(found, after=last)
+        self.blocks.go_on({"chain"} if edited else set(), after=last_block)
         if found or edited:
-            named = {"accounts": sorted(drifted)[:NAMED_MAX], "chain": edited[:NAMED_MAX]}
+            named = {"accounts": accounts[:NAMED_MAX], "chain": edited[:NAMED_MAX]}
             telemetry.log.error("ledger.check.broken", imbalance_units=sums, **named)
         elif not self.accounts.breaches | self.blocks.breaches:
             LAST_SUCCESS.set(time.time())
@@ -130,17 +135,16 @@ class ContinuousCheck:
         """Tell whether one of BOOKS is sound, as far as is known."""
         return name not in self.accounts.breaches | self.blocks.breaches
 
-    async def _check_chain(self, tx: database.Tx) -> tuple[list[str], int]:
-        connection = await database.driver(tx)
-        edited, after = await verify.broken_blocks(tx, after=self.blocks.after, limit=BLOCKS_PER_CHECK)
-        newest = await store.newest(connection)
+    async def _check_chain(self, connection: asyncpg.Connection) -> tuple[list[str], int]:
+        """Examine the next blocks and the newest; gives what is broken, and the number to go on after."""
+        broken, last = await verify.examine_blocks(connection, after=self.blocks.after, limit=BLOCKS_PER_CHECK)
+        newest = await chain.newest(connection)
         if newest:
-            first = max(0, newest.block.number - BLOCKS_PER_CHECK)
-            edited += (await verify.broken_blocks(tx, after=first, limit=BLOCKS_PER_CHECK))[0]
+            after = max(0, newest.number - BLOCKS_PER_CHECK)
+            broken += (await verify.examine_blocks(connection, after=after, limit=BLOCKS_PER_CHECK))[0]
         if self.head:
-            known = self.head.block.number
-            kept = await store.blocks(connection, after=known - 1, limit=1)
-            if [each.hash for each in kept] != [self.head.hash]:
-                edited.append(f"block {known}: it is no longer what it was")
+            kept, _ = await chain.blocks_after(connection, self.head.number, upto=self.head.number)
+            if kept is None or kept.hash != self.head.hash:
+                broken.append(f"block {self.head.number}: it is no longer what it was")
         self.head = newest
-        return edited, after
+        return broken, last
