@@ -17,7 +17,7 @@ from chassis import batch, database, publisher, topology
 from ledger import commit, handlers, main
 
 RUNS = 5
-TARGET = 4_000
+TARGET = 5_000
 BACKLOG = 50_000
 PIPELINED = 500
 GIVE_UP_S = 300
