@@ -134,7 +134,7 @@ GRANT UPDATE (held_minor, overdraft_minor, state, version) ON account TO {role};
 RULES = """
 -- The range index finds the few pages that hold the postings of a transfer; no other way is open, whatever the planner
 -- believes about the table.
-CREATE FUNCTION postings_of(of_transfer uuid) RETURNS SETOF posting LANGUAGE sql STABLE
+CREATE FUNCTION postings_of(of_transfer uuid) RETURNS SETOF posting LANGUAGE sql STABLE ROWS 4
   SET search_path FROM CURRENT SET enable_seqscan = off SET enable_indexscan = off AS $$
   SELECT * FROM posting WHERE transfer_id = of_transfer
 $$;
