@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -72,13 +73,17 @@ async def run(service: "app.Service", name: str, arguments: Sequence[str]) -> in
 
     What is refused, and a file or a server that can't be reached, is told in one line and gives 1.
     """
+    code = 1
     try:
-        return await {**COMMANDS, **service.commands}[name](service, arguments)
+        code = await {**COMMANDS, **service.commands}[name](service, arguments)
+        sys.stdout.flush()
     except errors.Refusal as refusal:
         sys.stderr.write(f"{refusal.code}: {refusal.detail}\n")
+    except BrokenPipeError:  # who reads has seen enough; nothing must be written there when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
-    return 1
+    return code
 
 
 @asynccontextmanager

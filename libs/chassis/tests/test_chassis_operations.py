@@ -1,0 +1,76 @@
+"""How a command of an operator ends: with its own code, or with one line that says why not."""
+
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from chassis import errors, operations
+
+ENDLESS = """
+import asyncio
+from types import SimpleNamespace
+from chassis import operations
+
+async def endless(service, arguments):
+    for number in range(1_000_000):
+        print(number)
+    return 0
+
+raise SystemExit(asyncio.run(operations.run(SimpleNamespace(commands={"endless": endless}), "endless", [])))
+"""
+
+
+class NotToday(errors.Refusal):
+    """Come back tomorrow."""
+
+    code: ClassVar[str] = "not_today"
+
+
+def service_with(command: Callable[[Any, Sequence[str]], Awaitable[int]]) -> Any:
+    return SimpleNamespace(commands={"work": command})
+
+
+async def test_a_command_gives_its_own_code() -> None:
+    async def work(_: Any, arguments: Sequence[str]) -> int:
+        return len(arguments)
+
+    assert await operations.run(service_with(work), "work", ["a", "b"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (NotToday(), "not_today: Come back tomorrow.\n"),
+        (FileNotFoundError(2, "No such file or directory", "gone.csv"), "FileNotFoundError: [Errno 2] No such file"),
+        (ConnectionRefusedError(111, "Connect call failed"), "ConnectionRefusedError: [Errno 111] Connect call failed"),
+    ],
+)
+async def test_what_an_operator_can_do_something_about_is_told_in_one_line(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def work(_: Any, __: Sequence[str]) -> int:
+        raise error
+
+    assert await operations.run(service_with(work), "work", []) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(line)
+    assert told.count("\n") == 1
+
+
+def test_who_reads_may_have_seen_enough() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "0\n"
+
+    process.stdout.close()
+
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(30) == 1
