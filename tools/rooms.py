@@ -6,8 +6,10 @@ Usage: rooms.py [root]
 """
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import tree
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 MAIN_LINES_MAX = 60
+CORE_LINES_MAX = 2_000
 
 HEART_AND_HANDS = {"domain", "store", "clients"}
 DOORS = {"handlers", "api", "timers", "operations"}
@@ -33,13 +36,16 @@ NAMELESS_CLASS = re.compile(
 NAMED_ALL_THE_SAME = {
     "libs/chassis/src/chassis/app.py:Service": "the noun itself: what a service of this product is made of",
 }
+_EMPTY = {
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
+}  # fmt: skip
 _ORDER = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
 def main() -> int:
     """Check every rule over the tree."""
     root = tree.root_of(sys.argv[1:])
-    rules = (rooms, slices, sizes, names, docstrings, claims, transactions, loops)
+    rules = (rooms, slices, cores, sizes, names, docstrings, claims, transactions, loops)
     problems = [problem for rule in rules for problem in rule(root)]
     return tree.report(problems, passed=f"rooms: {len(tree.python_files(root))} files are where they belong")
 
@@ -74,6 +80,21 @@ def slices(root: Path) -> Iterator[str]:
         found = [path.name for path in package.iterdir() if _is_slice(path)] if package.is_dir() else []
         if len(found) > SLICES_MAX:
             yield f"{_place(root, package)}: {len(found)} slices, more than {SLICES_MAX}; this is a new service"
+
+
+def cores(root: Path) -> Iterator[str]:
+    """A service that has slices does the rest in at most 2,000 lines, without blank ones, comments and docstrings.
+
+    Without it the part that everybody has to know takes in what the slices are there for: when the ledger's had 4,000,
+    a request could wait for the next one for ever, and nobody who read it saw that.
+    """
+    for service in _services(root):
+        package = service / "src" / service.name
+        apart = {path.name for path in package.iterdir() if _is_slice(path)}
+        files = [path for path in tree.python_files(package, ".") if path.relative_to(package).parts[0] not in apart]
+        lines = sum(_code_lines(path) for path in files if "migrations" not in path.parts)
+        if apart and lines > CORE_LINES_MAX:
+            yield f"{_place(root, package)}: {lines} lines of code beside the slices, at most {CORE_LINES_MAX}"
 
 
 def sizes(root: Path) -> Iterator[str]:
@@ -205,6 +226,17 @@ def _is_in_a_room(inside: Path) -> bool:
 
 def _is_slice(path: Path) -> bool:
     return path.is_dir() and path.name not in SERVICE_FILES and any(path.glob("*.py"))
+
+
+def _code_lines(path: Path) -> int:
+    """Count the lines on which something stands that is neither a comment nor a docstring."""
+    text = path.read_text()
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    lines = {line for token in tokens if token.type not in _EMPTY for line in range(token.start[0], token.end[0] + 1)}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | tree.Function) and ast.get_docstring(node) is not None:
+            lines -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return len(lines)
 
 
 def _says_something(path: Path) -> bool:

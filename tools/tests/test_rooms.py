@@ -87,6 +87,18 @@ def test_a_file_in_a_room_is_accepted(run: Any, house: Path, write: Write, path:
     assert outcome.returncode == 0, outcome.stderr
 
 
+def test_the_core_of_a_service_with_slices_is_bounded(run: Any, house: Path, write: Write) -> None:
+    for number in range(6):
+        write(f"services/paper/src/paper/domain/noun{number}.py", '"""Decides."""\n\n# Why.\n' + "LIMIT = 1\n" * 390)
+    without = run("rooms", house)
+    write("services/paper/src/paper/gifts/domain.py", '"""Decides."""\n\nLIMIT = 1\n')
+
+    outcome = run("rooms", house)
+
+    assert (without.returncode, outcome.returncode) == (0, 1)
+    assert "lines of code beside the slices, at most 2000" in outcome.stderr
+
+
 @pytest.mark.parametrize("path", ["logic.py", "gifts/logic.py", "gifts/deep/domain.py"])
 def test_a_file_outside_of_the_rooms_is_named(run: Any, house: Path, write: Write, path: str) -> None:
     write(f"services/paper/src/paper/{path}", '"""Decides."""\n\nLIMIT = 1\n')
@@ -126,31 +138,24 @@ def test_too_many_slices_are_a_new_service(run: Any, house: Path, write: Write) 
     assert "8 slices" in outcome.stderr
 
 
-def test_a_long_file_is_named_also_among_the_tests(run: Any, house: Path, write: Write) -> None:
-    write("services/paper/tests/test_domain.py", "LIMIT = 1\n" * 401)
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (("services/paper/tests/test_domain.py", "LIMIT = 1\n" * 401), "test_domain.py: 401 lines, at most 400"),
+        (("services/paper/src/paper/main.py", '"""Builds."""\n' + "LIMIT = 1\n" * 60), "main.py: 61 lines, at most 60"),
+        (
+            ("libs/box/box.py", '"""Boxes."""\n\n\ndef fold() -> None:\n    """Fold."""\n' + "    print()\n" * 59),
+            "fold has 61 lines",
+        ),
+    ],
+)
+def test_what_is_too_long_is_named(run: Any, house: Path, write: Write, text: tuple[str, str], problem: str) -> None:
+    write(*text)
 
     outcome = run("rooms", house)
 
     assert outcome.returncode == 1
-    assert "test_domain.py: 401 lines, at most 400" in outcome.stderr
-
-
-def test_a_long_composition_root_is_named(run: Any, house: Path, write: Write) -> None:
-    write("services/paper/src/paper/main.py", '"""The composition root."""\n' + "LIMIT = 1\n" * 60)
-
-    outcome = run("rooms", house)
-
-    assert outcome.returncode == 1
-    assert "main.py: 61 lines, at most 60" in outcome.stderr
-
-
-def test_a_long_function_is_named(run: Any, house: Path, write: Write) -> None:
-    write("libs/box/box.py", '"""Boxes."""\n\n\ndef fold() -> None:\n    """Fold."""\n' + "    print()\n" * 59)
-
-    outcome = run("rooms", house)
-
-    assert outcome.returncode == 1
-    assert "fold has 61 lines" in outcome.stderr
+    assert problem in outcome.stderr
 
 
 @pytest.mark.parametrize("name", ["utils", "common", "helpers", "models", "services"])
