@@ -1,1 +1,1 @@
-"""The ledger's heart: `books` (accounts and transfers) and `holds`. Pure: no I/O, no clock, no settings."""
+"""The ledger's heart: `requests` are settled one by one on `books`. Pure: no I/O, no clock, no settings."""
