@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -84,6 +85,15 @@ async def run(service: "app.Service", name: str, arguments: Sequence[str]) -> in
     except OSError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
     return code
+
+
+def moment(text: str) -> datetime:
+    """Read a time that was typed, such as 2026-01-31 or 2026-01-31T12:00:00+03:00; one without a zone is UTC.
+
+    Raises ValueError.
+    """
+    typed = datetime.fromisoformat(text)
+    return typed.replace(tzinfo=UTC) if typed.tzinfo is None else typed.astimezone(UTC)
 
 
 @asynccontextmanager

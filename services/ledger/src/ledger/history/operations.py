@@ -9,7 +9,7 @@ import contextlib
 import csv
 import sys
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -117,7 +117,9 @@ async def write_csv(db: database.Database, of: domain.Span, to: TextIO, *, refer
 async def balance_command(service: app.Service, arguments: Sequence[str]) -> int:
     """Print the balance of an account: now, as recorded at a time, or as effective at it."""
     options = _options(f"{service.name} balance", str(balance_command.__doc__))
-    options.add_argument("--at", type=_moment, help="a time such as 2026-01-31 or 2026-01-31T12:00:00+03:00; else UTC")
+    options.add_argument(
+        "--at", type=operations.moment, help="a time such as 2026-01-31 or 2026-01-31T12:00:00+03:00; else UTC"
+    )
     options.add_argument("--effective", action="store_true", help="by when postings took effect, not were recorded")
     chosen = options.parse_args(arguments)
     async with operations.own_database(service) as db:
@@ -132,8 +134,8 @@ async def balance_command(service: app.Service, arguments: Sequence[str]) -> int
 async def statement_command(service: app.Service, arguments: Sequence[str]) -> int:
     """Print a page of an account's statement, the newest line first, or write all of it as CSV."""
     options = _options(f"{service.name} statement", str(statement_command.__doc__))
-    options.add_argument("--from", dest="begin", type=_moment, help="recorded at this time or later; UTC")
-    options.add_argument("--to", dest="end", type=_moment, help="recorded before this time; UTC")
+    options.add_argument("--from", dest="begin", type=operations.moment, help="recorded at this time or later; UTC")
+    options.add_argument("--to", dest="end", type=operations.moment, help="recorded before this time; UTC")
     options.add_argument("--reference", help="only this order or payment, such as payment:<id>")
     options.add_argument("--before", type=int, help="the page before this sequence")
     options.add_argument("--limit", type=int, choices=range(1, PAGE_MAX + 1), default=50, metavar="N")
@@ -164,12 +166,6 @@ def _options(program: str, description: str) -> argparse.ArgumentParser:
 
 def _name_of(chosen: argparse.Namespace) -> chart.AccountName:
     return chart.AccountName(TenantId(chosen.tenant), chosen.account, chosen.asset)
-
-
-def _moment(text: str) -> datetime:
-    """Read a time; one without a zone is UTC."""
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def _opened_for_writing(name: str) -> contextlib.AbstractContextManager[TextIO]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from chassis import database
+from chassis import database, operations
 from payments import clients
 from payments.domain import facts
 from payments.operations import desk
@@ -25,7 +25,7 @@ async def reconcile(service: "app.Service", arguments: Sequence[str]) -> int:
     """
     options = argparse.ArgumentParser(prog=f"{service.name} reconcile", description=reconcile.__doc__)
     options.add_argument("account", help="as in yookassa/demo")
-    options.add_argument("--since", type=datetime.fromisoformat, help="a moment; 48 hours ago by default")
+    options.add_argument("--since", type=operations.moment, help="a moment, else UTC; 48 hours ago by default")
     chosen = options.parse_args(arguments)
     async with desk.opened(service) as opened:
         provider = desk.named(opened.accounts, chosen.account)
@@ -39,7 +39,7 @@ async def reconcile(service: "app.Service", arguments: Sequence[str]) -> int:
 
 async def _compare_report(db: database.Database, provider: clients.Provider, since: datetime | None) -> int:
     now = datetime.now(UTC)
-    begin = now - COMPARED if since is None else since.astimezone(UTC)
+    begin = since or now - COMPARED
     try:
         outcome = await comparison.compare(db, provider, since=begin, until=now)
     except clients.ProviderError as error:
