@@ -15,7 +15,7 @@ from asking import WALLET
 from prometheus_client import REGISTRY
 
 from chassis import database, testing
-from ledger.proof import timers
+from ledger.proof import timers, verify
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ BREACHES = [
     ("UPDATE posting SET balance_after_minor = 1 WHERE sequence = 2", {"sequences", "chain"}),
     ("UPDATE transfer SET reference = 'other' WHERE number = 1", {"chain"}),
     ("UPDATE block SET sealed_at = now() WHERE number = 3", {"chain"}),
+    ("UPDATE block SET last_number = 9223372036854775807 WHERE number = 3", {"chain"}),
     ("DELETE FROM block WHERE number = 3", {"chain"}),
     ("DELETE FROM block WHERE number = 2", {"chain"}),
 ]  # fmt: skip
@@ -96,6 +97,19 @@ async def test_each_breach_is_told_by_its_name_and_a_whole_tour_without_it_is_gr
         await tour(check)
         await tour(check)
         assert await red(check) == set(), statement
+
+
+async def test_what_an_edited_block_claims_to_hold_is_not_read(
+    books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: nobody can hide a breach behind a block that would take longer to read than a check may last."""
+    check = timers.ContinuousCheck(books)
+    await tamperer.execute("UPDATE block SET last_number = 9223372036854775807 WHERE number = 1")
+    monkeypatch.setattr(verify, "examine_piece", None)
+
+    await check.tick()
+
+    assert await red(check) == {"chain"}
 
 
 @pytest.mark.rule("LE19")

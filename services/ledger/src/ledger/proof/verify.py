@@ -140,9 +140,8 @@ async def examine_piece(
     transfers = []
     if not part["is_as_sealed"]:
         transfers = await chain.transfers(connection, after=piece.after, upto=piece.upto)
+    broken += _faults(blocks, before)
     for block in blocks:
-        if fault := domain.fault(block, after=before):
-            broken.append(Finding(CONTINUED, 1, f"block {block.number}: {fault}"))
         after = before.last_number if before else piece.after
         inside = [transfer for transfer in transfers if after < transfer.number <= block.last_number]
         if not part["is_as_sealed"] and (changed := domain.differences(block, inside)):
@@ -159,10 +158,13 @@ async def examine_blocks(connection: asyncpg.Connection, *, after: int, limit: i
     before, blocks = await chain.blocks_after(connection, after, limit=limit)
     if not blocks:
         return [], 0
+    last = blocks[-1].number if len(blocks) == limit else 0
+    if broken := _faults(blocks, before):  # then its numbers may be any, and the whole history lie between them
+        return [f"{check}: {first}" for check, _, first in broken], last
     begin = before.last_number if before else blocks[0].first_number - 1 if after else BEGINNING
     await chain.make_room(connection)
     _, broken = await examine_piece(connection, Piece(begin, blocks[-1].last_number, after, blocks[-1].number))
-    return [f"{check}: {first}" for check, _, first in broken], blocks[-1].number if len(blocks) == limit else 0
+    return [f"{check}: {first}" for check, _, first in broken], last
 
 
 def render(proof: Proof) -> str:
@@ -212,6 +214,12 @@ def _cut(cuts: Iterable[tuple[int, int]], *, newest: int) -> list[Piece]:
         Piece(after, upto, after_block, upto_block)
         for (after, after_block), (upto, upto_block) in itertools.pairwise(ends)
     ]
+
+
+def _faults(blocks: Sequence[domain.Block], before: domain.Block | None) -> list[Finding]:
+    pairs = zip(blocks, [before, *blocks], strict=False)
+    faults = [(block.number, domain.fault(block, after=after)) for block, after in pairs]
+    return [Finding(CONTINUED, 1, f"block {number}: {fault}") for number, fault in faults if fault]
 
 
 async def _look(connection: asyncpg.Connection, check: str, sql: str, broken: list[Finding]) -> None:
