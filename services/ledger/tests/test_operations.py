@@ -141,3 +141,26 @@ async def test_an_account_that_is_not_in_the_chart_is_refused(typed: Type) -> No
     code, answer = await typed("account", "freeze", "treasure", "RUB")
 
     assert (code, answer["code"]) == (1, "unknown_account")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("no json", "the file: Invalid JSON"),
+        ("[]", "the file: Input should be an object"),
+        ("{}", "transfers: Field required"),
+        ('{"transfers": [{"kind": "grant"}]}', "transfers.0.reference: Field required"),
+        ('{"transfers": []}', "transfers: Tuple should have at least 1 item"),
+    ],
+)
+async def test_a_file_that_is_no_group_of_transfers_is_refused_by_the_place_that_is_wrong(
+    content: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "group.json"
+    file.write_text(content)
+    monkeypatch.setattr(operations, "own_database", None)  # nobody is asked
+
+    code = await operations.run(main.SERVICE, "post", [str(file)])
+
+    assert code == 2
+    assert capsys.readouterr().err.startswith(said)

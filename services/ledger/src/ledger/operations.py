@@ -81,7 +81,8 @@ async def _carry_out(
         command = kind.model_validate({**_FIELDS.validate_json(body), **vars(chosen)})
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
-            sys.stderr.write(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}\n")
+            place = ".".join(map(str, problem["loc"])) or "the file"
+            sys.stderr.write(f"{place}: {problem['msg']}\n")
         return 2
     async with operations.own_database(service) as db:
         if chosen.dry_run:
