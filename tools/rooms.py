@@ -85,8 +85,8 @@ def slices(root: Path) -> Iterator[str]:
 def cores(root: Path) -> Iterator[str]:
     """A service that has slices does the rest in at most 2,000 lines, without blank ones, comments and docstrings.
 
-    Without it the part that everybody has to know takes in what the slices are there for: when the ledger's had 4,000,
-    a request could wait for the next one for ever, and nobody who read it saw that.
+    Without it the part that everybody has to know takes in what the slices are there for. In a ledger of 4,000 lines
+    without slices a request could wait for the next one for ever, and nobody who read it saw that.
     """
     for service in _services(root):
         package = service / "src" / service.name
