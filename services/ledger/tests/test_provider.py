@@ -75,6 +75,17 @@ async def test_a_fee_that_the_provider_kept_is_not_owed_by_it(db: database.Datab
     assert await proof.breaches(db) == []
 
 
+async def test_a_fee_that_is_told_after_its_payment_is_posted_once(db: database.Database) -> None:
+    paid = asking.paid(1_000)
+    await asking.settle(db, paid)
+
+    for _ in range(2):
+        await asking.settle(db, paid.model_copy(update={"fee": roubles(35)}))
+
+    assert await balances(db, WALLET, CLEARING, FEES) == [1_000, -965, -35]
+    assert await proof.breaches(db) == []
+
+
 async def test_a_refund_is_taken_from_the_wallet_once_and_lowers_what_the_provider_owes(db: database.Database) -> None:
     paid = asking.paid(1_000)
     part = refunded(paid, 300)
