@@ -7,6 +7,7 @@ import asking
 import proof
 import pytest
 from asking import CLEARING, DEMO, USER, WALLET
+from prometheus_client import REGISTRY
 
 from chassis import database, envelope
 from contracts import ledger, payments
@@ -78,10 +79,12 @@ async def test_a_fee_that_the_provider_kept_is_not_owed_by_it(db: database.Datab
 async def test_a_fee_that_is_told_after_its_payment_is_posted_once(db: database.Database) -> None:
     paid = asking.paid(1_000)
     await asking.settle(db, paid)
+    credited = REGISTRY.get_sample_value("kopilka_ledger_credits_total", {"asset": "RUB"})
 
     for _ in range(2):
         await asking.settle(db, paid.model_copy(update={"fee": roubles(35)}))
 
+    assert REGISTRY.get_sample_value("kopilka_ledger_credits_total", {"asset": "RUB"}) == credited
     assert await balances(db, WALLET, CLEARING, FEES) == [1_000, -965, -35]
     assert await proof.breaches(db) == []
 

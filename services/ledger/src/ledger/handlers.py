@@ -9,7 +9,7 @@ import prometheus_client
 
 from chassis import batch, database, envelope, failpoints, inbox, ladder, outbox
 from contracts import payments
-from ledger.domain import provider, requests
+from ledger.domain import posted, provider, requests
 from ledger.store import desk as store
 
 CREDITS = prometheus_client.Counter("kopilka_ledger_credits_total", "Payments credited to a wallet.", ["asset"])
@@ -80,9 +80,10 @@ def _settle(desk: requests.Desk, request: requests.Request) -> requests.Settled 
 
 
 def _has_credited(request: requests.Request, outcome: requests.Settled | Exception) -> bool:
-    if not isinstance(outcome, requests.Settled) or not outcome.says:
+    """Tell whether this is what credited a payment, and not only told of its fee."""
+    if not isinstance(request.message, payments.PaymentPaid) or not isinstance(outcome, requests.Settled):
         return False
-    return isinstance(request.message, payments.PaymentPaid)
+    return any(isinstance(said, posted.Posted) and said.transfer.kind == "top_up" for said in outcome.says)
 
 
 def _measure(credited: Sequence[payments.PaymentPaid]) -> None:
