@@ -154,7 +154,7 @@ async def of_size(postings: int) -> AsyncIterator[Books]:
         finally:
             await administrator.close()
         async with db.transaction() as tx:
-            await (await database.driver(tx)).execute(_WARM_UP, timeout=60)
+            await tx.execute(_WARM_UP, timeout=60)
         try:
             yield Books(db, begin, transfers, [row["reference"] for row in references], summed_per_s)
         finally:

@@ -108,7 +108,7 @@ class Asker:
 
     async def _read(self, user_id: message.UserId) -> None:
         async with self._db.statement() as tx:
-            await (await database.driver(tx)).fetchrow(_READ, *chart.funds(DEMO, user_id, "RUB").name)
+            await tx.fetchrow(_READ, *chart.funds(DEMO, user_id, "RUB").name)
 
 
 def user(number: int) -> message.UserId:
@@ -155,7 +155,7 @@ def delivered(event: payments.PaymentPaid) -> batch.Delivered:
 async def open_wallets(db: database.Database, count: int) -> None:
     """Open empty wallets, and let the planner know them."""
     async with db.transaction() as tx:
-        await (await database.driver(tx)).execute(_OPEN, count, timeout=300)
+        await tx.execute(_OPEN, count, timeout=300)
 
 
 async def fill(group: commit.GroupCommit, count: int) -> None:

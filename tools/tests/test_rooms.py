@@ -291,7 +291,7 @@ def test_a_handler_is_found_behind_what_wraps_it(
     [
         ("await store.save(tx, event)", True),
         ("await tx.execute(event)", True),
-        ("await (await database.driver(tx)).fetch(event)", True),
+        ("await tx.fetch(event)", True),
         ("await announce(store.pages(tx), event)", True),
         ("await provider.fetch(event)", False),
         ("await asyncio.sleep(1)", False),

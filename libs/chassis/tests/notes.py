@@ -104,7 +104,7 @@ async def hear_notes(db: database.Database, batch: Sequence[tuple[inbox.Delivery
 
 async def keep(tx: database.Tx, notes: Sequence[Spoken], heard_by: str) -> None:
     """Insert rows that a test counts."""
-    await (await database.driver(tx)).execute(
+    await tx.execute(
         "INSERT INTO note SELECT unnest($1::uuid[]), unnest($2::text[]), $3",
         [note.note_id for note in notes],
         [note.body for note in notes],
@@ -169,9 +169,7 @@ def dying(process: app.Process) -> None:
 async def count(db: database.Database, heard_by: str = COMMANDS.name) -> int:
     """Give how many effects there are."""
     async with db.transaction() as tx:
-        found: Any = await (await database.driver(tx)).fetchval(
-            "SELECT count(*) FROM note WHERE heard_by = $1", heard_by
-        )
+        found: Any = await tx.fetchval("SELECT count(*) FROM note WHERE heard_by = $1", heard_by)
     return int(found)
 
 

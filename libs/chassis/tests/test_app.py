@@ -136,7 +136,7 @@ async def test_a_stop_under_load_loses_nothing_doubles_nothing_and_ends_in_time(
 
     assert codes == [0, 0]
     async with db.transaction() as tx:
-        written = await (await database.driver(tx)).fetch("SELECT note_id, heard_by FROM note")
+        written = await tx.fetch("SELECT note_id, heard_by FROM note")
     for queue in (notes.COMMANDS.name, notes.ECHO.queue):
         ids = [str(row["note_id"]) for row in written if row["heard_by"] == queue]
         assert len(ids) == len(set(ids))
@@ -177,9 +177,7 @@ async def test_restarts_one_after_another_under_load_lose_nothing_and_bury_nothi
 
 async def doubled(db: database.Database, queue: str) -> int:
     async with db.transaction() as tx:
-        count: int = await (await database.driver(tx)).fetchval(
-            "SELECT count(*) - count(DISTINCT note_id) FROM note WHERE heard_by = $1", queue
-        )
+        count: int = await tx.fetchval("SELECT count(*) - count(DISTINCT note_id) FROM note WHERE heard_by = $1", queue)
     return count
 
 

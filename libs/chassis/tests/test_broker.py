@@ -22,7 +22,7 @@ async def test_a_message_is_handled_and_what_it_causes_names_it(
         await rabbit.effects(db, QUEUE, 1)
 
     async with db.transaction() as tx:
-        said = await (await database.driver(tx)).fetchval("SELECT headers::jsonb AS headers FROM outbox")
+        said = await tx.fetchval("SELECT headers::jsonb AS headers FROM outbox")
     assert await wire.depth(QUEUE) == 0
     assert said["ce-correlationid"] == "journey-1"
     assert said["ce-causationid"] == headers["ce-id"]

@@ -14,12 +14,12 @@ Proxied = Callable[[str], Awaitable[outages.Proxy]]
 
 async def notes_in(db: database.Database) -> int:
     async with db.transaction() as tx:
-        count: int = await (await database.driver(tx)).fetchval("SELECT count(*) FROM note")
+        count: int = await tx.fetchval("SELECT count(*) FROM note")
     return count
 
 
 async def write(tx: database.Tx) -> None:
-    await (await database.driver(tx)).execute("INSERT INTO note VALUES (gen_random_uuid(), 'x', 'y')")
+    await tx.execute("INSERT INTO note VALUES (gen_random_uuid(), 'x', 'y')")
 
 
 async def test_a_transaction_commits_what_was_written_in_it(db: database.Database) -> None:
@@ -106,7 +106,7 @@ async def test_connections_that_the_server_ended_are_replaced(
     await asyncio.sleep(0.1)
 
     async with db.transaction() as first, db.transaction() as second, db.transaction() as third:
-        answers = [await (await database.driver(tx)).fetchval("SELECT 1") for tx in (first, second, third)]
+        answers = [await tx.fetchval("SELECT 1") for tx in (first, second, third)]
 
     assert answers == [1, 1, 1]
 
@@ -114,7 +114,7 @@ async def test_connections_that_the_server_ended_are_replaced(
 async def test_a_connection_that_ends_amid_a_transaction_is_an_outage(db: database.Database) -> None:
     async def end_itself() -> None:
         async with db.transaction() as tx:
-            await (await database.driver(tx)).execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            await tx.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
     with pytest.raises(Exception, match=r".") as failure:
         await end_itself()
@@ -154,7 +154,7 @@ async def test_a_pool_that_is_used_up_is_an_outage(database_url: str, monkeypatc
 async def test_a_lost_race_is_transient(db: database.Database, sqlstate: str) -> None:
     async def lose() -> None:
         async with db.transaction() as tx:
-            await (await database.driver(tx)).execute(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
+            await tx.execute(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
 
     with pytest.raises(asyncpg.PostgresError) as failure:
         await lose()
@@ -177,7 +177,7 @@ async def test_a_statement_that_can_never_work_is_no_outage(
 ) -> None:
     async def fail() -> None:
         async with db.transaction() as tx:
-            await (await database.driver(tx)).execute(statement, value)
+            await tx.execute(statement, value)
 
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as failure:
         await fail()
@@ -188,7 +188,7 @@ async def test_a_statement_that_can_never_work_is_no_outage(
 async def test_an_error_does_not_tell_the_values_of_its_statement(db: database.Database) -> None:
     async def fail() -> None:
         async with db.transaction() as tx:
-            await (await database.driver(tx)).execute("SELECT * FROM nowhere WHERE phone = $1", "+79991234567")
+            await tx.execute("SELECT * FROM nowhere WHERE phone = $1", "+79991234567")
 
     with structlog.testing.capture_logs(), pytest.raises(asyncpg.PostgresError) as failure:
         await fail()
@@ -198,7 +198,7 @@ async def test_an_error_does_not_tell_the_values_of_its_statement(db: database.D
 
 async def test_json_goes_in_as_text_and_comes_out_as_values(db: database.Database) -> None:
     async with db.statement() as tx:
-        row = await (await database.driver(tx)).fetchrow(
+        row = await tx.fetchrow(
             "SELECT $1::json AS plain, $2::jsonb AS binary, $3::jsonb[] AS many", '{"a": 1}', "[1.5]", ["null", '"x"']
         )
 
@@ -208,8 +208,8 @@ async def test_json_goes_in_as_text_and_comes_out_as_values(db: database.Databas
 
 async def test_a_service_cannot_read_another_schema(db: database.Database) -> None:
     async with db.transaction() as tx:
-        path = await (await database.driver(tx)).fetchval("SHOW search_path")
-        can_create = await (await database.driver(tx)).fetchval("SELECT has_schema_privilege('notes', 'CREATE')")
+        path = await tx.fetchval("SHOW search_path")
+        can_create = await tx.fetchval("SELECT has_schema_privilege('notes', 'CREATE')")
 
     assert path == "notes"
     assert can_create is False
@@ -217,12 +217,12 @@ async def test_a_service_cannot_read_another_schema(db: database.Database) -> No
 
 async def test_a_single_statement_commits_by_itself_and_can_say_nothing(db: database.Database) -> None:
     async with db.statement() as tx:
-        await (await database.driver(tx)).execute("INSERT INTO note VALUES (gen_random_uuid(), 'alone', 'nobody')")
+        await tx.execute("INSERT INTO note VALUES (gen_random_uuid(), 'alone', 'nobody')")
         with pytest.raises(LookupError):
             await outbox.put(tx, [notes.NoteWritten()])
 
     async with db.statement() as tx:
-        assert await (await database.driver(tx)).fetchval("SELECT count(*) FROM note WHERE body = 'alone'") == 1
+        assert await tx.fetchval("SELECT count(*) FROM note WHERE body = 'alone'") == 1
 
 
 async def test_a_connection_that_once_held_a_transaction_can_say_nothing_outside_of_it(db: database.Database) -> None:

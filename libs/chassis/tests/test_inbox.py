@@ -67,7 +67,7 @@ async def is_blocked(db: database.Database) -> None:
     async with asyncio.timeout(10):
         while True:
             async with db.transaction() as tx:
-                if await (await database.driver(tx)).fetchval("SELECT true FROM pg_locks WHERE NOT granted"):
+                if await tx.fetchval("SELECT true FROM pg_locks WHERE NOT granted"):
                     return
 
 
@@ -126,7 +126,7 @@ async def test_claiming_nothing_claims_nothing(db: database.Database) -> None:
 async def test_a_message_of_today_lies_in_the_partition_of_today(db: database.Database) -> None:
     async with db.transaction() as tx:
         await inbox.claim(tx, DELIVERY)
-        place = await (await database.driver(tx)).fetchval("SELECT tableoid::regclass::text FROM inbox")
+        place = await tx.fetchval("SELECT tableoid::regclass::text FROM inbox")
 
     assert place == f"inbox_{envelope.now():%Y%m%d}"
 
@@ -164,13 +164,12 @@ async def test_maintenance_drops_days_past_retention_and_keeps_the_others(
 
 async def test_the_service_cannot_drop_its_inbox_itself(db: database.Database) -> None:
     async with db.transaction() as tx:
-        connection = await database.driver(tx)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute("DROP TABLE inbox")
+            await tx.execute("DROP TABLE inbox")
 
 
 async def test_the_bound_of_a_day_is_its_first_millisecond(db: database.Database) -> None:
     async with db.transaction() as tx:
-        bound: UUID = await (await database.driver(tx)).fetchval("SELECT inbox_bound('2030-01-01')")
+        bound: UUID = await tx.fetchval("SELECT inbox_bound('2030-01-01')")
 
     assert bound.int >> 80 == 1_893_456_000_000

@@ -180,7 +180,7 @@ async def test_a_lost_race_is_tried_again_at_once(db: database.Database, declare
         calls += 1
         if calls < 3:
             async with db.transaction() as tx:
-                await (await database.driver(tx)).execute("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
+                await tx.execute("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
         await notes.write_note(db, delivery, command)
 
     await wire.send(QUEUE, notes.WriteNote())
@@ -201,7 +201,7 @@ async def test_a_race_that_is_always_lost_climbs_the_ladder(
         nonlocal calls
         calls += 1
         async with db.transaction() as tx:
-            await (await database.driver(tx)).execute("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$")
+            await tx.execute("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$")
 
     await wire.send(QUEUE, notes.WriteNote())
 

@@ -14,7 +14,7 @@ async def test_what_is_said_in_a_transaction_waits_in_the_outbox(db: database.Da
             ids = await outbox.put(tx, [message])
 
     async with db.transaction() as tx:
-        rows = await (await database.driver(tx)).fetch("SELECT * FROM outbox")
+        rows = await tx.fetch("SELECT * FROM outbox")
     headers = json.loads(rows[0]["headers"])
     assert [row["event_id"] for row in rows] == ids
     assert rows[0]["exchange"] == "kopilka.events"
@@ -54,7 +54,7 @@ async def test_each_message_of_a_batch_can_have_its_own_cause(db: database.Datab
         )
 
     async with db.transaction() as tx:
-        rows = await (await database.driver(tx)).fetch("SELECT headers::jsonb AS headers FROM outbox ORDER BY id")
+        rows = await tx.fetch("SELECT headers::jsonb AS headers FROM outbox ORDER BY id")
     assert [row["headers"]["ce-correlationid"] for row in rows] == ["journey-1", "journey-2"]
 
 

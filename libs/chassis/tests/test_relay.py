@@ -31,7 +31,7 @@ async def is_empty(db: database.Database) -> bool:
 
 async def statement(db: database.Database, sql: str) -> None:
     async with db.transaction() as tx:
-        await (await database.driver(tx)).execute(sql)
+        await tx.execute(sql)
 
 
 def many(count: int, *, keys: int) -> list[notes.NoteWritten]:
@@ -148,7 +148,7 @@ async def test_a_broker_that_confirms_nothing_in_time_keeps_every_row(
     moved = await relay.Relay(db, sender).relay_once()
 
     async with db.transaction() as tx:
-        attempts = await (await database.driver(tx)).fetchval("SELECT max(attempts) FROM outbox")
+        attempts = await tx.fetchval("SELECT max(attempts) FROM outbox")
     await proxy.take_away()
     await sender.close()
     assert (moved, await waiting(db), attempts) == (0, 10, 0)
@@ -173,7 +173,7 @@ async def test_an_unroutable_row_stays(db: database.Database, sender: publisher.
     moved = await relay.Relay(db, sender).relay_once()
 
     async with db.transaction() as tx:
-        row = await (await database.driver(tx)).fetchrow("SELECT attempts, last_error FROM outbox")
+        row = await tx.fetchrow("SELECT attempts, last_error FROM outbox")
     assert moved == 0
     assert row is not None
     assert row["attempts"] == 1
@@ -213,7 +213,7 @@ async def test_a_row_that_cannot_be_published_is_set_aside_and_holds_up_nobody(
         await carrier.relay_once()
 
     async with db.transaction() as tx:
-        dead = await (await database.driver(tx)).fetch("SELECT partition_key, attempts FROM outbox_dead")
+        dead = await tx.fetch("SELECT partition_key, attempts FROM outbox_dead")
     assert others_sent_at_once > 0
     assert [(row["partition_key"], row["attempts"]) for row in dead] == [("bad", relay.ATTEMPTS_MAX)]
     assert await waiting(db) == 0

@@ -126,7 +126,7 @@ async def test_a_correlation_id_is_echoed_and_travels_into_what_is_said(
     )
 
     async with process.db.transaction() as tx:
-        headers = await (await database.driver(tx)).fetchval("SELECT headers::jsonb AS headers FROM outbox")
+        headers = await tx.fetchval("SELECT headers::jsonb AS headers FROM outbox")
     assert answer.headers.get_list("x-correlation-id") == [ID]
     assert headers["ce-correlationid"] == ID
     assert headers["traceparent"].split("-")[1] == "a" * 32
@@ -145,7 +145,7 @@ async def test_a_malformed_trace_is_replaced(process: app.Process, client: httpx
     await client.post("/notes", json={}, headers={"traceparent": given})
 
     async with process.db.transaction() as tx:
-        headers = await (await database.driver(tx)).fetchval("SELECT headers::jsonb AS headers FROM outbox")
+        headers = await tx.fetchval("SELECT headers::jsonb AS headers FROM outbox")
     assert len(headers["traceparent"].split("-")[1]) == 32
 
 

@@ -185,7 +185,7 @@ async def test_a_refused_write_changes_nothing_and_repetitions_count(
     repeated = await client.post("/payments", json=TOP_UP, headers=first)
     refused = [await client.post("/payments", json=TOP_UP, headers=key) for key in (first, second)]
     async with db.transaction() as tx:
-        kept = await (await database.driver(tx)).fetch("SELECT key FROM commands")
+        kept = await tx.fetch("SELECT key FROM commands")
     later = await patient.post("/payments", json={**TOP_UP, "return_url": "https://shop.example"}, headers=second)
 
     assert accepted.json()["id"] == repeated.json()["id"]

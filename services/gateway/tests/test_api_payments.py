@@ -30,7 +30,7 @@ async def top_up(client: httpx.AsyncClient, headers: httpx.Headers, key: str = "
 
 async def stored(db: database.Database) -> list[str]:
     async with db.transaction() as tx:
-        return [str(row["id"]) for row in await (await database.driver(tx)).fetch("SELECT id FROM payments")]
+        return [str(row["id"]) for row in await tx.fetch("SELECT id FROM payments")]
 
 
 async def commands_said(db: database.Database) -> list[dict[str, Any]]:
@@ -247,7 +247,7 @@ async def test_stars_are_not_asked_for_a_session_whose_user_is_gone(
     client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
 ) -> None:
     async with db.transaction() as tx:
-        await (await database.driver(tx)).execute("DELETE FROM users")
+        await tx.execute("DELETE FROM users")
 
     answer = await top_up(client, headers, provider="stars", amount={"amount_minor": 250, "currency": "XTR"})
 

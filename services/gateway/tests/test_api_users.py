@@ -62,7 +62,7 @@ async def test_many_first_requests_at_once_make_one_user(
     assert {answer.status_code for answer in answers} == {200}
     ids = {(body.get("user") or body)["id"] for body in (answer.json() for answer in answers)}
     async with db.transaction() as tx:
-        rows = await (await database.driver(tx)).fetch("SELECT id FROM users")
+        rows = await tx.fetch("SELECT id FROM users")
     assert [str(row["id"]) for row in rows] == list(ids)
     assert [kind for kind, _ in await testing.said(db)] == [gateway.UserRegistered.TYPE]
 

@@ -250,7 +250,7 @@ async def test_a_batch_of_the_houses_own_movements_shows_nothing(
     await others.say_at_once([transfer.model_copy(update={"postings": house})])
 
     async with db.transaction() as tx:
-        count = await (await database.driver(tx)).fetchval("SELECT count(*) FROM statement_lines")
+        count = await tx.fetchval("SELECT count(*) FROM statement_lines")
     assert count == 0
 
 

@@ -22,7 +22,7 @@ async def test_the_schema_goes_down_and_up_again(
 
 async def _tables(db: database.Database) -> set[str]:
     async with db.transaction() as tx:
-        rows = await (await database.driver(tx)).fetch(
+        rows = await tx.fetch(
             "SELECT relname FROM pg_class WHERE relnamespace = 'gateway'::regnamespace AND relkind IN ('r', 'p')"
         )
     return {row["relname"] for row in rows}

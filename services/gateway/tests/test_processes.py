@@ -64,7 +64,7 @@ async def first_id(db: database.Database, table: str) -> str:
     async with asyncio.timeout(30):
         while True:
             async with db.transaction() as tx:
-                if found := await (await database.driver(tx)).fetchval(f"SELECT id FROM {table}"):
+                if found := await tx.fetchval(f"SELECT id FROM {table}"):
                     return str(found)
             await asyncio.sleep(0.02)
 

@@ -188,7 +188,7 @@ async def posted(db: database.Database, command: Message) -> ledger.TransferId:
 async def rows(db: database.Database, sql: str, *values: object) -> list[tuple[Any, ...]]:
     """Give what one statement finds."""
     async with db.transaction() as tx:
-        return [tuple(row) for row in await (await database.driver(tx)).fetch(sql, *values)]
+        return [tuple(row) for row in await tx.fetch(sql, *values)]
 
 
 async def funds(db: database.Database, account: str = WALLET, asset: Currency = "RUB") -> tuple[int, int]:

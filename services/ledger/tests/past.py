@@ -108,7 +108,7 @@ async def post(db: database.Database, *commands: ledger.LedgerCommand) -> None:
 async def clock(db: database.Database) -> datetime:
     """Give the moment by the database's clock."""
     async with db.statement() as tx:
-        now: datetime = await (await database.driver(tx)).fetchval("SELECT clock_timestamp()")
+        now: datetime = await tx.fetchval("SELECT clock_timestamp()")
     return now
 
 

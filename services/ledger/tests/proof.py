@@ -78,12 +78,11 @@ async def breaches(db: database.Database) -> list[str]:
     """Give the invariants that do not hold, with the first thing that breaks each; for books whose outbox waits."""
     found = []
     async with db.transaction() as tx:
-        connection = await database.driver(tx)
         for name, sql in INVARIANTS.items():
-            if broken := await connection.fetchrow(f"{sql} LIMIT 1"):
+            if broken := await tx.fetchrow(f"{sql} LIMIT 1"):
                 found.append(f"{name}: {tuple(broken)}")
-        accounts = {tuple(row[:3]): tuple(row[3:]) for row in await connection.fetch(_ACCOUNTS)}
-        events = [json.loads(row[0]) for row in await connection.fetch("SELECT payload FROM outbox ORDER BY id")]
+        accounts = {tuple(row[:3]): tuple(row[3:]) for row in await tx.fetch(_ACCOUNTS)}
+        events = [json.loads(row[0]) for row in await tx.fetch("SELECT payload FROM outbox ORDER BY id")]
     return found + _mistold(accounts, events)
 
 

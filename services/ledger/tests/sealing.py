@@ -2,7 +2,6 @@
 
 import asyncio
 
-from chassis import database
 from ledger.proof import timers
 from ledger.proof.store import chain as seal
 
@@ -10,7 +9,7 @@ from ledger.proof.store import chain as seal
 async def seal_all(sealer: timers.Sealer) -> None:
     """Tick until everything that is on the books by now could be sealed, and was if it was due."""
     async with sealer.db.statement() as tx:
-        newest = (await seal.horizon(await database.driver(tx))).newest
+        newest = (await seal.horizon(tx)).newest
     async with asyncio.timeout(60):
         while sealer.watermark.final < newest:
             await sealer.tick()

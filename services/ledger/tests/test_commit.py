@@ -47,9 +47,7 @@ def transactions() -> float:
 
 async def balance(db: database.Database) -> int:
     async with db.transaction() as tx:
-        found: int = await (await database.driver(tx)).fetchval(
-            "SELECT balance_minor FROM account WHERE owner = $1", USER
-        )
+        found: int = await tx.fetchval("SELECT balance_minor FROM account WHERE owner = $1", USER)
     return found
 
 
@@ -209,7 +207,5 @@ async def test_local_requests_carry_the_cause_of_the_work_at_hand(db: database.D
         await commit.GroupCommit(db).carry_out(grant())
 
     async with db.transaction() as tx:
-        rows = await (await database.driver(tx)).fetch(
-            "SELECT DISTINCT headers::jsonb->>'ce-correlationid' AS journey FROM outbox"
-        )
+        rows = await tx.fetch("SELECT DISTINCT headers::jsonb->>'ce-correlationid' AS journey FROM outbox")
     assert [row["journey"] for row in rows] == ["journey"]

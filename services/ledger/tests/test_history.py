@@ -29,7 +29,7 @@ async def summarize(db: database.Database) -> None:
     while await timers.summarize_postings(db):
         pass
     async with db.statement() as tx:  # else what it read would be counted with what is read later
-        await (await database.driver(tx)).execute("SELECT pg_stat_force_next_flush()")
+        await tx.execute("SELECT pg_stat_force_next_flush()")
 
 
 async def waits_for_a_lock(superuser: asyncpg.Connection) -> None:
@@ -53,7 +53,7 @@ async def test_the_balance_of_any_time_is_what_a_plain_list_says(
     happened = past.imagined(seed, size)
     wallet = await past.put_down(superuser, happened)
     async with db.statement() as tx:
-        while step and await store.summarize(await database.driver(tx), limit=step):
+        while step and await store.summarize(tx, limit=step):
             pass
 
     for at in past.moments(seed, happened):
@@ -73,7 +73,7 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
     happened = past.imagined(7, 64 * 16 * 4 + 70)
     wallet = await past.put_down(superuser, happened)
     await summarize(db)
-    account = await store.standing(role, wallet)
+    account = await store.standing(database.Tx(role), wallet)
 
     levels = await superuser.fetch(
         "SELECT level, count(*) FROM posting_summary WHERE account_id = $1 GROUP BY level ORDER BY level",
@@ -81,9 +81,9 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
     )
     long_ago, at = past.BEGIN - timedelta(days=90), happened[3_000].recorded_at
     before = await past.postings_read(role)
-    assert (await store.as_effective(role, account, long_ago)).balance_minor == 0
+    assert (await store.as_effective(database.Tx(role), account, long_ago)).balance_minor == 0
     effective = await past.postings_read(role) - before
-    assert (await store.as_recorded(role, account, at)).sequence > 3_000
+    assert (await store.as_recorded(database.Tx(role), account, at)).sequence > 3_000
     recorded = await past.postings_read(role) - before - effective
 
     assert [tuple(row) for row in levels] == [(1, 65), (2, 4)]

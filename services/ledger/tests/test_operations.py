@@ -49,9 +49,7 @@ def gift(tmp_path: Path) -> str:
 
 async def balance(db: database.Database) -> int | None:
     async with db.transaction() as tx:
-        found: int | None = await (await database.driver(tx)).fetchval(
-            "SELECT balance_minor FROM account WHERE owner = $1", USER
-        )
+        found: int | None = await tx.fetchval("SELECT balance_minor FROM account WHERE owner = $1", USER)
     return found
 
 

@@ -20,7 +20,7 @@ async def test_the_example_of_the_readme_runs_and_holds(db: database.Database) -
 
     async def balance(name: chart.AccountName) -> int:
         async with db.transaction() as tx:
-            found: int = await (await database.driver(tx)).fetchval(
+            found: int = await tx.fetchval(
                 "SELECT balance_minor FROM account WHERE tenant = $1 AND code = $2 AND asset = $3", *name
             )
         return found

@@ -27,7 +27,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 async def fetch(db: database.Database, sql: str) -> list[asyncpg.Record]:
     async with db.transaction() as tx:
-        rows: list[asyncpg.Record] = await (await database.driver(tx)).fetch(sql)
+        rows: list[asyncpg.Record] = await tx.fetch(sql)
     return rows
 
 
@@ -48,7 +48,7 @@ async def test_a_receipt_is_checked_by_the_lines_of_the_readme_and_by_the_comman
     program, file = tmp_path / "check.py", tmp_path / "receipt.json"
     program.write_text(lines)
     async with db.transaction() as tx:
-        newest = await store.newest(await database.driver(tx))
+        newest = await store.newest(tx)
     assert newest is not None
     public = newest.hash.hex()
 

@@ -43,7 +43,7 @@ def chain(*sizes: int) -> list[seal.Block]:
 
 async def fetch(db: database.Database, sql: str, *values: object) -> list[asyncpg.Record]:
     async with db.transaction() as tx:
-        rows: list[asyncpg.Record] = await (await database.driver(tx)).fetch(sql, *values)
+        rows: list[asyncpg.Record] = await tx.fetch(sql, *values)
     return rows
 
 
@@ -53,7 +53,7 @@ async def credit(db: database.Database, count: int) -> None:
 
 async def kept(db: database.Database) -> list[seal.Block]:
     async with db.transaction() as tx:
-        _, blocks = await store.blocks_after(await database.driver(tx), 0)
+        _, blocks = await store.blocks_after(tx, 0)
     return blocks
 
 
@@ -187,26 +187,27 @@ def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: 
             servers.database(database_name),
             server_settings={"search_path": "ledger", "session_replication_role": "replica"},
         )
+        tx = database.Tx(connection)
         transfer_id, event_id = uuid4(), uuid4()
         (tenant, kind, source, reference), (occurred_at, recorded_at) = texts, times
         try:
-            number = await connection.fetchval(
+            number = await tx.fetchval(
                 "INSERT INTO transfer (id, tenant, kind, source_key, reference, occurred_at, event_id, reverses)"
                 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING number",
                 *(transfer_id, tenant, kind, f"{source}{transfer_id}", reference, occurred_at, event_id, reverses),
             )
             for code, asset, sequence, amount in legs:
-                account_id = await connection.fetchval(
+                account_id = await tx.fetchval(
                     "INSERT INTO account (tenant, code, asset, kind, exponent, overdraft_minor)"
                     " VALUES ($1, $2, $3, 'wallet', 2, 0) RETURNING id",
                     *(f"{transfer_id}", code, asset),
                 )
-                await connection.execute(
+                await tx.execute(
                     "INSERT INTO posting VALUES ($1, $2, $3, $4, $5, $6)",
                     *(account_id, sequence, transfer_id, amount or 1, -amount, recorded_at),
                 )
-            (transfer,) = await store.transfers(connection, after=number - 1, upto=number)
-            leaf = await connection.fetchval(f"WITH {store.STRETCH} SELECT {store.LEAF} FROM said", number - 1, number)
+            (transfer,) = await store.transfers(tx, after=number - 1, upto=number)
+            leaf = await tx.fetchval(f"WITH {store.STRETCH} SELECT {store.LEAF} FROM said", number - 1, number)
         finally:
             await connection.close()
         content = {
@@ -327,11 +328,10 @@ async def test_nobody_who_writes_waits_for_the_sealer(db: database.Database) -> 
     await credit(db, 5)
 
     async with db.transaction() as tx:
-        connection = await database.driver(tx)
-        at = await store.take_turn(connection)
+        at = await store.take_turn(tx)
         assert at
-        written = await store.transfers(connection, after=0, upto=5)
-        await store.add(connection, [seal.seal(written, after=None, at=at)])
+        written = await store.transfers(tx, after=0, upto=5)
+        await store.add(tx, [seal.seal(written, after=None, at=at)])
         async with asyncio.timeout(10):
             await credit(db, 5)
         assert await timers.Sealer(db, seal_after_s=0).tick() == 0  # it is not its turn
@@ -357,4 +357,4 @@ async def test_a_block_can_be_neither_changed_nor_removed_nor_put_in_a_wrong_pla
         sealed._replace(number=2, previous=sealed.hash),
     ):
         with pytest.raises(asyncpg.CheckViolationError, match="does not continue the chain"):
-            await store.add(role, [wrong])
+            await store.add(database.Tx(role), [wrong])

@@ -123,7 +123,7 @@ async def test_lines_of_a_reference_are_found_without_reading_the_account(
     of = await history.span(db, wallet)
 
     before = await past.postings_read(role)
-    found = await store.lines(role, of, "order:500", first=of.first, last=of.last, most=10)
+    found = await store.lines(database.Tx(role), of, "order:500", first=of.first, last=of.last, most=10)
     read = await past.postings_read(role) - before
 
     assert [line.sequence for line in found] == [1_501, 1_502, 1_503]

@@ -263,12 +263,12 @@ async def test_the_next_accounts_with_lots_that_are_due_are_found(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
     async with funded.transaction() as tx:
-        assert await store_of_lots.due(await database.driver(tx), limit=10) == []
+        assert await store_of_lots.due(tx, limit=10) == []
 
     await asking.pass_time(superuser, 60)
 
     async with funded.transaction() as tx:
-        (name,) = await store_of_lots.due(await database.driver(tx), limit=10)
+        (name,) = await store_of_lots.due(tx, limit=10)
     assert name == (DEMO, asking.POINTS, "PTS")
 
 

@@ -179,7 +179,7 @@ async def examined_after(administrator: database.Database, statement: str) -> ve
     """Tamper with triggers disabled, examine what that transaction sees, and roll it back."""
     with suppress(Undo):
         async with administrator.transaction() as tx:
-            await (await database.driver(tx)).execute(f"SET LOCAL session_replication_role = replica; {statement}")
+            await tx.execute(f"SET LOCAL session_replication_role = replica; {statement}")
             proof = await verify.examine([tx])
             raise Undo
     return proof

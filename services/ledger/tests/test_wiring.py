@@ -51,7 +51,7 @@ async def send(sender: publisher.Publisher, messages: Sequence[Message]) -> None
 
 async def count(db: database.Database, what: str) -> int:
     async with db.transaction() as tx:
-        number: int = await (await database.driver(tx)).fetchval(f"SELECT count(*) FROM {what}")
+        number: int = await tx.fetchval(f"SELECT count(*) FROM {what}")
     return number
 
 

@@ -50,7 +50,7 @@ def paid(title: str = "Tea") -> orders.OrderPaid:
 
 async def fetch(db: database.Database, statement: str) -> list[tuple[Any, ...]]:
     async with db.transaction() as tx:
-        return [tuple(row) for row in await (await database.driver(tx)).fetch(statement)]
+        return [tuple(row) for row in await tx.fetch(statement)]
 
 
 async def hear(db: database.Database, *events: ledger.TransferPosted) -> None:

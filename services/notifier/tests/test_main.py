@@ -101,7 +101,7 @@ def measured(url: str) -> str:
 
 async def fetch(db: database.Database, statement: str) -> list[tuple[Any, ...]]:
     async with db.transaction() as tx:
-        return [tuple(row) for row in await (await database.driver(tx)).fetch(statement)]
+        return [tuple(row) for row in await tx.fetch(statement)]
 
 
 @pytest.mark.rule("I2")

@@ -18,7 +18,7 @@ SENT = domain.Outcome(domain.Result.SENT, 200, 5)
 
 async def fetch(db: database.Database, statement: str) -> list[tuple[Any, ...]]:
     async with db.transaction() as tx:
-        return [tuple(row) for row in await (await database.driver(tx)).fetch(statement)]
+        return [tuple(row) for row in await tx.fetch(statement)]
 
 
 async def queue(db: database.Database, count: int = 1, user_id: UserId | None = USER) -> None:

@@ -51,7 +51,7 @@ async def known(db: database.Database) -> None:
 
 async def fetch(db: database.Database, statement: str, *values: object) -> list[tuple[Any, ...]]:
     async with db.transaction() as tx:
-        return [tuple(row) for row in await (await database.driver(tx)).fetch(statement, *values)]
+        return [tuple(row) for row in await tx.fetch(statement, *values)]
 
 
 async def queue(db: database.Database, text: str = "Hello", user_id: UserId | None = USER) -> None:
@@ -337,7 +337,7 @@ async def test_an_outcome_is_written_when_the_database_comes_back_and_nothing_is
         nonlocal losses
         losses -= 1
         if losses >= 0:
-            await (await database.driver(tx)).execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            await tx.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         await mark(tx, *arguments)
 
     monkeypatch.setattr(store, "mark", mark_on_a_connection_that_breaks)

@@ -44,7 +44,7 @@ async def dead_letter(db: database.Database) -> tuple[str, str]:
     async with asyncio.timeout(30):
         while True:
             async with db.transaction() as tx:
-                row = await (await database.driver(tx)).fetchrow("SELECT reason, event_type FROM dead_letter")
+                row = await tx.fetchrow("SELECT reason, event_type FROM dead_letter")
             if row is not None:
                 return row["reason"], row["event_type"]
             await asyncio.sleep(0.05)

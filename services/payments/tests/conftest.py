@@ -315,7 +315,7 @@ class Shop:
 
     async def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
         async with self.db.transaction() as tx:
-            return [dict(row) for row in await (await database.driver(tx)).fetch(sql, *values)]
+            return [dict(row) for row in await tx.fetch(sql, *values)]
 
     async def due(self, table: str) -> None:
         """Let the time come for everything in a table that waits."""

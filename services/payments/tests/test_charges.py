@@ -263,7 +263,7 @@ async def test_while_the_database_is_slow_the_payer_gets_a_no_in_time(
     payment_id, _ = await counter.pending()
     monkeypatch.setattr("payments.api.DECIDE_WITHIN_S", 0.2)
     async with counter.db.transaction() as tx:
-        await tx.connection.execute("LOCK TABLE payment IN ACCESS EXCLUSIVE MODE")
+        await tx.execute("LOCK TABLE payment IN ACCESS EXCLUSIVE MODE")
         began = datetime.now(UTC)
         await ask_bank(counter, payment_id)
         took = datetime.now(UTC) - began

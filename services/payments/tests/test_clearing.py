@@ -83,9 +83,8 @@ async def publish(db: database.Database, declared: str, sender: publisher.Publis
     async def tell(event: ledger.TransferPosted) -> None:
         async with db.transaction() as tx:
             await outbox.put(tx, [event])
-            driver = await database.driver(tx)
             query = "DELETE FROM outbox WHERE event_type = $1 RETURNING exchange, event_type, headers, payload"
-            (row,) = await driver.fetch(query, event.TYPE)
+            (row,) = await tx.fetch(query, event.TYPE)
         for _ in range(2):  # at least once
             await sender.publish(
                 exchange=row["exchange"],

@@ -39,7 +39,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     async def forget(self) -> None:
         async with self.db.transaction() as tx:
             for table in ("finding", "webhook", "provider_attempt", "dispute", "refund", "payment", "outbox", "inbox"):
-                await tx.connection.execute(f"DELETE FROM {table}")
+                await tx.execute(f"DELETE FROM {table}")
 
     @property
     def refs(self) -> list[str]:

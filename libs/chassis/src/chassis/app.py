@@ -208,7 +208,7 @@ class Process:
 
     async def _database_answers(self) -> bool:
         async with self.db.transaction() as tx:
-            return bool(await (await database.driver(tx)).fetchval("SELECT true"))
+            return bool(await tx.fetchval("SELECT true"))
 
     async def _broker_answers(self) -> bool:
         await self.sender.open()

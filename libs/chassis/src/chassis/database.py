@@ -4,10 +4,10 @@ It is asyncpg with its pool: statements take arrays, and nothing stands between 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import asyncpg
 from pydantic_core import from_json
@@ -32,11 +32,40 @@ _OUTAGES = (
 
 @dataclass(slots=True, eq=False)
 class Tx:
-    """A connection inside an open transaction, or lent for single statements."""
+    """A connection inside an open transaction, or lent for single statements. Its methods are asyncpg's.
+
+    They return asyncpg's own coroutines, so that no frame of ours stands between a statement and the driver.
+    """
 
     connection: asyncpg.Connection
     database: "Database | None" = None
     on_commit: list[Callable[[], None]] = field(default_factory=list)
+
+    def fetch(self, sql: str, *values: Any) -> Awaitable[list[asyncpg.Record]]:
+        """Run a statement; gives its rows."""
+        return self.connection.fetch(sql, *values)
+
+    def fetchrow(self, sql: str, *values: Any, timeout: float | None = None) -> Awaitable[asyncpg.Record | None]:
+        """Run a statement; gives its first row, or None without any."""
+        return self.connection.fetchrow(sql, *values, timeout=timeout)
+
+    def fetchval(self, sql: str, *values: Any) -> Awaitable[Any]:
+        """Run a statement; gives the first column of its first row, or None without any."""
+        return self.connection.fetchval(sql, *values)
+
+    def execute(self, sql: str, *values: Any, timeout: float | None = None) -> Awaitable[str]:
+        """Run a statement, or a script where there are no values; gives the command's tag, such as `UPDATE 1`."""
+        return self.connection.execute(sql, *values, timeout=timeout)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> Awaitable[None]:
+        """Run a statement once for each row of values, in one round trip."""
+        return self.connection.executemany(sql, rows)
+
+    def copy_records_to_table(
+        self, table: str, *, records: Iterable[Sequence[Any]], columns: Sequence[str]
+    ) -> Awaitable[str]:
+        """Append rows to a table with COPY."""
+        return self.connection.copy_records_to_table(table, records=records, columns=columns)
 
 
 class Database:
@@ -109,11 +138,6 @@ def of(tx: Tx) -> Database:
 def on_commit(tx: Tx, action: Callable[[], None]) -> None:
     """Call `action` once after this transaction has committed, never when it rolls back."""
     tx.on_commit.append(action)
-
-
-async def driver(tx: Tx) -> asyncpg.Connection:
-    """Give the asyncpg connection, on which statements run."""
-    return tx.connection
 
 
 def is_transient(error: BaseException) -> bool:

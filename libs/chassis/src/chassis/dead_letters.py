@@ -83,7 +83,7 @@ async def record(
     except envelope.Unreadable:
         event_id, key, attempts = envelope.uuid7(), "", 0
     async with db.transaction() as tx:
-        await (await database.driver(tx)).execute(
+        await tx.execute(
             _RECORD,
             event_id,
             consumer,
@@ -117,14 +117,14 @@ async def find(
 ) -> list[DeadLetter]:
     """Give the open dead letters, oldest first, at most a thousand."""
     async with db.transaction() as tx:
-        rows = await (await database.driver(tx)).fetch(_LIST, event_type, partition_key, event_id, LIST_MAX)
+        rows = await tx.fetch(_LIST, event_type, partition_key, event_id, LIST_MAX)
     return [DeadLetter(**dict(row)) for row in rows]
 
 
 async def content(db: database.Database, letter: DeadLetter) -> tuple[dict[str, Any], bytes]:
     """Give the headers and the body of a dead letter."""
     async with db.transaction() as tx:
-        row = await (await database.driver(tx)).fetchrow(
+        row = await tx.fetchrow(
             "SELECT headers::text AS headers, payload FROM dead_letter WHERE event_id = $1 AND consumer = $2",
             letter.event_id,
             letter.consumer,
@@ -159,10 +159,10 @@ async def discard(db: database.Database, letters: Sequence[DeadLetter]) -> int:
 async def measure(db: database.Database) -> None:
     """Set the gauge of open dead letters."""
     async with db.transaction() as tx:
-        count = await (await database.driver(tx)).fetchval("SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL")
+        count = await tx.fetchval("SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL")
     telemetry.DEAD_LETTERS_OPEN.labels(db.schema).set(count)
 
 
 async def _resolve(db: database.Database, letter: DeadLetter, resolution: str) -> None:
     async with db.transaction() as tx:
-        await (await database.driver(tx)).execute(_RESOLVE, letter.event_id, letter.consumer, resolution)
+        await tx.execute(_RESOLVE, letter.event_id, letter.consumer, resolution)

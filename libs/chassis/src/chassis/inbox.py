@@ -100,9 +100,8 @@ async def claim_many(tx: database.Tx, deliveries: Sequence[Delivery]) -> set[UUI
     The ids are sorted, because two batches that claim the same ids in different order would deadlock.
     """
     fresh: set[UUID] = set()
-    connection = await database.driver(tx)
     for consumer, claimed in _by_queue(deliveries):
-        rows = await connection.fetch(_CLAIM, sorted({delivery.envelope.id for delivery in claimed}), consumer)
+        rows = await tx.fetch(_CLAIM, sorted({delivery.envelope.id for delivery in claimed}), consumer)
         new_ids: set[UUID] = {row[0] for row in rows}
         new = Counter({d.envelope.id: d.envelope.type for d in claimed if d.envelope.id in new_ids}.values())
         for event_type, count in Counter(delivery.envelope.type for delivery in claimed).items():
@@ -116,13 +115,12 @@ async def give_back(tx: database.Tx, deliveries: Sequence[Delivery]) -> None:
     """Unclaim messages that this transaction claimed and could not handle, so that they can come again."""
     for consumer, claimed in _by_queue(deliveries):
         ids = [delivery.envelope.id for delivery in claimed]
-        await (await database.driver(tx)).execute(_GIVE_BACK, ids, consumer)
+        await tx.execute(_GIVE_BACK, ids, consumer)
 
 
 async def maintain(tx: database.Tx) -> int:
     """Make the partitions of the coming days and drop those past retention; gives how many were dropped."""
-    connection = await database.driver(tx)
-    dropped: int = await connection.fetchval("SELECT inbox_maintain()")
+    dropped: int = await tx.fetchval("SELECT inbox_maintain()")
     return dropped
 
 

@@ -99,11 +99,11 @@ async def put_rows(tx: database.Tx, rows: Sequence[Row]) -> list[UUID]:
     """Say what was written out; see `put`."""
     if not rows:
         return []
-    home, connection = database.of(tx), await database.driver(tx)
+    home = database.of(tx)
     if len(rows) < COPY_FROM:
-        await connection.execute(_INSERT, *zip(*rows, strict=True))
+        await tx.execute(_INSERT, *zip(*rows, strict=True))
     else:
-        await connection.copy_records_to_table("outbox", records=rows, columns=_COLUMNS)
+        await tx.copy_records_to_table("outbox", records=rows, columns=_COLUMNS)
     database.on_commit(tx, home.outbox_filled.set)
     return [row[0] for row in rows]
 

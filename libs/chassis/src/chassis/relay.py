@@ -83,15 +83,14 @@ class Relay:
         """Send one batch; gives how many rows were confirmed and deleted. Raises when broker or database are away."""
         await self._sender.open()
         async with self._db.transaction() as tx:
-            connection = await database.driver(tx)
-            slots = [row["slot"] for row in await connection.fetch(_LOCK_SLOTS, SLOTS_PER_CLAIM)]
-            rows = _next(await connection.fetch(_READ, slots, BATCH)) if slots else []
+            slots = [row["slot"] for row in await tx.fetch(_LOCK_SLOTS, SLOTS_PER_CLAIM)]
+            rows = _next(await tx.fetch(_READ, slots, BATCH)) if slots else []
             if not rows:
                 return 0
             failpoints.passed("relay.before_publish")
             outcomes = await self._publish(rows)
             failpoints.passed("relay.after_publish")
-            return await self._settle(connection, rows, outcomes)
+            return await self._settle(tx, rows, outcomes)
 
     async def _publish(self, rows: Sequence[asyncpg.Record]) -> list[BaseException | None]:
         channel = await self._sender.open()
@@ -118,7 +117,7 @@ class Relay:
 
     async def _settle(
         self,
-        connection: asyncpg.Connection,
+        tx: database.Tx,
         rows: Sequence[asyncpg.Record],
         outcomes: Sequence[BaseException | None],
     ) -> int:
@@ -133,32 +132,32 @@ class Relay:
                 errors[row["id"]] = error
             elif error is None and row["partition_key"] not in failed:
                 confirmed.append(row["id"])
-        await connection.execute(_DELETE, confirmed)
+        await tx.execute(_DELETE, confirmed)
         if failed:
-            await self._back_off(connection, list(failed.values()), errors)
+            await self._back_off(tx, list(failed.values()), errors)
         failpoints.passed("relay.before_commit")
         return len(confirmed)
 
     async def _back_off(
-        self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record], errors: dict[int, BaseException]
+        self, tx: database.Tx, rows: Sequence[asyncpg.Record], errors: dict[int, BaseException]
     ) -> None:
         guilty = [row for row in rows if _is_its_own_fault(errors[row["id"]])]
         for row in guilty:
             reason = f"{type(errors[row['id']]).__name__}: {errors[row['id']]}"
-            await connection.fetch(_FAILED, [row["id"]], reason)
+            await tx.fetch(_FAILED, [row["id"]], reason)
         buried = [row["id"] for row in guilty if row["attempts"] + 1 >= ATTEMPTS_MAX]
         if buried:
-            await connection.execute(_BURY, buried)
+            await tx.execute(_BURY, buried)
             telemetry.log.error("relay.buried", rows=len(buried))
         pause_s = min(0.5 * 2 ** max(row["attempts"] for row in rows), BACKOFF_MAX_S)
-        await connection.execute(_BLOCK, sorted({row["slot"] for row in rows}), pause_s)
+        await tx.execute(_BLOCK, sorted({row["slot"] for row in rows}), pause_s)
         telemetry.log.warning("relay.backing_off", rows=len(rows), pause_s=pause_s)
 
 
 async def measure(db: database.Database) -> None:
     """Set the gauges of the outbox: how many rows wait, how old the oldest is, how many were set aside."""
     async with db.transaction() as tx:
-        row = await (await database.driver(tx)).fetchrow(
+        row = await tx.fetchrow(
             "SELECT count(*) AS pending, coalesce(extract(epoch FROM clock_timestamp() - min(enqueued_at)), 0)::float8"
             " AS age_s, (SELECT count(*) FROM outbox_dead) AS dead FROM outbox"
         )

@@ -232,7 +232,7 @@ def delivery_of(message: object, queue: str, *, event_id: object | None = None) 
 async def said(db: database.Database) -> list[tuple[str, dict[str, object]]]:
     """Give what waits in the outbox, in order: each message's type and body."""
     async with db.transaction() as tx:
-        rows = await (await database.driver(tx)).fetch("SELECT event_type, payload FROM outbox ORDER BY id")
+        rows = await tx.fetch("SELECT event_type, payload FROM outbox ORDER BY id")
     return [(row["event_type"], json.loads(row["payload"])) for row in rows]
 
 

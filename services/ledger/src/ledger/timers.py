@@ -37,5 +37,5 @@ async def expire_lots(db: database.Database) -> int:
 async def summarize_ranges(db: database.Database) -> int:
     """Let searches by transfer skip pages that were filled since the last time; gives 0, so that the timer rests."""
     async with db.statement() as tx:
-        await (await database.driver(tx)).execute("SELECT summarize_ranges()")
+        await tx.execute("SELECT summarize_ranges()")
     return 0

@@ -58,7 +58,7 @@ class Result(StrEnum):
 
     SENT = "sent"
     THROTTLED = "throttled"  # too fast; the whole bot must wait
-    AWAY = "away"  # nothing was sent: no connection, or the token is not accepted
+    AWAY = "away"  # nothing was sent: no tx, or the token is not accepted
     UNCERTAIN = "uncertain"  # it may have arrived
     BLOCKED = "blocked"  # the recipient wants no messages from this bot
     UNPARSABLE = "unparsable"  # the markup was refused

@@ -80,7 +80,7 @@ class Mark:
 
 async def add(tx: database.Tx, drafts: Sequence[domain.Draft]) -> None:
     """Queue notifications; one whose dedupe key is known is left as it is."""
-    await (await database.driver(tx)).execute(
+    await tx.execute(
         _ADD,
         [draft.tenant for draft in drafts],
         [draft.kind for draft in drafts],
@@ -92,9 +92,8 @@ async def add(tx: database.Tx, drafts: Sequence[domain.Draft]) -> None:
 
 async def learn_recipient(tx: database.Tx, tenant: TenantId, user_id: UserId, chat_id: int) -> None:
     """Remember where a person can be reached, and let what waited for it go at once."""
-    connection = await database.driver(tx)
-    await connection.execute(_LEARN, tenant, user_id, chat_id)
-    await connection.execute(_WAKE, tenant, user_id)
+    await tx.execute(_LEARN, tenant, user_id, chat_id)
+    await tx.execute(_WAKE, tenant, user_id)
 
 
 async def lease(tx: database.Tx, tenant: TenantId, *, limit: int, lease_s: float) -> list[domain.Notification]:
@@ -102,7 +101,7 @@ async def lease(tx: database.Tx, tenant: TenantId, *, limit: int, lease_s: float
 
     Rows in other hands are left out. Reads the index of the due ones.
     """
-    rows = await (await database.driver(tx)).fetch(_LEASE, tenant, limit, lease_s, domain.BLOCKED_FOR_S)
+    rows = await tx.fetch(_LEASE, tenant, limit, lease_s, domain.BLOCKED_FOR_S)
     return [_notification(row) for row in rows]
 
 
@@ -111,12 +110,12 @@ async def mark(tx: database.Tx, tenant: TenantId, marks: Sequence[Mark]) -> None
 
     A notification whose lease somebody else has taken meanwhile is left to them; its attempt is logged all the same.
     """
-    await (await database.driver(tx)).execute(_MARK, tenant, *zip(*map(_marked, marks), strict=True))
+    await tx.execute(_MARK, tenant, *zip(*map(_marked, marks), strict=True))
 
 
 async def count_pending(tx: database.Tx, tenant: TenantId) -> int:
     """Count the notifications that have not ended. Reads the index of the due ones."""
-    count: int = await (await database.driver(tx)).fetchval(_PENDING, tenant)
+    count: int = await tx.fetchval(_PENDING, tenant)
     return count
 
 

@@ -17,7 +17,7 @@ DEMO = TenantId("demo")
 
 async def forget_what_was_said(db: database.Database) -> None:
     async with db.transaction() as tx:
-        await (await database.driver(tx)).execute("DELETE FROM outbox")
+        await tx.execute("DELETE FROM outbox")
 
 
 async def test_seeding_the_demo_shop_announces_every_category_and_product(db: database.Database) -> None:

@@ -34,7 +34,7 @@ class Shop:
 
     async def fetch(self, statement: str, *values: object) -> list[Any]:
         async with self.db.transaction() as tx:
-            return list(await (await database.driver(tx)).fetch(statement, *values))
+            return list(await tx.fetch(statement, *values))
 
     async def said(self) -> list[str]:
         return [kind.removesuffix(".v1") for kind, _ in await said(self.db) if ".listed" not in kind]

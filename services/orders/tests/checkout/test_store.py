@@ -71,7 +71,7 @@ async def test_an_order_of_another_tenant_is_not_found(db: database.Database) ->
 async def test_only_orders_past_their_deadline_are_overdue_and_others_work_is_left_out(db: database.Database) -> None:
     waiting, late, taken = [await written(db, "tea") for _ in range(3)]
     async with db.transaction() as tx:
-        await (await database.driver(tx)).execute(
+        await tx.execute(
             "UPDATE orders SET deadline_at = now() - $2::interval WHERE id = ANY($1::uuid[])",
             [late.id, taken.id],
             timedelta(seconds=1),
@@ -102,4 +102,4 @@ async def test_the_service_cannot_rewrite_what_was_sold_or_what_happened(db: dat
 
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with db.transaction() as tx:
-            await (await database.driver(tx)).execute(statement)
+            await tx.execute(statement)

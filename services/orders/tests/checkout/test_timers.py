@@ -29,7 +29,7 @@ async def place_orders(db: database.Database, count: int) -> None:
 
 async def execute(db: database.Database, statement: str) -> None:
     async with db.transaction() as tx:
-        await (await database.driver(tx)).execute(statement)
+        await tx.execute(statement)
 
 
 async def kinds(db: database.Database) -> list[str]:

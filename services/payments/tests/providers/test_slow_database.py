@@ -47,7 +47,7 @@ async def asleep(servers: testing.Servers, name: str, db: database.Database) -> 
     async def sleep() -> None:
         with contextlib.suppress(asyncpg.PostgresError):
             async with db.statement() as tx:
-                await tx.connection.execute("SELECT pg_sleep(60)")
+                await tx.execute("SELECT pg_sleep(60)")
 
     sleeping = [asyncio.create_task(sleep()) for _ in range(8)]
     connection = await asyncpg.connect(servers.database(name))
@@ -147,7 +147,7 @@ async def test_the_payers_bank_gets_a_no_in_time_while_the_line_to_the_database_
         here, shop.db = shop.db, far
         shop.restart()
         async with far.statement() as tx:
-            await tx.connection.execute("SELECT 1")
+            await tx.execute("SELECT 1")
         line.is_open.clear()
         async with asyncio.timeout(TELEGRAM_WAITS_S):
             (answer,) = await shop.post("/webhooks/stars/demo", asked.body, **headers)

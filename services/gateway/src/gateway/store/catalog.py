@@ -56,14 +56,12 @@ class Filter:
 
 async def list_category(tx: database.Tx, event: orders.CategoryListed) -> None:
     """Bring a category to the version that an event tells; an older one changes nothing."""
-    await (await database.driver(tx)).execute(
-        _LIST_CATEGORY, event.tenant, event.category_id, event.version, event.title
-    )
+    await tx.execute(_LIST_CATEGORY, event.tenant, event.category_id, event.version, event.title)
 
 
 async def list_product(tx: database.Tx, event: orders.ProductListed) -> None:
     """Bring a product to the version that an event tells; an older one changes nothing."""
-    await (await database.driver(tx)).execute(
+    await tx.execute(
         _LIST_PRODUCT,
         event.tenant,
         event.product_id,
@@ -79,7 +77,7 @@ async def list_product(tx: database.Tx, event: orders.ProductListed) -> None:
 
 async def categories(tx: database.Tx, tenant: message.TenantId, *, after: Position, limit: int) -> list[views.Category]:
     """Give the categories whose title and id come after a position, in that order."""
-    rows = await (await database.driver(tx)).fetch(_CATEGORIES, tenant, *after, limit)
+    rows = await tx.fetch(_CATEGORIES, tenant, *after, limit)
     return [views.Category(**row) for row in rows]
 
 
@@ -87,7 +85,7 @@ async def products(
     tx: database.Tx, tenant: message.TenantId, wanted: Filter, *, after: Position, limit: int
 ) -> list[views.Product]:
     """Give the visible products that are wanted and come after a position of title and id, in that order."""
-    rows = await (await database.driver(tx)).fetch(
+    rows = await tx.fetch(
         _PRODUCTS,
         tenant,
         wanted.category_id,
@@ -102,7 +100,7 @@ async def products(
 
 async def product(tx: database.Tx, tenant: message.TenantId, product_id: str) -> views.Product | None:
     """Give a visible product, or None."""
-    row = await (await database.driver(tx)).fetchrow(_PRODUCT, tenant, product_id)
+    row = await tx.fetchrow(_PRODUCT, tenant, product_id)
     return _product(row) if row else None
 
 

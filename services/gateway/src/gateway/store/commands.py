@@ -34,25 +34,25 @@ DELETE FROM commands WHERE (tenant, user_id, operation, key) IN (
 
 async def add(tx: database.Tx, command: commands.Command) -> bool:
     """Keep a command; False when its key is taken. Waits for a concurrent holder of the same key to commit."""
-    return bool(await (await database.driver(tx)).fetchval(_ADD, *_key(command), command.id, command.fingerprint))
+    return bool(await tx.fetchval(_ADD, *_key(command), command.id, command.fingerprint))
 
 
 async def get(tx: database.Tx, command: commands.Command) -> commands.Command:
     """Give the command that was accepted under the same key."""
-    row = await (await database.driver(tx)).fetchrow(_GET, *_key(command))
+    row = await tx.fetchrow(_GET, *_key(command))
     assert row is not None  # the key was found taken, and is kept far longer than a request lasts
     return replace(command, id=row["id"], fingerprint=row["fingerprint"], answer=_answer(row))
 
 
 async def answer(tx: database.Tx, command: commands.Command, answer: commands.Answer) -> commands.Answer:
     """Keep the final answer; the first one stays, and every repetition is given that one."""
-    row = await (await database.driver(tx)).fetchrow(_ANSWER, *_key(command), answer.status, json.dumps(answer.body))
+    row = await tx.fetchrow(_ANSWER, *_key(command), answer.status, json.dumps(answer.body))
     return (_answer(row) if row else None) or answer
 
 
 async def forget(tx: database.Tx, limit: int) -> int:
     """Delete the oldest commands past retention, at most `limit`; gives how many."""
-    return int((await (await database.driver(tx)).execute(_FORGET, limit)).split()[-1])
+    return int((await tx.execute(_FORGET, limit)).split()[-1])
 
 
 def _key(command: commands.Command) -> tuple[str, object, str, str]:

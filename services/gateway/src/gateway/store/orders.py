@@ -46,14 +46,14 @@ SELECT EXISTS (
 
 async def accept(tx: database.Tx, command: orders.PlaceOrder) -> None:
     """Show an order from the moment its command is stored."""
-    await (await database.driver(tx)).execute(_ACCEPT, command.tenant, command.order_id, command.user_id)
+    await tx.execute(_ACCEPT, command.tenant, command.order_id, command.user_id)
 
 
 async def project(tx: database.Tx, event: orders.OrderEvent, status: views.OrderStatus) -> None:
     """Bring an order to the version that an event tells; an older one only fills what is not known yet."""
     priced = event if isinstance(event, orders.OrderPlaced | orders.OrderPaid) else None
     ended = event if isinstance(event, orders.OrderRefused | orders.OrderCanceled) else None
-    await (await database.driver(tx)).execute(
+    await tx.execute(
         _PROJECT,
         event.tenant,
         event.order_id,
@@ -73,7 +73,7 @@ async def get(
     tx: database.Tx, tenant: message.TenantId, order_id: UUID, *, owner: message.UserId
 ) -> views.Order | None:
     """Give an order of this owner, or None; another's order is as unknown as none."""
-    row = await (await database.driver(tx)).fetchrow(_GET, tenant, order_id, owner)
+    row = await tx.fetchrow(_GET, tenant, order_id, owner)
     return _order(row) if row else None
 
 
@@ -81,12 +81,12 @@ async def newest(
     tx: database.Tx, tenant: message.TenantId, *, owner: message.UserId, before: UUID | None, limit: int
 ) -> Sequence[views.Order]:
     """Give this owner's orders older than `before`, newest first. Ids are uuid7, so their order is that of time."""
-    return [_order(row) for row in await (await database.driver(tx)).fetch(_LIST, tenant, owner, before, limit)]
+    return [_order(row) for row in await tx.fetch(_LIST, tenant, owner, before, limit)]
 
 
 async def is_captured(tx: database.Tx, tenant: message.TenantId, order_id: UUID, *, owner: message.UserId) -> bool:
     """Tell whether the owner's statement shows that this order's money was taken."""
-    return bool(await (await database.driver(tx)).fetchval(_IS_CAPTURED, tenant, owner, f"{statement.ORDER}{order_id}"))
+    return bool(await tx.fetchval(_IS_CAPTURED, tenant, owner, f"{statement.ORDER}{order_id}"))
 
 
 def _order(row: asyncpg.Record) -> views.Order:

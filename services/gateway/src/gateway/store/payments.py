@@ -46,7 +46,7 @@ FROM payments WHERE tenant = $1 AND id = $2 AND user_id = $3
 
 async def accept(tx: database.Tx, command: payments.CreatePayment) -> None:
     """Show a payment from the moment its command is stored."""
-    await (await database.driver(tx)).execute(
+    await tx.execute(
         _ACCEPT,
         command.tenant,
         command.payment_id,
@@ -64,14 +64,14 @@ async def project(tx: database.Tx, changes: Sequence[Change]) -> None:
     Rows are locked by their ids, in the same order in every batch; what is told of one payment keeps its order.
     """
     rows = [_row(*change) for change in sorted(changes, key=lambda change: change[0].payment_id)]
-    await (await database.driver(tx)).executemany(_PROJECT, rows)
+    await tx.executemany(_PROJECT, rows)
 
 
 async def get(
     tx: database.Tx, tenant: message.TenantId, payment_id: UUID, *, owner: message.UserId
 ) -> views.Payment | None:
     """Give a payment of this owner, or None; another's payment is as unknown as none."""
-    row = await (await database.driver(tx)).fetchrow(_GET, tenant, payment_id, owner)
+    row = await tx.fetchrow(_GET, tenant, payment_id, owner)
     return _payment(row) if row else None
 
 

@@ -16,17 +16,17 @@ ON CONFLICT (tenant, telegram_id) DO NOTHING RETURNING id, telegram_id, register
 
 async def find(tx: database.Tx, tenant: message.TenantId, telegram_id: int) -> views.User | None:
     """Give the user of a Telegram account, or None before the first contact."""
-    row = await (await database.driver(tx)).fetchrow(_FIND, tenant, telegram_id)
+    row = await tx.fetchrow(_FIND, tenant, telegram_id)
     return views.User(**row) if row else None
 
 
 async def get(tx: database.Tx, tenant: message.TenantId, user_id: message.UserId) -> views.User | None:
     """Give a user by id, or None when there is no such user."""
-    row = await (await database.driver(tx)).fetchrow(_GET, tenant, user_id)
+    row = await tx.fetchrow(_GET, tenant, user_id)
     return views.User(**row) if row else None
 
 
 async def add(tx: database.Tx, tenant: message.TenantId, user_id: UUID, telegram_id: int) -> views.User | None:
     """Add a user; None when another transaction was first, which has committed by then and can be read."""
-    row = await (await database.driver(tx)).fetchrow(_ADD, tenant, user_id, telegram_id)
+    row = await tx.fetchrow(_ADD, tenant, user_id, telegram_id)
     return views.User(**row) if row else None

@@ -49,8 +49,7 @@ async def project(tx: database.Tx, changes: Sequence[statement.Change]) -> None:
     """Add the lines of many changes and bring the balances to the last of them; known ones change nothing."""
     if not changes:
         return
-    connection = await database.driver(tx)
-    await connection.execute(
+    await tx.execute(
         _ADD_LINES,
         *zip(
             *(
@@ -72,7 +71,7 @@ async def project(tx: database.Tx, changes: Sequence[statement.Change]) -> None:
             strict=True,
         ),
     )
-    await connection.execute(
+    await tx.execute(
         _SET_BALANCES,
         *zip(
             *(
@@ -93,7 +92,7 @@ async def project(tx: database.Tx, changes: Sequence[statement.Change]) -> None:
 
 async def balances(tx: database.Tx, tenant: message.TenantId, user_id: message.UserId) -> list[views.Balance]:
     """Give what a user has, by asset; an asset that was never touched is absent."""
-    rows = await (await database.driver(tx)).fetch(_BALANCES, tenant, user_id)
+    rows = await tx.fetch(_BALANCES, tenant, user_id)
     return [views.Balance(**row) for row in rows]
 
 
@@ -107,7 +106,5 @@ async def lines(
     limit: int,
 ) -> list[tuple[Position, views.StatementLine]]:
     """Give a user's statement lines that stand before a position, newest first, each with its own position."""
-    rows = await (await database.driver(tx)).fetch(
-        _LINES, tenant, user_id, asset, *(before or (None, None, None)), limit
-    )
+    rows = await tx.fetch(_LINES, tenant, user_id, asset, *(before or (None, None, None)), limit)
     return [((row["recorded_at"], row["version"], row["asset"]), views.StatementLine(**row)) for row in rows]

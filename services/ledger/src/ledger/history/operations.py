@@ -38,12 +38,11 @@ async def balance(
     """
     chart.opening(name)
     async with db.statement() as tx:
-        connection = await database.driver(tx)
-        found = await store.standing(connection, name, settled_at=known_at)
+        found = await store.standing(tx, name, settled_at=known_at)
         if known_at is not None:
-            found = await store.as_recorded(connection, found, known_at)
+            found = await store.as_recorded(tx, found, known_at)
         if effective_at is not None:
-            found = await store.as_effective(connection, found, effective_at)
+            found = await store.as_effective(tx, found, effective_at)
     return found
 
 
@@ -78,7 +77,7 @@ async def page(
     last = of.last if before is None else min(of.last, before - 1)
     first = max(of.first, last - limit + 1) if reference is None else of.first
     async with db.statement() as tx:
-        found = await store.lines(await database.driver(tx), of, reference, first=first, last=last, most=REFERRING_MAX)
+        found = await store.lines(tx, of, reference, first=first, last=last, most=REFERRING_MAX)
     return found[: -limit - 1 : -1]
 
 
@@ -92,8 +91,7 @@ async def lines(db: database.Database, of: domain.Span, *, reference: str | None
     for first in range(of.first, of.last + 1, size):
         last = min(of.last, first + size - 1)
         async with db.statement() as tx:
-            connection = await database.driver(tx)
-            found = await store.lines(connection, of, reference, first=first, last=last, most=REFERRING_MAX)
+            found = await store.lines(tx, of, reference, first=first, last=last, most=REFERRING_MAX)
         for line in found:
             yield line
 

@@ -3,8 +3,7 @@
 import typing
 from datetime import datetime
 
-import asyncpg
-
+from chassis import database
 from contracts import ledger
 from ledger.domain import chart
 from ledger.history import domain
@@ -40,40 +39,38 @@ WHERE account_id = $5 AND sequence BETWEEN $6 AND $7 ORDER BY sequence
 _KINDS = list(typing.get_args(ledger.TransferKind))
 
 
-async def standing(
-    connection: asyncpg.Connection, name: chart.AccountName, *, settled_at: datetime | None = None
-) -> domain.Balance:
+async def standing(tx: database.Tx, name: chart.AccountName, *, settled_at: datetime | None = None) -> domain.Balance:
     """Read an account as it is now, and so that nothing can be recorded at or before `settled_at` any more.
 
     That is so when a later posting is there already; only a quiet account is locked, for this statement. Raises
     NeverOpened.
     """
-    row = await connection.fetchrow(_STANDING, *name)
+    row = await tx.fetchrow(_STANDING, *name)
     if row is not None and settled_at is not None and row["moved_at"] <= settled_at:
-        row = await connection.fetchrow(_STANDING_ALONE, *name)
+        row = await tx.fetchrow(_STANDING_ALONE, *name)
     if row is None:
         raise domain.NeverOpened(f"The account {name.code} was never used for {name.asset}.")
     account_id, balance_minor, sequence, now, held_minor, _ = row
     return domain.Balance(account_id, name, balance_minor, sequence, now, held_minor)
 
 
-async def as_recorded(connection: asyncpg.Connection, now: domain.Balance, at: datetime) -> domain.Balance:
+async def as_recorded(tx: database.Tx, now: domain.Balance, at: datetime) -> domain.Balance:
     """Give what a balance was at a moment that is settled. One that is still to come is not: it gives the latest."""
-    row = await connection.fetchrow(_RECORDED, now.account_id, now.sequence, at)
+    row = await tx.fetchrow(_RECORDED, now.account_id, now.sequence, at)
     assert row is not None  # a function always has a value
     sequence, balance_minor = row
     assert balance_minor is not None or not sequence, "an account's postings have no gap"
     return now._replace(balance_minor=balance_minor or 0, sequence=sequence, at=min(at, now.at), held_minor=None)
 
 
-async def as_effective(connection: asyncpg.Connection, known: domain.Balance, at: datetime) -> domain.Balance:
+async def as_effective(tx: database.Tx, known: domain.Balance, at: datetime) -> domain.Balance:
     """Give what of a balance had taken effect at a moment."""
-    balance_minor = int(await connection.fetchval(_EFFECTIVE, known.account_id, known.sequence, at))
+    balance_minor = int(await tx.fetchval(_EFFECTIVE, known.account_id, known.sequence, at))
     return known._replace(balance_minor=balance_minor, at=at, held_minor=None)
 
 
 async def lines(
-    connection: asyncpg.Connection, of: domain.Span, reference: str | None, *, first: int, last: int, most: int
+    tx: database.Tx, of: domain.Span, reference: str | None, *, first: int, last: int, most: int
 ) -> list[domain.Line]:
     """Read the lines of postings in a row, the oldest first, or those among them of transfers with a reference.
 
@@ -81,17 +78,17 @@ async def lines(
     """
     stretch = (of.closing.account_id, first, last)
     if reference is None:
-        rows = await connection.fetch(_LINES, *stretch)
+        rows = await tx.fetch(_LINES, *stretch)
         assert len(rows) == max(0, last - first + 1), "an account's postings have no gap"
     else:
         asked = (of.name.tenant, reference, _KINDS, most + 1)
-        if len(await connection.fetch(_REFERRING, *asked)) > most:
+        if len(await tx.fetch(_REFERRING, *asked)) > most:
             raise domain.ReferenceTooBroad(f"More than {most:,} transfers have the reference {reference}.")
-        rows = await connection.fetch(_REFERRING_LINES, *asked, *stretch)
+        rows = await tx.fetch(_REFERRING_LINES, *asked, *stretch)
     return [domain.Line(*row) for row in rows]
 
 
-async def summarize(connection: asyncpg.Connection, *, limit: int) -> int:
+async def summarize(tx: database.Tx, *, limit: int) -> int:
     """Sum up at most so many stretches of 64 postings; gives how many there were, 0 also when another one is at it."""
-    done: int = await connection.fetchval(_SUMMARIZE, limit)
+    done: int = await tx.fetchval(_SUMMARIZE, limit)
     return done

@@ -13,5 +13,5 @@ async def summarize_postings(db: database.Database) -> int:
     has more than a few to do.
     """
     async with db.statement() as tx:
-        done = await store.summarize(await database.driver(tx), limit=STRETCHES_MAX)
+        done = await store.summarize(tx, limit=STRETCHES_MAX)
     return done if done == STRETCHES_MAX else 0

@@ -27,18 +27,17 @@ async def write(db: database.Database, transfer_id: UUID, *, upto: int | None = 
     Raises NoReceipt for a transfer that is unknown, not sealed yet or not as it was sealed, and for a wrong `upto`.
     """
     async with db.transaction() as tx:
-        connection = await database.driver(tx)
-        transfer = await chain.transfer(connection, transfer_id)
+        transfer = await chain.transfer(tx, transfer_id)
         if transfer is None:
             raise NoReceipt(f"Transfer {transfer_id} is unknown.")
-        own = await chain.block_of(connection, transfer.number)
+        own = await chain.block_of(tx, transfer.number)
         if own is None:
             raise NoReceipt(f"Transfer {transfer_id} is not sealed yet.")
         leaves = domain.split(own.leaves)
         if transfer.hash not in leaves:
             raise NoReceipt(f"Transfer {transfer_id} is not as it was sealed in block {own.number}.")
         last = own.number if upto is None else upto
-        _, following = await chain.blocks_after(connection, own.number, upto=last, with_leaves=False)
+        _, following = await chain.blocks_after(tx, own.number, upto=last, with_leaves=False)
     blocks = [own, *following]
     if blocks[-1].number != last:
         raise NoReceipt(f"There are no blocks {own.number} to {last}, or more than {chain.BLOCKS_MAX:,}.")

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import asyncpg
 from prometheus_client import Counter, Gauge
 
 from chassis import database, telemetry
@@ -37,29 +36,28 @@ class Sealer:
     async def tick(self) -> int:
         """Seal what can't change any more; gives 1 when there is more of it. One worker does it, the others rest."""
         async with self.db.statement() as tx:
-            seen = await chain.horizon(await database.driver(tx))
+            seen = await chain.horizon(tx)
         self.watermark.see(seen)
         if self.sealed_upto >= seen.newest:
             self.sealed_upto = seen.newest  # less than it was where the database was put back
             return 0
         async with self.db.transaction() as tx:
-            connection = await database.driver(tx)
-            at = await chain.take_turn(connection)
+            at = await chain.take_turn(tx)
             if at is None:
                 return 0
-            sealed_upto, is_behind = await self._seal(connection, at)
+            sealed_upto, is_behind = await self._seal(tx, at)
         self.sealed_upto = sealed_upto
         UNSEALED.set(seen.newest - sealed_upto)
         return int(is_behind)
 
-    async def _seal(self, connection: asyncpg.Connection, at: datetime) -> tuple[int, bool]:
+    async def _seal(self, tx: database.Tx, at: datetime) -> tuple[int, bool]:
         """Seal the next stretch of numbers; gives up to which all is sealed or gone, and whether more is waiting."""
-        head = await chain.newest(connection)
+        head = await chain.newest(tx)
         after = max(head.last_number if head else 0, self.sealed_upto)
         upto = min(self.watermark.final, after + NUMBERS_PER_SEAL)
         if after >= upto:
             return after, False
-        transfers = await chain.transfers(connection, after=after, upto=upto)
+        transfers = await chain.transfers(tx, after=after, upto=upto)
         is_behind = upto < self.watermark.final
         blocks: list[domain.Block] = []
         for place in range(0, len(transfers), domain.BLOCK_MAX):
@@ -71,7 +69,7 @@ class Sealer:
                 break
             head = domain.seal(waiting, after=head, at=at)
             blocks.append(head)
-        await chain.add(connection, blocks)
+        await chain.add(tx, blocks)
         return upto, is_behind  # numbers behind the last transfer were rolled back and never come
 
 
@@ -111,11 +109,10 @@ class ContinuousCheck:
     async def tick(self) -> int:
         """Check the next piece; gives 0, so that the timer rests. A broken tour goes on at once, to end soon."""
         async with self.db.transaction() as tx:
-            connection = await database.driver(tx)
-            sums = (await checks.read(connection, checks.IMBALANCES))["units"]
+            sums = (await checks.read(tx, checks.IMBALANCES))["units"]
             bounds = (self.accounts.after, ACCOUNTS_PER_CHECK, NEWEST_POSTINGS)
-            drifted = dict(await checks.read(connection, checks.DRIFTED, *bounds))
-            edited, last_block = await self._check_chain(connection)
+            drifted = dict(await checks.read(tx, checks.DRIFTED, *bounds))
+            edited, last_block = await self._check_chain(tx)
         for asset, units in sums.items():
             IMBALANCE.labels(asset).set(units)
         last = drifted.pop("last")
@@ -135,15 +132,15 @@ class ContinuousCheck:
         """Tell whether one of BOOKS is sound, as far as is known."""
         return name not in self.accounts.breaches | self.blocks.breaches
 
-    async def _check_chain(self, connection: asyncpg.Connection) -> tuple[list[str], int]:
+    async def _check_chain(self, tx: database.Tx) -> tuple[list[str], int]:
         """Examine the next blocks and the newest; gives what is broken, and the number to go on after."""
-        broken, last = await verify.examine_blocks(connection, after=self.blocks.after, limit=BLOCKS_PER_CHECK)
-        newest = await chain.newest(connection)
+        broken, last = await verify.examine_blocks(tx, after=self.blocks.after, limit=BLOCKS_PER_CHECK)
+        newest = await chain.newest(tx)
         if newest:
             after = max(0, newest.number - BLOCKS_PER_CHECK)
-            broken += (await verify.examine_blocks(connection, after=after, limit=BLOCKS_PER_CHECK))[0]
+            broken += (await verify.examine_blocks(tx, after=after, limit=BLOCKS_PER_CHECK))[0]
         if self.head:
-            kept, _ = await chain.blocks_after(connection, self.head.number, upto=self.head.number)
+            kept, _ = await chain.blocks_after(tx, self.head.number, upto=self.head.number)
             if kept is None or kept.hash != self.head.hash:
                 broken.append(f"block {self.head.number}: it is no longer what it was")
         self.head = newest

@@ -91,14 +91,13 @@ async def prove(db: database.Database, *, readers: int = READERS, progress: Prog
     """Run every check on one snapshot. `progress` is told how many of how many transfers are done."""
     async with AsyncExitStack() as stack:
         txs = [await stack.enter_async_context(db.transaction()) for _ in range(readers)]
-        await checks.share_snapshot([await database.driver(tx) for tx in txs])
+        await checks.share_snapshot(txs)
         return await examine(txs, progress=progress)
 
 
 async def examine(txs: Sequence[database.Tx], *, progress: Progress | None = None) -> Proof:
     """Run every check on what these transactions see, which must be the same."""
-    connections = [await database.driver(tx) for tx in txs]
-    first, secret = connections[0], secrets.randbits(62)
+    first, secret = txs[0], secrets.randbits(62)
     await checks.take_time(first, helpers=2)  # nobody else reads yet
     books = await checks.read(first, checks.OVERVIEW, secret, BLOCKS)
     pieces = _cut(books["cuts"], newest=(await chain.horizon(first)).newest)
@@ -107,39 +106,37 @@ async def examine(txs: Sequence[database.Tx], *, progress: Progress | None = Non
     examined: dict[Piece, tuple[asyncpg.Record, list[Finding]]] = {}
     done, of = 0, sum(books["transfers"].values())
 
-    async def read(connection: asyncpg.Connection) -> None:
+    async def read(tx: database.Tx) -> None:
         nonlocal done
-        await checks.take_time(connection, helpers=0)  # each reader has a core to itself
+        await checks.take_time(tx, helpers=0)  # each reader has a core to itself
         while tables:  # what takes long as one statement comes first
-            await _look(connection, *tables.popleft(), broken)
+            await _look(tx, *tables.popleft(), broken)
         while waiting:
             piece = waiting.popleft()
-            examined[piece] = part, _ = await examine_piece(connection, piece, secret=secret)
+            examined[piece] = part, _ = await examine_piece(tx, piece, secret=secret)
             done += part["transfers"]
             if progress:
                 progress(done, of)
 
     async with asyncio.TaskGroup() as group:
-        for connection in connections:
-            group.create_task(read(connection))
+        for tx in txs:
+            group.create_task(read(tx))
     for piece in pieces:  # in their order, which is not that in which they were done
         broken += examined[piece][1]
     await checks.take_time(first, helpers=2)
     return await _conclude(first, books, {piece: part for piece, (part, _) in examined.items()}, broken)
 
 
-async def examine_piece(
-    connection: asyncpg.Connection, piece: Piece, *, secret: int = 0
-) -> tuple[asyncpg.Record, list[Finding]]:
+async def examine_piece(tx: database.Tx, piece: Piece, *, secret: int = 0) -> tuple[asyncpg.Record, list[Finding]]:
     """Run every check on one piece; gives what it comes to, for the sums, and what is broken. Make room before."""
-    part = await checks.read(connection, checks.PIECE, *piece, secret)
+    part = await checks.read(tx, checks.PIECE, *piece, secret)
     broken = [Finding(check, *found) for check, found in zip(checks.OF_PIECES, part["found"], strict=True) if found[0]]
     if not piece.is_sealed:
         return part, broken
-    before, blocks = await chain.blocks_after(connection, piece.after_block, upto=piece.upto_block)
+    before, blocks = await chain.blocks_after(tx, piece.after_block, upto=piece.upto_block)
     transfers = []
     if not part["is_as_sealed"]:
-        transfers = await chain.transfers(connection, after=piece.after, upto=piece.upto)
+        transfers = await chain.transfers(tx, after=piece.after, upto=piece.upto)
     broken += _faults(blocks, before)
     for block in blocks:
         after = before.last_number if before else piece.after
@@ -150,20 +147,20 @@ async def examine_piece(
     return part, broken
 
 
-async def examine_blocks(connection: asyncpg.Connection, *, after: int, limit: int) -> tuple[list[str], int]:
+async def examine_blocks(tx: database.Tx, *, after: int, limit: int) -> tuple[list[str], int]:
     """Examine the blocks that follow a block number, as one piece.
 
     Gives what is broken, and the number to go on after; 0 when these were the last.
     """
-    before, blocks = await chain.blocks_after(connection, after, limit=limit)
+    before, blocks = await chain.blocks_after(tx, after, limit=limit)
     if not blocks:
         return [], 0
     last = blocks[-1].number if len(blocks) == limit else 0
     if broken := _faults(blocks, before):  # then its numbers may be any, and the whole history lie between them
         return [f"{check}: {first}" for check, _, first in broken], last
     begin = before.last_number if before else blocks[0].first_number - 1 if after else BEGINNING
-    await chain.make_room(connection)
-    _, broken = await examine_piece(connection, Piece(begin, blocks[-1].last_number, after, blocks[-1].number))
+    await chain.make_room(tx)
+    _, broken = await examine_piece(tx, Piece(begin, blocks[-1].last_number, after, blocks[-1].number))
     return [f"{check}: {first}" for check, _, first in broken], last
 
 
@@ -222,14 +219,14 @@ def _faults(blocks: Sequence[domain.Block], before: domain.Block | None) -> list
     return [Finding(CONTINUED, 1, f"block {number}: {fault}") for number, fault in faults if fault]
 
 
-async def _look(connection: asyncpg.Connection, check: str, sql: str, broken: list[Finding]) -> None:
-    (found,) = await checks.read(connection, f"SELECT {checks.found_by(sql)}")
+async def _look(tx: database.Tx, check: str, sql: str, broken: list[Finding]) -> None:
+    (found,) = await checks.read(tx, f"SELECT {checks.found_by(sql)}")
     if found[0]:
         broken.append(Finding(check, *found))
 
 
 async def _conclude(
-    connection: asyncpg.Connection,
+    tx: database.Tx,
     books: asyncpg.Record,
     parts: Mapping[Piece, asyncpg.Record],
     broken: list[Finding],
@@ -249,7 +246,7 @@ async def _conclude(
         if books[name] != sum(part[name] for part in parts.values())
     ]
     for check, sql in suspects:
-        await _look(connection, check, sql, broken)
+        await _look(tx, check, sql, broken)
     if suspects and not broken:
         broken.append(Finding(suspects[-1][0], 1, "the sum over the whole history says so, though no row does"))
     return Proof(

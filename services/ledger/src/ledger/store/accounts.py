@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-import asyncpg
-
+from chassis import database
 from ledger.domain import accounts, chart, requests
 
 _OPEN = """
@@ -40,14 +39,14 @@ Found = tuple[list[accounts.Account], list[datetime]]
 """Accounts, and when each last had a posting."""
 
 
-async def take(connection: asyncpg.Connection, needs: requests.Needs, *, is_dry_run: bool) -> Found:
+async def take(tx: database.Tx, needs: requests.Needs, *, is_dry_run: bool) -> Found:
     """Lock the accounts that are needed, and open those that are missing; a dry run only reads, and imagines them.
 
     New accounts come after all others. Where another transaction has opened one of them a moment ago, the two may
     deadlock; the loser is tried again at once.
     """
     sql, openings = _LOOK if is_dry_run else _LOCK, needs.openings
-    found, times = await _read(connection, sql, {**needs.reads, **openings})
+    found, times = await _read(tx, sql, {**needs.reads, **openings})
     missing = sorted(openings.keys() - {account.opening.name for account in found})
     if is_dry_run:
         return found + [_imagined(openings[name], -place) for place, name in enumerate(missing, 1)], times
@@ -56,13 +55,13 @@ async def take(connection: asyncpg.Connection, needs: requests.Needs, *, is_dry_
             (*name, opening.kind, chart.ASSETS[name.asset].exponent, opening.owner, opening.overdraft_minor)
             for name, opening in ((name, openings[name]) for name in missing)
         ]
-        await connection.execute(_OPEN, *zip(*rows, strict=True))
-        opened, their_times = await _read(connection, sql, {name: openings[name] for name in missing})
+        await tx.execute(_OPEN, *zip(*rows, strict=True))
+        opened, their_times = await _read(tx, sql, {name: openings[name] for name in missing})
         return found + opened, times + their_times
     return found, times
 
 
-async def save(connection: asyncpg.Connection, opened: Iterable[accounts.Account]) -> None:
+async def save(tx: database.Tx, opened: Iterable[accounts.Account]) -> None:
     """Write what is held, limits and states. Balances follow from the postings and are not written here."""
     rows = [
         (account.id, account.now.held_minor, account.now.overdraft_minor, account.now.state, account.now.version)
@@ -70,13 +69,13 @@ async def save(connection: asyncpg.Connection, opened: Iterable[accounts.Account
         if account.is_changed
     ]
     if rows:
-        await connection.execute(_CHANGE, *zip(*rows, strict=True))
+        await tx.execute(_CHANGE, *zip(*rows, strict=True))
 
 
-async def _read(connection: asyncpg.Connection, sql: str, wanted: requests.Openings) -> Found:
+async def _read(tx: database.Tx, sql: str, wanted: requests.Openings) -> Found:
     names, found, times = sorted(wanted), [], []
     if names:
-        for place, account_id, moved_at, *figures in await connection.fetch(sql, *zip(*names, strict=True)):
+        for place, account_id, moved_at, *figures in await tx.fetch(sql, *zip(*names, strict=True)):
             found.append(accounts.Account(account_id, wanted[names[place - 1]], accounts.Figures(*figures)))
             times.append(moved_at)
     return found, times

@@ -37,34 +37,31 @@ async def open_desk(
     With `is_ahead` the transfers of top-ups are written before the locks are taken: nearly none is refused, and
     meanwhile another transaction can have the accounts that all share.
     """
-    connection = await database.driver(tx)
     needs = requests.needs_of(asked)
-    known = await transfers.known(connection, needs.natural_keys) if needs.moved else set()
+    known = await transfers.known(tx, needs.natural_keys) if needs.moved else set()
     ahead = {}
     if is_ahead:
         ahead = {event_id: move.transfer(envelope.uuid7(), event_id) for event_id, move in needs.top_ups(known)}
     if ahead:
-        await transfers.write_ahead(connection, ahead.values())
-    held = await holds.lock(connection, needs.hold_ids, is_dry_run=is_dry_run)
-    desk = await _open(connection, needs, held, is_dry_run=is_dry_run)
+        await transfers.write_ahead(tx, ahead.values())
+    held = await holds.lock(tx, needs.hold_ids, is_dry_run=is_dry_run)
+    desk = await _open(tx, needs, held, is_dry_run=is_dry_run)
     desk.known, desk.ahead = known, ahead
     return desk
 
 
 async def open_due_holds(tx: database.Tx, *, limit: int) -> requests.Desk:
     """Lock the oldest holds whose time is over, with their accounts."""
-    connection = await database.driver(tx)
-    return await _open(connection, requests.Needs(), await holds.lock_due(connection, limit=limit))
+    return await _open(tx, requests.Needs(), await holds.lock_due(tx, limit=limit))
 
 
 async def open_due_lots(tx: database.Tx, *, limit: int) -> requests.Desk:
     """Lock the accounts of lots whose time is over, and those that they expire to."""
-    connection = await database.driver(tx)
     needs = requests.Needs()
-    for name in await lots.due(connection, limit=limit):
+    for name in await lots.due(tx, limit=limit):
         needs.read(chart.opening(name))
         needs.open(chart.system(name.tenant, "breakage", name.asset))
-    return await _open(connection, needs, holds.Found())
+    return await _open(tx, needs, holds.Found())
 
 
 async def close_desk(tx: database.Tx, desk: requests.Desk, *, meanwhile: Callable[[], Made]) -> Made:
@@ -76,7 +73,7 @@ async def close_desk(tx: database.Tx, desk: requests.Desk, *, meanwhile: Callabl
     """
     if desk.ahead:
         raise WrittenInVain
-    writing = asyncio.create_task(_write(await database.driver(tx), desk))
+    writing = asyncio.create_task(_write(tx, desk))
     try:
         await asyncio.sleep(0)  # the postings are on their way, and PostgreSQL has to check them
         return meanwhile()
@@ -84,45 +81,43 @@ async def close_desk(tx: database.Tx, desk: requests.Desk, *, meanwhile: Callabl
         await writing
 
 
-async def _write(connection: asyncpg.Connection, desk: requests.Desk) -> None:
+async def _write(tx: database.Tx, desk: requests.Desk) -> None:
     try:
-        await transfers.add(connection, desk.book)
-        await accounts.save(connection, desk.book.accounts.values())
-        await lots.save(connection, desk.book.accounts.values(), desk.book.uses)
-        await holds.save(connection, desk.known_holds.values())
+        await transfers.add(tx, desk.book)
+        await accounts.save(tx, desk.book.accounts.values())
+        await lots.save(tx, desk.book.accounts.values(), desk.book.uses)
+        await holds.save(tx, desk.known_holds.values())
         if desk.frozen:
             rows = sorted(_frozen(*each, desk.book.at) for each in desk.frozen)  # two with equal keys wait in a line
-            await connection.execute(_FREEZE, *zip(*rows, strict=True))
+            await tx.execute(_FREEZE, *zip(*rows, strict=True))
     except asyncpg.UniqueViolationError as overtaken:
         raise asyncpg.SerializationError("another transaction has settled the same request") from overtaken
 
 
 async def _open(
-    connection: asyncpg.Connection, needs: requests.Needs, held: holds.Found, *, is_dry_run: bool = False
+    tx: database.Tx, needs: requests.Needs, held: holds.Found, *, is_dry_run: bool = False
 ) -> requests.Desk:
-    undone = await transfers.read(connection, needs.transfer_ids)
+    undone = await transfers.read(tx, needs.transfer_ids)
     needs.read(*map(chart.opening, undone.names))
     needs.hold_on(held.names)
     needs.complete()
-    opened, times = await accounts.take(connection, needs, is_dry_run=is_dry_run)
+    opened, times = await accounts.take(tx, needs, is_dry_run=is_dry_run)
     # Only now nobody else can change what is read below, and the clock can't fall behind a posting of these accounts.
-    at: datetime = max([await connection.fetchval("SELECT clock_timestamp()"), *times])
-    by_id = await lots.read(connection, opened, undone.transfers)
+    at: datetime = max([await tx.fetchval("SELECT clock_timestamp()"), *times])
+    by_id = await lots.read(tx, opened, undone.transfers)
     return requests.Desk(
         books.Books(opened, at=at, new_id=envelope.uuid7),
         needs,
         known_holds=holds.restored(held, by_id),
-        reversible=await transfers.reversible(connection, undone, by_id),
-        earlier=await _earlier(connection, needs.keys),
+        reversible=await transfers.reversible(tx, undone, by_id),
+        earlier=await _earlier(tx, needs.keys),
     )
 
 
-async def _earlier(
-    connection: asyncpg.Connection, keys: Sequence[requests.Key]
-) -> dict[requests.Key, requests.Earlier]:
+async def _earlier(tx: database.Tx, keys: Sequence[requests.Key]) -> dict[requests.Key, requests.Earlier]:
     if not keys:
         return {}
-    rows = await connection.fetch(_EARLIER, *zip(*keys, strict=True))
+    rows = await tx.fetch(_EARLIER, *zip(*keys, strict=True))
     return {
         requests.Key(TenantId(tenant), key): requests.Earlier(
             REGISTRY[asked_type].model_validate_json(body),

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from chassis import database
 from contracts import ledger
 from contracts.message import REGISTRY
 from ledger.domain import chart, holds, lots, requests
@@ -50,17 +51,17 @@ class Found(NamedTuple):
         return [chart.AccountName(part["tenant"], part["code"], part["asset"]) for part in self.parts]
 
 
-async def lock(connection: asyncpg.Connection, keys: Collection[requests.HoldKey], *, is_dry_run: bool) -> Found:
+async def lock(tx: database.Tx, keys: Collection[requests.HoldKey], *, is_dry_run: bool) -> Found:
     """Give the holds that exist; a hold that nobody asked for yet is not there."""
     if not keys:
         return Found()
     sql = _READ if is_dry_run else _LOCK
-    return await _with_parts(connection, await connection.fetch(sql, *zip(*keys, strict=True)))
+    return await _with_parts(tx, await tx.fetch(sql, *zip(*keys, strict=True)))
 
 
-async def lock_due(connection: asyncpg.Connection, *, limit: int) -> Found:
+async def lock_due(tx: database.Tx, *, limit: int) -> Found:
     """Lock holds whose time is over, the oldest first (index hold_due); those that others work on are left to them."""
-    return await _with_parts(connection, await connection.fetch(_LOCK_DUE, limit))
+    return await _with_parts(tx, await tx.fetch(_LOCK_DUE, limit))
 
 
 def restored(found: Found, by_id: Mapping[UUID, lots.Lot]) -> dict[requests.HoldKey, holds.Hold]:
@@ -79,7 +80,7 @@ def restored(found: Found, by_id: Mapping[UUID, lots.Lot]) -> dict[requests.Hold
     return known
 
 
-async def save(connection: asyncpg.Connection, known: Iterable[holds.Hold]) -> None:
+async def save(tx: database.Tx, known: Iterable[holds.Hold]) -> None:
     """Write the holds that changed as they stand, new ones too; in the order of their ids, as they are locked."""
     changed = sorted((hold for hold in known if hold.now != hold.was), key=lambda hold: (hold.tenant, hold.id.bytes))
     rows, parts = [], []
@@ -91,10 +92,10 @@ async def save(connection: asyncpg.Connection, known: Iterable[holds.Hold]) -> N
             on_lots = json.dumps([[str(lot.id), part_minor] for lot, part_minor in shares])
             parts.append((hold.tenant, hold.id, place, name.code, name.asset, amount_minor, left_minor, on_lots))
     if rows:
-        await connection.execute(_SAVE, *zip(*rows, strict=True))
-        await connection.execute(_SAVE_PARTS, *zip(*parts, strict=True))
+        await tx.execute(_SAVE, *zip(*rows, strict=True))
+        await tx.execute(_SAVE_PARTS, *zip(*parts, strict=True))
 
 
-async def _with_parts(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> Found:
+async def _with_parts(tx: database.Tx, rows: Sequence[asyncpg.Record]) -> Found:
     keys = [(row["tenant"], row["id"]) for row in rows]
-    return Found(rows, await connection.fetch(_PARTS, *zip(*keys, strict=True))) if keys else Found()
+    return Found(rows, await tx.fetch(_PARTS, *zip(*keys, strict=True))) if keys else Found()

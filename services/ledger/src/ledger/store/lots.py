@@ -3,8 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
-import asyncpg
-
+from chassis import database
 from ledger.domain import accounts, chart, lots
 
 # The open lots of accounts (index lot_open), which are all that can be spent, held or freed; and those, empty or not,
@@ -32,26 +31,24 @@ ON CONFLICT (id) DO UPDATE SET left_minor = excluded.left_minor, held_minor = ex
 """
 
 
-async def read(
-    connection: asyncpg.Connection, opened: Iterable[accounts.Account], undone: Collection[UUID]
-) -> dict[UUID, lots.Lot]:
+async def read(tx: database.Tx, opened: Iterable[accounts.Account], undone: Collection[UUID]) -> dict[UUID, lots.Lot]:
     """Let the accounts that keep lots know theirs; the accounts are locked, so the lots are too."""
     keeping = {account.id: account for account in opened if account.opening.kind == "points"}
     found = {}
     if keeping:
-        for account_id, lot_id, expires_at, *figures in await connection.fetch(_READ, list(keeping), list(undone)):
+        for account_id, lot_id, expires_at, *figures in await tx.fetch(_READ, list(keeping), list(undone)):
             now = lots.Figures(*figures)
             found[lot_id] = lots.Lot(lot_id, account_id, expires_at, now, was=now)
             keeping[account_id].in_lots.append(found[lot_id])
     return found
 
 
-async def due(connection: asyncpg.Connection, *, limit: int) -> list[chart.AccountName]:
+async def due(tx: database.Tx, *, limit: int) -> list[chart.AccountName]:
     """Give the accounts of the lots whose time is over and that still have something free (index lot_due)."""
-    return [chart.AccountName(*row) for row in await connection.fetch(_DUE, limit)]
+    return [chart.AccountName(*row) for row in await tx.fetch(_DUE, limit)]
 
 
-async def save(connection: asyncpg.Connection, opened: Iterable[accounts.Account], uses: Sequence[lots.Use]) -> None:
+async def save(tx: database.Tx, opened: Iterable[accounts.Account], uses: Sequence[lots.Use]) -> None:
     """Write lots as they stand, new ones too, and what transfers did to them; also one that came and went at once."""
     used = {use.lot_id for use in uses}
     rows = [
@@ -61,6 +58,6 @@ async def save(connection: asyncpg.Connection, opened: Iterable[accounts.Account
         if lot.now != lot.was or lot.id in used
     ]
     if rows:
-        await connection.execute(_SAVE, *zip(*rows, strict=True))
+        await tx.execute(_SAVE, *zip(*rows, strict=True))
     if uses:
-        await connection.copy_records_to_table("lot_use", records=uses, columns=lots.Use._fields)
+        await tx.copy_records_to_table("lot_use", records=uses, columns=lots.Use._fields)

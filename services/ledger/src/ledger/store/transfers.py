@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from chassis import database
 from contracts import ledger
 from ledger.domain import books, chart, lots, movements, provider, requests, transfers
 
@@ -50,42 +51,42 @@ class Found(NamedTuple):
     names: Collection[chart.AccountName]
 
 
-async def known(connection: asyncpg.Connection, keys: Collection[provider.NaturalKey]) -> set[provider.NaturalKey]:
+async def known(tx: database.Tx, keys: Collection[provider.NaturalKey]) -> set[provider.NaturalKey]:
     """Give those of the natural keys that are on the books."""
-    return {provider.NaturalKey(*row) for row in await connection.fetch(_KNOWN, *zip(*keys, strict=True))}
+    return {provider.NaturalKey(*row) for row in await tx.fetch(_KNOWN, *zip(*keys, strict=True))}
 
 
-async def write_ahead(connection: asyncpg.Connection, written: Collection[movements.Transfer]) -> None:
+async def write_ahead(tx: database.Tx, written: Collection[movements.Transfer]) -> None:
     """Write transfers whose postings follow in the same transaction.
 
     Raises SerializationError when another transaction has written one of them meanwhile.
     """
     try:
-        await connection.copy_records_to_table("transfer", records=written, columns=movements.Transfer._fields)
+        await tx.copy_records_to_table("transfer", records=written, columns=movements.Transfer._fields)
     except asyncpg.UniqueViolationError as overtaken:
         raise asyncpg.SerializationError("another transaction has credited the same payment") from overtaken
 
 
-async def read(connection: asyncpg.Connection, keys: Collection[requests.TransferKey]) -> Found:
+async def read(tx: database.Tx, keys: Collection[requests.TransferKey]) -> Found:
     """Read transfers and which accounts they moved, which never changes."""
     if not keys:
         return Found({}, [])
-    rows = await connection.fetch(_READ, *zip(*keys, strict=True))
+    rows = await tx.fetch(_READ, *zip(*keys, strict=True))
     found = {row["id"]: movements.Transfer(*row) for row in rows}
-    return Found(found, [chart.AccountName(*row) for row in await connection.fetch(_NAMES, list(found))])
+    return Found(found, [chart.AccountName(*row) for row in await tx.fetch(_NAMES, list(found))])
 
 
 async def reversible(
-    connection: asyncpg.Connection, found: Found, by_id: Mapping[UUID, lots.Lot]
+    tx: database.Tx, found: Found, by_id: Mapping[UUID, lots.Lot]
 ) -> dict[requests.TransferKey, transfers.Reversible]:
     """Give what is left of transfers; to be read when their accounts are locked."""
     if not found.transfers:
         return {}
     amounts: dict[UUID, dict[chart.AccountName, int]] = {}
     uses: dict[UUID, list[lots.Share]] = {}
-    for original, tenant, code, asset, amount_minor in await connection.fetch(_LEFT, list(found.transfers)):
+    for original, tenant, code, asset, amount_minor in await tx.fetch(_LEFT, list(found.transfers)):
         amounts.setdefault(original, {})[chart.AccountName(tenant, code, asset)] = amount_minor
-    for original, lot_id, amount_minor in await connection.fetch(_USES, list(found.transfers)):
+    for original, lot_id, amount_minor in await tx.fetch(_USES, list(found.transfers)):
         uses.setdefault(original, []).append(lots.Share(by_id[lot_id], amount_minor))
     return {
         (each.tenant, each.id): transfers.Reversible(each, transfers.Left(amounts[each.id], uses.get(each.id, [])))
@@ -93,7 +94,7 @@ async def reversible(
     }
 
 
-async def add(connection: asyncpg.Connection, book: books.Books) -> None:
+async def add(tx: database.Tx, book: books.Books) -> None:
     """Write what was posted.
 
     COPY takes thousands of rows for half of what arrays cost; the triggers see it as the one statement it is, check it
@@ -104,4 +105,4 @@ async def add(connection: asyncpg.Connection, book: books.Books) -> None:
         ("posting", book.postings, movements.Posting._fields),
     ):
         if rows:
-            await connection.copy_records_to_table(table, records=rows, columns=columns)
+            await tx.copy_records_to_table(table, records=rows, columns=columns)

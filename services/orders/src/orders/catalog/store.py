@@ -41,7 +41,7 @@ async def save_categories(tx: database.Tx, categories: Sequence[domain.Category]
     The rows are locked in the order of their ids, so that two writers wait for each other and never deadlock.
     """
     rows = [(category.tenant, category.id, category.title) for category in categories]
-    changed = await (await database.driver(tx)).fetch(_SAVE_CATEGORIES, *_columns(rows, 3))
+    changed = await tx.fetch(_SAVE_CATEGORIES, *_columns(rows, 3))
     return [_category(row) for row in changed]
 
 
@@ -63,24 +63,24 @@ async def save_products(tx: database.Tx, products: Sequence[domain.Product]) -> 
         )
         for product in products
     ]
-    changed = await (await database.driver(tx)).fetch(_SAVE_PRODUCTS, *_columns(rows, 8))
+    changed = await tx.fetch(_SAVE_PRODUCTS, *_columns(rows, 8))
     return [_product(row) for row in changed]
 
 
 async def products(tx: database.Tx, tenant: TenantId, ids: Collection[ProductId]) -> Mapping[ProductId, domain.Product]:
     """Give the products with these ids, hidden ones too; an unknown id is absent. Takes no lock."""
-    rows = await (await database.driver(tx)).fetch(_PRODUCTS, tenant, list(ids))
+    rows = await tx.fetch(_PRODUCTS, tenant, list(ids))
     return {ProductId(row["id"]): _product(row) for row in rows}
 
 
 async def categories_after(tx: database.Tx, *, tenant: TenantId, after: str, limit: int) -> list[domain.Category]:
     """Give the next page of categories by id; "" begins, an empty page ends."""
-    return [_category(row) for row in await (await database.driver(tx)).fetch(_CATEGORY_PAGE, tenant, after, limit)]
+    return [_category(row) for row in await tx.fetch(_CATEGORY_PAGE, tenant, after, limit)]
 
 
 async def products_after(tx: database.Tx, *, tenant: TenantId, after: str, limit: int) -> list[domain.Product]:
     """Give the next page of products by id, hidden ones too; "" begins, an empty page ends."""
-    return [_product(row) for row in await (await database.driver(tx)).fetch(_PRODUCT_PAGE, tenant, after, limit)]
+    return [_product(row) for row in await tx.fetch(_PRODUCT_PAGE, tenant, after, limit)]
 
 
 def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:

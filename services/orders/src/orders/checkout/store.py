@@ -46,15 +46,14 @@ _OPEN = "SELECT state, count(*) AS count FROM orders WHERE state IN ('holding', 
 
 async def now(tx: database.Tx) -> datetime:
     """Give the database's clock, the only one that orders are timed by."""
-    moment: datetime = await (await database.driver(tx)).fetchval("SELECT clock_timestamp()")
+    moment: datetime = await tx.fetchval("SELECT clock_timestamp()")
     return moment
 
 
 async def insert(tx: database.Tx, decision: domain.Decision, at: datetime) -> bool:
     """Write a new order with its lines and the first row of its history; False when it exists already."""
     order = decision.order
-    connection = await database.driver(tx)
-    is_new = await connection.fetchval(
+    is_new = await tx.fetchval(
         _INSERT,
         order.tenant,
         order.id,
@@ -69,7 +68,7 @@ async def insert(tx: database.Tx, decision: domain.Decision, at: datetime) -> bo
     )
     if not is_new:
         return False
-    await connection.execute(
+    await tx.execute(
         _INSERT_LINES,
         order.tenant,
         order.id,
@@ -78,21 +77,20 @@ async def insert(tx: database.Tx, decision: domain.Decision, at: datetime) -> bo
         [line.quantity for line in order.lines],
         [line.unit_price.amount_minor for line in order.lines],
     )
-    await _remember(connection, None, decision, at)
+    await _remember(tx, None, decision, at)
     return True
 
 
 async def save(tx: database.Tx, before: domain.Order, decision: domain.Decision, at: datetime) -> None:
     """Write what became of a locked order, and that it did."""
     order = decision.order
-    connection = await database.driver(tx)
-    await connection.execute(_UPDATE, order.tenant, order.id, order.state, order.version, order.asks, order.deadline_at)
-    await _remember(connection, before.state, decision, at)
+    await tx.execute(_UPDATE, order.tenant, order.id, order.state, order.version, order.asks, order.deadline_at)
+    await _remember(tx, before.state, decision, at)
 
 
 async def lock(tx: database.Tx, tenant: TenantId, order_id: OrderId) -> domain.Order | None:
     """Give an order and keep others from changing it; None when there is no such order."""
-    row = await (await database.driver(tx)).fetchrow(_LOCK, tenant, order_id)
+    row = await tx.fetchrow(_LOCK, tenant, order_id)
     return _order(row) if row is not None else None
 
 
@@ -101,22 +99,18 @@ async def lock_overdue(tx: database.Tx, *, limit: int) -> list[domain.Order]:
 
     Orders that somebody else is changing are left out. Reads the index of the deadlines.
     """
-    return [_order(row) for row in await (await database.driver(tx)).fetch(_LOCK_OVERDUE, limit)]
+    return [_order(row) for row in await tx.fetch(_LOCK_OVERDUE, limit)]
 
 
 async def count_open(tx: database.Tx) -> Mapping[domain.State, int]:
     """Count the orders that have not ended, by state. Reads the index of the open ones."""
-    rows = await (await database.driver(tx)).fetch(_OPEN)
+    rows = await tx.fetch(_OPEN)
     return {domain.State(row["state"]): row["count"] for row in rows}
 
 
-async def _remember(
-    connection: asyncpg.Connection, before: domain.State | None, decision: domain.Decision, at: datetime
-) -> None:
+async def _remember(tx: database.Tx, before: domain.State | None, decision: domain.Decision, at: datetime) -> None:
     order = decision.order
-    await connection.execute(
-        _INSERT_HISTORY, order.tenant, order.id, order.version, before, order.state, decision.reason, at
-    )
+    await tx.execute(_INSERT_HISTORY, order.tenant, order.id, order.version, before, order.state, decision.reason, at)
 
 
 def _order(row: asyncpg.Record) -> domain.Order:

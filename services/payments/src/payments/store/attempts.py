@@ -104,23 +104,23 @@ async def add(
     The receipt is kept until the provider has it, or never will.
     """
     kept = receipt.model_dump_json() if receipt else None
-    return bool(await tx.connection.fetchval(_ADD, payment.payment_id, op, refund_id, kept))
+    return bool(await tx.fetchval(_ADD, payment.payment_id, op, refund_id, kept))
 
 
 async def latest(tx: database.Tx, payment_id: payments.PaymentId) -> list[Attempt]:
     """Give what was asked of the provider about a payment, the latest first."""
-    return [Attempt(**row) for row in await tx.connection.fetch(_LATEST, payment_id, LATEST_MAX)]
+    return [Attempt(**row) for row in await tx.fetch(_LATEST, payment_id, LATEST_MAX)]
 
 
 async def is_open(tx: database.Tx, payment: Payment, op: Op) -> bool:
     """Tell whether something was asked for and is not answered."""
-    return bool(await tx.connection.fetchval(_IS_OPEN, payment.payment_id, op))
+    return bool(await tx.fetchval(_IS_OPEN, payment.payment_id, op))
 
 
 async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[str] = ()) -> Sequence[Ask]:
     """Take requests that are due, but none to busy providers, and note that they are being sent."""
     asks = []
-    for row in await tx.connection.fetch(_LEASE, limit, lease_s, list(busy)):
+    for row in await tx.fetch(_LEASE, limit, lease_s, list(busy)):
         payment = read_row(row)
         refund = row["refund_id"] and Refund(
             refund_id=payments.RefundId(row["refund_id"]),
@@ -153,4 +153,4 @@ async def close(
     tx: database.Tx, key: str, outcome: Outcome, *, again_s: float | None = None, code: str | None = None
 ) -> None:
     """Note how the latest try ended, and when to try again; None for never."""
-    await tx.connection.execute(_CLOSE, key, outcome, again_s, code)
+    await tx.execute(_CLOSE, key, outcome, again_s, code)

@@ -65,7 +65,7 @@ class Ours:
 
 async def reading(tx: database.Tx, account: facts.Account, what: What) -> tuple[str | None, datetime | None]:
     """Tell how far an account's books were read: the provider's cursor, and the time."""
-    row = await tx.connection.fetchrow(_READING, *_place(account), what)
+    row = await tx.fetchrow(_READING, *_place(account), what)
     return (row["cursor"], row["read_until"]) if row else (None, None)
 
 
@@ -73,18 +73,18 @@ async def note(
     tx: database.Tx, account: facts.Account, what: What, *, cursor: str | None = None, until: datetime | None = None
 ) -> None:
     """Note how far an account's books were read."""
-    await tx.connection.execute(_NOTE, *_place(account), what, cursor, until)
+    await tx.execute(_NOTE, *_place(account), what, cursor, until)
 
 
 async def named_by(tx: database.Tx, account: facts.Account, comment: str) -> payments.PaymentId | None:
     """Find the payment that a comment names, which is the reference that it was created with."""
-    found: payments.PaymentId | None = await tx.connection.fetchval(_NAMED_BY, *_place(account), comment)
+    found: payments.PaymentId | None = await tx.fetchval(_NAMED_BY, *_place(account), comment)
     return found
 
 
 async def is_deposit_known(tx: database.Tx, account: facts.Account, provider_ref: str) -> bool:
     """Tell whether a deposit was noted before."""
-    return bool(await tx.connection.fetchval(_IS_KNOWN, *_place(account), provider_ref))
+    return bool(await tx.fetchval(_IS_KNOWN, *_place(account), provider_ref))
 
 
 async def add_deposit(
@@ -96,7 +96,7 @@ async def add_deposit(
 ) -> bool:
     """Note a deposit and what it did; False when it was noted before."""
     return bool(
-        await tx.connection.fetchval(
+        await tx.fetchval(
             _ADD_DEPOSIT,
             *_place(account),
             deposit.provider_ref,
@@ -114,17 +114,17 @@ async def ours(
     tx: database.Tx, account: facts.Account, refs: Sequence[str], since: datetime, until: datetime
 ) -> list[Ours]:
     """Give our side of a comparison: payments of a stretch of time, and those that the other side named."""
-    return [Ours(**row) for row in await tx.connection.fetch(_OURS, *_place(account), list(refs), since, until)]
+    return [Ours(**row) for row in await tx.fetch(_OURS, *_place(account), list(refs), since, until)]
 
 
 async def known_refunds(tx: database.Tx, account: facts.Account, refund_refs: Sequence[str]) -> set[str]:
     """Give those of the provider's refunds that we know."""
-    return {row[0] for row in await tx.connection.fetch(_REFUND_REFS, *_place(account), list(refund_refs))}
+    return {row[0] for row in await tx.fetch(_REFUND_REFS, *_place(account), list(refund_refs))}
 
 
 async def look_again(tx: database.Tx, payment_id: payments.PaymentId) -> None:
     """Let a payment be looked at as soon as possible."""
-    await tx.connection.execute(_LOOK_AGAIN, payment_id)
+    await tx.execute(_LOOK_AGAIN, payment_id)
 
 
 def _place(account: facts.Account) -> tuple[str, str, str]:

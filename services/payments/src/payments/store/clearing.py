@@ -57,22 +57,20 @@ SELECT provider, account, asset, difference_minor FROM clearing WHERE difference
 async def keep(tx: database.Tx, balances: Sequence[clearing.Balance]) -> None:
     """Note what the ledger told, each account once; locks are taken in the order that the balances are given in."""
     if balances:
-        await tx.connection.execute(_KEEP, *(list(column) for column in zip(*balances, strict=True)))
+        await tx.execute(_KEEP, *(list(column) for column in zip(*balances, strict=True)))
 
 
 async def compare(tx: database.Tx, account: facts.Account) -> list[clearing.Sides]:
     """Give both sides of every asset of an account."""
-    rows = await tx.connection.fetch(_COMPARE, account.tenant, account.provider, account.name, clearing.UNDER_WAY)
+    rows = await tx.fetch(_COMPARE, account.tenant, account.provider, account.name, clearing.UNDER_WAY)
     return [clearing.Sides(**row) for row in rows]
 
 
 async def note(tx: database.Tx, account: facts.Account, sides: clearing.Sides) -> None:
     """Note what was found amiss with one asset; 0 when nothing was."""
-    await tx.connection.execute(
-        _NOTE, account.tenant, account.provider, account.name, sides.asset, sides.unexplained_minor
-    )
+    await tx.execute(_NOTE, account.tenant, account.provider, account.name, sides.asset, sides.unexplained_minor)
 
 
 async def differences(tx: database.Tx) -> list[tuple[str, str, str, int]]:
     """Give what the latest comparisons found amiss: provider, account, asset, difference in minor units."""
-    return [tuple(row) for row in await tx.connection.fetch(_DIFFERENCES)]
+    return [tuple(row) for row in await tx.fetch(_DIFFERENCES)]

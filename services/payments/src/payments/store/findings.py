@@ -71,9 +71,7 @@ async def open_finding(
     account: str | None = None,
 ) -> bool:
     """Ask for a person's eye and say so; False when the same finding is open. Nothing in it is personal."""
-    row = await tx.connection.fetchrow(
-        _OPEN, tenant, kind, provider, account, payment_id, webhook_id, about, json.dumps(details)
-    )
+    row = await tx.fetchrow(_OPEN, tenant, kind, provider, account, payment_id, webhook_id, about, json.dumps(details))
     if row is None:
         return False
     said = payments.FindingOpened(
@@ -101,20 +99,20 @@ async def listed(
     account: str | None = None,
 ) -> list[Finding]:
     """Give a page of findings, the oldest first: those whose number is above `after`."""
-    rows = await tx.connection.fetch(_LIST, after, is_resolved_too, kind, provider, account, limit)
+    rows = await tx.fetch(_LIST, after, is_resolved_too, kind, provider, account, limit)
     return [Finding(**row) for row in rows]
 
 
 async def of_payment(tx: database.Tx, payment_id: payments.PaymentId) -> list[Finding]:
     """Give the findings about a payment, the oldest first."""
-    return [Finding(**row) for row in await tx.connection.fetch(_OF_PAYMENT, payment_id, OF_PAYMENT_MAX)]
+    return [Finding(**row) for row in await tx.fetch(_OF_PAYMENT, payment_id, OF_PAYMENT_MAX)]
 
 
 async def resolve(tx: database.Tx, finding_ids: list[int], resolution: str) -> list[int]:
     """Close findings with what was done about them; gives those that were open."""
-    return [row[0] for row in await tx.connection.fetch(_RESOLVE, finding_ids, resolution)]
+    return [row[0] for row in await tx.fetch(_RESOLVE, finding_ids, resolution)]
 
 
 async def count_open(tx: database.Tx) -> list[tuple[str, str, int]]:
     """Count what is not finished: (payment, webhook, attempt or finding; its state or kind; how many)."""
-    return [(row["kind"], row["state"], row["count"]) for row in await tx.connection.fetch(_MEASURE)]
+    return [(row["kind"], row["state"], row["count"]) for row in await tx.fetch(_MEASURE)]

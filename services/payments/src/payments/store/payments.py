@@ -67,7 +67,7 @@ class Check:
 async def add(tx: database.Tx, payment: Payment) -> bool:
     """Add a payment that was asked for; False when its id is taken."""
     return bool(
-        await tx.connection.fetchval(
+        await tx.fetchval(
             _ADD,
             payment.payment_id,
             payment.tenant,
@@ -92,13 +92,13 @@ async def add(tx: database.Tx, payment: Payment) -> bool:
 
 async def lock(tx: database.Tx, payment_id: payments.PaymentId) -> Payment | None:
     """Lock a payment until the transaction ends; None when there is none."""
-    row = await tx.connection.fetchrow(_LOCK, payment_id)
+    row = await tx.fetchrow(_LOCK, payment_id)
     return read_row(row) if row else None
 
 
 async def read(tx: database.Tx, payment_id: payments.PaymentId) -> Payment | None:
     """Read a payment without a lock; None when there is none."""
-    row = await tx.connection.fetchrow(_READ, payment_id)
+    row = await tx.fetchrow(_READ, payment_id)
     return read_row(row) if row else None
 
 
@@ -108,19 +108,19 @@ async def lock_of(
     """Lock the payment that a fact is about: by the id in its metadata, else by the provider's reference."""
     if payment_id is not None and (payment := await lock(tx, payment_id)) is not None:
         return payment
-    row = await tx.connection.fetchrow(_LOCK_BY_REF, account.tenant, account.provider, account.name, provider_ref)
+    row = await tx.fetchrow(_LOCK_BY_REF, account.tenant, account.provider, account.name, provider_ref)
     return read_row(row) if row else None
 
 
 async def under_way(tx: database.Tx, account: facts.Account, provider_ref: str) -> tuple[bool, bool]:
     """Tell whether a payment has refunds under way, and whether it has disputes that were not won."""
-    row = await tx.connection.fetchrow(_UNDER_WAY, account.tenant, account.provider, account.name, provider_ref)
+    row = await tx.fetchrow(_UNDER_WAY, account.tenant, account.provider, account.name, provider_ref)
     return (row[0], row[1]) if row else (False, False)
 
 
 async def save(tx: database.Tx, payment: Payment) -> None:
     """Write a locked payment as it is now; one with something open is looked at again soon, any other never."""
-    saved = await tx.connection.execute(
+    saved = await tx.execute(
         _SAVE,
         payment.payment_id,
         payment.state,
@@ -145,14 +145,12 @@ async def save(tx: database.Tx, payment: Payment) -> None:
 
 async def rest(tx: database.Tx, payment: Payment, rest_s: float | None) -> None:
     """Let a payment rest before it is looked at again, unless it has moved on; None stops looking for good."""
-    await tx.connection.execute(_REST, payment.payment_id, payment.state, rest_s)
+    await tx.execute(_REST, payment.payment_id, payment.state, rest_s)
 
 
 async def lease_checks(tx: database.Tx, *, limit: int, busy: Sequence[str] = ()) -> Sequence[Check]:
     """Take payments whose time has come to be looked at, but none of busy providers."""
-    rows = await tx.connection.fetch(
-        _LEASE_CHECKS, limit, schedule.CHECK_RESTS_S, schedule.CHECK_REST_S_WHILE_PAYABLE, list(busy)
-    )
+    rows = await tx.fetch(_LEASE_CHECKS, limit, schedule.CHECK_RESTS_S, schedule.CHECK_REST_S_WHILE_PAYABLE, list(busy))
     return [Check(read_row(row), row["checks"], row["leased_at"]) for row in rows]
 
 

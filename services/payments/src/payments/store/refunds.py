@@ -41,18 +41,18 @@ REFUNDS_MAX = 1_000
 
 async def read(tx: database.Tx, refund_id: payments.RefundId) -> Refund | None:
     """Read a refund; None when there is none."""
-    row = await tx.connection.fetchrow(_READ, refund_id)
+    row = await tx.fetchrow(_READ, refund_id)
     return _refund(row) if row else None
 
 
 async def of_payment(tx: database.Tx, payment_id: payments.PaymentId) -> list[Refund]:
     """Give the refunds of a payment, the oldest first."""
-    return [_refund(row) for row in await tx.connection.fetch(_OF_PAYMENT, payment_id, REFUNDS_MAX)]
+    return [_refund(row) for row in await tx.fetch(_OF_PAYMENT, payment_id, REFUNDS_MAX)]
 
 
 async def save(tx: database.Tx, refund: Refund) -> None:
     """Write a refund of a locked payment, a new one too."""
-    await tx.connection.execute(
+    await tx.execute(
         _SAVE,
         refund.refund_id,
         refund.payment_id,
@@ -68,24 +68,24 @@ async def save(tx: database.Tx, refund: Refund) -> None:
 
 async def dispute(tx: database.Tx, payment: Payment, dispute_ref: str) -> Dispute | None:
     """Read a dispute of a payment; None when it is new."""
-    row = await tx.connection.fetchrow(_DISPUTE, payment.payment_id, dispute_ref)
+    row = await tx.fetchrow(_DISPUTE, payment.payment_id, dispute_ref)
     return Dispute(**row) if row else None
 
 
 async def disputes_of(tx: database.Tx, payment_id: payments.PaymentId) -> list[Dispute]:
     """Give the disputes of a payment, the oldest first."""
-    return [Dispute(**row) for row in await tx.connection.fetch(_DISPUTES, payment_id, REFUNDS_MAX)]
+    return [Dispute(**row) for row in await tx.fetch(_DISPUTES, payment_id, REFUNDS_MAX)]
 
 
 async def openly_disputed(tx: database.Tx, account: facts.Account) -> list[str]:
     """Give the provider's names of payments with open disputes, those disputed longest first."""
-    rows = await tx.connection.fetch(_OPEN_DISPUTES, account.tenant, account.provider, account.name, REFUNDS_MAX)
+    rows = await tx.fetch(_OPEN_DISPUTES, account.tenant, account.provider, account.name, REFUNDS_MAX)
     return [row[0] for row in rows]
 
 
 async def save_dispute(tx: database.Tx, known: Dispute) -> None:
     """Write a dispute of a locked payment, a new one too."""
-    await tx.connection.execute(
+    await tx.execute(
         _SAVE_DISPUTE, known.payment_id, known.dispute_ref, known.amount_minor, known.fee_minor, known.state
     )
 

@@ -90,7 +90,7 @@ async def add(tx: database.Tx, account: facts.Account, hint: facts.Hint, body: b
     """Store a hint; False when the same body was stored before. One that is about no payment is never due."""
     cause = envelope.current_cause()
     return bool(
-        await tx.connection.fetchval(
+        await tx.fetchval(
             _ADD,
             account.tenant,
             account.provider,
@@ -111,22 +111,22 @@ async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[s
     """Take hints that are due, but none of busy providers."""
     return [
         Webhook(**{**row, "movement": row["movement"] and _MOVEMENT.validate_python(row["movement"])})
-        for row in await tx.connection.fetch(_LEASE, limit, lease_s, list(busy))
+        for row in await tx.fetch(_LEASE, limit, lease_s, list(busy))
     ]
 
 
 async def settle(tx: database.Tx, webhooks: Sequence[Webhook], state: State) -> None:
     """Note what became of hints; they are not looked at again."""
     if webhooks:
-        await tx.connection.execute(_SETTLE, [webhook.webhook_id for webhook in webhooks], state)
+        await tx.execute(_SETTLE, [webhook.webhook_id for webhook in webhooks], state)
 
 
 async def park(tx: database.Tx, webhooks: Sequence[Webhook], *, rest_s: float, is_miss: bool) -> None:
     """Let hints wait; a miss is a look that found no payment of ours."""
-    await tx.connection.execute(_PARK, [webhook.webhook_id for webhook in webhooks], rest_s, int(is_miss))
+    await tx.execute(_PARK, [webhook.webhook_id for webhook in webhooks], rest_s, int(is_miss))
 
 
 async def forget(tx: database.Tx) -> int:
     """Delete up to a thousand settled webhooks that are older than a month and no finding's; gives how many."""
-    count: int = await tx.connection.fetchval(_FORGET)
+    count: int = await tx.fetchval(_FORGET)
     return count

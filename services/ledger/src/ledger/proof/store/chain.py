@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
+from chassis import database
 from ledger.proof import domain
 
 NUMBER_MAX = 2**63 - 1
@@ -67,61 +66,61 @@ WHERE relation = 'transfer'::regclass AND mode = 'RowExclusiveLock'
 _COLUMNS = "number, first_number, last_number, transfers, root, previous, sealed_at, hash"
 
 
-async def make_room(connection: asyncpg.Connection) -> None:
+async def make_room(tx: database.Tx) -> None:
     """Let the transaction read stretches quickly."""
-    await connection.execute(_ROOM)
+    await tx.execute(_ROOM)
 
 
-async def horizon(connection: asyncpg.Connection) -> domain.Horizon:
+async def horizon(tx: database.Tx) -> domain.Horizon:
     """Look how far the writers have come: first the number, then the writers, each in a statement of its own.
 
     A writer locks the table before it takes a number, and until its end, when everybody can see what it wrote.
     """
-    newest = await connection.fetchval("SELECT pg_sequence_last_value(to_regclass('transfer_number_seq'))")
-    return domain.Horizon(newest or 0, frozenset(row[0] for row in await connection.fetch(_WRITERS)))
+    newest = await tx.fetchval("SELECT pg_sequence_last_value(to_regclass('transfer_number_seq'))")
+    return domain.Horizon(newest or 0, frozenset(row[0] for row in await tx.fetch(_WRITERS)))
 
 
-async def take_turn(connection: asyncpg.Connection) -> datetime | None:
+async def take_turn(tx: database.Tx) -> datetime | None:
     """Become the one who seals, until the transaction ends; writers do not notice.
 
     Gives the time by the database's clock; None when somebody else is sealing.
     """
     sql = "SELECT clock_timestamp() WHERE pg_try_advisory_xact_lock($1)"
-    at: datetime | None = await connection.fetchval(sql, _ONE_AT_A_TIME)
+    at: datetime | None = await tx.fetchval(sql, _ONE_AT_A_TIME)
     return at
 
 
-async def transfers(connection: asyncpg.Connection, *, after: int, upto: int) -> list[domain.Transfer]:
+async def transfers(tx: database.Tx, *, after: int, upto: int) -> list[domain.Transfer]:
     """Give the transfers of a range of numbers in their order, as the rows say them now."""
-    await make_room(connection)
+    await make_room(tx)
     sql = f"WITH {STRETCH} SELECT number, text FROM said ORDER BY number"
-    return [domain.Transfer(*row) for row in await connection.fetch(sql, after, upto)]
+    return [domain.Transfer(*row) for row in await tx.fetch(sql, after, upto)]
 
 
-async def transfer(connection: asyncpg.Connection, transfer_id: UUID) -> domain.Transfer | None:
+async def transfer(tx: database.Tx, transfer_id: UUID) -> domain.Transfer | None:
     """Give one transfer as its rows say it now; None when it is unknown."""
-    number = await connection.fetchval("SELECT number FROM transfer WHERE id = $1", transfer_id)
+    number = await tx.fetchval("SELECT number FROM transfer WHERE id = $1", transfer_id)
     if number is None:
         return None
-    found = await transfers(connection, after=number - 1, upto=number)
+    found = await transfers(tx, after=number - 1, upto=number)
     return next(each for each in found if each.content["transfer"] == str(transfer_id))
 
 
-async def newest(connection: asyncpg.Connection) -> domain.Block | None:
+async def newest(tx: database.Tx) -> domain.Block | None:
     """Give the last block of the chain; None when nothing is sealed yet."""
-    row = await connection.fetchrow(f"SELECT {_COLUMNS}, leaves FROM block ORDER BY number DESC LIMIT 1")
+    row = await tx.fetchrow(f"SELECT {_COLUMNS}, leaves FROM block ORDER BY number DESC LIMIT 1")
     return domain.Block(*row) if row else None
 
 
-async def block_of(connection: asyncpg.Connection, number: int) -> domain.Block | None:
+async def block_of(tx: database.Tx, number: int) -> domain.Block | None:
     """Give the block that a transfer's number belongs to; None while it is not sealed (index block_last)."""
     sql = f"SELECT {_COLUMNS}, leaves FROM block WHERE last_number >= $1 ORDER BY last_number LIMIT 1"
-    row = await connection.fetchrow(sql, number)
+    row = await tx.fetchrow(sql, number)
     return domain.Block(*row) if row and row["first_number"] <= number else None
 
 
 async def blocks_after(
-    connection: asyncpg.Connection,
+    tx: database.Tx,
     number: int,
     *,
     upto: int = NUMBER_MAX,
@@ -133,12 +132,12 @@ async def blocks_after(
     SELECT {_COLUMNS}, CASE WHEN $4 THEN leaves ELSE '' END FROM block
     WHERE number BETWEEN $1 AND $2 ORDER BY number LIMIT $3
     """
-    blocks = [domain.Block(*row) for row in await connection.fetch(sql, number, upto, limit + 1, with_leaves)]
+    blocks = [domain.Block(*row) for row in await tx.fetch(sql, number, upto, limit + 1, with_leaves)]
     before = blocks.pop(0) if blocks and blocks[0].number == number else None
     return before, blocks[:limit]
 
 
-async def add(connection: asyncpg.Connection, sealed: Sequence[domain.Block]) -> None:
+async def add(tx: database.Tx, sealed: Sequence[domain.Block]) -> None:
     """Write new blocks, for ever."""
     sql = f"INSERT INTO block ({_COLUMNS}, leaves) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-    await connection.executemany(sql, sealed)
+    await tx.executemany(sql, sealed)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from chassis import database
 from ledger.proof.store import chain
 
 TIMEOUT_S = 30 * 60  # the whole history is read; where that takes longer, prove a copy of the database
@@ -309,27 +310,27 @@ CROSS JOIN LATERAL (
 """
 
 
-async def share_snapshot(connections: Sequence[asyncpg.Connection]) -> None:
+async def share_snapshot(txs: Sequence[database.Tx]) -> None:
     """Let transactions that have read nothing yet all see the same."""
-    for connection in connections:
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    first, *others = connections
+    for tx in txs:
+        await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    first, *others = txs
     snapshot = await first.fetchval("SELECT pg_export_snapshot()")
-    for connection in others:
-        await connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+    for tx in others:
+        await tx.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
 
 
-async def take_time(connection: asyncpg.Connection, *, helpers: int) -> None:
+async def take_time(tx: database.Tx, *, helpers: int) -> None:
     """Let the transaction read for long, each statement with so many parallel helpers."""
-    await chain.make_room(connection)
-    await connection.execute(f"""
+    await chain.make_room(tx)
+    await tx.execute(f"""
     SET LOCAL statement_timeout = '{TIMEOUT_S}s'; SET LOCAL idle_in_transaction_session_timeout = 0;
     SET LOCAL max_parallel_workers_per_gather = {helpers}
     """)
 
 
-async def read(connection: asyncpg.Connection, statement: str, *values: int) -> asyncpg.Record:
+async def read(tx: database.Tx, statement: str, *values: int) -> asyncpg.Record:
     """Run one of these statements, each of which gives one row and may take long."""
-    row = await connection.fetchrow(statement, *values, timeout=TIMEOUT_S)
+    row = await tx.fetchrow(statement, *values, timeout=TIMEOUT_S)
     assert row is not None  # they are lists of subselects and aggregates
     return row
