@@ -74,14 +74,14 @@ async def drained_s(url: str, amqp_url: str) -> float:
 
     async def counted(db: database.Database, deliveries: Sequence[batch.Delivered]) -> batch.Outcomes | None:
         nonlocal credited
-        outcomes = await intake.handle(db, deliveries)
+        outcomes = await queue.handle(db, deliveries)
         credited += len(deliveries)
         if credited >= BACKLOG:
             done.set()
         return outcomes
 
-    intake = commit.GroupCommit(db).joined_by(handlers.INTAKES[0])
-    consumer = batch.BatchConsumer(amqp_url, replace(intake, handle=counted), db=db, sender=sender)
+    queue = commit.GroupCommit(db).joined_by(handlers.BATCH_QUEUES[0])
+    consumer = batch.BatchConsumer(amqp_url, replace(queue, handle=counted), db=db, sender=sender)
     started = time.perf_counter()
     consuming = asyncio.create_task(consumer.run())
     try:

@@ -1,6 +1,6 @@
 """How many credits per second are posted, by how many share a transaction and by how many work at once.
 
-Payments go through the handler of the batch intake: inbox, transfers, postings with running balances and outbox rows.
+Payments go through the handler of the batch consumer: inbox, transfers, postings with running balances and outbox rows.
 All come from one clearing account, so that its row is the bottleneck that batches are made for.
 """
 
@@ -47,7 +47,7 @@ async def bench() -> None:
         "Ledger posting",
         rows,
         [
-            "All credits from one clearing account into 1,000 wallets, through the handler of the intake.",
+            "All credits from one clearing account into 1,000 wallets, through the handler of the batch consumer.",
             "Each credit is an inbox row, a transfer, two postings with running balances and an outbox row.",
             "Plain SQL is the reference of the same run: the same rows by bare statements, unchecked, dummy events.",
             "One process is limited by its Python, about 20 ms of CPU for 512; two are limited by both cores.",

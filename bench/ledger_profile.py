@@ -1,6 +1,6 @@
 """Where a batch of 512 credits spends its time: statement by statement, and in which part of our code.
 
-One transaction at a time, through the handler of the intake. Statements are timed at the driver, from asking to the
+One transaction at a time, through the batch handler. Statements are timed at the driver, from asking to the
 answer; the process's own CPU is sampled 500 times a second, by the module that is running.
 """
 

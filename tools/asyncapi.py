@@ -43,7 +43,7 @@ def main() -> int:
 def document(service: app.Service) -> str:
     """Give the AsyncAPI 3 document of one service: its queues, and every event it may say."""
     described = RabbitBroker("amqp://broker.example:5672/", logger=None)
-    for queue in (*service.queues, *(_as_queue(intake.queue, intake.messages) for intake in service.intakes)):
+    for queue in (*service.queues, *(_as_queue(batched.name, batched.messages) for batched in service.batch_queues)):
         subscriber = described.subscriber(RabbitQueue(queue.name, declare=False), title=queue.name)
         for heard in queue.handlers:
             subscriber(_handler_of(heard), filter=_matching(heard.TYPE))

@@ -256,8 +256,8 @@ def _is_protocol(node: ast.ClassDef) -> bool:
 
 
 def _registered(module: ast.Module) -> Iterator[ast.expr]:
-    """Give every expression that holds the handlers of a queue or the handler of an intake."""
-    places: dict[str, tuple[str, int]] = {"broker.Queue": ("handlers", 1), "batch.Intake": ("handle", 2)}
+    """Give every expression that holds the handlers of a queue or the handler of a batch queue."""
+    places: dict[str, tuple[str, int]] = {"broker.Queue": ("handlers", 1), "batch.BatchQueue": ("handle", 2)}
     for node in ast.walk(module):
         if isinstance(node, ast.Call) and tree.name_of(node.func) in places:
             keyword, position = places[tree.name_of(node.func)]

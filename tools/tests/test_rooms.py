@@ -224,7 +224,7 @@ def test_a_batch_handler_of_another_room_that_does_not_claim_is_named(run: Any, 
         from chassis import batch
         from paper import timers
 
-        INTAKE = batch.Intake(queue="paper.hot", messages=(), handle=timers.wrap_many)
+        INTAKE = batch.BatchQueue(queue="paper.hot", messages=(), handle=timers.wrap_many)
         ''',
     )
     write(

@@ -13,10 +13,10 @@ from fastapi import Body
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
-from chassis import app, batch, broker, database, envelope, errors, inbox, ladder, outbox, settings
+from chassis import app, batch, broker, database, entrypoint, envelope, errors, inbox, outbox, settings
 
 BROKEN = "broken"
-HOPELESS = "hopeless"
+UNPROCESSABLE = "unprocessable"
 SLOW = "slow"
 
 
@@ -79,8 +79,8 @@ class NoteMissing(errors.Refusal):
 
 async def write_note(db: database.Database, delivery: inbox.Delivery, command: WriteNote) -> None:
     """Write one note and say so."""
-    if command.body == HOPELESS:
-        raise ladder.Hopeless("the note can never be written")
+    if command.body == UNPROCESSABLE:
+        raise errors.Unprocessable("the note can never be written")
     async with db.transaction() as tx:
         if not await inbox.claim(tx, delivery):
             return
@@ -97,7 +97,7 @@ async def hear_notes(db: database.Database, batch: Sequence[tuple[inbox.Delivery
     async with db.transaction() as tx:
         fresh = await inbox.claim_many(tx, [delivery for delivery, _ in batch])
         heard = [note for delivery, note in batch if delivery.envelope.id in fresh]
-        await keep(tx, heard, ECHO.queue)
+        await keep(tx, heard, ECHO.name)
         if any(note.body == BROKEN for note in heard):
             raise RuntimeError("the handler is broken")
 
@@ -118,13 +118,13 @@ def handled_by(handler: broker.Handler) -> broker.Queue:
 
 
 COMMANDS = broker.Queue("notes.commands", {WriteNote: write_note})
-ECHO = batch.Intake("notes.echo", (NoteWritten,), hear_notes)
+ECHO = batch.BatchQueue("notes.echo", (NoteWritten,), hear_notes)
 
 
 def worker(process: app.Process) -> None:
     """Consume both queues."""
     process.consume(COMMANDS)
-    process.take_in(ECHO)
+    process.consume_batches(ECHO)
     process.housekeeping()
 
 
@@ -179,13 +179,13 @@ SERVICE = app.Service(
     roles={"worker": worker, "api": api, "dying": dying},
     migrations=Path(__file__).parent / "notes_migrations",
     queues=(COMMANDS,),
-    intakes=(ECHO,),
+    batch_queues=(ECHO,),
 )
 
 
 def main() -> None:
     """Run the service's command line."""
-    app.main(SERVICE)
+    entrypoint.main(SERVICE)
 
 
 if __name__ == "__main__":

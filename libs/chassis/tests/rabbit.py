@@ -142,10 +142,12 @@ async def consuming(
 
 
 @asynccontextmanager
-async def taking_in(amqp_url: str, db: database.Database, intake: batch.Intake) -> AsyncIterator[batch.BatchConsumer]:
+async def taking_in(
+    amqp_url: str, db: database.Database, queue: batch.BatchQueue
+) -> AsyncIterator[batch.BatchConsumer]:
     """Run a batch consumer for the block."""
     sender = publisher.Publisher(amqp_url)
-    consumer = batch.BatchConsumer(amqp_url, intake, db=db, sender=sender)
+    consumer = batch.BatchConsumer(amqp_url, queue, db=db, sender=sender)
     running = asyncio.create_task(consumer.run())
     try:
         await until(consumer.is_consuming)

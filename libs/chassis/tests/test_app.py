@@ -39,7 +39,7 @@ async def becomes(url: str, *failed: str) -> None:
 
 async def counted(db: database.Database, count: int) -> None:
     async def is_counted() -> bool:
-        return min([await notes.count(db, queue) for queue in (notes.COMMANDS.name, notes.ECHO.queue)]) >= count
+        return min([await notes.count(db, queue) for queue in (notes.COMMANDS.name, notes.ECHO.name)]) >= count
 
     await rabbit.until(is_counted)
 
@@ -137,7 +137,7 @@ async def test_a_stop_under_load_loses_nothing_doubles_nothing_and_ends_in_time(
     assert codes == [0, 0]
     async with db.transaction() as tx:
         written = await tx.fetch("SELECT note_id, heard_by FROM note")
-    for queue in (notes.COMMANDS.name, notes.ECHO.queue):
+    for queue in (notes.COMMANDS.name, notes.ECHO.name):
         ids = [str(row["note_id"]) for row in written if row["heard_by"] == queue]
         assert len(ids) == len(set(ids))
         assert set(ids) >= set(accepted)
@@ -170,7 +170,7 @@ async def test_restarts_one_after_another_under_load_lose_nothing_and_bury_nothi
 
     assert codes == [0] * 4
     assert await dead_letters.find(db) == []
-    for queue in (notes.COMMANDS.name, notes.ECHO.queue):
+    for queue in (notes.COMMANDS.name, notes.ECHO.name):
         assert await wire.depth(f"{queue}.dlq") == 0
         assert await doubled(db, queue) == 0
 
@@ -203,7 +203,7 @@ async def test_a_stop_during_an_outage_ends_in_time_and_loses_nothing(  # noqa: 
     await servers[missing].take_away()
     for _ in range(5):
         await wire.send(notes.COMMANDS.name, notes.WriteNote())
-        await wire.send(notes.ECHO.queue, notes.NoteWritten())
+        await wire.send(notes.ECHO.name, notes.NoteWritten())
 
     async def is_missed() -> bool:
         return bool((await readiness(url))["checks"][missing] == "failed")

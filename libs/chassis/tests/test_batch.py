@@ -1,4 +1,4 @@
-"""The batch intake on a real broker and a real database."""
+"""The batch consumer on a real broker and a real database."""
 
 import asyncio
 import signal
@@ -10,10 +10,10 @@ import outages
 import pytest
 import rabbit
 
-from chassis import batch, database, dead_letters, inbox, ladder, testing, topology
+from chassis import batch, database, dead_letters, inbox, retries, testing, topology
 
 Proxied = Callable[[str], Awaitable[outages.Proxy]]
-QUEUE = notes.ECHO.queue
+QUEUE = notes.ECHO.name
 
 
 async def test_many_messages_share_a_transaction_and_are_acknowledged(
@@ -27,7 +27,7 @@ async def test_many_messages_share_a_transaction_and_are_acknowledged(
 
     await asyncio.gather(*(wire.send(QUEUE, notes.NoteWritten()) for _ in range(1_500)))
 
-    async with rabbit.taking_in(declared, db, batch.Intake(QUEUE, (notes.NoteWritten,), hear)):
+    async with rabbit.taking_in(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), hear)):
         await rabbit.effects(db, QUEUE, 1_500)
 
     assert sum(sizes) == 1_500
@@ -53,7 +53,7 @@ async def test_messages_of_a_batch_come_in_the_order_of_the_queue_whatever_copie
         for body, headers in sent[-3:][::-1]:
             await wire.send_raw(QUEUE, body, headers)
 
-    async with rabbit.taking_in(declared, db, batch.Intake(QUEUE, (notes.NoteWritten,), hear)):
+    async with rabbit.taking_in(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), hear)):
 
         async def is_all() -> bool:
             return len(order) >= 100
@@ -99,7 +99,7 @@ async def test_unreadable_messages_of_a_batch_become_dead_letters_and_the_others
 async def test_a_message_that_failed_on_every_step_becomes_a_dead_letter(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
-    await wire.send(QUEUE, notes.NoteWritten(body=notes.BROKEN), kopilka_attempt=len(topology.LADDER))
+    await wire.send(QUEUE, notes.NoteWritten(body=notes.BROKEN), kopilka_attempt=len(topology.RETRY_DELAYS))
 
     async with rabbit.taking_in(declared, db, notes.ECHO):
         letters = await rabbit.buried(db)
@@ -115,7 +115,7 @@ async def test_data_of_our_own_that_fails_to_validate_is_a_defect_and_no_unreada
 
     await wire.send(QUEUE, notes.NoteWritten())
 
-    async with rabbit.taking_in(declared, db, batch.Intake(QUEUE, (notes.NoteWritten,), read_nonsense)):
+    async with rabbit.taking_in(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), read_nonsense)):
         waiting = await wire.take("kopilka.retry.5s")
 
     assert waiting.headers["kopilka-attempt"] == 1
@@ -141,7 +141,7 @@ async def test_copies_in_one_batch_and_in_later_ones_have_one_effect(
     assert await wire.depth(QUEUE) == 0
 
 
-async def test_an_intake_comes_back_after_its_connection_was_cut(
+async def test_a_batch_consumer_comes_back_after_its_connection_was_cut(
     db: database.Database, declared: str, wire: rabbit.Wire, proxied: Proxied
 ) -> None:
     proxy = await proxied(declared)
@@ -174,7 +174,7 @@ async def test_a_connection_lost_amid_a_batch_has_one_effect(
 
     await wire.send(QUEUE, notes.NoteWritten())
 
-    async with rabbit.taking_in(proxy.url, db, batch.Intake(QUEUE, (notes.NoteWritten,), cut_after_commit)):
+    async with rabbit.taking_in(proxy.url, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), cut_after_commit)):
 
         async def is_redelivered() -> bool:
             return batches >= 2
@@ -188,7 +188,7 @@ async def test_a_connection_lost_amid_a_batch_has_one_effect(
 async def test_a_process_killed_between_commit_and_ack_has_one_effect(
     db: database.Database, processes: testing.Processes, wire: rabbit.Wire
 ) -> None:
-    process, _ = await asyncio.to_thread(processes.ready, "notes", "worker", KOPILKA_FAILPOINT="intake.before_ack:1")
+    process, _ = await asyncio.to_thread(processes.ready, "notes", "worker", KOPILKA_FAILPOINT="batch.before_ack:1")
     await asyncio.gather(*(wire.send(QUEUE, notes.NoteWritten()) for _ in range(50)))
     code = await asyncio.to_thread(process.wait, 30)
 
@@ -213,7 +213,7 @@ async def test_stopping_finishes_the_batch_at_hand_and_leaves_the_rest(
 
     await asyncio.gather(*(wire.send(QUEUE, notes.NoteWritten()) for _ in range(100)))
 
-    async with rabbit.taking_in(declared, db, batch.Intake(QUEUE, (notes.NoteWritten,), take_a_while)):
+    async with rabbit.taking_in(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), take_a_while)):
         await begun.wait()
 
     done = await notes.count(db, QUEUE)
@@ -230,7 +230,7 @@ async def test_a_database_that_is_away_is_waited_for_and_burns_no_step(  # noqa:
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Goal: nothing is lost or sent up the ladder, whether the outage ends within the handler's patience or not."""
-    monkeypatch.setattr(ladder, "OUTAGE_WAIT_S", 1)
+    monkeypatch.setattr(retries, "OUTAGE_WAIT_S", 1)
     proxy = await proxied(database_url)
     near = database.Database(proxy.url, schema="notes", pool_size=4)
     async with rabbit.taking_in(declared, near, notes.ECHO):
@@ -251,7 +251,7 @@ async def test_a_database_that_is_away_is_waited_for_and_burns_no_step(  # noqa:
     assert [letter.reason for letter in letters] == ["unreadable"]
 
 
-async def test_an_intake_whose_queue_is_deleted_says_so_and_consumes_again_when_it_is_back(
+async def test_a_batch_consumer_whose_queue_is_deleted_says_so_and_consumes_again_when_it_is_back(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
     async with rabbit.taking_in(declared, db, notes.ECHO) as consumer:

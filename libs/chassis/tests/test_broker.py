@@ -136,7 +136,7 @@ async def test_a_process_killed_between_commit_and_ack_has_one_effect(
 async def test_a_crash_between_the_retry_and_the_ack_leaves_two_copies_and_one_effect(
     db: database.Database, processes: testing.Processes, declared: str, wire: rabbit.Wire
 ) -> None:
-    process, _ = await asyncio.to_thread(processes.ready, "notes", "worker", KOPILKA_FAILPOINT="ladder.before_ack:1")
+    process, _ = await asyncio.to_thread(processes.ready, "notes", "worker", KOPILKA_FAILPOINT="retries.before_ack:1")
     await wire.send(QUEUE, notes.WriteNote(body=notes.BROKEN))
     await asyncio.to_thread(process.wait, 30)
     attempts: list[int] = []

@@ -64,7 +64,7 @@ async def test_what_an_operator_can_do_something_about_is_told_in_one_line(
 
 @pytest.mark.parametrize("typed", ["2026-01-31T09:00:00", "2026-01-31T12:00:00+03:00", "2026-01-31T09:00:00Z"])
 def test_a_typed_time_without_a_zone_is_utc(typed: str) -> None:
-    assert operations.moment(typed) == datetime(2026, 1, 31, 9, tzinfo=UTC)
+    assert operations.parse_time(typed) == datetime(2026, 1, 31, 9, tzinfo=UTC)
 
 
 def test_who_reads_may_have_seen_enough() -> None:

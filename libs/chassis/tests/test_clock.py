@@ -35,7 +35,7 @@ async def test_a_timer_that_gathers_rests_after_work_too_until_it_is_woken() -> 
         first.set()
         return 1
 
-    timer = clock.Timer("test", tick, 60, 60, gathers=True)
+    timer = clock.Timer("test", tick, 60, 60, debounced=True)
     running = asyncio.create_task(timer.run())
     await first.wait()
     for _ in range(10):

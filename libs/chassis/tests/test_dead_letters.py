@@ -31,7 +31,7 @@ async def bury(db: database.Database, message: notes.Spoken, **changed: object) 
         consumer=QUEUE,
         headers={**headers, "x-death": [{"count": 3}]},
         body=message.model_dump_json().encode(),
-        reason="hopeless",
+        reason="unprocessable",
         error=RuntimeError("never"),
     )
     return UUID(headers["ce-id"]) if "ce-id" in headers else None
@@ -91,7 +91,7 @@ async def test_list_tells_each_open_letter_and_show_its_content(
     assert await dlq("show", "--id", str(event_id)) == 0
     shown = capsys.readouterr().out
 
-    assert f"{QUEUE} {notes.WriteNote.TYPE} {event_id} hopeless after 0: RuntimeError: never" in listed
+    assert f"{QUEUE} {notes.WriteNote.TYPE} {event_id} unprocessable after 0: RuntimeError: never" in listed
     assert listed.endswith("notes: 1 open\n")
     assert "read me" not in listed
     assert '"ce-partitionkey"' in shown
@@ -204,10 +204,10 @@ async def test_draining_brings_what_the_broker_kept_into_the_table(
 ) -> None:
     async with rabbit.Wire.connected(declared) as wire:
         sent = await wire.send(f"{QUEUE}.dlq", notes.WriteNote(body="kept"))
-        await wire.send_raw(f"{notes.ECHO.queue}.dlq", b"\xff", {})
+        await wire.send_raw(f"{notes.ECHO.name}.dlq", b"\xff", {})
 
         assert await dlq("drain-broker") == 0
-        left = [await wire.depth(f"{queue}.dlq") for queue in (QUEUE, notes.ECHO.queue)]
+        left = [await wire.depth(f"{queue}.dlq") for queue in (QUEUE, notes.ECHO.name)]
 
     letters = {letter.consumer: letter for letter in await dead_letters.find(db)}
     assert "notes: 2 moved into the table" in capsys.readouterr().out

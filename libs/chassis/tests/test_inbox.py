@@ -72,7 +72,7 @@ async def is_blocked(db: database.Database) -> None:
 
 
 async def test_many_claims_tell_which_are_new(db: database.Database) -> None:
-    deliveries = [testing.delivery_of(notes.NoteWritten(), notes.ECHO.queue) for _ in range(20)]
+    deliveries = [testing.delivery_of(notes.NoteWritten(), notes.ECHO.name) for _ in range(20)]
     async with db.transaction() as tx:
         await inbox.claim_many(tx, deliveries[:5])
 
@@ -83,7 +83,7 @@ async def test_many_claims_tell_which_are_new(db: database.Database) -> None:
 
 
 async def test_batches_that_claim_the_same_messages_in_other_orders_do_not_deadlock(db: database.Database) -> None:
-    deliveries = [testing.delivery_of(notes.NoteWritten(), notes.ECHO.queue) for _ in range(300)]
+    deliveries = [testing.delivery_of(notes.NoteWritten(), notes.ECHO.name) for _ in range(300)]
 
     async def claim(those: list[inbox.Delivery]) -> int:
         async with db.transaction() as tx:
@@ -95,11 +95,11 @@ async def test_batches_that_claim_the_same_messages_in_other_orders_do_not_deadl
 
 
 async def test_what_is_given_back_is_new_again_and_nothing_else(db: database.Database) -> None:
-    deliveries = [testing.delivery_of(notes.NoteWritten(), notes.ECHO.queue) for _ in range(5)]
+    deliveries = [testing.delivery_of(notes.NoteWritten(), notes.ECHO.name) for _ in range(5)]
     other = inbox.Delivery("notes.other", deliveries[0].envelope)
     async with db.transaction() as tx:
         await inbox.claim_many(tx, [*deliveries, other])
-        await inbox.give_back(tx, [deliveries[0], deliveries[3]])
+        await inbox.unclaim(tx, [deliveries[0], deliveries[3]])
 
     async with db.transaction() as tx:
         fresh = await inbox.claim_many(tx, deliveries)
@@ -114,7 +114,7 @@ async def test_giving_nothing_back_gives_nothing_back(db: database.Database) -> 
         await inbox.claim(tx, DELIVERY)
 
     async with db.transaction() as tx:
-        await inbox.give_back(tx, [])
+        await inbox.unclaim(tx, [])
         assert not await inbox.claim(tx, DELIVERY)
 
 

@@ -34,7 +34,7 @@ async def test_what_is_said_in_a_transaction_that_rolls_back_is_not_said(db: dat
     with pytest.raises(LookupError):
         await fail()
 
-    assert await testing.said(db) == []
+    assert await testing.outbox_messages(db) == []
     assert not db.outbox_filled.is_set()
 
 
@@ -42,7 +42,7 @@ async def test_messages_of_one_key_keep_the_order_they_were_said_in(db: database
     async with db.transaction() as tx:
         await outbox.put(tx, [notes.NoteWritten(key="key-1", sequence=number) for number in range(50)])
 
-    assert [body["sequence"] for _, body in await testing.said(db)] == list(range(50))
+    assert [body["sequence"] for _, body in await testing.outbox_messages(db)] == list(range(50))
 
 
 async def test_each_message_of_a_batch_can_have_its_own_cause(db: database.Database) -> None:

@@ -22,7 +22,7 @@ async def say(db: database.Database, *messages: notes.Spoken) -> None:
 
 
 async def waiting(db: database.Database) -> int:
-    return len(await testing.said(db))
+    return len(await testing.outbox_messages(db))
 
 
 async def is_empty(db: database.Database) -> bool:
@@ -53,7 +53,7 @@ async def test_a_confirmed_row_is_deleted(
 
     moved = await relay.Relay(db, sender).relay_once()
 
-    sent = await wire.take_all(notes.ECHO.queue)
+    sent = await wire.take_all(notes.ECHO.name)
     assert moved == 30
     assert await waiting(db) == 0
     assert {message.delivery_mode for message in sent} == {2}
@@ -74,7 +74,7 @@ async def test_a_row_committed_before_a_crash_is_sent_by_the_next_relay(
 
     assert code == -signal.SIGKILL
     assert waited == 1
-    assert len(await wire.take_all(notes.ECHO.queue)) == 1
+    assert len(await wire.take_all(notes.ECHO.name)) == 1
 
 
 @pytest.mark.parametrize("point", ["relay.after_publish", "relay.before_commit"])
@@ -88,19 +88,19 @@ async def test_a_crash_between_confirm_and_commit_sends_the_same_message_twice(
     await asyncio.to_thread(processes.ready, "notes", "api")
     await rabbit.until(lambda: is_empty(db))
 
-    copies = await wire.take_all(notes.ECHO.queue)
+    copies = await wire.take_all(notes.ECHO.name)
     assert len(copies) == 2
     assert len({message.message_id for message in copies}) == 1
     for message in copies:
-        await wire.send_raw(notes.ECHO.queue, message.body, dict(message.headers))
+        await wire.send_raw(notes.ECHO.name, message.body, dict(message.headers))
     async with rabbit.taking_in(declared, db, notes.ECHO):
         await rabbit.until(lambda: is_heard(db, 1))
-    assert await wire.depth(notes.ECHO.queue) == 0
-    assert await notes.count(db, notes.ECHO.queue) == 1
+    assert await wire.depth(notes.ECHO.name) == 0
+    assert await notes.count(db, notes.ECHO.name) == 1
 
 
 async def is_heard(db: database.Database, count: int) -> bool:
-    return await notes.count(db, notes.ECHO.queue) >= count
+    return await notes.count(db, notes.ECHO.name) >= count
 
 
 async def test_a_socket_lost_with_rows_in_flight_loses_no_row_and_no_order(
@@ -122,7 +122,7 @@ async def test_a_socket_lost_with_rows_in_flight_loses_no_row_and_no_order(
     async with rabbit.relaying(declared, db):
         await rabbit.until(lambda: is_empty(db))
 
-    sent = await wire.take_all(notes.ECHO.queue)
+    sent = await wire.take_all(notes.ECHO.name)
     await sender.close()
     assert (moved, waited) == (0, 30)
     assert set(Counter(message.message_id for message in sent).values()) == {2}
@@ -132,7 +132,7 @@ async def test_a_socket_lost_with_rows_in_flight_loses_no_row_and_no_order(
 
 
 async def has_arrived(wire: rabbit.Wire, count: int) -> bool:
-    return await wire.depth(notes.ECHO.queue) == count
+    return await wire.depth(notes.ECHO.name) == count
 
 
 async def test_a_broker_that_confirms_nothing_in_time_keeps_every_row(
@@ -188,7 +188,7 @@ async def test_two_relays_send_each_row_once_and_keep_the_order_of_keys(
             await say(db, *(notes.NoteWritten(key=f"key-{n % 20}", sequence=n) for n in range(first, first + 100)))
         await rabbit.until(lambda: is_empty(db))
 
-    sent = await wire.take_all(notes.ECHO.queue)
+    sent = await wire.take_all(notes.ECHO.name)
     assert len(sent) == len({message.message_id for message in sent}) == 2_000
     assert all(order == sorted(order) for order in orders_of([message.body for message in sent]).values())
 
@@ -218,7 +218,7 @@ async def test_a_row_that_cannot_be_published_is_set_aside_and_holds_up_nobody(
     assert [(row["partition_key"], row["attempts"]) for row in dead] == [("bad", relay.ATTEMPTS_MAX)]
     assert await waiting(db) == 0
     # The row behind it was in flight with its first try; from then on it waited.
-    assert orders_of([message.body for message in await wire.take_all(notes.ECHO.queue)])["bad"] == [99, 99]
+    assert orders_of([message.body for message in await wire.take_all(notes.ECHO.name)])["bad"] == [99, 99]
 
 
 async def spoil(db: database.Database, wire: rabbit.Wire, harm: str) -> None:
@@ -249,13 +249,13 @@ async def test_a_later_row_of_a_failed_key_is_not_sent_before_it(
     carrier = relay.Relay(db, sender)
 
     await carrier.relay_once()
-    left = [body["sequence"] for _, body in await testing.said(db)]
+    left = [body["sequence"] for _, body in await testing.outbox_messages(db)]
     await statement(db, "UPDATE outbox SET exchange = 'kopilka.events'")
     for _ in range(2):
         await statement(db, "UPDATE outbox_slot SET blocked_until = '-infinity'")
         await carrier.relay_once()
 
-    sent = orders_of([message.body for message in await wire.take_all(notes.ECHO.queue)])["key-1"]
+    sent = orders_of([message.body for message in await wire.take_all(notes.ECHO.name)])["key-1"]
     assert left == [1, 2, 3, 4]
     assert sent[-4:] == [1, 2, 3, 4]
 
@@ -295,7 +295,7 @@ async def test_a_relay_outlives_a_broker_and_a_database_that_go_away(
         await rabbit.until(lambda: is_empty(db))
 
     await near.close()
-    assert {json.loads(m.body)["sequence"] for m in await wire.take_all(notes.ECHO.queue)} == {1, 2, 3}
+    assert {json.loads(m.body)["sequence"] for m in await wire.take_all(notes.ECHO.name)} == {1, 2, 3}
 
 
 async def test_a_relay_that_is_stopped_lets_the_outbox_go_first(
@@ -307,7 +307,7 @@ async def test_a_relay_that_is_stopped_lets_the_outbox_go_first(
         carrier.stop()
 
     assert await waiting(db) == 0
-    assert len(await wire.take_all(notes.ECHO.queue)) == 1_200
+    assert len(await wire.take_all(notes.ECHO.name)) == 1_200
 
 
 async def test_the_gauges_tell_how_much_waits_and_how_long(db: database.Database) -> None:

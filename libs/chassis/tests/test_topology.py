@@ -62,9 +62,9 @@ async def test_a_healthy_message_survives_many_returns(wire: rabbit.Wire) -> Non
 
 
 async def test_a_retry_queue_returns_a_message_to_the_queue_that_its_routing_key_names(wire: rabbit.Wire) -> None:
-    ladder = await wire.channel.get_exchange(topology.retry_exchange("5s"))
+    retry = await wire.channel.get_exchange(topology.retry_exchange("5s"))
 
-    await ladder.publish(aio_pika.Message(b"again"), routing_key="notes.commands")
+    await retry.publish(aio_pika.Message(b"again"), routing_key="notes.commands")
 
     assert (await wire.take("notes.commands")).body == b"again"
     assert await wire.depth("notes.echo") == 0

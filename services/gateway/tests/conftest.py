@@ -102,7 +102,7 @@ class Others:
 
     def __init__(self, db: database.Database) -> None:
         self._db = db
-        self._intakes = handlers.intakes(handlers.ring_nobody)
+        self._batch_queues = handlers.batch_queues(handlers.ring_nobody)
         self._queues = handlers.queues(handlers.ring_nobody)
 
     async def say(self, *events: message.Event, event_id: UUID | None = None) -> None:
@@ -113,14 +113,14 @@ class Others:
                     await handle(self._db, testing.delivery_of(event, queue.name, event_id=event_id), event)
 
     async def say_at_once(self, events: Sequence[message.Event], event_id: UUID | None = None) -> None:
-        for intake in self._intakes:
+        for queue in self._batch_queues:
             deliveries: list[tuple[inbox.Delivery, Any]] = [
-                (testing.delivery_of(event, intake.queue, event_id=event_id), event)
+                (testing.delivery_of(event, queue.name, event_id=event_id), event)
                 for event in events
-                if type(event) in intake.messages
+                if type(event) in queue.messages
             ]
             if deliveries:
-                await intake.handle(self._db, deliveries)
+                await queue.handle(self._db, deliveries)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ async def test_what_is_asked_for_is_products_and_quantities_and_nothing_else(
 ) -> None:
     answer = await place(client, headers)
 
-    said = [body for kind, body in await testing.said(db) if kind == orders.PlaceOrder.TYPE]
+    said = [body for kind, body in await testing.outbox_messages(db) if kind == orders.PlaceOrder.TYPE]
     assert answer.status_code == 202
     assert answer.json()["status"] == "accepted"
     assert said == [
@@ -114,7 +114,7 @@ async def test_many_orders_at_once_with_one_key_are_one_order(
     answers = await asyncio.gather(*(place(client, headers) for _ in range(50)))
 
     assert len({answer.json()["id"] for answer in answers}) == 1
-    assert sum(kind == orders.PlaceOrder.TYPE for kind, _ in await testing.said(db)) == 1
+    assert sum(kind == orders.PlaceOrder.TYPE for kind, _ in await testing.outbox_messages(db)) == 1
     other = await place(client, headers, items=[{"product_id": "mug", "quantity": 3}])
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
@@ -180,7 +180,7 @@ async def test_a_nonsense_order_is_a_problem_and_changes_nothing(
         answer = await place(client, headers, **wrong)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), wrong
     assert (await client.get("/orders/my", headers=headers)).json()["items"] == []
-    assert orders.PlaceOrder.TYPE not in {kind for kind, _ in await testing.said(db)}
+    assert orders.PlaceOrder.TYPE not in {kind for kind, _ in await testing.outbox_messages(db)}
 
 
 async def test_a_released_hold_belongs_to_no_paid_order(

@@ -34,7 +34,7 @@ async def stored(db: database.Database) -> list[str]:
 
 
 async def commands_said(db: database.Database) -> list[dict[str, Any]]:
-    return [body for kind, body in await testing.said(db) if kind == payments.CreatePayment.TYPE]
+    return [body for kind, body in await testing.outbox_messages(db) if kind == payments.CreatePayment.TYPE]
 
 
 async def me(client: httpx.AsyncClient, headers: httpx.Headers) -> str:

@@ -29,7 +29,7 @@ async def test_a_first_login_makes_a_user_and_says_so(
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 3_600)
     assert body["user"]["telegram_id"] == 7
     assert answer.headers["Cache-Control"] == "no-store"
-    assert await testing.said(db) == [
+    assert await testing.outbox_messages(db) == [
         (gateway.UserRegistered.TYPE, {"tenant": "demo", "user_id": body["user"]["id"], "telegram_id": 7})
     ]
 
@@ -47,7 +47,7 @@ async def test_a_later_login_is_the_same_user(client: httpx.AsyncClient, sign: S
     answers = [await client.post("/auth/telegram", json={"init_data": sign(7, age_s=age)}) for age in (5, 0)]
 
     assert len({answer.json()["user"]["id"] for answer in answers}) == 1
-    assert len(await testing.said(db)) == 1
+    assert len(await testing.outbox_messages(db)) == 1
 
 
 @pytest.mark.rule("GW3")
@@ -64,7 +64,7 @@ async def test_many_first_requests_at_once_make_one_user(
     async with db.transaction() as tx:
         rows = await tx.fetch("SELECT id FROM users")
     assert [str(row["id"]) for row in rows] == list(ids)
-    assert [kind for kind, _ in await testing.said(db)] == [gateway.UserRegistered.TYPE]
+    assert [kind for kind, _ in await testing.outbox_messages(db)] == [gateway.UserRegistered.TYPE]
 
 
 @pytest.mark.rule("GW1")

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
-from chassis import database, envelope, inbox, ladder, testing
+from chassis import database, envelope, inbox, retries, testing
 from contracts import ledger, payments
 from contracts.message import Currency, Message, Money, TenantId, UserId
 from ledger import handlers
@@ -143,7 +143,7 @@ async def deliver(db: database.Database, deliveries: Sequence[tuple[inbox.Delive
     async def attempt() -> None:
         outcomes.append(await handlers.settle(db, deliveries))
 
-    await ladder.Ladder(db, cast("Any", None)).patiently(attempt)
+    await retries.FailurePolicy(db, cast("Any", None)).with_retries(attempt)
     return outcomes[-1]
 
 

@@ -7,8 +7,8 @@ import proof
 import pytest
 from asking import OTHER, USER, WALLET
 
-from chassis import database, ladder
-from chassis.testing import delivery_of, said
+from chassis import database, errors
+from chassis.testing import delivery_of, outbox_messages
 from contracts import ledger
 from ledger import handlers
 
@@ -77,7 +77,7 @@ async def test_a_closed_account_is_empty_and_stays_so(db: database.Database) -> 
     assert set(codes) == {"account_closed"}
     late = delivery_of(asking.paid(), "ledger.payments"), asking.paid()
     failures = asking.failed(await handlers.settle(db, [late]))
-    assert [type(error) for error in failures.values()] == [ladder.Hopeless]
+    assert [type(error) for error in failures.values()] == [errors.Unprocessable]
     assert await proof.breaches(db) == []
 
 
@@ -104,7 +104,7 @@ async def test_a_reversal_is_a_transfer_of_its_own_and_happens_once(db: database
     assert await asking.code(db, asking.reverse(transfer_id)) == "already_reversed"
     assert await asking.code(db, asking.reverse(reversal_id)) == "not_reversible"
     assert await asking.funds(db) == (100, 0)
-    assert (await said(db))[-4][1]["reverses"] == str(transfer_id)
+    assert (await outbox_messages(db))[-4][1]["reverses"] == str(transfer_id)
     assert await proof.breaches(db) == []
 
 

@@ -94,7 +94,7 @@ async def test_a_request_that_comes_too_early_can_come_again(db: database.Databa
     release = ledger.ReleaseHold(tenant=DEMO, hold_id=ledger.HoldId(uuid4()))
     deliveries = [(delivery_of(command, "ledger.commands"), command) for command in (release, grant(5))]
 
-    handle = group.joined_by(handlers.INTAKES[1]).handle
+    handle = group.joined_by(handlers.BATCH_QUEUES[1]).handle
     first, again = await handle(db, deliveries), await handle(db, deliveries)
 
     early = deliveries[0][0].envelope.id
@@ -137,7 +137,7 @@ async def test_one_busy_door_does_not_keep_the_others_waiting(
     monkeypatch.setattr(handlers, "settle", settle)
     group = commit.GroupCommit(db)
     busy, quiet = (
-        group.joined_by(batch.Intake(name, requests.COMMANDS, handlers.settle)).handle for name in ("busy", "quiet")
+        group.joined_by(batch.BatchQueue(name, requests.COMMANDS, handlers.settle)).handle for name in ("busy", "quiet")
     )
     many, one = [grant() for _ in range(200)], grant()
 

@@ -6,7 +6,7 @@ import pytest
 from asking import WALLET
 
 from chassis import database
-from chassis.testing import said
+from chassis.testing import outbox_messages
 from contracts import ledger
 from ledger import commit
 
@@ -59,7 +59,7 @@ async def test_a_dry_run_writes_nothing_and_tells_what_would_come(
     really = [settled.answer for settled in await asking.settle(db, *commands)]
     assert [_plain(answer) for answer in told] == [_plain(answer) for answer in really]
     assert not any(hasattr(answer, "code") for answer in told)
-    assert len(await said(db)) > len(really)
+    assert len(await outbox_messages(db)) > len(really)
 
 
 def _plain(answer: ledger.Answer | None) -> object:

@@ -7,8 +7,8 @@ import proof
 import pytest
 from asking import CLEARING, OTHER, POINTS, WALLET
 
-from chassis import database, ladder
-from chassis.testing import delivery_of, said
+from chassis import database, errors
+from chassis.testing import delivery_of, outbox_messages
 from contracts import ledger, payments
 from contracts.message import AMOUNT_MINOR_MAX, Message, TenantId
 from ledger import handlers
@@ -18,7 +18,7 @@ OTHERS_WALLET = f"user:{OTHER}:wallet"
 
 
 async def types_said(db: database.Database) -> list[str]:
-    return [event_type.removeprefix("ledger.").removesuffix(".v1") for event_type, _ in await said(db)]
+    return [event_type.removeprefix("ledger.").removesuffix(".v1") for event_type, _ in await outbox_messages(db)]
 
 
 async def count(db: database.Database, table: str) -> int:
@@ -30,7 +30,7 @@ async def test_a_paid_payment_is_credited_and_said_with_both_accounts(db: databa
 
     await asking.settle(db, event)
 
-    ((event_type, body),) = await said(db)
+    ((event_type, body),) = await outbox_messages(db)
     assert event_type == "ledger.transfer.posted.v1"
     posted = ledger.TransferPosted.model_validate(body, strict=False)
     assert (posted.kind, posted.reference) == ("top_up", f"payment:{event.payment_id}")
@@ -87,7 +87,7 @@ async def test_tenants_with_the_same_payment_and_user_ids_are_strangers(db: data
     assert balances == [("demo", 1), ("other", 1)]
 
 
-async def test_a_credit_that_no_longer_fits_is_hopeless_and_takes_nobody_with_it(db: database.Database) -> None:
+async def test_a_credit_that_no_longer_fits_is_unprocessable_and_takes_nobody_with_it(db: database.Database) -> None:
     await asking.settle(db, asking.paid(AMOUNT_MINOR_MAX - 10))
     events = [asking.paid(10), asking.paid(1), asking.paid(1, user_id=OTHER)]
     deliveries = [(delivery_of(event, "ledger.payments"), event) for event in events]
@@ -96,7 +96,7 @@ async def test_a_credit_that_no_longer_fits_is_hopeless_and_takes_nobody_with_it
 
     # The clearing account is full after the first of them, so the third fits no more than the second.
     assert set(failures) == {delivery.envelope.id for delivery, _ in deliveries[1:]}
-    assert all(isinstance(error, ladder.Hopeless) for error in failures.values())
+    assert all(isinstance(error, errors.Unprocessable) for error in failures.values())
     assert await asking.funds(db) == (AMOUNT_MINOR_MAX, 0)
     assert await proof.breaches(db) == []
 
@@ -238,7 +238,7 @@ async def test_a_hold_that_comes_and_goes_in_one_batch_leaves_no_gap_in_what_is_
 @pytest.mark.rule("LE8")
 async def test_a_group_applies_whole_or_leaves_no_row_and_no_event(db: database.Database) -> None:
     await asking.settle(db, asking.paid(100), asking.grant(50))
-    before, events = await count(db, "transfer"), await said(db)
+    before, events = await count(db, "transfer"), await outbox_messages(db)
     moves = [asking.transfer(asking.leg(WALLET, -60), asking.leg("revenue", 60))] * 2
     points = asking.transfer(asking.leg(POINTS, -20, "PTS"), asking.leg("revenue", 20, "PTS"))
 
@@ -248,7 +248,7 @@ async def test_a_group_applies_whole_or_leaves_no_row_and_no_event(db: database.
     assert await count(db, "transfer") == before
     assert await asking.lots(db) == [(50, 0)]
     assert await asking.funds(db) == (100, 0)
-    assert [event_type for event_type, _ in (await said(db))[len(events) :]] == ["ledger.request.refused.v1"]
+    assert [event_type for event_type, _ in (await outbox_messages(db))[len(events) :]] == ["ledger.request.refused.v1"]
 
     done = await asking.ask(db, asking.post(points, moves[0]))
 

@@ -13,7 +13,7 @@ import pytest
 from asking import OTHER, USER, WALLET
 
 from chassis import database
-from chassis.testing import delivery_of, said
+from chassis.testing import delivery_of, outbox_messages
 from contracts import ledger
 from contracts.message import Message, UserId
 from ledger import handlers
@@ -152,7 +152,7 @@ async def test_identical_commands_at_once_have_one_effect_and_one_answer(
     outcomes = await race(db, [command] * 30)
 
     assert outcomes == ({DONE: 30} if funded else {"insufficient_funds": 30})
-    answers = [body for event_type, body in await said(db) if event_type != "ledger.transfer.posted.v1"]
+    answers = [body for event_type, body in await outbox_messages(db) if event_type != "ledger.transfer.posted.v1"]
     assert Counter(body.pop("is_replayed") for body in answers) == {False: 1, True: 29}
     assert all(body == answers[0] for body in answers)
     assert await asking.rows(db, "SELECT count(*) FROM request") == [(1,)]

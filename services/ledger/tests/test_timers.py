@@ -41,7 +41,7 @@ async def test_a_hold_whose_time_is_over_is_given_back_and_a_running_one_is_not(
 
     done = await timers.expire_holds(funded)
 
-    event_type, body = (await testing.said(funded))[-1]
+    event_type, body = (await testing.outbox_messages(funded))[-1]
     assert (done, event_type, body["hold_id"]) == (1, "ledger.hold.expired.v1", str(due.hold_id))
     assert [part["amount_minor"] for part in body["parts"]] == [75, 25]  # type: ignore[attr-defined]
     assert (await asking.funds(funded), await asking.funds(funded, POINTS, "PTS")) == ((100_000, 75), (100_000, 25))
@@ -114,7 +114,7 @@ async def test_timers_of_several_workers_end_each_hold_and_lot_once(
     holds = await asyncio.gather(*(timers.expire_holds(funded) for _ in range(4)))
     lots = await asyncio.gather(*(as_the_clock_does(partial(timers.expire_lots, funded)) for _ in range(4)))
 
-    said = [event_type for event_type, _ in await testing.said(funded)]
+    said = [event_type for event_type, _ in await testing.outbox_messages(funded)]
     assert sum(holds) == said.count("ledger.hold.expired.v1") == 20
     assert sum(lots) == 10
     assert await asking.funds(funded, "breakage", "PTS") == (50, 0)

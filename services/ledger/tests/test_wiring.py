@@ -102,7 +102,7 @@ async def test_commands_that_come_before_their_hold_are_carried_out_when_it_is_t
 
 
 @pytest.mark.rule("LE5")
-@pytest.mark.parametrize("failpoint", ["ledger.in_transaction:2", "intake.before_ack:2"])
+@pytest.mark.parametrize("failpoint", ["ledger.in_transaction:2", "batch.before_ack:2"])
 async def test_a_worker_killed_amid_a_batch_credits_every_payment_once(
     db: database.Database, sender: publisher.Publisher, processes: testing.Processes, failpoint: str
 ) -> None:
@@ -128,7 +128,7 @@ async def test_a_payment_that_fits_no_account_takes_nobody_with_it(
     await send(sender, [*paid(10), *paid(1, amount_minor=AMOUNT_MINOR_MAX), *paid(10)])
 
     processes.ready("ledger", "worker")
-    await until(db, "dead_letter WHERE reason = 'hopeless'", 1)
+    await until(db, "dead_letter WHERE reason = 'unprocessable'", 1)
     await until(db, "transfer", 20)
 
     proof = await verify.prove(db)

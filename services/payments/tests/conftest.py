@@ -323,12 +323,12 @@ class Shop:
 
     async def said(self) -> list[str]:
         """Give what was said about payments, in order; findings are looked at by themselves."""
-        names = [name.removeprefix("payments.") for name, _ in await testing.said(self.db)]
+        names = [name.removeprefix("payments.") for name, _ in await testing.outbox_messages(self.db)]
         return [name.removeprefix("payment.") for name in names if not name.startswith("finding.")]
 
     async def events(self) -> list[tuple[str, dict[str, Any]]]:
         """Give everything that was said: each message's type and body."""
-        return await testing.said(self.db)
+        return await testing.outbox_messages(self.db)
 
     async def findings(self) -> list[str]:
         return [row["kind"] for row in await self.rows("SELECT kind FROM finding ORDER BY finding_id")]

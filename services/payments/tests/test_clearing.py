@@ -78,7 +78,7 @@ Publish = Callable[[ledger.TransferPosted], Awaitable[None]]
 
 @pytest.fixture
 async def publish(db: database.Database, declared: str, sender: publisher.Publisher) -> AsyncIterator[Publish]:
-    """Publishes events of the ledger; the intake of payments hears them from its real queue."""
+    """Publishes events of the ledger; payments hears them from its real queue."""
 
     async def tell(event: ledger.TransferPosted) -> None:
         async with db.transaction() as tx:
@@ -94,8 +94,8 @@ async def publish(db: database.Database, declared: str, sender: publisher.Publis
                 event_type=row["event_type"],
             )
 
-    (intake,) = handlers.INTAKES
-    consumer = batch.BatchConsumer(declared, intake, db=db, sender=sender)
+    (queue,) = handlers.BATCH_QUEUES
+    consumer = batch.BatchConsumer(declared, queue, db=db, sender=sender)
     running = asyncio.create_task(consumer.run())
     yield tell
     consumer.stop()
@@ -301,7 +301,7 @@ async def test_accounts_assets_and_tenants_are_kept_apart(db: database.Database,
     ]
     deliveries = [(testing.delivery_of(event, "payments.ledger"), event) for event in events]
 
-    await handlers.INTAKES[0].handle(db, deliveries)
+    await handlers.BATCH_QUEUES[0].handle(db, deliveries)
 
     async with db.statement() as tx:
         sides = await store.compare(tx, account)

@@ -5,7 +5,7 @@ from typing import Any
 import bank as banks
 import pytest
 
-from chassis import ladder
+from chassis import errors
 from contracts import payments
 from contracts.message import Money, TenantId
 from payments import clients
@@ -72,7 +72,7 @@ async def test_the_same_request_with_another_account_is_another_request(fair: An
     await fair.create()
 
     await fair.ask(payment_id=command.payment_id, account="second")
-    with pytest.raises(ladder.Hopeless):
+    with pytest.raises(errors.Unprocessable):
         await fair.ask(payment_id=command.payment_id, account="demo")
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chassis import ladder, testing
+from chassis import errors, testing
 from contracts import payments
 from contracts.message import Money
 from payments import handlers
@@ -50,13 +50,13 @@ async def test_the_same_request_under_another_event_id_changes_nothing(
 
 
 @pytest.mark.rule("PA11")
-async def test_an_id_that_is_taken_by_another_request_is_hopeless(
+async def test_an_id_that_is_taken_by_another_request_is_unprocessable(
     shop: Any, sandbox: Any, command: payments.CreatePayment
 ) -> None:
     await commands.create_payment(shop.db, testing.delivery_of(command, QUEUE), command)
     other = command.model_copy(update={"amount": Money(amount_minor=1, currency="RUB")})
 
-    with pytest.raises(ladder.Hopeless):
+    with pytest.raises(errors.Unprocessable):
         await commands.create_payment(shop.db, testing.delivery_of(other, QUEUE), other)
 
     assert (await shop.payment(command.payment_id))["amount_minor"] == 150_000
@@ -82,7 +82,7 @@ async def test_a_paid_event_tells_when_the_webhook_was_stored(shop: Any, sandbox
     await shop.settle()
 
     (webhook,) = await shop.rows("SELECT received_at FROM webhook")
-    _, body = (await testing.said(shop.db))[-1]
+    _, body = (await testing.outbox_messages(shop.db))[-1]
     paid = payments.PaymentPaid.model_validate(body)
     assert paid.accepted_at == webhook["received_at"]
     assert (paid.provider_account, paid.provider_ref) == ("demo", ref)

@@ -6,7 +6,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from chassis import ladder
+from chassis import errors
 from payments import clients
 
 
@@ -70,7 +70,7 @@ async def test_the_same_refund_asked_for_twice_is_one(counter: Any, bank: Any) -
         await counter.carry()
 
     assert len(bank.refunds) == 1
-    with pytest.raises(ladder.Hopeless):
+    with pytest.raises(errors.Unprocessable):
         await counter.refund(payment_id, 31, refund_id=refund_id)
 
 

@@ -6,7 +6,6 @@ On SIGTERM a process takes nothing new, finishes what it began, lets its outbox 
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-import uvloop
 from fastapi import FastAPI
 from faststream.rabbit import RabbitBroker
-from prometheus_client import Info
 
 from chassis import (
     batch,
@@ -25,10 +22,8 @@ from chassis import (
     clock,
     database,
     dead_letters,
-    failpoints,
     health,
     inbox,
-    operations,
     publisher,
     relay,
     settings,
@@ -43,8 +38,6 @@ LAST_RELAY_S = 4
 CLOSE_S = 1
 BROKER_START_S = 60
 
-BUILD = Info("kopilka_build", "Which service and role this process is.")
-
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -55,13 +48,13 @@ class Service:
     roles: Mapping[str, "Callable[[Process], None]"]
     migrations: Path
     queues: tuple[broker.Queue, ...] = ()
-    intakes: tuple[batch.Intake, ...] = ()
+    batch_queues: tuple[batch.BatchQueue, ...] = ()
     commands: "Mapping[str, Callable[[Service, Sequence[str]], Coroutine[Any, Any, int]]]" = field(default_factory=dict)
 
     @property
     def bindings(self) -> list[topology.Binding]:
         """Everything the broker must route to this service."""
-        return [*(queue.binding for queue in self.queues), *(intake.binding for intake in self.intakes)]
+        return [*(queue.binding for queue in self.queues), *(queue.binding for queue in self.batch_queues)]
 
 
 class Process:
@@ -80,7 +73,7 @@ class Process:
         """Work under way outside of any handler, to be waited for while the outbox is still relayed."""
         self.closers: list[Callable[[], Awaitable[None]]] = [self.db.close]
         self._queues: list[broker.Queue] = []
-        self._intakes: list[batch.BatchConsumer] = []
+        self._batch_consumers: list[batch.BatchConsumer] = []
         self._broker: RabbitBroker | None = None
         self._relay = relay.Relay(self.db, self.sender)
         self.every("outbox_gauges", lambda: _measured(relay.measure(self.db)), idle_min_s=5, idle_max_s=5)
@@ -93,11 +86,11 @@ class Process:
         for queue in queues:
             self.health.add(f"consumer {queue.name}", partial(self._consumes, queue.name))
 
-    def take_in(self, *intakes: batch.Intake) -> None:
+    def consume_batches(self, *queues: batch.BatchQueue) -> None:
         """Handle these hot queues in batches."""
-        for intake in intakes:
-            self._intakes.append(batch.BatchConsumer(self.amqp_url, intake, db=self.db, sender=self.sender))
-            self.health.add(f"consumer {intake.queue}", self._intakes[-1].is_consuming)
+        for queue in queues:
+            self._batch_consumers.append(batch.BatchConsumer(self.amqp_url, queue, db=self.db, sender=self.sender))
+            self.health.add(f"consumer {queue.name}", self._batch_consumers[-1].is_consuming)
 
     def every(
         self,
@@ -106,13 +99,13 @@ class Process:
         *,
         idle_min_s: float = 0.02,
         idle_max_s: float = 0.25,
-        gathers: bool = False,
+        debounced: bool = False,
     ) -> clock.Timer:
         """Run `tick` again and again: at once while it finds work, else after a rest that grows to the maximum.
 
-        With `gathers` it takes the shortest rest after work too.
+        With `debounced` it takes the shortest rest after work too.
         """
-        timer = clock.Timer(name, tick, idle_min_s, idle_max_s, gathers)
+        timer = clock.Timer(name, tick, idle_min_s, idle_max_s, debounced)
         self.timers.append(timer)
         return timer
 
@@ -155,7 +148,7 @@ class Process:
             async with asyncio.timeout(BROKER_START_S):
                 await topology.apply(self.amqp_url, self.service.bindings)
                 await self._start_broker()
-            consuming = [asyncio.create_task(consumer.run()) for consumer in self._intakes]
+            consuming = [asyncio.create_task(consumer.run()) for consumer in self._batch_consumers]
             ticking = [asyncio.create_task(timer.run()) for timer in self.timers]
             relaying = asyncio.create_task(self._relay.run())
             telemetry.log.info("process.started", port=self.settings.http_port)
@@ -180,7 +173,7 @@ class Process:
     async def _stop(self, parts: "Sequence[asyncio.Task[None]]", relaying: "asyncio.Task[None]") -> None:
         """Intake first, the relay last, so that what the finishing handlers say still goes out."""
         self.health.is_stopping = True
-        for consumer in self._intakes:
+        for consumer in self._batch_consumers:
             consumer.stop()
         for timer in self.timers:
             timer.stop()
@@ -224,33 +217,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
-
-
-def main(service: Service) -> None:
-    """Run `<service> <role>`, `<service> migrate` or one of the service's operator commands, and exit."""
-    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "help"), sys.argv[2:]
-    commands = [*operations.COMMANDS, *service.commands]
-    if name in service.roles:
-        config = settings.load(service.settings)
-        telemetry.configure(service=service.name, role=name, level=config.log_level)
-        failpoints.arm(config.failpoint)
-        BUILD.info({"service": service.name, "role": name})
-        raise SystemExit(uvloop.run(_run(service, name, config)))
-    if name in commands:
-        telemetry.configure(service=service.name, role=name, level="error", to=sys.stderr)
-        raise SystemExit(uvloop.run(operations.run(service, name, arguments)))
-    sys.stderr.write(f"usage: {service.name} {' | '.join([*service.roles, *commands])}\n")
-    raise SystemExit(0 if name == "help" else 2)
-
-
-async def _run(service: Service, role: str, config: settings.Settings) -> int:
-    process = Process(service, role, config)
-    service.roles[role](process)
-    try:
-        return await process.run()
-    except topology.TopologyMismatch as error:
-        telemetry.log.error("process.topology_mismatch", error=str(error))
-        return 1
 
 
 async def _first_of(stop: asyncio.Event, *parts: "asyncio.Task[None]") -> bool:

@@ -1,4 +1,4 @@
-"""Batch intake of one hot queue: many deliveries, one transaction, one acknowledgement.
+"""Consumes a busy queue in batches: many deliveries, one transaction, one acknowledgement.
 
 FastStream has no batches for RabbitMQ, so this consumes on aio-pika itself. A batch that fails is taken apart and
 handled one by one, so that a single bad message takes nobody with it.
@@ -16,7 +16,7 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
-from chassis import database, envelope, failpoints, inbox, ladder, publisher, telemetry, topology
+from chassis import database, envelope, failpoints, inbox, publisher, retries, telemetry, topology
 
 BATCH = 512
 LINGER_S = 0.004
@@ -32,14 +32,14 @@ _Item = tuple[AbstractIncomingMessage, inbox.Delivery, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class BatchQueue:
     """One hot queue, the message types that come to it, and the handler of a whole batch.
 
     With more than one batch `in_flight` the next is read and waits for its locks while one is written; then the order
     of the queue holds only inside a batch.
     """
 
-    queue: str
+    name: str
     messages: tuple[type[Any], ...]
     handle: BatchHandler
     in_flight: int = 1
@@ -48,22 +48,22 @@ class Intake:
     def binding(self) -> topology.Binding:
         """What the broker must route to this queue."""
         return topology.Binding(
-            self.queue,
+            self.name,
             events=tuple(message.TYPE for message in self.messages if message.KIND == "event"),
             commands=tuple(message.TYPE for message in self.messages if message.KIND == "command"),
         )
 
 
 class BatchConsumer:
-    """Consumes one intake until told to stop; reconnects by itself."""
+    """Consumes one queue until told to stop; reconnects by itself."""
 
-    def __init__(self, amqp_url: str, intake: Intake, *, db: database.Database, sender: publisher.Publisher) -> None:
+    def __init__(self, amqp_url: str, queue: BatchQueue, *, db: database.Database, sender: publisher.Publisher) -> None:
         """Take the queue to drain, the database to write to and the channel that failures are sent on."""
         self._url = amqp_url
-        self._intake = intake
+        self._queue = queue
         self._db = db
-        self._policy = ladder.Ladder(db, sender)
-        self._models = {message.TYPE: message for message in intake.messages}
+        self._policy = retries.FailurePolicy(db, sender)
+        self._models = {message.TYPE: message for message in queue.messages}
         self._stopping = asyncio.Event()
         self._is_consuming = False
 
@@ -75,9 +75,11 @@ class BatchConsumer:
                 async with connection:
                     channel = await connection.channel(publisher_confirms=False)
                     await channel.set_qos(prefetch_count=BUFFER)
-                    await self._consume(await channel.get_queue(self._intake.queue, ensure=False))
+                    await self._consume(await channel.get_queue(self._queue.name, ensure=False))
             except Exception as error:  # noqa: BLE001 - the loop's edge: an outage of either side must not end it
-                telemetry.log.warning("intake.reconnects", consumer=self._intake.queue, error=type(error).__name__)
+                telemetry.log.warning(
+                    "batch_consumer.reconnecting", consumer=self._queue.name, error=type(error).__name__
+                )
                 await asyncio.sleep(RECONNECT_PAUSE_S)
             finally:
                 self._is_consuming = False
@@ -103,7 +105,7 @@ class BatchConsumer:
         try:
             while not any(interruption.done() for interruption in interruptions):
                 batch = await self._next_batch(buffer, [*interruptions, *settling])
-                while settling and (settling[0].done() or len(settling) >= self._intake.in_flight):
+                while settling and (settling[0].done() or len(settling) >= self._queue.in_flight):
                     await settling.popleft()
                 if batch and not any(interruption.done() for interruption in interruptions):
                     before = settling[-1] if settling else None
@@ -123,7 +125,7 @@ class BatchConsumer:
         await self._handle(batch)
         if before is not None:
             await before
-        failpoints.passed("intake.before_ack")
+        failpoints.passed("batch.before_ack")
         await batch[-1].ack(multiple=True)
 
     async def _next_batch(
@@ -153,25 +155,25 @@ class BatchConsumer:
             try:
                 readable.append((message, *self._read(message)))
             except Exception as error:  # noqa: BLE001 - whatever makes it unreadable, it is kept with its reason
-                await self._policy.take(self._intake.queue, message.headers, message.body, error)
+                await self._policy.retry_or_dead_letter(self._queue.name, message.headers, message.body, error)
         started = time.perf_counter()
         try:
-            await self._policy.patiently(lambda: self._apply(readable))
+            await self._policy.with_retries(lambda: self._apply(readable))
         except Exception as error:
             if database.is_outage(error):
                 raise  # nobody in the batch is to blame: all of it goes back to the queue
-            telemetry.log.warning("intake.batch_failed", consumer=self._intake.queue, error=type(error).__name__)
+            telemetry.log.warning("batch_consumer.batch_failed", consumer=self._queue.name, error=type(error).__name__)
             for item in readable:
                 await self._handle_alone(item)
-        telemetry.HANDLED.labels(self._intake.queue, "batch").observe(time.perf_counter() - started)
+        telemetry.HANDLED.labels(self._queue.name, "batch").observe(time.perf_counter() - started)
 
     async def _handle_alone(self, item: _Item) -> None:
         message, delivery, _ = item
         try:
             with envelope.caused_by(delivery.envelope.cause):
-                await self._policy.patiently(lambda: self._apply([item]))
+                await self._policy.with_retries(lambda: self._apply([item]))
         except Exception as error:  # noqa: BLE001 - the loop's edge: every failure is retried or kept
-            await self._policy.take(self._intake.queue, message.headers, message.body, error)
+            await self._policy.retry_or_dead_letter(self._queue.name, message.headers, message.body, error)
 
     async def _apply(self, items: Sequence[_Item]) -> None:
         # Two copies of one message in a batch are both new to the inbox; the handler sees the first alone.
@@ -180,20 +182,20 @@ class BatchConsumer:
             distinct.setdefault(item[1].envelope.id, item)
         if not distinct:
             return
-        with ladder.past_reading():
+        with retries.validation_errors_are_defects():
             deliveries = [(delivery, message) for _, delivery, message in distinct.values()]
-            outcomes = await self._intake.handle(self._db, deliveries) or {}
+            outcomes = await self._queue.handle(self._db, deliveries) or {}
         for event_id, outcome in outcomes.items():
             if isinstance(outcome, Exception):
                 message = distinct[event_id][0]
-                await self._policy.take(self._intake.queue, message.headers, message.body, outcome)
+                await self._policy.retry_or_dead_letter(self._queue.name, message.headers, message.body, outcome)
 
     def _read(self, message: AbstractIncomingMessage) -> tuple[inbox.Delivery, Any]:
         wrapper = envelope.parse(message.headers)
         model = self._models.get(wrapper.type)
         if model is None:
             raise envelope.Unreadable(f"no handler for type {wrapper.type!r}")
-        return inbox.Delivery(self._intake.queue, wrapper), model.model_validate_json(message.body)
+        return inbox.Delivery(self._queue.name, wrapper), model.model_validate_json(message.body)
 
 
 async def _cancellations(queue: AbstractQueue) -> set[Callable[..., Any]]:

@@ -18,7 +18,7 @@ from faststream.rabbit.subscriber.usecase import RabbitSubscriber
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from chassis import database, envelope, failpoints, inbox, ladder, publisher, telemetry, topology
+from chassis import database, envelope, failpoints, inbox, publisher, retries, telemetry, topology
 
 GRACEFUL_TIMEOUT_S = 20
 
@@ -64,7 +64,7 @@ def build(
         reconnect_interval=0.5,
         # The outer net: a message that even the dead-letter table could not take goes to <queue>.dlq.
         ack_policy=AckPolicy.REJECT_ON_ERROR,
-        middlewares=[_policy(ladder.Ladder(db, sender))],
+        middlewares=[_policy(retries.FailurePolicy(db, sender))],
         decoder=_decoded,
     )
     for queue in queues:
@@ -100,7 +100,7 @@ def _typed(
         wrapper = envelope.parse(_delivered.get().headers)
         with envelope.caused_by(wrapper.cause):
             started = time.perf_counter()
-            with ladder.past_reading():
+            with retries.validation_errors_are_defects():
                 await handler(db, inbox.Delivery(queue, wrapper), body)
             failpoints.passed("handler.before_ack")
             telemetry.HANDLED.labels(queue, wrapper.type).observe(time.perf_counter() - started)
@@ -136,17 +136,17 @@ async def _decoded(delivered: RabbitMessage) -> Any:
         return delivered.body
 
 
-def _policy(policy: ladder.Ladder) -> type[BaseMiddleware]:
+def _policy(policy: retries.FailurePolicy) -> type[BaseMiddleware]:
     class FailurePolicy(BaseMiddleware):
         """Runs a handler under the failure policy of the process."""
 
         async def consume_scope(self, call_next: Any, msg: Any) -> Any:
             _delivered.set(msg)
             try:
-                await policy.patiently(lambda: call_next(msg))
+                await policy.with_retries(lambda: call_next(msg))
             except Exception as error:  # noqa: BLE001 - the loop's edge: every failure is retried or kept
                 try:
-                    await policy.take(_queue_of(self), msg.headers, msg.body, error)
+                    await policy.retry_or_dead_letter(_queue_of(self), msg.headers, msg.body, error)
                 except Exception as unsafe:
                     # Neither the ladder nor the table could take it: back to the queue it goes.
                     raise RejectMessage(requeue=True) from unsafe

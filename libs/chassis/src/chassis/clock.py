@@ -16,14 +16,14 @@ Tick = Callable[[], Awaitable[int]]
 class Timer:
     """One loop: while there is work it runs on, otherwise it rests between `idle_min_s` and `idle_max_s`.
 
-    One that `gathers` rests for `idle_min_s` after work as well, so that what comes one by one is done together.
+    One that `debounced` rests for `idle_min_s` after work as well, so that what comes one by one is done together.
     """
 
     name: str
     tick: Tick
     idle_min_s: float
     idle_max_s: float
-    gathers: bool = False
+    debounced: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     is_stopping: bool = False
 
@@ -50,7 +50,7 @@ class Timer:
                 telemetry.TICKS.labels(self.name, "ok").inc()
             if done:
                 idle_s = self.idle_min_s
-            if done and not self.gathers:
+            if done and not self.debounced:
                 continue
             await self._rest(idle_s)
             idle_s = min(idle_s * 2, self.idle_max_s)

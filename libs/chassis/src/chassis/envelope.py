@@ -12,7 +12,7 @@ import uuid_utils
 from asyncpg.pgproto import pgproto
 
 ATTEMPT = "kopilka-attempt"
-ATTEMPT_MAX = 100  # far above the ladder; a higher one was not written by us
+ATTEMPT_MAX = 100  # far above the number of retry delays; a higher one was not written by us
 REPLAY = "kopilka-replay"
 
 

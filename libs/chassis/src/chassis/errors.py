@@ -23,6 +23,10 @@ class Refusal(Exception):  # noqa: N818 - a business answer, not a failure
         return str(self)
 
 
+class Unprocessable(Exception):  # noqa: N818 - a verdict about a message
+    """A message was understood and can never be carried out; it becomes a dead letter without further tries."""
+
+
 def problem(*, status: int, code: str, title: str, detail: str, correlation_id: str, **extra: Any) -> dict[str, Any]:
     """Give the body of a problem answer, with the members that every client may rely on."""
     return {

@@ -17,7 +17,7 @@ _CLAIM = """
 INSERT INTO inbox (event_id, consumer) SELECT unnest($1::uuid[]), $2 ON CONFLICT DO NOTHING RETURNING event_id
 """
 
-_GIVE_BACK = "DELETE FROM inbox WHERE event_id = ANY($1::uuid[]) AND consumer = $2"
+_UNCLAIM = "DELETE FROM inbox WHERE event_id = ANY($1::uuid[]) AND consumer = $2"
 
 DDL = f"""
 CREATE TABLE inbox (
@@ -67,7 +67,7 @@ class Delivery:
     envelope: envelope.Envelope
 
 
-def local(message: outbox.Sayable, queue: str, *, source: str) -> Delivery:
+def local(message: outbox.OutboxMessage, queue: str, *, source: str) -> Delivery:
     """Wrap a message that this process gives to itself, as if it had come from a queue."""
     cause = envelope.current_cause()
     wrapper = envelope.Envelope(
@@ -111,11 +111,11 @@ async def claim_many(tx: database.Tx, deliveries: Sequence[Delivery]) -> set[UUI
     return fresh
 
 
-async def give_back(tx: database.Tx, deliveries: Sequence[Delivery]) -> None:
+async def unclaim(tx: database.Tx, deliveries: Sequence[Delivery]) -> None:
     """Unclaim messages that this transaction claimed and could not handle, so that they can come again."""
     for consumer, claimed in _by_queue(deliveries):
         ids = [delivery.envelope.id for delivery in claimed]
-        await tx.execute(_GIVE_BACK, ids, consumer)
+        await tx.execute(_UNCLAIM, ids, consumer)
 
 
 async def maintain(tx: database.Tx) -> int:

@@ -12,15 +12,15 @@ from uuid import UUID
 
 import aio_pika
 
-from chassis import database, dead_letters, errors, migrate, publisher, settings, topology
+from chassis import app, database, dead_letters, errors, migrate, publisher, settings, topology
 
 if TYPE_CHECKING:
-    from chassis import app
+    pass
 
 DRAIN_MAX = 10_000
 
 
-async def migrate_schema(service: "app.Service", arguments: Sequence[str]) -> int:
+async def migrate_schema(service: app.Service, arguments: Sequence[str]) -> int:
     """Bring the service's schema to the newest version and declare its queues; safe to repeat."""
     options = argparse.ArgumentParser(prog=f"{service.name} migrate", description=migrate_schema.__doc__)
     options.add_argument("--to", default="head", help="a revision, or base")
@@ -39,13 +39,13 @@ async def migrate_schema(service: "app.Service", arguments: Sequence[str]) -> in
     return await _declare(service, config)
 
 
-async def declare_topology(service: "app.Service", arguments: Sequence[str]) -> int:
+async def declare_topology(service: app.Service, arguments: Sequence[str]) -> int:
     """Declare the service's exchanges, queues and bindings; safe to repeat."""
     argparse.ArgumentParser(prog=f"{service.name} topology", description=declare_topology.__doc__).parse_args(arguments)
     return await _declare(service, settings.load(service.settings))
 
 
-async def dead_letter_queue(service: "app.Service", arguments: Sequence[str]) -> int:
+async def dead_letter_queue(service: app.Service, arguments: Sequence[str]) -> int:
     """List, show, replay or discard dead letters; `drain-broker` brings in what only the broker could keep."""
     options = argparse.ArgumentParser(prog=f"{service.name} dlq", description=dead_letter_queue.__doc__)
     options.add_argument("action", choices=["list", "show", "replay", "discard", "drain-broker"])
@@ -69,7 +69,7 @@ async def dead_letter_queue(service: "app.Service", arguments: Sequence[str]) ->
     return 0
 
 
-async def run(service: "app.Service", name: str, arguments: Sequence[str]) -> int:
+async def run(service: app.Service, name: str, arguments: Sequence[str]) -> int:
     """Run a command of every service or of this one; gives its exit code.
 
     What is refused, and a file or a server that can't be reached, is told in one line and gives 1.
@@ -87,7 +87,7 @@ async def run(service: "app.Service", name: str, arguments: Sequence[str]) -> in
     return code
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Read a time that was typed, such as 2026-01-31 or 2026-01-31T12:00:00+03:00; one without a zone is UTC.
 
     Raises ValueError.
@@ -97,7 +97,7 @@ def moment(text: str) -> datetime:
 
 
 @asynccontextmanager
-async def own_database(service: "app.Service", *, pool_size: int = 1) -> AsyncIterator[database.Database]:
+async def own_database(service: app.Service, *, pool_size: int = 1) -> AsyncIterator[database.Database]:
     """Open a service's own database for one command; exits naming a setting that is missing or wrong."""
     config = settings.load(service.settings)
     db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=pool_size)
@@ -107,14 +107,14 @@ async def own_database(service: "app.Service", *, pool_size: int = 1) -> AsyncIt
         await db.close()
 
 
-COMMANDS: Mapping[str, "Callable[[app.Service, Sequence[str]], Coroutine[Any, Any, int]]"] = {
+COMMANDS: Mapping[str, Callable[[app.Service, Sequence[str]], Coroutine[Any, Any, int]]] = {
     "migrate": migrate_schema,
     "topology": declare_topology,
     "dlq": dead_letter_queue,
 }
 
 
-async def _declare(service: "app.Service", config: settings.Settings) -> int:
+async def _declare(service: app.Service, config: settings.Settings) -> int:
     try:
         await topology.apply(config.amqp_url.get_secret_value(), service.bindings)
     except topology.TopologyMismatch as error:

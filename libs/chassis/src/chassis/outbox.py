@@ -57,7 +57,7 @@ Row = tuple[UUID, str, str, int, str, str, bytes]
 """One row of the outbox, in the order of its columns."""
 
 
-class Sayable(Protocol):
+class OutboxMessage(Protocol):
     """A message of the contracts, as far as the outbox needs to know it."""
 
     TYPE: ClassVar[str]
@@ -77,7 +77,7 @@ class Sayable(Protocol):
 
 
 async def put(
-    tx: database.Tx, messages: Sequence[Sayable], *, causes: Sequence[envelope.Cause] | None = None
+    tx: database.Tx, messages: Sequence[OutboxMessage], *, causes: Sequence[envelope.Cause] | None = None
 ) -> list[UUID]:
     """Say messages when this transaction commits, in this order for each partition key; gives their ids.
 
@@ -87,7 +87,7 @@ async def put(
 
 
 def rows_of(
-    tx: database.Tx, messages: Sequence[Sayable], *, causes: Sequence[envelope.Cause] | None = None
+    tx: database.Tx, messages: Sequence[OutboxMessage], *, causes: Sequence[envelope.Cause] | None = None
 ) -> list[Row]:
     """Write messages out as rows, for whoever has something else to wait for meanwhile."""
     time, service = envelope.stamp(envelope.now()), database.of(tx).schema
@@ -113,7 +113,7 @@ def slot_of(partition_key: str) -> int:
     return crc32(partition_key.encode()) % SLOTS
 
 
-def _row(service: str, message: Sayable, time: str, cause: envelope.Cause) -> Row:
+def _row(service: str, message: OutboxMessage, time: str, cause: envelope.Cause) -> Row:
     key, event_id = message.partition_key, envelope.uuid7()
     headers = envelope.headers_of(
         id=str(event_id),

@@ -27,11 +27,11 @@ INBOX_EVENTS = Counter(
 )
 HANDLED = Histogram(
     "kopilka_handler_seconds",
-    "Time of one handler, or of one batch of the intake.",
+    "Time of one handler, or of one batch.",
     ["consumer", "event"],
     buckets=LATENCY_BUCKETS_S,
 )
-RETRIES = Counter("kopilka_retry_total", "Deliveries sent to the retry ladder.", ["consumer", "level"])
+RETRIES = Counter("kopilka_retry_total", "Deliveries sent to a retry queue.", ["consumer", "level"])
 DEAD_LETTERS = Counter("kopilka_dead_letters_total", "Messages given up.", ["consumer", "reason"])
 DEAD_LETTERS_OPEN = Gauge("kopilka_dead_letters_open", "Dead letters nobody resolved yet.", ["service"])
 REQUESTS = Histogram(

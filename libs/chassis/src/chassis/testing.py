@@ -229,8 +229,8 @@ def delivery_of(message: object, queue: str, *, event_id: object | None = None) 
     return inbox.Delivery(queue, wrapper)
 
 
-async def said(db: database.Database) -> list[tuple[str, dict[str, object]]]:
-    """Give what waits in the outbox, in order: each message's type and body."""
+async def outbox_messages(db: database.Database) -> list[tuple[str, dict[str, object]]]:
+    """Give the messages that wait in the outbox, in order: type and body of each."""
     async with db.transaction() as tx:
         rows = await tx.fetch("SELECT event_type, payload FROM outbox ORDER BY id")
     return [(row["event_type"], json.loads(row["payload"])) for row in rows]

@@ -16,7 +16,7 @@ EVENTS = "kopilka.events"
 COMMANDS = "kopilka.commands"
 UNROUTED = "kopilka.unrouted"
 DEAD = "kopilka.dlx"
-LADDER = (("5s", 5_000), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000))
+RETRY_DELAYS = (("5s", 5_000), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000))
 DELIVERY_LIMIT = 50  # a rolling restart returns healthy messages too; never so many times
 
 UNROUTED_TTL_MS = 7 * 24 * 3_600_000
@@ -65,11 +65,11 @@ async def _exchanges(channel: AbstractChannel) -> None:
             name, aio_pika.ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
         )
     await channel.declare_exchange(DEAD, aio_pika.ExchangeType.DIRECT, durable=True)
-    for step, delay_ms in LADDER:
+    for step, delay_ms in RETRY_DELAYS:
         # The routing key of a retry is its origin queue, to which the default exchange returns it on expiry.
-        ladder = await channel.declare_exchange(retry_exchange(step), aio_pika.ExchangeType.FANOUT, durable=True)
+        retry = await channel.declare_exchange(retry_exchange(step), aio_pika.ExchangeType.FANOUT, durable=True)
         waiting = await _queue(channel, retry_exchange(step), {"x-message-ttl": delay_ms, **_dead_letter_to("")})
-        await waiting.bind(ladder)
+        await waiting.bind(retry)
 
 
 async def _bound_queue(channel: AbstractChannel, binding: Binding) -> None:
@@ -94,7 +94,7 @@ async def _queue(channel: AbstractChannel, name: str, arguments: dict[str, Any])
 
 
 def retry_exchange(step: str) -> str:
-    """Give the exchange (and queue) of one step of the ladder."""
+    """Give the exchange (and queue) of one retry delay."""
     return f"kopilka.retry.{step}"
 
 

@@ -117,10 +117,10 @@ def queues(ring: Ring) -> tuple[broker.Queue, ...]:
     )
 
 
-def intakes(ring: Ring) -> tuple[batch.Intake, ...]:
+def batch_queues(ring: Ring) -> tuple[batch.BatchQueue, ...]:
     """Give the hot queues, through which every payment and every movement of money comes."""
     movements = (ledger.TransferPosted, ledger.HoldPlaced, ledger.HoldCaptured, ledger.HoldReleased, ledger.HoldExpired)
     return (
-        batch.Intake("gateway.payments", tuple(PAYMENT_STATUS), partial(project_payments, ring)),
-        batch.Intake("gateway.ledger", movements, partial(project_ledger, ring)),
+        batch.BatchQueue("gateway.payments", tuple(PAYMENT_STATUS), partial(project_payments, ring)),
+        batch.BatchQueue("gateway.ledger", movements, partial(project_ledger, ring)),
     )

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from chassis import app
+from chassis import app, entrypoint
 from gateway import api, handlers, settings, timers
 from gateway.api import door
 from gateway.clients import limiter, wakeups
@@ -27,7 +27,7 @@ def _worker(process: app.Process) -> None:
     process.every("send_wakeups", bell.send, idle_max_s=REDIS_PAUSE_S)
     process.closers.append(bell.close)
     process.consume(*handlers.queues(bell.ring))
-    process.take_in(*handlers.intakes(bell.ring))
+    process.consume_batches(*handlers.batch_queues(bell.ring))
     process.every("forget_commands", partial(timers.forget_commands, process.db), idle_min_s=60, idle_max_s=3_600)
     process.housekeeping()
 
@@ -49,10 +49,10 @@ SERVICE = app.Service(
     roles={"api": _api, "worker": _worker, "all": _all},
     migrations=Path(__file__).parent / "migrations",
     queues=handlers.queues(handlers.ring_nobody),
-    intakes=handlers.intakes(handlers.ring_nobody),
+    batch_queues=handlers.batch_queues(handlers.ring_nobody),
 )
 
 
 def main() -> None:
     """Run the command line of the gateway."""
-    app.main(SERVICE)
+    entrypoint.main(SERVICE)

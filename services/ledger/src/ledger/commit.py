@@ -56,13 +56,13 @@ class GroupCommit:
         self._lanes: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(ASKERS_MAX)
 
-    def joined_by(self, intake: batch.Intake) -> batch.Intake:
-        """Give an intake whose batches share transactions with whoever else asks."""
+    def joined_by(self, queue: batch.BatchQueue) -> batch.BatchQueue:
+        """Give a queue whose batches share transactions with whoever else asks."""
 
         async def handle(_: database.Database, deliveries: Sequence[batch.Delivered]) -> handlers.Outcomes:
             return await self.settle(deliveries)
 
-        return replace(intake, handle=handle)
+        return replace(queue, handle=handle)
 
     async def carry_out(self, command: ledger.LedgerCommand) -> requests.Settled:
         """Settle one command of this process and give its outcome. Raises TooEarly."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import prometheus_client
 
-from chassis import batch, database, envelope, failpoints, inbox, ladder, outbox
+from chassis import batch, database, envelope, errors, failpoints, inbox, outbox
 from contracts import payments
 from ledger.domain import posted, provider, requests
 from ledger.store import desk as store
@@ -30,7 +30,7 @@ async def settle(db: database.Database, deliveries: Sequence[batch.Delivered], *
     """Settle requests in one transaction: each is carried out or refused, and what it says is said.
 
     A payment is credited once for ever, whatever event carries it; a command is answered the same for ever. A credit
-    that is refused is hopeless; what is about a hold or a payment that is not there yet comes too early.
+    that is refused is unprocessable; what is about a hold or a payment that is not there yet comes too early.
     With `is_ahead` transfers of payments are written before the locks; where one was in vain, all is made anew.
     """
     outcomes: dict[UUID, requests.Settled | Exception] = {}
@@ -43,7 +43,7 @@ async def settle(db: database.Database, deliveries: Sequence[batch.Delivered], *
                 if delivery.envelope.id in fresh
             ]
             desk = await store.open_desk(tx, [request for _, request in asked], is_ahead=is_ahead)
-            says: list[outbox.Sayable] = []
+            says: list[outbox.OutboxMessage] = []
             causes: list[envelope.Cause] = []
             unsettled: list[inbox.Delivery] = []
             for delivery, request in asked:
@@ -53,7 +53,7 @@ async def settle(db: database.Database, deliveries: Sequence[batch.Delivered], *
                     causes += [delivery.envelope.cause] * len(outcome.says)
                 else:
                     unsettled.append(delivery)
-            await inbox.give_back(tx, unsettled)
+            await inbox.unclaim(tx, unsettled)
             rows = await store.close_desk(tx, desk, meanwhile=partial(outbox.rows_of, tx, says, causes=causes))
             await outbox.put_rows(tx, rows)
             failpoints.passed("ledger.in_transaction")
@@ -63,9 +63,9 @@ async def settle(db: database.Database, deliveries: Sequence[batch.Delivered], *
     return outcomes
 
 
-INTAKES = (
-    batch.Intake("ledger.payments", provider.EVENTS, settle, in_flight=2),
-    batch.Intake("ledger.commands", requests.COMMANDS, settle),
+BATCH_QUEUES = (
+    batch.BatchQueue("ledger.payments", provider.EVENTS, settle, in_flight=2),
+    batch.BatchQueue("ledger.commands", requests.COMMANDS, settle),
 )
 
 
@@ -75,7 +75,7 @@ def _settle(desk: requests.Desk, request: requests.Request) -> requests.Settled 
     except requests.TooEarly as too_early:
         return too_early
     if settled.refusal is not None and settled.answer is None:
-        return ladder.Hopeless(settled.refusal.detail)
+        return errors.Unprocessable(settled.refusal.detail)
     return settled
 
 

@@ -4,7 +4,7 @@ import gc
 from functools import partial
 from pathlib import Path
 
-from chassis import app
+from chassis import app, entrypoint
 from ledger import commit, handlers, operations, settings, timers
 from ledger.history import operations as looking_back
 from ledger.history import timers as summing_up
@@ -20,7 +20,7 @@ def worker(process: app.Process) -> None:
     """Credit payments, carry out commands, end holds and lots that are due, seal, check the books."""
     gc.set_threshold(*GC_THRESHOLD)
     assert isinstance(process.settings, settings.LedgerSettings)
-    process.take_in(*map(commit.GroupCommit(process.db).joined_by, handlers.INTAKES))
+    process.consume_batches(*map(commit.GroupCommit(process.db).joined_by, handlers.BATCH_QUEUES))
     process.every("expire_holds", partial(timers.expire_holds, process.db), idle_min_s=0.5, idle_max_s=1)
     process.every("expire_lots", partial(timers.expire_lots, process.db), idle_min_s=1, idle_max_s=10)
     process.every("summarize_postings", partial(summing_up.summarize_postings, process.db), idle_min_s=1, idle_max_s=1)
@@ -39,11 +39,11 @@ SERVICE = app.Service(
     settings=settings.LedgerSettings,
     roles={"worker": worker},
     migrations=Path(__file__).parent / "migrations",
-    intakes=handlers.INTAKES,
+    batch_queues=handlers.BATCH_QUEUES,
     commands={**operations.COMMANDS, **looking_back.COMMANDS, **moving_in.COMMANDS, **proof.COMMANDS},
 )
 
 
 def main() -> None:
     """Run the role or command that the command line names."""
-    app.main(SERVICE)
+    entrypoint.main(SERVICE)

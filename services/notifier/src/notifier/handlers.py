@@ -62,4 +62,4 @@ QUEUES = (
     broker.Queue("notifier.payments", dict.fromkeys(get_args(Alert), queue_alert)),
 )
 # Every movement of money comes this way, so it is taken in by the batch.
-INTAKES = (batch.Intake("notifier.ledger", (ledger.TransferPosted,), queue_transfers),)
+BATCH_QUEUES = (batch.BatchQueue("notifier.ledger", (ledger.TransferPosted,), queue_transfers),)

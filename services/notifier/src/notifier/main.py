@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from chassis import app
+from chassis import app, entrypoint
 from contracts.message import TenantId
 from notifier import handlers, settings, timers
 from notifier.clients import pace, telegram
@@ -17,7 +17,7 @@ def worker(process: app.Process) -> None:
     bot = telegram.Bot(config.telegram_url, config.bot_token)
     process.closers.append(bot.close)
     process.consume(*handlers.QUEUES)
-    process.take_in(*handlers.INTAKES)
+    process.consume_batches(*handlers.BATCH_QUEUES)
     process.every(
         "send_notifications",
         partial(
@@ -26,7 +26,7 @@ def worker(process: app.Process) -> None:
             timers.Channel(tenant, config.manager_chat_id, bot, pace.Pace()),
         ),
         idle_min_s=0.1,
-        gathers=True,
+        debounced=True,
     )
     process.every("notifications_gauge", partial(timers.measure, process.db, tenant), idle_min_s=5, idle_max_s=5)
     process.housekeeping()
@@ -38,10 +38,10 @@ SERVICE = app.Service(
     roles={"worker": worker, "all": worker},
     migrations=Path(__file__).parent / "migrations",
     queues=handlers.QUEUES,
-    intakes=handlers.INTAKES,
+    batch_queues=handlers.BATCH_QUEUES,
 )
 
 
 def main() -> None:
     """Run one role or command of the notifier."""
-    app.main(SERVICE)
+    entrypoint.main(SERVICE)

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from chassis import app
+from chassis import app, entrypoint
 from orders import settings
 from orders.catalog import operations
 from orders.checkout import handlers, timers
@@ -29,4 +29,4 @@ SERVICE = app.Service(
 
 def main() -> None:
     """Run one role or command of orders."""
-    app.main(SERVICE)
+    entrypoint.main(SERVICE)

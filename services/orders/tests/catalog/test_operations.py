@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chassis import database
-from chassis.testing import said
+from chassis.testing import outbox_messages
 from contracts.message import Money, TenantId
 from contracts.orders import CategoryId
 from orders import main
@@ -25,7 +25,7 @@ async def test_seeding_the_demo_shop_announces_every_category_and_product(db: da
 
     changed = await operations.write(db, categories, products)
 
-    events = await said(db)
+    events = await outbox_messages(db)
     assert changed == len(events) == 11
     assert [kind for kind, _ in events] == ["orders.category.listed.v1"] * 3 + ["orders.product.listed.v1"] * 8
     assert {body["version"] for _, body in events} == {1}
@@ -39,7 +39,7 @@ async def test_seeding_twice_changes_and_says_nothing_more(db: database.Database
     changed = await operations.write(db, categories, products)
 
     assert changed == 0
-    assert await said(db) == []
+    assert await outbox_messages(db) == []
 
 
 async def test_only_a_changed_product_is_announced_with_its_next_version(db: database.Database) -> None:
@@ -50,7 +50,7 @@ async def test_only_a_changed_product_is_announced_with_its_next_version(db: dat
 
     await operations.write(db, categories, [dearer, *products[1:]])
 
-    [(kind, body)] = await said(db)
+    [(kind, body)] = await outbox_messages(db)
     assert kind == "orders.product.listed.v1"
     assert (body["product_id"], body["version"]) == (dearer.id, 2)
     assert body["price"] == {"amount_minor": 1, "currency": "RUB"}
@@ -60,7 +60,7 @@ async def test_only_a_changed_product_is_announced_with_its_next_version(db: dat
 async def test_a_hidden_product_is_announced_as_hidden(db: database.Database) -> None:
     await operations.write(db, *operations.read(DEMO, operations.DEMO))
 
-    hidden = [body["product_id"] for _, body in await said(db) if body.get("is_visible") is False]
+    hidden = [body["product_id"] for _, body in await outbox_messages(db) if body.get("is_visible") is False]
 
     assert hidden == ["travel-flask"]
 
@@ -81,14 +81,14 @@ async def test_republishing_says_the_whole_catalog_as_it_is_page_by_page(
     db: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await operations.write(db, *operations.read(DEMO, operations.DEMO))
-    before = await said(db)
+    before = await outbox_messages(db)
     await forget_what_was_said(db)
     monkeypatch.setattr(operations, "PAGE", 2)
 
     count = await operations.announce(db, DEMO)
 
     assert count == 11
-    assert sorted(map(str, await said(db))) == sorted(map(str, before))
+    assert sorted(map(str, await outbox_messages(db))) == sorted(map(str, before))
 
 
 ONE_CATEGORY = "currency = 'RUB'\n[[category]]\nid = 'a'\ntitle = 'A'\n"

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis import database, ladder
-from chassis.testing import delivery_of, said
+from chassis import database, errors
+from chassis.testing import delivery_of, outbox_messages
 from contracts import ledger, orders
 from contracts.message import Money, TenantId
 from orders.catalog import operations
@@ -36,8 +36,8 @@ class Shop:
         async with self.db.transaction() as tx:
             return list(await tx.fetch(statement, *values))
 
-    async def said(self) -> list[str]:
-        return [kind.removesuffix(".v1") for kind, _ in await said(self.db) if ".listed" not in kind]
+    async def messages(self) -> list[str]:
+        return [kind.removesuffix(".v1") for kind, _ in await outbox_messages(self.db) if ".listed" not in kind]
 
     async def states(self) -> list[str]:
         return [row["to_state"] for row in await self.fetch("SELECT to_state FROM order_history ORDER BY version")]
@@ -89,7 +89,7 @@ async def test_an_order_becomes_paid_when_its_hold_is_placed_and_captured(shop: 
     await shop.hear(answer_to(order, ledger.HoldPlaced))
     await shop.hear(answer_to(order, ledger.HoldCaptured))
 
-    assert await shop.said() == [
+    assert await shop.messages() == [
         "orders.order.placed",
         "ledger.hold.place",
         "ledger.hold.capture",
@@ -110,7 +110,7 @@ async def test_the_price_at_placement_stays_when_the_product_changes_later(shop:
     await shop.hear(answer_to(order, ledger.HoldPlaced, amount_minor=80_000))
     await shop.hear(answer_to(order, ledger.HoldCaptured, amount_minor=80_000))
 
-    [paid] = [body for kind, body in await said(shop.db) if kind == "orders.order.paid.v1"]
+    [paid] = [body for kind, body in await outbox_messages(shop.db) if kind == "orders.order.paid.v1"]
     assert paid["total"] == {"amount_minor": 80_000, "currency": "RUB"}
     assert paid["lines"] == [
         {
@@ -127,15 +127,15 @@ async def test_the_price_at_placement_stays_when_the_product_changes_later(shop:
 async def test_a_hidden_or_unknown_product_cannot_be_bought(shop: Shop, product_id: str) -> None:
     await shop.place(order_of(TEA, (product_id, 1)))
 
-    [refused] = [body for kind, body in await said(shop.db) if kind.startswith("orders.order.")]
+    [refused] = [body for kind, body in await outbox_messages(shop.db) if kind.startswith("orders.order.")]
     assert refused["code"] == "product_unavailable"
-    assert await shop.said() == ["orders.order.refused"]
+    assert await shop.messages() == ["orders.order.refused"]
 
 
 async def test_a_product_of_another_tenant_cannot_be_bought(shop: Shop) -> None:
     await shop.place(order_of(TEA).model_copy(update={"tenant": "other"}))
 
-    assert await shop.said() == ["orders.order.refused"]
+    assert await shop.messages() == ["orders.order.refused"]
 
 
 @pytest.mark.rule("O1")
@@ -144,7 +144,7 @@ async def test_parallel_copies_of_one_command_place_one_order(shop: Shop) -> Non
 
     await asyncio.gather(*(shop.place(order) for _ in range(20)))
 
-    assert await shop.said() == ["orders.order.placed", "ledger.hold.place"]
+    assert await shop.messages() == ["orders.order.placed", "ledger.hold.place"]
     assert await shop.states() == ["holding"]
 
 
@@ -155,20 +155,20 @@ async def test_the_same_order_asked_for_again_later_says_nothing_new(shop: Shop)
 
     await shop.place(order.model_copy(update={"items": tuple(reversed(order.items))}))
 
-    assert await shop.said() == ["orders.order.placed", "ledger.hold.place", "orders.order.refused"]
+    assert await shop.messages() == ["orders.order.placed", "ledger.hold.place", "orders.order.refused"]
 
 
 @pytest.mark.parametrize(
     "change", [{"user_id": uuid4()}, {"items": (orders.OrderItem(product_id="sencha", quantity=1),)}]
 )
-async def test_an_order_id_used_again_for_another_order_is_hopeless(shop: Shop, change: dict[str, Any]) -> None:
+async def test_an_order_id_used_again_for_another_order_is_unprocessable(shop: Shop, change: dict[str, Any]) -> None:
     order = order_of(TEA)
     await shop.place(order)
 
-    with pytest.raises(ladder.Hopeless):
+    with pytest.raises(errors.Unprocessable):
         await shop.place(order.model_copy(update=change))
 
-    assert await shop.said() == ["orders.order.placed", "ledger.hold.place"]
+    assert await shop.messages() == ["orders.order.placed", "ledger.hold.place"]
 
 
 async def test_a_refused_hold_refuses_the_order_with_the_ledgers_code(shop: Shop) -> None:
@@ -177,7 +177,7 @@ async def test_a_refused_hold_refuses_the_order_with_the_ledgers_code(shop: Shop
 
     await shop.hear(answer_to(order, ledger.HoldRefused))
 
-    [refused] = [body for kind, body in await said(shop.db) if kind == "orders.order.refused.v1"]
+    [refused] = [body for kind, body in await outbox_messages(shop.db) if kind == "orders.order.refused.v1"]
     assert refused["code"] == "insufficient_funds"
     assert await shop.states() == ["holding", "refused"]
 
@@ -190,7 +190,7 @@ async def test_an_order_whose_hold_ends_uncaptured_is_canceled(shop: Shop, kind:
 
     await shop.hear(answer_to(order, kind))
 
-    assert (await shop.said())[-2:] == ["ledger.hold.release", "orders.order.canceled"]
+    assert (await shop.messages())[-2:] == ["ledger.hold.release", "orders.order.canceled"]
     assert await shop.states() == ["holding", "capturing", "canceled"]
 
 
@@ -202,7 +202,7 @@ async def test_one_event_delivered_three_times_at_once_has_one_effect(shop: Shop
 
     await asyncio.gather(*(shop.hear(event, event_id=event_id) for _ in range(3)))
 
-    assert (await shop.said()).count("ledger.hold.capture") == 1
+    assert (await shop.messages()).count("ledger.hold.capture") == 1
     assert await shop.states() == ["holding", "capturing"]
 
 
@@ -214,7 +214,7 @@ async def test_parallel_equal_answers_under_different_ids_move_the_order_once(sh
 
     await asyncio.gather(*(shop.hear(answer_to(order, ledger.HoldCaptured)) for _ in range(8)))
 
-    assert (await shop.said()).count("orders.order.paid") == 1
+    assert (await shop.messages()).count("orders.order.paid") == 1
     assert await shop.states() == ["holding", "capturing", "paid"]
 
 
@@ -224,11 +224,11 @@ async def test_answers_that_come_again_after_the_end_change_nothing(shop: Shop, 
     await shop.place(order)
     await shop.hear(answer_to(order, ledger.HoldPlaced))
     await shop.hear(answer_to(order, ledger.HoldCaptured))
-    before = await shop.said()
+    before = await shop.messages()
 
     await shop.hear(answer_to(order, kind))
 
-    assert await shop.said() == before
+    assert await shop.messages() == before
     assert await shop.states() == ["holding", "capturing", "paid"]
 
 
@@ -240,7 +240,7 @@ async def test_a_hold_placed_after_the_order_was_given_up_is_released(shop: Shop
 
     await shop.hear(answer_to(order, ledger.HoldPlaced))
 
-    assert (await shop.said())[2:] == ["ledger.hold.release", "orders.order.canceled", "ledger.hold.release"]
+    assert (await shop.messages())[2:] == ["ledger.hold.release", "orders.order.canceled", "ledger.hold.release"]
     assert await shop.state() == "canceled"
 
 
@@ -252,7 +252,9 @@ async def test_money_taken_after_the_order_was_given_up_pays_it_all_the_same(sho
 
     await shop.hear(answer_to(order, ledger.HoldCaptured))
 
-    told = [(kind, body["version"]) for kind, body in await said(shop.db) if kind.startswith("orders.order.")]
+    told = [
+        (kind, body["version"]) for kind, body in await outbox_messages(shop.db) if kind.startswith("orders.order.")
+    ]
     assert told == [("orders.order.placed.v1", 1), ("orders.order.canceled.v1", 3), ("orders.order.paid.v1", 4)]
     assert await shop.state() == "paid"
 
@@ -269,7 +271,7 @@ async def test_a_late_timeout_and_an_answer_at_once_have_exactly_one_outcome(sho
         timers.end_overdue(shop.db),
     )
 
-    outcome = (await shop.said())[2:]
+    outcome = (await shop.messages())[2:]
     assert (await shop.state(), outcome) in [
         ("capturing", ["ledger.hold.capture"]),
         ("canceled", ["ledger.hold.release", "orders.order.canceled", "ledger.hold.release"]),
@@ -281,34 +283,34 @@ async def test_holds_of_other_things_are_passed_over(shop: Shop) -> None:
 
     await shop.hear(event)
 
-    assert await shop.said() == []
+    assert await shop.messages() == []
 
 
 @pytest.mark.parametrize("reference", ["order:42", f"order:{uuid4()}"])
-async def test_a_hold_of_an_order_that_is_not_ours_is_hopeless(shop: Shop, reference: str) -> None:
+async def test_a_hold_of_an_order_that_is_not_ours_is_unprocessable(shop: Shop, reference: str) -> None:
     event = answer_to(order_of(TEA), ledger.HoldPlaced).model_copy(update={"reference": reference})
 
-    with pytest.raises(ladder.Hopeless):
+    with pytest.raises(errors.Unprocessable):
         await shop.hear(event)
 
 
-async def test_another_hold_with_the_orders_reference_is_hopeless(shop: Shop) -> None:
+async def test_another_hold_with_the_orders_reference_is_unprocessable(shop: Shop) -> None:
     order = order_of(TEA)
     await shop.place(order)
 
-    with pytest.raises(ladder.Hopeless):
+    with pytest.raises(errors.Unprocessable):
         await shop.hear(answer_to(order, ledger.HoldCaptured).model_copy(update={"hold_id": uuid4()}))
 
     assert await shop.state() == "holding"
 
 
-async def test_an_event_that_cannot_be_true_is_hopeless_and_changes_nothing(shop: Shop) -> None:
+async def test_an_event_that_cannot_be_true_is_unprocessable_and_changes_nothing(shop: Shop) -> None:
     order = order_of(TEA)
     await shop.place(order)
     await shop.hear(answer_to(order, ledger.HoldPlaced))
     await shop.hear(answer_to(order, ledger.HoldCaptured))
 
-    with pytest.raises(ladder.Hopeless):
+    with pytest.raises(errors.Unprocessable):
         await shop.hear(answer_to(order, ledger.HoldExpired))
 
     assert await shop.states() == ["holding", "capturing", "paid"]

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis import database
-from chassis.testing import delivery_of, said
+from chassis.testing import delivery_of, outbox_messages
 from contracts import orders
 from contracts.message import TenantId
 from orders.catalog import operations
@@ -33,7 +33,7 @@ async def execute(db: database.Database, statement: str) -> None:
 
 
 async def kinds(db: database.Database) -> list[str]:
-    return [kind for kind, _ in await said(db)]
+    return [kind for kind, _ in await outbox_messages(db)]
 
 
 async def test_an_order_within_its_deadline_is_left_alone(db: database.Database) -> None:

@@ -69,7 +69,7 @@ def routes(
     """
     router = APIRouter(tags=["webhooks"])
 
-    async def take_in(provider: str, account: str, request: Request) -> Response:
+    async def consume_batches(provider: str, account: str, request: Request) -> Response:
         served = accounts.named(provider, account)
         if served is None:
             WEBHOOKS.labels("unknown", "unknown_account").inc()
@@ -88,12 +88,12 @@ def routes(
     @router.post("/webhooks/{provider}/{account}")
     async def webhook(provider: str, account: str, request: Request) -> Response:
         """Store a provider's notification; the provider repeats it until it is answered with 200."""
-        return await take_in(provider, account, request)
+        return await consume_batches(provider, account, request)
 
     @router.post("/webhook/yookassa")
     async def yookassa_webhook(request: Request) -> Response:
         """Store a notification for the default account."""
-        return await take_in("yookassa", default_account, request)
+        return await consume_batches("yookassa", default_account, request)
 
     return router
 

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from chassis import app
+from chassis import app, entrypoint
 from payments import api, handlers, operations, settings, timers
 from payments.clients import accounts as clients
 
@@ -24,7 +24,7 @@ def compose(process: app.Process, *, receives: bool, works: bool) -> None:
             compare_hour=config.compare_hour,
         )
         process.consume(*handlers.queues(clocks.asking.wake.set, accounts))
-        process.take_in(*handlers.INTAKES)
+        process.consume_batches(*handlers.BATCH_QUEUES)
         process.housekeeping()
         router = partial(router, wake=clocks.settling.wake.set)
     if receives:
@@ -49,11 +49,11 @@ SERVICE = app.Service(
     },
     migrations=Path(__file__).parent / "migrations",
     queues=handlers.queues(),
-    intakes=handlers.INTAKES,
+    batch_queues=handlers.BATCH_QUEUES,
     commands=operations.COMMANDS,
 )
 
 
 def main() -> None:
     """Run a role or a command of payments."""
-    app.main(SERVICE)
+    entrypoint.main(SERVICE)

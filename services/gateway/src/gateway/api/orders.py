@@ -59,7 +59,7 @@ class Purchase(BaseModel):
 async def place(body: Purchase, request: Request, here: door.Here, session: access.Session) -> JSONResponse:
     """Buy from the wallet; answered when the order is paid and one's statement shows it."""
 
-    async def accept(tx: database.Tx, order_id: UUID) -> outbox.Sayable:
+    async def accept(tx: database.Tx, order_id: UUID) -> outbox.OutboxMessage:
         command = orders.PlaceOrder(
             tenant=session.tenant,
             order_id=orders.OrderId(order_id),

@@ -94,7 +94,7 @@ async def top_up(body: TopUp, request: Request, here: door.Here, session: access
     amount = message.Money(amount_minor=body.amount.amount_minor, currency=body.amount.currency)
     topups.require_permitted(body.provider, amount, here.settings.top_ups or topups.LIMITS)
 
-    async def accept(tx: database.Tx, payment_id: UUID) -> outbox.Sayable:
+    async def accept(tx: database.Tx, payment_id: UUID) -> outbox.OutboxMessage:
         command = payments.CreatePayment(
             tenant=session.tenant,
             payment_id=payments.PaymentId(payment_id),

@@ -31,7 +31,7 @@ class Write:
     operation: str
     location: str
     """Where the result can be read, before its id."""
-    accept: Callable[[database.Tx, UUID], Awaitable[outbox.Sayable]]
+    accept: Callable[[database.Tx, UUID], Awaitable[outbox.OutboxMessage]]
     """Shows what was accepted under an id from then on, and gives the command to say."""
     look: Callable[[database.Tx, UUID], Awaitable[tuple[BaseModel, commands.Answer | None]]]
     """Gives what is shown now, and the final answer once there is one."""

@@ -116,7 +116,7 @@ async def balance_command(service: app.Service, arguments: Sequence[str]) -> int
     """Print the balance of an account: now, as recorded at a time, or as effective at it."""
     options = _options(f"{service.name} balance", str(balance_command.__doc__))
     options.add_argument(
-        "--at", type=operations.moment, help="a time such as 2026-01-31 or 2026-01-31T12:00:00+03:00; else UTC"
+        "--at", type=operations.parse_time, help="a time such as 2026-01-31 or 2026-01-31T12:00:00+03:00; else UTC"
     )
     options.add_argument("--effective", action="store_true", help="by when postings took effect, not were recorded")
     chosen = options.parse_args(arguments)
@@ -132,8 +132,8 @@ async def balance_command(service: app.Service, arguments: Sequence[str]) -> int
 async def statement_command(service: app.Service, arguments: Sequence[str]) -> int:
     """Print a page of an account's statement, the newest line first, or write all of it as CSV."""
     options = _options(f"{service.name} statement", str(statement_command.__doc__))
-    options.add_argument("--from", dest="begin", type=operations.moment, help="recorded at this time or later; UTC")
-    options.add_argument("--to", dest="end", type=operations.moment, help="recorded before this time; UTC")
+    options.add_argument("--from", dest="begin", type=operations.parse_time, help="recorded at this time or later; UTC")
+    options.add_argument("--to", dest="end", type=operations.parse_time, help="recorded before this time; UTC")
     options.add_argument("--reference", help="only this order or payment, such as payment:<id>")
     options.add_argument("--before", type=int, help="the page before this sequence")
     options.add_argument("--limit", type=int, choices=range(1, PAGE_MAX + 1), default=50, metavar="N")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from chassis import database, operations, outbox
+from chassis import app, database, operations, outbox
 from contracts.message import Currency, Event, Money, PositiveMinor, TenantId
 from contracts.orders import CategoryId, ProductId
 from orders.catalog import domain, store
 
 if TYPE_CHECKING:
-    from chassis import app
+    pass
 
 DEMO = Path(__file__).parent / "demo.toml"
 FILE_MAX_BYTES = 8 * 1024 * 1024
@@ -66,7 +66,7 @@ class _Catalog(BaseModel):
     category: tuple[_Category, ...] = Field(min_length=1, max_length=1_000)
 
 
-async def seed(service: "app.Service", arguments: Sequence[str]) -> int:
+async def seed(service: app.Service, arguments: Sequence[str]) -> int:
     """Write a catalog from a file, by default the demo shop's. Only what differs changes and is announced.
 
     What the file doesn't name stays as it is; hide a product with `is_visible = false`.
@@ -85,7 +85,7 @@ async def seed(service: "app.Service", arguments: Sequence[str]) -> int:
     return 0
 
 
-async def republish(service: "app.Service", arguments: Sequence[str]) -> int:
+async def republish(service: app.Service, arguments: Sequence[str]) -> int:
     """Announce every category and product anew, so that a lost projection can be rebuilt. Changes nothing."""
     chosen = _options(f"{service.name} republish", republish.__doc__).parse_args(arguments)
     async with operations.own_database(service) as db:

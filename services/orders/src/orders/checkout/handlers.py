@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from chassis import broker, database, inbox, ladder, outbox, telemetry
+from chassis import broker, database, errors, inbox, outbox, telemetry
 from contracts import ledger, orders
 from orders.catalog import store as catalog
 from orders.checkout import domain, store
@@ -11,7 +11,7 @@ from orders.checkout import domain, store
 async def place_order(db: database.Database, delivery: inbox.Delivery, command: orders.PlaceOrder) -> None:
     """Place an order at today's prices and ask the ledger for the money. Placing the same order again changes nothing.
 
-    Raises Hopeless when the order's id was used for another order.
+    Raises Unprocessable when the order's id was used for another order.
     """
     async with db.transaction() as tx:
         if not await inbox.claim(tx, delivery):
@@ -29,12 +29,12 @@ async def place_order(db: database.Database, delivery: inbox.Delivery, command: 
 async def follow_hold(db: database.Database, delivery: inbox.Delivery, event: domain.HoldEvent) -> None:
     """Move an order by what became of its hold. Holds of other things than orders are passed over.
 
-    Raises Hopeless when the event cannot be true of any order of ours.
+    Raises Unprocessable when the event cannot be true of any order of ours.
     """
     try:
         order_id = domain.order_in(event.reference)
     except ValueError as error:
-        raise ladder.Hopeless(f"no order id in reference {event.reference!r:.100}") from error
+        raise errors.Unprocessable(f"no order id in reference {event.reference!r:.100}") from error
     if order_id is None:
         return
     async with db.transaction() as tx:
@@ -42,11 +42,11 @@ async def follow_hold(db: database.Database, delivery: inbox.Delivery, event: do
             return
         order = await store.lock(tx, event.tenant, order_id)
         if order is None or order.hold_id != event.hold_id:
-            raise ladder.Hopeless(f"hold {event.hold_id} is no hold of order {order_id}")
+            raise errors.Unprocessable(f"hold {event.hold_id} is no hold of order {order_id}")
         try:
             decision = await advance(tx, order, event, await store.now(tx))
         except domain.Contradiction as error:
-            raise ladder.Hopeless(str(error)) from error
+            raise errors.Unprocessable(str(error)) from error
     if decision is not None:
         _log(decision, order)
 
@@ -82,7 +82,7 @@ async def _require_same(tx: database.Tx, asked: domain.Order) -> None:
     known = await store.lock(tx, asked.tenant, asked.id)
     assert known is not None  # the insert has just met it, and orders are never deleted
     if (known.user_id, known.demand) != (asked.user_id, asked.demand):
-        raise ladder.Hopeless(f"order {asked.id} exists already, with other content")
+        raise errors.Unprocessable(f"order {asked.id} exists already, with other content")
 
 
 def _log(decision: domain.Decision, before: domain.Order | None) -> None:

@@ -11,7 +11,7 @@ from contracts import ledger, payments
 from payments import clients
 from payments.handlers import balances, commands
 
-INTAKES = (batch.Intake("payments.ledger", (ledger.TransferPosted,), balances.follow_clearing),)
+BATCH_QUEUES = (batch.BatchQueue("payments.ledger", (ledger.TransferPosted,), balances.follow_clearing),)
 
 _NOBODY = clients.Accounts(())
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from chassis import database, inbox, ladder, outbox
+from chassis import database, errors, inbox, outbox
 from contracts import payments
 from payments import clients
 from payments.domain import facts, payment, refund
@@ -35,7 +35,7 @@ async def create_payment(
         else:
             known = await store.lock(tx, asked.payment_id)
             if known is None or not asked.is_same_request(known):
-                raise ladder.Hopeless("another payment has this id")
+                raise errors.Unprocessable("another payment has this id")
         database.on_commit(tx, wake)
 
 
@@ -129,12 +129,12 @@ async def begin_cancel(tx: database.Tx, accounts: clients.Accounts, command: pay
 
 
 async def begin_refund(tx: database.Tx, accounts: clients.Accounts, command: payments.RefundPayment) -> None:
-    """Promise what was taken to a new refund, whichever door it is asked at. Raises Refused, Hopeless."""
+    """Promise what was taken to a new refund, whichever door it is asked at. Raises Refused, Unprocessable."""
     known = await _known(tx, command)
     before = await refund_store.read(tx, command.refund_id)
     if before is not None:
         if not refund.repeats(before, known.payment_id, command):
-            raise ladder.Hopeless("another refund has this id")
+            raise errors.Unprocessable("another refund has this id")
         return
     capabilities = _capabilities(accounts, known)
     reserved, asked = refund.reserve(known, command, capabilities)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from chassis import database, envelope
+from chassis import app, database, envelope
 from contracts import payments
 from contracts.message import Money
 from payments import clients
@@ -27,7 +27,7 @@ from payments.store import payments as store
 from payments.store import refunds as refund_store
 
 if TYPE_CHECKING:
-    from chassis import app
+    pass
 
 WAIT_S, WAIT_S_MAX = 30.0, 600.0
 LOOK_EVERY_S = 0.1
@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
 Look = Callable[[database.Tx], Awaitable[Outcome | None]]
 
 
-async def refund(service: "app.Service", arguments: Sequence[str]) -> int:
+async def refund(service: app.Service, arguments: Sequence[str]) -> int:
     """Give money back, all that is left or an amount; gives 0 when it went back, 1 when not, or not yet."""
     options = _options(service, "refund", refund.__doc__)
     options.add_argument("--amount", type=int, metavar="MINOR", help="in minor units; all that is left by default")
@@ -84,7 +84,7 @@ async def refund(service: "app.Service", arguments: Sequence[str]) -> int:
     return await _act(service, options, chosen, asking, refund_id=str(refund_id))
 
 
-async def capture(service: "app.Service", arguments: Sequence[str]) -> int:
+async def capture(service: app.Service, arguments: Sequence[str]) -> int:
     """Take what a payment holds, or an amount of it; gives 0 when it was taken, 1 when not, or not yet."""
     options = _options(service, "capture", capture.__doc__)
     options.add_argument("--amount", type=int, metavar="MINOR", help="in minor units; all that is held by default")
@@ -98,7 +98,7 @@ async def capture(service: "app.Service", arguments: Sequence[str]) -> int:
     return await _act(service, options, chosen, Asking(ask, commands.begin_capture, look))
 
 
-async def cancel(service: "app.Service", arguments: Sequence[str]) -> int:
+async def cancel(service: app.Service, arguments: Sequence[str]) -> int:
     """Let go of what a payment holds; gives 0 when it was let go, 1 when not, or not yet."""
     options = _options(service, "cancel", cancel.__doc__)
     chosen = options.parse_args(arguments)
@@ -111,7 +111,7 @@ async def cancel(service: "app.Service", arguments: Sequence[str]) -> int:
 
 
 async def _act(
-    service: "app.Service",
+    service: app.Service,
     options: argparse.ArgumentParser,
     chosen: argparse.Namespace,
     asking: Asking,
@@ -175,7 +175,7 @@ async def _failure(
     return Outcome("failed", latest.code) if latest.code else Outcome("unknown")
 
 
-def _options(service: "app.Service", name: str, words: str | None) -> argparse.ArgumentParser:
+def _options(service: app.Service, name: str, words: str | None) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog=f"{service.name} {name}", description=words)
     options.add_argument("payment", type=UUID, help="our id of it")
     options.add_argument("--wait", type=_seconds, default=WAIT_S, metavar="S", help="how long to wait for the outcome")

@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from chassis import database, operations
+from chassis import app, database, operations
 from payments import clients
 from payments.domain import facts
 from payments.operations import desk
 from payments.verify import clearing, comparison
 
 if TYPE_CHECKING:
-    from chassis import app
+    pass
 
 COMPARED = timedelta(hours=48)
 
 
-async def reconcile(service: "app.Service", arguments: Sequence[str]) -> int:
+async def reconcile(service: app.Service, arguments: Sequence[str]) -> int:
     """Compare an account with its provider's report and with the ledger, and open findings.
 
     Gives 1 when something differs. A provider without a report is compared with the ledger only.
     """
     options = argparse.ArgumentParser(prog=f"{service.name} reconcile", description=reconcile.__doc__)
     options.add_argument("account", help="as in yookassa/demo")
-    options.add_argument("--since", type=operations.moment, help="a moment, else UTC; 48 hours ago by default")
+    options.add_argument("--since", type=operations.parse_time, help="a moment, else UTC; 48 hours ago by default")
     chosen = options.parse_args(arguments)
     async with desk.opened(service) as opened:
         provider = desk.named(opened.accounts, chosen.account)

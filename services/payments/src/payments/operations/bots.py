@@ -5,15 +5,16 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from chassis import app
 from payments import clients
 from payments.clients import stars
 from payments.operations import desk
 
 if TYPE_CHECKING:
-    from chassis import app
+    pass
 
 
-async def register_webhook(service: "app.Service", arguments: Sequence[str]) -> int:
+async def register_webhook(service: app.Service, arguments: Sequence[str]) -> int:
     """Tell Telegram where an account's updates go; replaces what was told before. Gives 1 when it did not agree."""
     options = argparse.ArgumentParser(prog=f"{service.name} stars-webhook", description=register_webhook.__doc__)
     options.add_argument("account", help="what we call the bot")

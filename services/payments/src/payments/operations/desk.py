@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from chassis import database, settings
+from chassis import app, database, settings
 from payments import clients
 from payments.clients import accounts
 from payments.settings import PaymentsSettings
 
 if TYPE_CHECKING:
-    from chassis import app
+    pass
 
 
 class Desk(NamedTuple):
@@ -21,7 +21,7 @@ class Desk(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def opened(service: "app.Service") -> AsyncIterator[Desk]:
+async def opened(service: app.Service) -> AsyncIterator[Desk]:
     """Open the database and the accounts that the environment names."""
     config = settings.load(service.settings)
     assert isinstance(config, PaymentsSettings)  # as the service says

@@ -6,16 +6,16 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from chassis import database, operations
+from chassis import app, database, operations
 from payments.store import findings as store
 
 if TYPE_CHECKING:
-    from chassis import app
+    pass
 
 PAGE, PAGE_MAX = 100, 1_000
 
 
-async def command(service: "app.Service", arguments: Sequence[str]) -> int:
+async def command(service: app.Service, arguments: Sequence[str]) -> int:
     """List findings as lines of JSON, or resolve them."""
     chosen = _options(service).parse_args(arguments)
     async with operations.own_database(service) as db:
@@ -24,7 +24,7 @@ async def command(service: "app.Service", arguments: Sequence[str]) -> int:
         return await _resolve(db, chosen.ids, chosen.note)
 
 
-def _options(service: "app.Service") -> argparse.ArgumentParser:
+def _options(service: app.Service) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog=f"{service.name} findings", description=command.__doc__)
     actions = options.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="the open ones, the oldest first")

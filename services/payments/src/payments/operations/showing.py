@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from chassis import database
+from chassis import app, database
 from contracts import payments
 from payments.domain.payment import Payment
 from payments.operations import desk
@@ -19,7 +19,7 @@ from payments.store import payments as store
 from payments.store import refunds as refund_store
 
 if TYPE_CHECKING:
-    from chassis import app
+    pass
 
 # What a payer can be known by, or was told in free text, is not among them; nor is the page to pay on.
 _SHOWN = (
@@ -30,7 +30,7 @@ _SHOWN = (
 _REFUND_SHOWN = ("refund_id", "amount_minor", "state", "refund_ref", "is_ours", "settled_at")
 
 
-async def show(service: "app.Service", arguments: Sequence[str]) -> int:
+async def show(service: app.Service, arguments: Sequence[str]) -> int:
     """Print a payment as JSON, with what was asked of its provider, its refunds, disputes and findings."""
     options = argparse.ArgumentParser(prog=f"{service.name} show", description=show.__doc__)
     options.add_argument("payment", type=UUID, help="our id of it")

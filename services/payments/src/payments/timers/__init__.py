@@ -59,9 +59,9 @@ def start(
     # Whom nobody wakes looks often, and at first the more so, because the next webhook is often close behind.
     rests_s = (0.02, 0.25) if is_woken else (0.01, 0.05)
     return Clocks(
-        asking=process.every("ask_providers", asks.tick, gathers=True),
+        asking=process.every("ask_providers", asks.tick, debounced=True),
         settling=process.every(
-            "settle_webhooks", hints.tick, idle_min_s=rests_s[0], idle_max_s=rests_s[1], gathers=True
+            "settle_webhooks", hints.tick, idle_min_s=rests_s[0], idle_max_s=rests_s[1], debounced=True
         ),
     )
 

@@ -1,7 +1,7 @@
 """What happens to a message whose handler failed: again at once, again later, or never.
 
-A race that was lost is tried again at once; an outage is waited for; anything else climbs the retry ladder and ends
-as a dead letter. A message is acknowledged only after one of these is durable.
+A lost race is tried again at once; an outage is waited for; anything else goes through the retry queues, whose delays
+grow, and ends as a dead letter. A message is acknowledged only after one of these is durable.
 """
 
 import asyncio
@@ -12,19 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from chassis import database, dead_letters, envelope, failpoints, publisher, telemetry, topology
+from chassis import database, dead_letters, envelope, errors, failpoints, publisher, telemetry, topology
 
 QUICK_RETRIES = 3
 OUTAGE_WAIT_S = 60  # far below the broker's 30 minutes for an unacknowledged message
 OUTAGE_PAUSE_S = 1
 
 
-class Hopeless(Exception):  # noqa: N818 - a verdict, as the glossary names it
-    """The handler understood the message and knows that it can never be carried out."""
-
-
 @contextmanager
-def past_reading() -> Iterator[None]:
+def validation_errors_are_defects() -> Iterator[None]:
     """Tell a defect from an unreadable message: once it is read, what fails to validate is our own data."""
     try:
         yield
@@ -32,7 +28,7 @@ def past_reading() -> Iterator[None]:
         raise RuntimeError("the handler could not read its own data") from defect
 
 
-class Ladder:
+class FailurePolicy:
     """The failure policy of one process."""
 
     def __init__(self, db: database.Database, sender: publisher.Publisher) -> None:
@@ -40,7 +36,7 @@ class Ladder:
         self._db = db
         self._sender = sender
 
-    async def patiently(self, attempt: Callable[[], Awaitable[Any]]) -> None:
+    async def with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> None:
         """Run a handler, again at once after a lost race and again after pauses while the database is away.
 
         Raises what the handler raised when neither helps, the outage itself after a minute.
@@ -63,15 +59,15 @@ class Ladder:
             else:
                 return
 
-    async def take(self, queue: str, headers: Mapping[str, Any], body: bytes, error: Exception) -> None:
-        """Send a failed message to the next step of the ladder, or make it a dead letter. Returns when it is safe."""
+    async def retry_or_dead_letter(self, queue: str, headers: Mapping[str, Any], body: bytes, error: Exception) -> None:
+        """Publish a failed message to its next retry queue, or record a dead letter. Returns when either is durable."""
         reason = _final_reason(error)
         try:
             wrapper = envelope.parse(headers)
         except envelope.Unreadable:
             reason = "unreadable"
-        if reason is None and wrapper.attempt < len(topology.LADDER):
-            step = topology.LADDER[wrapper.attempt][0]
+        if reason is None and wrapper.attempt < len(topology.RETRY_DELAYS):
+            step = topology.RETRY_DELAYS[wrapper.attempt][0]
             telemetry.RETRIES.labels(queue, step).inc()
             telemetry.log.warning(
                 "handler.failed",
@@ -87,7 +83,7 @@ class Ladder:
                 body=body,
                 event_type=wrapper.type,
             )
-            failpoints.passed("ladder.before_ack")
+            failpoints.passed("retries.before_ack")
             return
         await dead_letters.record(
             self._db,
@@ -102,4 +98,4 @@ class Ladder:
 def _final_reason(error: Exception) -> str | None:
     if isinstance(error, envelope.Unreadable | ValidationError) or database.is_unstorable(error):
         return "unreadable"
-    return "hopeless" if isinstance(error, Hopeless) else None
+    return "unprocessable" if isinstance(error, errors.Unprocessable) else None

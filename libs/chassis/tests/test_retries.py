@@ -9,7 +9,7 @@ import outages
 import pytest
 import rabbit
 
-from chassis import database, dead_letters, envelope, inbox, ladder, testing, topology
+from chassis import database, dead_letters, envelope, inbox, retries, testing, topology
 
 Proxied = Callable[[str], Awaitable[outages.Proxy]]
 QUEUE = notes.COMMANDS.name
@@ -83,25 +83,25 @@ async def test_an_unreadable_message_that_the_table_cannot_take_is_kept_by_the_b
     assert await wire.depth(QUEUE) == 0
 
 
-async def test_a_hopeless_message_becomes_a_dead_letter_at_once(
+async def test_an_unprocessable_message_becomes_a_dead_letter_at_once(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
-    await wire.send(QUEUE, notes.WriteNote(body=notes.HOPELESS))
+    await wire.send(QUEUE, notes.WriteNote(body=notes.UNPROCESSABLE))
 
     async with rabbit.consuming(declared, db, notes.COMMANDS):
         letters = await rabbit.buried(db)
 
-    assert [(letter.reason, letter.attempts) for letter in letters] == [("hopeless", 0)]
+    assert [(letter.reason, letter.attempts) for letter in letters] == [("unprocessable", 0)]
 
 
-@pytest.mark.parametrize("attempt", range(len(topology.LADDER)))
+@pytest.mark.parametrize("attempt", range(len(topology.RETRY_DELAYS)))
 async def test_a_failed_message_waits_on_the_step_of_its_attempt(
     db: database.Database, declared: str, wire: rabbit.Wire, attempt: int
 ) -> None:
     sent = await wire.send(QUEUE, notes.WriteNote(body=notes.BROKEN), kopilka_attempt=attempt)
 
     async with rabbit.consuming(declared, db, notes.COMMANDS):
-        waiting = await wire.take(f"kopilka.retry.{topology.LADDER[attempt][0]}")
+        waiting = await wire.take(f"kopilka.retry.{topology.RETRY_DELAYS[attempt][0]}")
 
     assert waiting.routing_key == QUEUE
     assert envelope.ours(waiting.headers) == {**sent, "kopilka-attempt": attempt + 1}
@@ -113,7 +113,7 @@ async def test_a_failed_message_waits_on_the_step_of_its_attempt(
 async def test_a_message_that_failed_on_every_step_becomes_a_dead_letter(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
-    steps = len(topology.LADDER)
+    steps = len(topology.RETRY_DELAYS)
     await wire.send(QUEUE, notes.WriteNote(body=notes.BROKEN), kopilka_attempt=steps)
 
     async with rabbit.consuming(declared, db, notes.COMMANDS):
@@ -169,7 +169,7 @@ async def test_the_first_step_returns_a_message_to_its_own_queue_alone(
         await rabbit.effects(db, QUEUE, 1)
 
     assert attempts == [0, 1]
-    assert await wire.depth(notes.ECHO.queue) == 0
+    assert await wire.depth(notes.ECHO.name) == 0
 
 
 async def test_a_lost_race_is_tried_again_at_once(db: database.Database, declared: str, wire: rabbit.Wire) -> None:
@@ -208,4 +208,4 @@ async def test_a_race_that_is_always_lost_climbs_the_ladder(
     async with rabbit.consuming(declared, db, notes.handled_by(lose)):
         await wire.take("kopilka.retry.5s")
 
-    assert calls == 1 + ladder.QUICK_RETRIES
+    assert calls == 1 + retries.QUICK_RETRIES
