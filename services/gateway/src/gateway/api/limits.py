@@ -4,19 +4,15 @@ A refusal comes before anything is read or changed: it takes no Idempotency-Key,
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis import envelope, web
+from chassis import client_address, envelope, web
 from gateway.api import access, door
 from gateway.domain import initdata, limits, sessions
 from gateway.store import users
-
-Networks = Sequence[IPv4Network | IPv6Network]
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After")
 KNOWN_MAX = 10_000
@@ -63,7 +59,8 @@ class Limits:
     async def _budgets(self, request: Request, route_class: limits.RouteClass, limit: int) -> list[limits.Budget]:
         """Give what a request counts in: the user's budget first, so that nobody uses up that of their neighbours."""
         config = self._here.settings
-        address = peer_of(request, config.trusted_proxies)
+        peer = request.client.host if request.client else ""
+        address = client_address.resolve(peer, request.headers.getlist("x-forwarded-for"), config.trusted_proxies)
         place = limits.pseudonym(limits.household_of(address), secret=self._pseudonyms)
         prefix = f"kopilka.gateway.limit:{self._here.tenant}:{route_class}"
         if route_class == "health":
@@ -104,25 +101,3 @@ class Limits:
         while len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return self._known[person.id]
-
-
-def peer_of(request: Request, trusted_proxies: Networks) -> str:
-    """Give the address that a request really comes from: the nearest hop that is not a proxy of ours.
-
-    An X-Forwarded-For is read from its right end and only as far as our own proxies wrote it.
-    """
-    peer = request.client.host if request.client else ""
-    if not trusted_proxies:
-        return peer
-    hops = [hop.strip() for header in request.headers.getlist("x-forwarded-for") for hop in header.split(",")]
-    while hops and _is_in(peer, trusted_proxies):
-        peer = hops.pop()
-    return peer
-
-
-def _is_in(address: str, networks: Networks) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
