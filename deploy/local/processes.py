@@ -148,7 +148,6 @@ PRODUCT = Product(
         "ORDERS_PASSWORD",
         "NOTIFIER_PASSWORD",
         "SESSION_SECRET",
-        "ADMIN_KEY",
     ),
     # May differ from one command to the next: `KOPILKA_LOG_LEVEL=debug make up`.
     passed_on=("KOPILKA_LOG_LEVEL", "KOPILKA_FAILPOINT", "KOPILKA_POOL_SIZE", "KOPILKA_PREFETCH"),
@@ -162,6 +161,5 @@ PRODUCT = Product(
         "RABBITMQ_API_URL": "${RABBITMQ_API_URL}",
         "DEMO_BOT_TOKEN": DEMO_BOT_TOKEN,
         "DEMO_BOT_ID": DEMO_BOT_ID,
-        "DEMO_ADMIN_KEY": "${ADMIN_KEY}",
     },
 )
