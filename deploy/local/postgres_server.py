@@ -1,6 +1,6 @@
-"""The private PostgreSQL: own data, own port of loopback, scram passwords, and every commit on disk.
+"""The private PostgreSQL server: own data, own loopback port, scram passwords, every commit flushed to disk.
 
-It refuses to run as root, so root hands it to the system's `postgres` user.
+PostgreSQL refuses to run as root; root runs it as the system's `postgres` user.
 """
 
 import os
@@ -12,9 +12,10 @@ import tempfile
 import urllib.parse
 from pathlib import Path
 
-import installed
+import errors
 import programs
-import remembered
+import server_packages
+import state_files
 
 NAME = "postgres"
 USER = "kopilka"
@@ -27,16 +28,16 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # a socket's path may not exceed 107 bytes, a checkout's may
     "password_encryption": "scram-sha-256",
-    # `make up`, the tests and a bench at the same time, each with a pool for every process.
+    # `make up`, the tests and a benchmark may run at once, each with a connection pool per process.
     "max_connections": "200",
-    # As PostgreSQL's manual advises: what lies outside is copied in page by page. Memory is only taken when it is used.
+    # A quarter of the memory, as PostgreSQL's manual advises. The kernel allocates it only when it is used.
     "shared_buffers": f"{_QUARTER_MIB}MB",
-    # Fewer checkpoints under load: each writes whole pages anew and shows as a latency spike on two cores.
+    # Fewer checkpoints under load: each causes full-page writes, seen as a latency spike on two cores.
     "max_wal_size": "2GB",
-    # What the product promises is measured and tested with every commit on disk, as in production.
+    # Tests and benchmarks run with durable commits, as in production.
     "fsync": "on",
     "synchronous_commit": "on",
-    # When a row was committed, to the microsecond: the end-to-end bench reads its latencies from it.
+    # The end-to-end benchmark computes its latencies from commit timestamps.
     "track_commit_timestamp": "on",
     # Our statements take milliseconds; compiling one takes longer.
     "jit": "off",
@@ -46,55 +47,59 @@ SETTINGS = {
 
 
 class Postgres:
-    """One PostgreSQL server below a folder."""
+    """One PostgreSQL server whose files are below a folder."""
 
     label = "PostgreSQL"
-    packages: tuple[installed.Package, ...] = (installed.POSTGRES, installed.POSTGRES_CLIENT)
+    packages: tuple[server_packages.Package, ...] = (server_packages.POSTGRES, server_packages.POSTGRES_CLIENT)
 
     def __init__(
-        self, folder: Path, on_machine: installed.Programs, ports: remembered.Ports, secrets: remembered.Secrets
+        self,
+        folder: Path,
+        executables: server_packages.Executables,
+        ports: state_files.Ports,
+        secrets: state_files.Secrets,
     ) -> None:
-        """Take where it lives; nothing starts yet."""
+        """Prepare the object; nothing starts yet."""
         self._link = folder / NAME
-        self._on_machine = on_machine
+        self._executables = executables
         self._ports = ports
         self._secrets = secrets
-        # SIGINT is PostgreSQL's fast stop; at SIGTERM it would wait until every client has left.
+        # SIGINT is PostgreSQL's fast shutdown; SIGTERM waits until every client has disconnected.
         self._program = programs.Program(folder, NAME, stop_signal=signal.SIGINT)
         self.programs: tuple[programs.Program, ...] = (self._program,)
 
     @property
     def url(self) -> str:
-        """The administrator's address of the database `postgres`."""
+        """The URL of the database `postgres` for the administrator."""
         return f"postgresql://{USER}:{self._secrets.of('postgres')}@127.0.0.1:{self._ports.of(NAME)}/postgres"
 
-    def settle(self) -> None:
-        """Where it does not run: end what is left of it and see that its ports are free."""
+    def prepare(self) -> None:
+        """If it does not run, end its leftover processes and make sure that its port is free."""
         if not self._program.is_running():
-            self._program.forget()
-            self._ports.settle([NAME])
+            self._program.clean_up()
+            self._ports.replace_taken([NAME])
 
     def start(self) -> None:
-        """Make the data where there is none, and start the server."""
+        """Start the server; initialize the data folder first if there is none."""
         home = self._home()
         data = home / "data"
         if not data.exists():
-            self._make(home, data)
+            self._initialize(home, data)
         self._remove_stale_lock(data)
         settings = SETTINGS | {"port": str(self._ports.of(NAME))}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [*_as_owner(), str(self._bin("postgres")), "-D", str(data), *arguments]
-        self._program.start(command, {}, environment=self._on_machine.environment(), folder=home)
+        self._program.start(command, {}, environment=self._executables.environment(), folder=home)
 
     def is_ready(self) -> bool:
-        """Tell whether it lets the administrator in and answers."""
+        """Tell whether the administrator can log in and run a query."""
         try:
-            return query(self._on_machine, self.url, "SELECT 1").strip() == "1"
-        except remembered.TroubleError:
+            return query(self._executables, self.url, "SELECT 1").strip() == "1"
+        except errors.DeployError:
             return False
 
     def _home(self) -> Path:
-        """Give the folder of the data: below ours, unless its owner may not enter there, as below /root."""
+        """Return the parent folder of the data: below ours, unless the server's user has no access there."""
         if self._link.exists():
             return self._link.resolve()
         self._link.unlink(missing_ok=True)  # a link to a folder that is gone
@@ -105,24 +110,24 @@ class Postgres:
         if subprocess.run([*_as_owner(), "test", "-x", str(self._link.resolve())], check=False).returncode == 0:
             return self._link.resolve()
         self._link.rmdir()
-        # Everybody may enter /var/tmp, and a reboot does not empty it; the name is fresh and the folder 0700.
+        # Every user has access to /var/tmp, and it survives a reboot; the folder is new and its mode 0700.
         home = Path(tempfile.mkdtemp(prefix="kopilka-", dir="/var/tmp"))
         shutil.chown(home, _owner(), _owner())
         self._link.symlink_to(home)
         return home
 
-    def _make(self, home: Path, data: Path) -> None:
-        """Make the data in a folder of another name first: an interrupted attempt is not taken for data."""
-        attempt, password = home / "data.new", home / "password"
-        shutil.rmtree(attempt, ignore_errors=True)
-        remembered.write(password, self._secrets.of("postgres"))
+    def _initialize(self, home: Path, data: Path) -> None:
+        """Initialize the data under a temporary name and rename it, so that data of an interrupted run is not used."""
+        unfinished, password = home / "data.new", home / "password"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        state_files.write(password, self._secrets.of("postgres"))
         if os.geteuid() == 0:
             shutil.chown(password, _owner())
-        command = [*_as_owner(), str(self._bin("initdb")), f"--pgdata={attempt}", f"--username={USER}"]
+        command = [*_as_owner(), str(self._bin("initdb")), f"--pgdata={unfinished}", f"--username={USER}"]
         command += ["--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C.UTF-8"]
-        made = subprocess.run(
+        result = subprocess.run(
             command,
-            env=self._on_machine.environment(),
+            env=self._executables.environment(),
             cwd=home,
             capture_output=True,
             text=True,
@@ -130,15 +135,15 @@ class Postgres:
             check=False,
         )
         password.unlink()
-        if made.returncode != 0:
-            raise remembered.TroubleError(f"PostgreSQL could not make its data in {home}:\n{made.stderr.strip()}")
-        attempt.rename(data)
+        if result.returncode != 0:
+            raise errors.DeployError(f"PostgreSQL could not initialize its data in {home}:\n{result.stderr.strip()}")
+        unfinished.rename(data)
 
     def _remove_stale_lock(self, data: Path) -> None:
-        """Remove the lock of a server that was killed, where another process has its pid by now.
+        """Remove the lock file of a killed server whose pid now belongs to another process.
 
-        PostgreSQL itself removes it when nobody has that pid, and notices survivors of a killed server by their
-        shared memory, lock or no lock.
+        PostgreSQL itself removes the file when no process has that pid. It detects surviving processes of a killed
+        server by their shared memory, whether or not the file exists.
         """
         lock = data / "postmaster.pid"
         try:
@@ -150,21 +155,21 @@ class Postgres:
             lock.unlink(missing_ok=True)
 
     def _bin(self, name: str) -> Path:
-        return self._on_machine.path_of(installed.POSTGRES).with_name(name)
+        return self._executables.path_of(server_packages.POSTGRES).with_name(name)
 
 
-def query(on_machine: installed.Programs, url: str, statements: str) -> str:
-    """Run statements through psql and give what they print. Raises TroubleError with the server's words."""
+def query(executables: server_packages.Executables, url: str, statements: str) -> str:
+    """Run statements through psql and return its output. Raises DeployError with the server's message."""
     parts = urllib.parse.urlsplit(url)
     password = urllib.parse.unquote(parts.password or "")
     address = f"{parts.username}@{parts.hostname}:{parts.port or 5432}"
-    psql = str(on_machine.path_of(installed.POSTGRES_CLIENT))
-    # The password goes through the environment: everybody may read a command line.
+    psql = str(executables.path_of(server_packages.POSTGRES_CLIENT))
+    # The password goes through the environment: every user can read a command line.
     command = [psql, "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", parts._replace(netloc=address).geturl()]
     try:
         answer = subprocess.run(
             command,
-            env={**on_machine.environment(), "PGPASSWORD": password, "PGCONNECT_TIMEOUT": "5"},
+            env={**executables.environment(), "PGPASSWORD": password, "PGCONNECT_TIMEOUT": "5"},
             input=statements,
             capture_output=True,
             text=True,
@@ -172,19 +177,19 @@ def query(on_machine: installed.Programs, url: str, statements: str) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise remembered.TroubleError(f"PostgreSQL at {address} has not answered for {PSQL_S} s.") from error
+        raise errors.DeployError(f"PostgreSQL at {address} did not answer within {PSQL_S} s.") from error
     if answer.returncode != 0:
-        raise remembered.TroubleError(f"PostgreSQL at {address}: {answer.stderr.strip()}")
+        raise errors.DeployError(f"PostgreSQL at {address}: {answer.stderr.strip()}")
     return answer.stdout
 
 
 def _owner() -> str:
-    """The user that owns the data where we are root."""
+    """Return the user that owns the data when we run as root."""
     try:
         return pwd.getpwnam("postgres").pw_name
     except KeyError:
-        raise remembered.TroubleError(
-            "PostgreSQL does not run as root, and here is no user `postgres`. Make one, or work as another user."
+        raise errors.DeployError(
+            "PostgreSQL does not run as root, and there is no user `postgres`. Create it, or run this as another user."
         ) from None
 
 

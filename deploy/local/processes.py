@@ -1,6 +1,6 @@
-"""Every process of the product with its settings: data only, compared with docker-compose.yml by a check.
+"""The process table: every process of the product with its settings. A check compares it with docker-compose.yml.
 
-`${NAME}` is filled in at the start: addresses of the processes and servers, the database's address, secrets.
+`${NAME}` is replaced at start: the URLs of processes and servers, the database, secrets.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process: its command, the port it likes best, its settings, and the name its address is known by."""
+    """One process: its command, preferred port and settings, and the name of the variable with its URL."""
 
     name: str
     command: tuple[str, ...]
@@ -20,20 +20,21 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """All processes, what runs once before them, and what `.run/env` tells beside settings.
+    """All processes, the steps that run before them, and the contents of `.run/env`.
 
-    Migrations run all at once, seeds after them; each changes nothing the second time.
+    Migrations run in parallel, seeds after them; all of them are idempotent. `published` are the variables that
+    `.run/env` has beside the settings.
     """
 
     processes: tuple[Process, ...]
     migrations: tuple[Process, ...] = ()
     seeds: tuple[Process, ...] = ()
     secrets: tuple[str, ...] = ()
-    passed_on: tuple[str, ...] = ()
-    public: Mapping[str, str] = field(default_factory=dict)
+    overridable: tuple[str, ...] = ()
+    published: Mapping[str, str] = field(default_factory=dict)
 
 
-# Published on purpose: the sandbox knows this bot, Telegram does not.
+# Public on purpose: this bot exists in the sandbox only.
 DEMO_BOT_ID = "7000000001"
 DEMO_BOT_TOKEN = f"{DEMO_BOT_ID}:DEMO-kopilka-sandbox-token-000000000"
 DEMO_MANAGER_CHAT_ID = "900000001"
@@ -42,11 +43,11 @@ SANDBOX_SHOP = "demo-shop"
 SANDBOX_SHOP_KEY = "demo-secret"
 SANDBOX_STRIPE_ACCOUNT = "acct_1DemoKopilkaSandbox"
 SANDBOX_STRIPE_KEY = "sk_test_demo_kopilka_sandbox"
-SANDBOX_STRIPE_SIGNER = "whsec_demo_kopilka_sandbox"
+SANDBOX_STRIPE_SIGNING_KEY = "whsec_demo_kopilka_sandbox"
 SANDBOX_CRYPTOPAY_APP = "10001:DEMO-kopilka-sandbox-crypto-pay-0000000"
-DEMO_TON_WALLET = "UQAAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eH0Bm"  # nobody's
+DEMO_TON_WALLET = "UQAAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eH0Bm"  # belongs to nobody
 
-# The demo and the end-to-end tests are many people at one address who look every 50 ms.
+# The demo and the end-to-end tests simulate many people behind one address who poll every 50 ms.
 GENEROUS_LIMITS = ",".join(
     f"{name}=60000" for name in ("health", "login", "balance", "transactions", "orders", "payments", "other")
 )
@@ -61,7 +62,7 @@ SHARED = {
 
 
 def database_of(service: str) -> dict[str, str]:
-    """Give the setting that names a service's own role in the database."""
+    """Return the setting with the database URL of a service's own role."""
     name = service.upper()
     return {f"{name}_DATABASE_URL": f"postgresql://kopilka_{service}:${{{name}_PASSWORD}}@${{DATABASE_LOCATION}}"}
 
@@ -80,11 +81,11 @@ PAYMENTS = {
     "PAYMENTS_YOOKASSA_SHOP_ID": SANDBOX_SHOP,
     "PAYMENTS_YOOKASSA_SECRET_KEY": SANDBOX_SHOP_KEY,
     "PAYMENTS_YOOKASSA_IS_TEST": "true",
-    "PAYMENTS_WEBHOOK_NETWORKS": "127.0.0.0/8",  # the sandbox; YooKassa's own are the default
+    "PAYMENTS_WEBHOOK_NETWORKS": "127.0.0.0/8",  # the sandbox; the default are YooKassa's networks
     "PAYMENTS_STRIPE_URL": "${SANDBOX_URL}/stripe",
     "PAYMENTS_STRIPE_ACCOUNT_ID": SANDBOX_STRIPE_ACCOUNT,
     "PAYMENTS_STRIPE_SECRET_KEY": SANDBOX_STRIPE_KEY,
-    "PAYMENTS_STRIPE_WEBHOOK_SECRETS": SANDBOX_STRIPE_SIGNER,
+    "PAYMENTS_STRIPE_WEBHOOK_SECRETS": SANDBOX_STRIPE_SIGNING_KEY,
     "PAYMENTS_STRIPE_IS_TEST": "true",
     "PAYMENTS_STARS_URL": "${SANDBOX_URL}/telegram",
     "PAYMENTS_STARS_TOKEN": DEMO_BOT_TOKEN,
@@ -113,13 +114,13 @@ SANDBOX = {
     "SANDBOX_STRIPE_WEBHOOK_URL": "${PAYMENTS_URL}/webhooks/stripe/demo",
     "SANDBOX_STRIPE_ACCOUNT_ID": SANDBOX_STRIPE_ACCOUNT,
     "SANDBOX_STRIPE_SECRET_KEY": SANDBOX_STRIPE_KEY,
-    "SANDBOX_STRIPE_WEBHOOK_SECRETS": SANDBOX_STRIPE_SIGNER,
+    "SANDBOX_STRIPE_WEBHOOK_SECRETS": SANDBOX_STRIPE_SIGNING_KEY,
     "SANDBOX_CRYPTOPAY_WEBHOOK_URL": "${PAYMENTS_URL}/webhooks/cryptopay/demo",
     "SANDBOX_CRYPTOPAY_TOKEN": SANDBOX_CRYPTOPAY_APP,
     "SANDBOX_DEMO_BOT_TOKEN": DEMO_BOT_TOKEN,
 }
 
-# Only `migrate` gets the administrator's address; the processes work with their own role.
+# Only `migrate` gets the administrator's URL; the processes connect with their own role.
 ADMINISTRATOR = {"KOPILKA_DATABASE_URL": "${DATABASE_URL}"}
 
 PRODUCT = Product(
@@ -149,9 +150,9 @@ PRODUCT = Product(
         "NOTIFIER_PASSWORD",
         "SESSION_SECRET",
     ),
-    # May differ from one command to the next: `KOPILKA_LOG_LEVEL=debug make up`.
-    passed_on=("KOPILKA_LOG_LEVEL", "KOPILKA_FAILPOINT", "KOPILKA_POOL_SIZE", "KOPILKA_PREFETCH"),
-    public={
+    # Taken from the caller's environment where set: `KOPILKA_LOG_LEVEL=debug make up`.
+    overridable=("KOPILKA_LOG_LEVEL", "KOPILKA_FAILPOINT", "KOPILKA_POOL_SIZE", "KOPILKA_PREFETCH"),
+    published={
         "GATEWAY_URL": "${GATEWAY_URL}",
         "PAYMENTS_URL": "${PAYMENTS_URL}",
         "SANDBOX_URL": "${SANDBOX_URL}",

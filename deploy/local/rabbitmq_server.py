@@ -1,6 +1,6 @@
-"""The private RabbitMQ with its management API: own node, own epmd, own ports, loopback only.
+"""The private RabbitMQ server with its management API: own node, own epmd, own ports, loopback only.
 
-Debian's wrapper in /usr/sbin is not used: it changes to the system's user, paths and node.
+Debian's wrapper in /usr/sbin is not used: it switches to the system's user, paths and node.
 """
 
 import base64
@@ -11,30 +11,36 @@ import time
 import urllib.parse
 from pathlib import Path
 
-import installed
+import errors
 import programs
-import remembered
+import server_packages
+import state_files
 
 USER = "kopilka"
-# The name does not hold the port: a node that moves to another port keeps its data. `localhost` resolves everywhere.
+# The node name does not contain the port: a node that moves to another port keeps its data.
+# `localhost` resolves everywhere.
 NODE = "kopilka@localhost"
 HEADER = b"AMQP\x00\x00\x09\x01"
 EPMD_S = 10
 
 
 class RabbitMQ:
-    """One RabbitMQ node below a folder, and the epmd that it needs."""
+    """One RabbitMQ node whose files are below a folder, with its own epmd."""
 
     label = "RabbitMQ"
-    packages: tuple[installed.Package, ...] = (installed.RABBITMQ,)
+    packages: tuple[server_packages.Package, ...] = (server_packages.RABBITMQ,)
     ports: tuple[str, ...] = ("rabbitmq", "rabbitmq_management", "rabbitmq_prometheus", "rabbitmq_distribution")
 
     def __init__(
-        self, folder: Path, on_machine: installed.Programs, ports: remembered.Ports, secrets: remembered.Secrets
+        self,
+        folder: Path,
+        executables: server_packages.Executables,
+        ports: state_files.Ports,
+        secrets: state_files.Secrets,
     ) -> None:
-        """Take where it lives; nothing starts yet."""
+        """Prepare the object; nothing starts yet."""
         self._home = folder / "rabbitmq"
-        self._on_machine = on_machine
+        self._executables = executables
         self._ports = ports
         self._secrets = secrets
         self._epmd = programs.Program(folder, "epmd")
@@ -43,51 +49,51 @@ class RabbitMQ:
 
     @property
     def url(self) -> str:
-        """The address of its default vhost."""
+        """The URL of its default vhost."""
         return f"amqp://{USER}:{self._secrets.of('rabbitmq')}@127.0.0.1:{self._ports.of('rabbitmq')}/"
 
     @property
     def api_url(self) -> str:
-        """The address of its management API."""
+        """The URL of its management API."""
         return f"http://{USER}:{self._secrets.of('rabbitmq')}@127.0.0.1:{self._ports.of('rabbitmq_management')}"
 
-    def settle(self) -> None:
-        """Where it does not run: end what is left of it and see that its ports are free."""
+    def prepare(self) -> None:
+        """If it does not run, end its leftover processes and make sure that its ports are free."""
         if not self._node.is_running():
-            self._node.forget()
-            self._ports.settle(self.ports)
+            self._node.clean_up()
+            self._ports.replace_taken(self.ports)
             if not self._epmd.is_running():
-                self._ports.settle(["epmd"])
+                self._ports.replace_taken(["epmd"])
 
     def start(self) -> None:
-        """Start what of it does not run."""
+        """Start epmd and the node, unless they run."""
         environment = self._prepare()
         if not self._epmd.is_running():
             command = ["epmd", "-address", "127.0.0.1", "-port", str(self._ports.of("epmd"))]
             self._epmd.start(command, {}, environment=environment, folder=self._home)
             self._wait_for_epmd()
         if not self._node.is_running():
-            command = [str(self._on_machine.path_of(installed.RABBITMQ))]
+            command = [str(self._executables.path_of(server_packages.RABBITMQ))]
             self._node.start(command, {}, environment=environment, folder=self._home)
 
     def is_ready(self) -> bool:
-        """Tell whether AMQP answers its handshake and the management API lets our user in."""
-        return self._speaks_amqp() and self._knows_us()
+        """Tell whether the AMQP port answers the handshake and the management API accepts our user."""
+        return self._answers_amqp() and self._accepts_our_user()
 
     def _prepare(self) -> dict[str, str]:
-        """Write what the node reads at its start, and give its environment."""
+        """Write the configuration of the node and return its environment."""
         home = self._home
         for name in ("home", "mnesia", "log", "schema"):
             (home / name).mkdir(parents=True, exist_ok=True)
         cookie = home / "home" / ".erlang.cookie"
-        remembered.write(cookie, self._secrets.of("erlang_cookie"))
-        cookie.chmod(0o400)  # Erlang refuses a cookie that anybody could change
-        remembered.write(home / "enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n")
-        remembered.write(home / "rabbitmq-env.conf", "")
-        remembered.write(home / "rabbitmq.conf", self._configuration())
+        state_files.write(cookie, self._secrets.of("erlang_cookie"))
+        cookie.chmod(0o400)  # Erlang refuses a cookie file with wider permissions
+        state_files.write(home / "enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n")
+        state_files.write(home / "rabbitmq-env.conf", "")
+        state_files.write(home / "rabbitmq.conf", self._configuration())
         port = self._ports.of
         return {
-            **self._on_machine.environment(),
+            **self._executables.environment(),
             "HOME": str(home / "home"),
             "RABBITMQ_NODENAME": NODE,
             "RABBITMQ_NODE_PORT": str(port("rabbitmq")),
@@ -101,10 +107,10 @@ class RabbitMQ:
             "RABBITMQ_FEATURE_FLAGS_FILE": str(home / "feature_flags"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
             "RABBITMQ_PID_FILE": str(home / "pid"),
-            # Without it the start script stays as the node's parent, and a signal to our pid would miss the node.
+            # Without it the start script stays the parent of the node, and a signal to our pid does not reach the node.
             "RUNNING_UNDER_SYSTEMD": "true",
             "ERL_CRASH_DUMP": str(home / "erl_crash.dump"),
-            # Both would listen on every address of the machine, and on ports that another node may use.
+            # By default both listen on every address, and on ports that another node may use.
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(port("epmd")),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
@@ -118,12 +124,12 @@ management.tcp.ip = 127.0.0.1
 management.tcp.port = {port("rabbitmq_management")}
 prometheus.tcp.ip = 127.0.0.1
 prometheus.tcp.port = {port("rabbitmq_prometheus")}
-# Made at the first start only.
+# Used at the first start only.
 default_user = {USER}
 default_pass = {self._secrets.of("rabbitmq")}
-# A development disk is often nearly full; the alarm that stops all publishers should mean it.
+# Development disks are often nearly full; the default limit would block all publishers too early.
 disk_free_limit.absolute = 256MB
-# Of a machine that also carries PostgreSQL, the services and an editor.
+# The machine also runs PostgreSQL and the services.
 vm_memory_high_watermark.absolute = 1GB
 log.file.level = info
 log.file.rotation.size = 10485760
@@ -131,15 +137,15 @@ log.file.rotation.count = 3
 """
 
     def _wait_for_epmd(self) -> None:
-        give_up_at = time.monotonic() + EPMD_S
-        while time.monotonic() < give_up_at and self._epmd.is_running():
+        deadline = time.monotonic() + EPMD_S
+        while time.monotonic() < deadline and self._epmd.is_running():
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._ports.of("epmd")), 1):
                 return
-            time.sleep(programs.POLL_S)
-        raise remembered.TroubleError(f"epmd, which RabbitMQ needs, does not answer. It said:\n{self._epmd.tail(5)}")
+            time.sleep(programs.POLL_INTERVAL_S)
+        raise errors.DeployError(f"epmd, which RabbitMQ needs, does not answer. Its last output:\n{self._epmd.tail(5)}")
 
-    def _speaks_amqp(self) -> bool:
-        # A bare connect is too early: the port listens before the node can answer.
+    def _answers_amqp(self) -> bool:
+        # A connection alone proves nothing: the port accepts connections before the node can answer.
         try:
             with socket.create_connection(("127.0.0.1", self._ports.of("rabbitmq")), timeout=2) as connection:
                 connection.sendall(HEADER)
@@ -147,15 +153,15 @@ log.file.rotation.count = 3
         except OSError:
             return False
 
-    def _knows_us(self) -> bool:
+    def _accepts_our_user(self) -> bool:
         try:
             return call(self.api_url, "GET", "whoami") == http.client.OK
-        except remembered.TroubleError:
+        except errors.DeployError:
             return False
 
 
 def call(api_url: str, method: str, path: str) -> int:
-    """Call the management API at `/api/<path>` and give the status. Raises TroubleError when it can't be reached."""
+    """Call the management API at `/api/<path>` and return the status. Raises DeployError when it is unreachable."""
     url = urllib.parse.urlsplit(api_url)
     user = f"{urllib.parse.unquote(url.username or '')}:{urllib.parse.unquote(url.password or '')}"
     connect = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
@@ -167,7 +173,7 @@ def call(api_url: str, method: str, path: str) -> int:
         response = connection.getresponse()
         response.read(1 << 20)
     except (OSError, http.client.HTTPException) as error:
-        raise remembered.TroubleError(f"RabbitMQ's management API at {url.hostname}:{url.port}: {error}") from error
+        raise errors.DeployError(f"RabbitMQ's management API at {url.hostname}:{url.port}: {error}") from error
     finally:
         connection.close()
     return response.status

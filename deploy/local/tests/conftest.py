@@ -1,7 +1,7 @@
-"""The folder of the scripts as a place to import from, and what the tests of the stack share."""
+"""Makes the scripts importable."""
 
 import sys
 from pathlib import Path
 
-# At the end: an installed package of the same name wins.
+# At the end, so that an installed package of the same name takes precedence.
 sys.path.append(str(Path(__file__).resolve().parents[1]))

@@ -1,4 +1,4 @@
-"""The one place where servers are started from nothing, so that they can be killed without disturbing anybody."""
+"""Starts servers of its own, so that they can be killed without disturbing other tests."""
 
 import os
 import shutil
@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import errors
 import programs
 import pytest
 import rabbitmq_server
-import remembered
 import servers
+import state_files
 
 ALL = ("postgres", "rabbitmq", "epmd", "redis")
 
@@ -22,10 +23,10 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[servers
     for name in (servers.DATABASE_URL, servers.AMQP_URL, servers.RABBITMQ_API_URL, servers.REDIS_URL):
         monkeypatch.delenv(name, raising=False)
     root = tmp_path / "servers"
-    made = servers.Servers(root)
-    yield made
-    made.down()
-    # Root's temporary folders are closed to the `postgres` user, so the data is elsewhere.
+    private_servers = servers.Servers(root)
+    yield private_servers
+    private_servers.down()
+    # The `postgres` user has no access to root's temporary folders, so the data may be elsewhere.
     shutil.rmtree((root / "postgres").resolve(), ignore_errors=True)
 
 
@@ -37,13 +38,15 @@ def pids(root: Path) -> dict[str, int]:
 def crash(*killed: int) -> None:
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    give_up_at = time.monotonic() + 10
-    while any(programs.start_of(pid) for pid in killed) and time.monotonic() < give_up_at:
+    deadline = time.monotonic() + 10
+    while any(programs.start_time_of(pid) for pid in killed) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
-def test_servers_start_from_nothing_survive_a_kill_and_leave_nothing(private: servers.Servers, tmp_path: Path) -> None:
-    """Goal: `up` heals whatever happened. Method: the whole life of one installation, since a start takes seconds."""
+def test_servers_start_without_state_recover_from_a_kill_and_leave_no_process(
+    private: servers.Servers, tmp_path: Path
+) -> None:
+    """Goal: `up` repairs any state. Method: one installation through its whole life, because a start takes seconds."""
     root = tmp_path / "servers"
     private.up()
     private.make_database("kept")
@@ -67,9 +70,9 @@ def test_servers_start_from_nothing_survive_a_kill_and_leave_nothing(private: se
     private.up()
     assert private.status()["RabbitMQ"] == "ready"
 
-    second = pids(root)
+    restarted = pids(root)
     private.up()
-    assert pids(root) == second
+    assert pids(root) == restarted
 
     private.down()
     assert set(private.status().values()) == {"stopped"}
@@ -77,29 +80,29 @@ def test_servers_start_from_nothing_survive_a_kill_and_leave_nothing(private: se
     assert left == ""
 
 
-def test_servers_of_the_environment_are_used_and_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {
+def test_external_servers_are_used_and_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = {
         servers.DATABASE_URL: "postgresql://db.example/postgres",
         servers.AMQP_URL: "amqp://mq.example/",
         servers.RABBITMQ_API_URL: "http://mq.example:15672",
         servers.REDIS_URL: "redis://cache.example/0",
     }
-    for name, url in given.items():
+    for name, url in urls.items():
         monkeypatch.setenv(name, url)
 
     elsewhere = servers.Servers(tmp_path / "servers")
 
-    assert elsewhere.environment() == given
+    assert elsewhere.environment() == urls
     assert elsewhere.private == []
-    assert set(elsewhere.status().values()) == {"given by the environment"}
+    assert set(elsewhere.status().values()) == {"external"}
 
 
-def test_an_address_of_the_private_servers_themselves_is_not_taken_for_another_server(
+def test_a_url_of_a_private_server_is_not_taken_for_an_external_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (servers.AMQP_URL, servers.RABBITMQ_API_URL, servers.REDIS_URL):
         monkeypatch.delenv(name, raising=False)
-    port = remembered.Ports(tmp_path / "servers" / "ports.json").of("postgres")
+    port = state_files.Ports(tmp_path / "servers" / "ports.json").of("postgres")
     monkeypatch.setenv(servers.DATABASE_URL, f"postgresql://kopilka:secret@127.0.0.1:{port}/kopilka")
 
     ours = servers.Servers(tmp_path / "servers")
@@ -107,9 +110,11 @@ def test_an_address_of_the_private_servers_themselves_is_not_taken_for_another_s
     assert [server.label for server in ours.private] == ["PostgreSQL", "RabbitMQ", "Redis"]
 
 
-def test_a_broker_without_its_management_api_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_external_broker_without_its_management_url_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(servers.RABBITMQ_API_URL, raising=False)
     monkeypatch.setenv(servers.AMQP_URL, "amqp://mq.example/")
 
-    with pytest.raises(remembered.TroubleError, match="set both, or none"):
+    with pytest.raises(errors.DeployError, match="set both, or none"):
         servers.Servers(tmp_path / "servers")
