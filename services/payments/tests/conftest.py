@@ -18,7 +18,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from chassis import app, database, health, testing, web
+from chassis import app, database, health, testing, web, worker_pool
 from contracts import payments
 from contracts.message import Money, TenantId, UserId
 from payments import api, clients, main, settings
@@ -26,7 +26,6 @@ from payments.clients import yookassa
 from payments.domain import facts
 from payments.handlers import commands
 from payments.timers import asking, checking, settling
-from payments.timers.lane import Lane
 
 # Modules beside the tests are no packages; pytest's importlib mode leaves them unfound.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -185,9 +184,9 @@ class Shop:
 
     def restart(self) -> None:
         """Forget whatever a process keeps in memory."""
-        self.creations = asking.lane(self.db, self.accounts, 30)
-        self.settlements = settling.lane(self.db, self.accounts, 30)
-        self.checks = checking.lane(self.db, self.accounts)
+        self.creations = asking.pool(self.db, self.accounts, 30)
+        self.settlements = settling.pool(self.db, self.accounts, 30)
+        self.checks = checking.pool(self.db, self.accounts)
         self.trust()
 
     def trust(self, *proxies: str) -> None:
@@ -341,10 +340,10 @@ def rubles(amount_minor: int | None) -> Money | None:
     return None if amount_minor is None else Money(amount_minor=amount_minor, currency="RUB")
 
 
-async def run(lane: Lane[Any]) -> None:
-    """Carry everything of a lane that is due now."""
-    while await lane.tick():
-        await lane.finish()
+async def run(pool: worker_pool.WorkerPool[Any]) -> None:
+    """Carry everything of a pool that is due now."""
+    while await pool.tick():
+        await pool.finish()
 
 
 @pytest.fixture

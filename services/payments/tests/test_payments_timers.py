@@ -1,10 +1,6 @@
-import asyncio
-from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
-from payments.timers import lane as lanes
+from chassis import worker_pool
 
 
 async def test_a_fetch_without_an_answer_holds_up_no_other_payment(shop: Any, sandbox: Any, client_of: Any) -> None:
@@ -24,8 +20,8 @@ async def test_a_fetch_without_an_answer_holds_up_no_other_payment(shop: Any, sa
     await shop.settlements.finish()
 
 
-async def test_no_more_pieces_are_leased_than_there_are_slots(shop: Any) -> None:
-    for number in range(lanes.SLOTS_OF_PROVIDER + 4):
+async def test_no_more_webhooks_are_leased_than_there_are_workers(shop: Any) -> None:
+    for number in range(worker_pool.WORKERS_PER_KEY_MAX + 4):
         await shop.tell(f"ref-{number}")
 
     begun = await shop.settlements.tick()
@@ -33,54 +29,4 @@ async def test_no_more_pieces_are_leased_than_there_are_slots(shop: Any) -> None
     more = await shop.settlements.tick()
     await shop.settlements.finish()
 
-    assert (begun, more) == (lanes.SLOTS_OF_PROVIDER, 4)
-
-
-async def test_a_piece_that_breaks_ends_no_other() -> None:
-    carried: list[int] = []
-    waiting = [[1, 2, 3], []]
-
-    async def lease(_: int, busy: Sequence[str]) -> list[int]:
-        return waiting.pop(0)
-
-    async def carry(piece: int) -> None:
-        if piece == 2:
-            raise RuntimeError
-        carried.append(piece)
-
-    lane = lanes.Lane(lease, carry, of=str)
-    await lane.tick()
-    await lane.finish()
-
-    assert carried == [1, 3]
-
-
-@pytest.mark.rule("PA21")
-async def test_a_provider_that_is_down_delays_only_its_own_payments() -> None:
-    due = {"down": list(range(100)), "well": list(range(100))}
-    carried: list[str] = []
-    mended = asyncio.Event()
-
-    async def lease(limit: int, busy: Sequence[str]) -> list[str]:
-        taken: list[str] = []
-        for provider in ("down", "well"):  # what waits longest comes first
-            while due[provider] and provider not in busy and len(taken) < limit:
-                due[provider].pop()
-                taken.append(provider)
-        return taken
-
-    async def carry(provider: str) -> None:
-        if provider == "down":
-            await mended.wait()
-        carried.append(provider)
-
-    lane = lanes.Lane(lease, carry, of=str)
-    async with asyncio.timeout(5):
-        while due["well"]:
-            await lane.tick()
-            await asyncio.sleep(0)
-
-    assert set(carried) == {"well"}
-    assert len(due["down"]) == 100 - lanes.SLOTS_OF_PROVIDER
-    mended.set()
-    await lane.finish()
+    assert (begun, more) == (worker_pool.WORKERS_PER_KEY_MAX, 4)

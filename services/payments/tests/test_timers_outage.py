@@ -1,4 +1,4 @@
-"""A provider that is down, through the real lanes: it delays its own payments, and is asked ever more seldom."""
+"""A provider that is down, through the real pools: it delays its own payments, and is asked ever more seldom."""
 
 import asyncio
 import contextlib
@@ -10,13 +10,13 @@ from typing import Any
 import bank as banks
 import pytest
 
+from chassis import worker_pool
 from contracts import payments
 from contracts.message import Money
 from payments import clients
 from payments.domain import facts
-from payments.timers import lane as lanes
 
-PAYMENTS = 3 * lanes.SLOTS_OF_PROVIDER
+PAYMENTS = 3 * worker_pool.WORKERS_PER_KEY_MAX
 
 
 class Down(banks.Bank):
@@ -82,21 +82,21 @@ async def waiting(counter: Any, down: Down) -> list[Any]:
 
 @contextlib.asynccontextmanager
 async def working(counter: Any) -> AsyncIterator[None]:
-    """Run every lane as its timer does."""
+    """Run every pool as its timer does."""
     stopped = asyncio.Event()
 
-    async def tick(lane: lanes.Lane[Any]) -> None:
+    async def tick(pool: worker_pool.WorkerPool[Any]) -> None:
         while not stopped.is_set():
-            if not await lane.tick():
+            if not await pool.tick():
                 await asyncio.sleep(0.02)
 
     every = (counter.creations, counter.settlements, counter.checks)
-    running = [asyncio.create_task(tick(lane)) for lane in every]
+    running = [asyncio.create_task(tick(pool)) for pool in every]
     yield
     stopped.set()
     await asyncio.gather(*running)
-    for lane in every:
-        await lane.finish()
+    for pool in every:
+        await pool.finish()
 
 
 @pytest.mark.rule("PA21")
@@ -108,14 +108,14 @@ async def test_a_provider_that_hangs_delays_no_payment_of_another(
     await waiting(counter, down)
 
     async with working(counter):
-        await counter.until(lambda: _is(down.under_way == 2 * lanes.SLOTS_OF_PROVIDER))
+        await counter.until(lambda: _is(down.under_way == 2 * worker_pool.WORKERS_PER_KEY_MAX))
         async with asyncio.timeout(5):
             for _ in range(10):
                 await _through(counter, bank)
         hanging, given_up = down.under_way, down.given_up
         down.answers_again.set()
 
-    assert (hanging, given_up) == (2 * lanes.SLOTS_OF_PROVIDER, 0)
+    assert (hanging, given_up) == (2 * worker_pool.WORKERS_PER_KEY_MAX, 0)
     assert (await counter.said()).count("refunded.v1") == 10
 
 

@@ -44,8 +44,8 @@ def start(
     """
     # One piece of work may take two calls: a payment and its refunds.
     db, lease_s = process.db, 2 * call_s_max + LEASE_MARGIN_S
-    asks, hints = asking.lane(db, accounts, lease_s), settling.lane(db, accounts, lease_s)
-    checks = checking.lane(db, accounts)
+    asks, hints = asking.pool(db, accounts, lease_s), settling.pool(db, accounts, lease_s)
+    checks = checking.pool(db, accounts)
     process.every("check_due", checks.tick, idle_min_s=0.5, idle_max_s=1)
     process.every("payment_gauges", partial(measure, db), idle_min_s=15, idle_max_s=15)
     process.every("forget_webhooks", partial(forget_webhooks, db), idle_min_s=60, idle_max_s=3_600)

@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from chassis import database, envelope, failpoints, telemetry
+from chassis import database, envelope, failpoints, telemetry, worker_pool
 from contracts import payments
 from payments import clients
 from payments.domain import facts, payment, refund, schedule
 from payments.handlers import asks
 from payments.handlers.truth import Truth, apply_truth
 from payments.store import attempts
-from payments.timers.lane import Lane
 from payments.timers.looking import find_created, look
 
 AUTH_REST_S = 60.0  # an operator has to mend the credentials; asking faster would not help
@@ -24,14 +23,14 @@ LOOK_AFTER_TRIES = 5
 CLOCK_MARGIN = timedelta(hours=1)
 
 
-def lane(db: database.Database, accounts: clients.Accounts, lease_s: float) -> Lane[attempts.Ask]:
-    """Give the lane that asks providers to do something."""
+def pool(db: database.Database, accounts: clients.Accounts, lease_s: float) -> worker_pool.WorkerPool[attempts.Ask]:
+    """Give the pool that asks providers to do something."""
 
     async def lease(limit: int, busy: Sequence[str]) -> Sequence[attempts.Ask]:
         async with db.statement() as tx:
             return await attempts.lease(tx, limit=limit, lease_s=lease_s, busy=busy)
 
-    return Lane(lease, partial(ask_provider, db, accounts), of=lambda ask: ask.payment.provider)
+    return worker_pool.WorkerPool(lease, partial(ask_provider, db, accounts), key=lambda ask: ask.payment.provider)
 
 
 async def ask_provider(db: database.Database, accounts: clients.Accounts, ask: attempts.Ask) -> None:

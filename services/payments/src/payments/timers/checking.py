@@ -3,25 +3,24 @@
 from collections.abc import Sequence
 from functools import partial
 
-from chassis import database, envelope, failpoints, telemetry
+from chassis import database, envelope, failpoints, telemetry, worker_pool
 from payments import clients
 from payments.domain import facts, schedule
 from payments.domain.payment import OPEN
 from payments.handlers import asks
 from payments.handlers.truth import apply_truth
 from payments.store import payments as store
-from payments.timers.lane import Lane
 from payments.timers.looking import look
 
 
-def lane(db: database.Database, accounts: clients.Accounts) -> Lane[store.Check]:
-    """Give the lane that looks at payments from time to time."""
+def pool(db: database.Database, accounts: clients.Accounts) -> worker_pool.WorkerPool[store.Check]:
+    """Give the pool that looks at payments from time to time."""
 
     async def lease(limit: int, busy: Sequence[str]) -> Sequence[store.Check]:
         async with db.statement() as tx:
             return await store.lease_checks(tx, limit=limit, busy=busy)
 
-    return Lane(lease, partial(check_due, db, accounts), of=lambda check: check.payment.provider)
+    return worker_pool.WorkerPool(lease, partial(check_due, db, accounts), key=lambda check: check.payment.provider)
 
 
 async def check_due(db: database.Database, accounts: clients.Accounts, check: store.Check) -> None:

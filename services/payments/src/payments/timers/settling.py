@@ -4,26 +4,27 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 
-from chassis import database, envelope, failpoints, telemetry
+from chassis import database, envelope, failpoints, telemetry, worker_pool
 from payments import clients
 from payments.domain import facts
 from payments.handlers import hints as waiting
 from payments.handlers.truth import Truth, apply_truth
 from payments.store import payments as store
 from payments.store import webhooks
-from payments.timers.lane import Lane
 from payments.timers.looking import look_behind
 
 
-def lane(db: database.Database, accounts: clients.Accounts, lease_s: float) -> Lane[list[webhooks.Webhook]]:
-    """Give the lane that settles webhooks; those about one payment are settled by one look."""
+def pool(
+    db: database.Database, accounts: clients.Accounts, lease_s: float
+) -> worker_pool.WorkerPool[list[webhooks.Webhook]]:
+    """Give the pool that settles webhooks; those about one payment are settled by one look."""
 
     async def lease(limit: int, busy: Sequence[str]) -> Sequence[list[webhooks.Webhook]]:
         async with db.statement() as tx:
             leased = await webhooks.lease(tx, limit=limit, lease_s=lease_s, busy=busy)
         return [list(group) for _, group in groupby(sorted(leased, key=_looked_at), key=_looked_at)]
 
-    return Lane(lease, partial(settle_webhooks, db, accounts), of=lambda hints: hints[0].provider)
+    return worker_pool.WorkerPool(lease, partial(settle_webhooks, db, accounts), key=lambda hints: hints[0].provider)
 
 
 async def settle_webhooks(db: database.Database, accounts: clients.Accounts, hints: list[webhooks.Webhook]) -> None:
