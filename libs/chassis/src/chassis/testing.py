@@ -19,7 +19,6 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
-from sqlalchemy.engine import make_url
 
 from chassis import app, database, envelope, inbox, migrate, publisher, topology
 
@@ -46,12 +45,13 @@ class Servers:
 
     def database(self, name: str) -> str:
         """Give the administrator's URL of one database."""
-        return make_url(self.database_url).set(database=name).render_as_string(hide_password=False)
+        return urllib.parse.urlunsplit(urllib.parse.urlsplit(self.database_url)._replace(path=f"/{name}"))
 
     def service_database(self, name: str, schema: str) -> str:
         """Give the URL of one database for a service's own role."""
-        url = make_url(self.database_url).set(database=name, username=f"test_{schema}", password=PASSWORD)
-        return url.render_as_string(hide_password=False)
+        parts = urllib.parse.urlsplit(self.database_url)
+        netloc = f"test_{schema}:{PASSWORD}@{parts.netloc.rpartition('@')[2]}"
+        return urllib.parse.urlunsplit(parts._replace(netloc=netloc, path=f"/{name}"))
 
     def vhost(self, name: str) -> str:
         """Give the AMQP URL of one vhost."""
