@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from chassis import envelope, telemetry
 
@@ -47,6 +49,16 @@ def test_what_is_below_the_level_is_not_written(lines: io.StringIO) -> None:
     logging.getLogger("some.library").info("too much")
 
     assert read(lines) == []
+
+
+def test_a_new_trace_is_read_by_another_implementation_of_trace_context() -> None:
+    traceparent = telemetry.new_traceparent()
+
+    context = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
+
+    span = trace.get_current_span(context).get_span_context()
+    assert trace.format_trace_id(span.trace_id) == telemetry.trace_id_of(traceparent)
+    assert telemetry.new_traceparent() != traceparent
 
 
 @pytest.mark.parametrize("traceparent", [None, "", "nonsense", "00-short-b-00"])
