@@ -2,8 +2,8 @@
 
 from decimal import Decimal
 
+from contracts import assets
 from gateway.domain import topups
-from ledger.domain import chart
 from notifier import domain as notifier
 
 
@@ -11,10 +11,10 @@ def test_every_currency_of_a_top_up_has_limits_and_is_counted_by_the_ledger() ->
     offered = {currency for currencies in topups.CURRENCIES.values() for currency in currencies}
 
     assert offered == set(topups.LIMITS)
-    assert offered <= chart.ASSETS.keys()
+    assert offered <= assets.ASSETS.keys()
 
 
 def test_people_read_amounts_with_the_decimals_that_the_ledger_counts_in() -> None:
-    for code, asset in chart.ASSETS.items():
+    for code, asset in assets.ASSETS.items():
         one_unit = notifier.money(1, code).removesuffix(f" {code}")
         assert Decimal(one_unit) == Decimal(1).scaleb(-asset.exponent), code

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis import database, errors, operations
-from contracts import ledger
+from contracts import assets, ledger
 from contracts.message import AMOUNT_MINOR_MAX, UserId
 from ledger import commit, main
 from ledger.domain import chart
@@ -222,7 +222,7 @@ def test_a_user_is_the_same_in_every_table_of_a_source_and_another_in_every_othe
 @given(amount_minor=st.integers(1, AMOUNT_MINOR_MAX), asset=st.sampled_from(["RUB", "JPY", "TON", "BTC", "PTS"]))
 def test_a_balance_is_read_to_the_last_unit_as_it_was_written(amount_minor: int, asset: str) -> None:
     of = rows.source("demo", asset, "oldshop")
-    written = chart.decimal_of(amount_minor, chart.ASSETS[asset].exponent)
+    written = chart.decimal_of(amount_minor, assets.ASSETS[asset].exponent)
 
     row = rows.read(of, 2, {"user_id": "7", "balance": written})
     other = rows.read(of, 2, {"user_id": "7", "balance_minor": str(amount_minor)})

@@ -1,10 +1,11 @@
-"""The chart of accounts: which kinds of account there are, what each may be used for, and the assets they count in."""
+"""The chart of accounts: which kinds of account there are, and what each may be used for."""
 
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple, cast
 from uuid import UUID
 
 from chassis import errors
+from contracts import assets
 from contracts.message import AMOUNT_MINOR_MAX, Currency, TenantId, UserId
 
 CODE_MAX = 128
@@ -31,31 +32,6 @@ FLOWS: dict[Kind, frozenset[Kind]] = {
 USERS: frozenset[Kind] = frozenset({"wallet", "points"})
 # These stand for somebody else's money or for what we spend, so they go below zero by all that ever moved.
 UNLIMITED: frozenset[Kind] = frozenset({"clearing", "fees", "losses", "promotion", "opening"})
-
-
-class Asset(NamedTuple):
-    """Something that is counted. `exponent` is the number of decimals of one whole unit; lots may expire."""
-
-    code: Currency
-    exponent: int
-    keeps_lots: bool = False
-
-
-ASSETS = {
-    asset.code: asset
-    for asset in (
-        *(Asset(code, 2) for code in ("RUB", "USD", "EUR", "KZT", "BYN", "UAH", "UZS", "TRY", "INR", "MDL", "AZN")),
-        *(Asset(code, 2) for code in ("AMD", "KGS", "GEL", "GBP", "AED", "CNY", "PLN")),
-        Asset("JPY", 0),
-        Asset("XTR", 0),
-        Asset("USDT", 6),
-        Asset("USDC", 6),
-        Asset("TON", 9),
-        Asset("BTC", 8),
-        Asset("PTS", 2, keeps_lots=True),  # loyalty points, worth one unit of the tenant's currency each
-        Asset("CRD", 0, keeps_lots=True),  # credits for paid AI generation
-    )
-}
 
 
 class UnknownAccount(errors.Refusal):
@@ -137,7 +113,7 @@ def opening(name: AccountName) -> Opening:
 
 def keeps_lots(asset: Currency) -> bool:
     """Tell whether holdings of an asset are kept in lots, which may expire."""
-    return ASSETS[asset].keeps_lots
+    return assets.ASSETS[asset].keeps_lots
 
 
 def decimal_of(amount_minor: int, exponent: int) -> str:
@@ -146,8 +122,8 @@ def decimal_of(amount_minor: int, exponent: int) -> str:
     return f"{sign}{digits[: len(digits) - exponent]}{'.' if exponent else ''}{digits[len(digits) - exponent :]}"
 
 
-def _asset(code: Currency) -> Asset:
+def _asset(code: Currency) -> assets.Asset:
     try:
-        return ASSETS[code]
+        return assets.ASSETS[code]
     except KeyError:
         raise UnknownAsset(f"The ledger does not count in {code}.") from None

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 from chassis import errors
-from contracts import ledger
+from contracts import assets, ledger
 from contracts.message import AMOUNT_MINOR_MAX, Money, TenantId, UserId
 from ledger.domain import books, chart, lots, movements, posted, shares
 
@@ -103,7 +103,7 @@ def place(book: books.Books, hold: Hold) -> ledger.HoldPlaced:
     if book.at >= now.expires_at:
         raise HoldEnded("The time of the hold was over before it could be placed.")
     is_twice = len({part.name for part in now.parts}) < len(now.parts)
-    is_mixed = len({chart.ASSETS[part.name.asset].exponent for part in now.parts}) > 1
+    is_mixed = len({assets.ASSETS[part.name.asset].exponent for part in now.parts}) > 1
     if is_twice or is_mixed or sum(part.amount_minor for part in now.parts) > AMOUNT_MINOR_MAX:
         raise PartsNotHoldable
     parts = [

@@ -5,7 +5,7 @@ from typing import ClassVar, Final, NamedTuple
 from uuid import UUID
 
 from chassis import errors
-from contracts import ledger
+from contracts import assets, ledger
 from contracts.message import Currency
 from ledger.domain import accounts, chart
 
@@ -86,7 +86,7 @@ class Line(NamedTuple):
 
 def amount(asset: Currency, amount_minor: int) -> str:
     """Write an amount with the decimals of its asset."""
-    return chart.decimal_of(amount_minor, chart.ASSETS[asset].exponent)
+    return chart.decimal_of(amount_minor, assets.ASSETS[asset].exponent)
 
 
 def csv_line(asset: Currency, line: Line) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from chassis import errors
-from contracts import ledger
+from contracts import assets, ledger
 from contracts.message import AMOUNT_MINOR_MAX, Currency, TenantId, UserId
 from ledger.domain import chart
 
@@ -115,7 +115,7 @@ def user_of(of: Source, text: str) -> UserId:
 
 def _amount(of: Source, cells: Mapping[str, str]) -> int:
     """Read the balance in minor units: digits with a decimal point, nothing else that could be misread."""
-    column, exponent = ("balance", chart.ASSETS[of.asset].exponent) if "balance" in cells else ("balance_minor", 0)
+    column, exponent = ("balance", assets.ASSETS[of.asset].exponent) if "balance" in cells else ("balance_minor", 0)
     if not _AMOUNT.fullmatch(cells[column]):
         raise BadRow("The balance is no number such as 1250 or 12.50.")
     amount_minor = Fraction(cells[column]) * 10**exponent

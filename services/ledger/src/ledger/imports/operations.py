@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from chassis import app, database, errors, operations
-from contracts import ledger
+from contracts import assets, ledger
 from ledger import commit
 from ledger.domain import chart, requests
 from ledger.imports import domain
@@ -51,7 +51,7 @@ class Report:
 
     def text(self, of: domain.Source, *, is_dry_run: bool) -> str:
         """Write it for people."""
-        exponent = chart.ASSETS[of.asset].exponent
+        exponent = assets.ASSETS[of.asset].exponent
         imported, known = (chart.decimal_of(minor, exponent) for minor in (self.imported_minor, self.known_minor))
         return (
             f"{'to be imported' if is_dry_run else 'imported'}: {self.imported:,} rows, {imported} {of.asset}\n"

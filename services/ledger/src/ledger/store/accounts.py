@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from chassis import database
+from contracts import assets
 from ledger.domain import accounts, chart, requests
 
 _OPEN = """
@@ -52,7 +53,7 @@ async def take(tx: database.Tx, needs: requests.Needs, *, is_dry_run: bool) -> F
         return found + [_imagined(openings[name], -place) for place, name in enumerate(missing, 1)], times
     if missing:
         rows = [
-            (*name, opening.kind, chart.ASSETS[name.asset].exponent, opening.owner, opening.overdraft_minor)
+            (*name, opening.kind, assets.ASSETS[name.asset].exponent, opening.owner, opening.overdraft_minor)
             for name, opening in ((name, openings[name]) for name in missing)
         ]
         await tx.execute(_OPEN, *zip(*rows, strict=True))
