@@ -48,8 +48,8 @@ def messages_of(folder: Path) -> dict[str, Any]:
     """Import every module of the contracts in this folder and give the class of each wire type."""
     sys.path.insert(0, str(folder / "src"))
     package = importlib.import_module("contracts")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"contracts.{module.name}")
+    for module in pkgutil.walk_packages(package.__path__, "contracts."):
+        importlib.import_module(module.name)
     registry: dict[str, Any] = importlib.import_module("contracts.message").REGISTRY
     return registry
 

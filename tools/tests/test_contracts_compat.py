@@ -34,9 +34,9 @@ def test_the_committed_contracts_are_kept(run: Any, root: Path) -> None:
         ("payments.py", "    reason: str\n", "    reason: int\n", "the type changed from string to integer"),
         ("payments.py", "    reason: str\n", '    reason: str = ""\n', "reason: the field is no longer required"),
         ("payments.py", "paid_at: datetime", "paid_at: str", "the type changed from string date-time to string"),
-        ("ledger.py", "owner: UserId | None", "owner: UserId", "owner: the type changed"),
+        ("ledger/accounts.py", "owner: UserId | None", "owner: UserId", "owner: the type changed"),
         (
-            "ledger.py",
+            "ledger/transfers.py",
             '"top_up", "capture", ',
             '"top_up", ',
             'the choice was narrowed and no longer has "capture"',

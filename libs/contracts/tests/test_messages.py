@@ -1,4 +1,6 @@
+import importlib
 import json
+import pkgutil
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,7 @@ def test_a_type_begins_with_its_speaker_or_owner_and_ends_with_its_version(wire_
 
     service, noun, verb, version = wire_type.split(".")
 
-    assert service == cls.__module__.removeprefix("contracts.")
+    assert service == cls.__module__.split(".")[1]
     assert noun
     assert verb.endswith(("ed", "paid", "paid_late")) == (cls.KIND == "event")
     assert version == "v1"
@@ -128,9 +130,24 @@ def test_an_order_names_no_price() -> None:
 
 
 def test_every_speaker_is_in_the_registry() -> None:
-    spoken = {cls.__module__ for cls in message.REGISTRY.values()}
+    spoken = {cls.__module__.split(".")[1] for cls in message.REGISTRY.values()}
 
-    assert spoken == {module.__name__ for module in SPEAKERS}
+    assert spoken == {module.__name__.removeprefix("contracts.") for module in SPEAKERS}
+
+
+def test_every_class_of_the_ledgers_modules_is_a_name_of_the_package() -> None:
+    found = pkgutil.iter_modules(ledger.__path__, "contracts.ledger.")
+    modules = [importlib.import_module(module.name) for module in found]
+    classes = {
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    }
+
+    assert set(message.REGISTRY.values()) & classes
+    assert classes == {getattr(ledger, cls.__name__, None) for cls in classes}
+    assert set(ledger.__all__) >= {cls.__name__ for cls in classes}
 
 
 COMMANDS = [wire_type for wire_type, cls in message.REGISTRY.items() if issubclass(cls, ledger.LedgerCommand)]

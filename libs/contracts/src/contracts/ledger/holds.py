@@ -1,0 +1,167 @@
+"""Holds on a user's own money: the commands about one, and the events and refusals that answer them."""
+
+from datetime import datetime
+from typing import ClassVar, NewType
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from contracts.ledger import accounts, requests, transfers
+from contracts.message import AMOUNT_MINOR_MAX, Message, Money, PositiveMinor, UserId
+
+HoldId = NewType("HoldId", UUID)
+
+
+class AboutHold(Message):
+    """What everything about one hold has in common."""
+
+    hold_id: HoldId
+
+    @property
+    def subject(self) -> str:
+        """The hold's id."""
+        return str(self.hold_id)
+
+
+class HoldRefusal(AboutHold, requests.Answer):
+    """What every refusal carries: a stable code, and what the hold is for."""
+
+    reference: str
+    code: str
+    detail: str
+
+
+class HoldRefused(HoldRefusal, type="ledger.hold.refused.v1"):
+    """Nothing is held; a refused hold id never succeeds later."""
+
+
+class CaptureRefused(HoldRefusal, type="ledger.hold.capture_refused.v1"):
+    """Nothing was captured: the hold has ended or is too small."""
+
+
+class ExtensionRefused(HoldRefusal, type="ledger.hold.extension_refused.v1"):
+    """The hold ends when it did."""
+
+
+class HoldCommand(AboutHold, requests.LedgerCommand):
+    """A command about one hold. It does not know what the hold is for; whoever refuses it adds that."""
+
+    REFUSAL: ClassVar[type[HoldRefusal]] = HoldRefused
+
+    def refused(self, code: str, detail: str) -> HoldRefusal:
+        """Give the answer that nothing was done."""
+        return self.REFUSAL(tenant=self.tenant, hold_id=self.hold_id, reference="", code=code, detail=detail)
+
+
+class PlaceHold(HoldCommand, type="ledger.hold.place.v1"):
+    """Set a user's own money aside; answered by HoldPlaced or HoldRefused.
+
+    `also` is held with it, both or neither: points, say, counted in the same unit as the amount.
+    """
+
+    user_id: UserId
+    amount: Money
+    reference: str = Field(min_length=1, max_length=128)
+    expires_at: AwareDatetime
+    also: Money | None = None
+
+    @property
+    def request_key(self) -> str:
+        """The hold's own."""
+        return f"hold:{self.hold_id}"
+
+    def refused(self, code: str, detail: str) -> HoldRefusal:
+        """Give the answer that nothing is held."""
+        return super().refused(code, detail).model_copy(update={"reference": self.reference})
+
+
+class ExtendHold(HoldCommand, type="ledger.hold.extend.v1"):
+    """Make a hold last longer; answered by HoldExtended or ExtensionRefused."""
+
+    REFUSAL = ExtensionRefused
+
+    expires_at: AwareDatetime
+
+    @property
+    def request_key(self) -> str:
+        """One for each new end."""
+        return f"extend:{self.hold_id}:{self.expires_at.isoformat()}"
+
+
+class CaptureHold(HoldCommand, type="ledger.hold.capture.v1"):
+    """Turn a hold into revenue; answered by HoldCaptured or CaptureRefused.
+
+    The rest is released, unless `keep_rest` keeps it for further captures; each of several has a `capture_id`. The
+    amount is shared between the parts of the hold in proportion.
+    """
+
+    REFUSAL = CaptureRefused
+
+    amount_minor: PositiveMinor
+    capture_id: UUID | None = None
+    keep_rest: bool = False
+
+    @property
+    def request_key(self) -> str:
+        """The capture's own, or the hold's where there is only one."""
+        return f"capture:{self.capture_id or self.hold_id}"
+
+
+class ReleaseHold(HoldCommand, type="ledger.hold.release.v1"):
+    """Give a hold back to its owner; answered by HoldReleased. Releasing an ended hold changes nothing."""
+
+    @property
+    def request_key(self) -> str:
+        """The hold's own."""
+        return f"release:{self.hold_id}"
+
+
+class HoldPart(BaseModel):
+    """What happened to one part of a hold, and its account right after."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    account: accounts.AccountState
+    amount_minor: int = Field(strict=True, ge=0, le=AMOUNT_MINOR_MAX)
+
+
+class HoldEvent(AboutHold, accounts.AccountAnswer):
+    """What every event of a hold carries: the amount of all its parts, and its first account right after it.
+
+    `parts` tells them apart where there are two.
+    """
+
+    reference: str
+    amount: Money
+    occurred_at: datetime
+    parts: tuple[HoldPart, ...] = ()
+
+
+class HoldPlaced(HoldEvent, type="ledger.hold.placed.v1"):
+    """The amount is set aside: still the owner's balance, no longer available."""
+
+    expires_at: datetime
+
+
+class HoldExtended(HoldEvent, type="ledger.hold.extended.v1"):
+    """The hold lasts longer; `amount` is what it still holds."""
+
+    expires_at: datetime
+
+
+class HoldCaptured(HoldEvent, type="ledger.hold.captured.v1"):
+    """`amount` was taken from the hold and posted; `remaining_minor` is still held, the rest is released."""
+
+    transfer_id: transfers.TransferId
+    remaining_minor: int = Field(default=0, strict=True, ge=0, le=AMOUNT_MINOR_MAX)
+
+
+class HoldReleased(HoldEvent, type="ledger.hold.released.v1"):
+    """`amount` is available to its owner again."""
+
+
+class HoldExpired(HoldEvent, type="ledger.hold.expired.v1"):
+    """Nobody captured the hold in time; `amount` is available to its owner again."""
+
+
+HoldEnding = HoldCaptured | HoldReleased | HoldExpired | HoldRefused

@@ -1,0 +1,106 @@
+"""Transfers: the commands that request one, and the event of each that was posted."""
+
+from datetime import datetime
+from typing import Literal, NewType
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from contracts.ledger import accounts, requests
+from contracts.message import Currency, Event, Money, PositiveMinor, SignedMinor, UserId
+
+TransferId = NewType("TransferId", UUID)
+
+TransferKind = Literal[
+    "top_up", "capture", "transfer", "reversal", "grant", "spend", "fee", "refund", "adjustment", "opening", "expiry",
+    "deposit", "dispute",
+]  # fmt: skip
+
+AskedKind = Literal["grant", "spend", "fee", "refund", "adjustment", "opening"]
+"""The kinds of transfer that a command may ask for; the others follow from what happened."""
+
+TRANSFERS_MAX = 64
+
+LEGS_MAX = 32
+
+
+class AskedLeg(BaseModel):
+    """One leg of a transfer that is asked for. A credit to an account that keeps lots may expire."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    account: str = Field(min_length=1, max_length=128)
+    asset: Currency
+    amount_minor: SignedMinor
+    expires_at: AwareDatetime | None = None
+
+
+class AskedTransfer(BaseModel):
+    """One balanced transfer that is asked for; `occurred_at` may lie in the past."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: AskedKind
+    reference: str = Field(min_length=1, max_length=128)
+    legs: tuple[AskedLeg, ...] = Field(min_length=2, max_length=LEGS_MAX)
+    occurred_at: AwareDatetime | None = None
+
+
+class PostTransfers(requests.RequestCommand, type="ledger.transfers.post.v1"):
+    """Post one transfer or a group, all or none; answered by RequestPosted."""
+
+    transfers: tuple[AskedTransfer, ...] = Field(min_length=1, max_length=TRANSFERS_MAX)
+
+
+class TransferFunds(requests.RequestCommand, type="ledger.funds.transfer.v1"):
+    """Move money from one user to another; answered by RequestPosted."""
+
+    from_user_id: UserId
+    to_user_id: UserId
+    amount: Money
+    reference: str = Field(min_length=1, max_length=128)
+
+
+class ReverseTransfer(requests.RequestCommand, type="ledger.transfer.reverse.v1"):
+    """Undo a transfer, or a part of it in proportion when an amount is given; answered by RequestPosted."""
+
+    transfer_id: TransferId
+    reference: str = Field(min_length=1, max_length=128)
+    amount_minor: PositiveMinor | None = None
+
+
+class RequestPosted(requests.RequestAnswer, type="ledger.request.posted.v1"):
+    """What a request asked for is on the books; each transfer is told by a TransferPosted of its own."""
+
+    transfer_ids: tuple[TransferId, ...]
+
+
+class PostingLine(BaseModel):
+    """One leg of a transfer: credits are positive, debits negative; the legs of a transfer sum to zero."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    account: accounts.AccountState
+    amount_minor: SignedMinor
+    sequence: int = Field(ge=1)
+
+
+class TransferPosted(Event, type="ledger.transfer.posted.v1"):
+    """A balanced movement is on the books for ever; `reverses` names the transfer that it undoes."""
+
+    transfer_id: TransferId
+    kind: TransferKind
+    reference: str
+    occurred_at: datetime
+    reverses: TransferId | None = None
+    postings: tuple[PostingLine, ...] = Field(min_length=2)
+
+    @property
+    def subject(self) -> str:
+        """The transfer's id."""
+        return str(self.transfer_id)
+
+    @property
+    def partition_key(self) -> str:
+        """The user whose money moved, so that one person's statement arrives in order."""
+        return accounts.partition_key_of(self.tenant, *(line.account for line in self.postings))
