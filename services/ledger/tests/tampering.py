@@ -1,6 +1,6 @@
 """Ways of tampering that nothing but triggers, privileges and constraints prevents, each with what must tell of it."""
 
-from asking import POINTS, WALLET
+from builders import POINTS, WALLET
 
 from ledger.proof import verify
 from ledger.proof.store import checks

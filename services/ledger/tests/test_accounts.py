@@ -2,10 +2,10 @@
 
 from uuid import UUID
 
-import asking
-import proof
+import builders
+import invariants
 import pytest
-from asking import OTHER, USER, WALLET
+from builders import OTHER, USER, WALLET
 
 from chassis import database, errors
 from chassis.testing import delivery_of, outbox_messages
@@ -20,101 +20,110 @@ OTHERS_WALLET = f"user:{OTHER}:wallet"
 async def test_an_account_is_overdrawn_by_its_limit_and_not_by_a_unit_more(
     db: database.Database, overdraft_minor: int
 ) -> None:
-    await asking.settle(db, asking.paid(100), asking.about(ledger.SetOverdraft, overdraft_minor=overdraft_minor))
+    await builders.settle(
+        db, builders.paid(100), builders.account_command(ledger.SetOverdraft, overdraft_minor=overdraft_minor)
+    )
 
-    codes = [await asking.code(db, asking.send(amount)) for amount in (101 + overdraft_minor, 100 + overdraft_minor, 1)]
+    codes = [
+        await builders.refusal_code(db, builders.send(amount))
+        for amount in (101 + overdraft_minor, 100 + overdraft_minor, 1)
+    ]
 
     assert codes == ["insufficient_funds", None, "insufficient_funds"]
-    assert await asking.funds(db) == (-overdraft_minor, 0)
-    below = asking.about(ledger.SetOverdraft, overdraft_minor=max(overdraft_minor - 1, 0))
-    assert await asking.code(db, below) == ("insufficient_funds" if overdraft_minor else None)
-    assert await proof.breaches(db) == []
+    assert await builders.balance_and_held(db) == (-overdraft_minor, 0)
+    below = builders.account_command(ledger.SetOverdraft, overdraft_minor=max(overdraft_minor - 1, 0))
+    assert await builders.refusal_code(db, below) == ("insufficient_funds" if overdraft_minor else None)
+    assert await invariants.violations(db) == []
 
 
 @pytest.mark.rule("LE17")
 async def test_a_frozen_account_refuses_what_takes_and_allows_what_gives_back(db: database.Database) -> None:
-    released, captured = asking.place(10), asking.place(10)
-    await asking.settle(db, asking.paid(100), released, captured, asking.about(ledger.FreezeAccount))
+    released, captured = builders.place(10), builders.place(10)
+    await builders.settle(db, builders.paid(100), released, captured, builders.account_command(ledger.FreezeAccount))
     takes = [
-        asking.send(5),
-        asking.place(5),
-        asking.spend(5, account=WALLET, asset="RUB"),
-        asking.capture(captured, 5),
+        builders.send(5),
+        builders.place(5),
+        builders.spend(5, account=WALLET, asset="RUB"),
+        builders.capture(captured, 5),
     ]
 
-    codes = {await asking.code(db, command) for command in takes}
-    await asking.settle(db, asking.release(released), asking.paid(7))
+    codes = {await builders.refusal_code(db, command) for command in takes}
+    await builders.settle(db, builders.release(released), builders.paid(7))
 
     assert codes == {"account_frozen"}
-    assert await asking.funds(db) == (107, 10)
-    assert await asking.code(db, asking.about(ledger.UnfreezeAccount)) is None
-    assert await asking.code(db, asking.capture(captured, 5, part=1)) is None
-    assert await proof.breaches(db) == []
+    assert await builders.balance_and_held(db) == (107, 10)
+    assert await builders.refusal_code(db, builders.account_command(ledger.UnfreezeAccount)) is None
+    assert await builders.refusal_code(db, builders.capture(captured, 5, part=1)) is None
+    assert await invariants.violations(db) == []
 
 
 @pytest.mark.rule("LE17")
 async def test_a_closed_account_is_empty_and_stays_so(db: database.Database) -> None:
-    hold = asking.place(100)
-    await asking.settle(db, asking.paid(100), hold)
-    early = [await asking.code(db, asking.about(ledger.CloseAccount))]
-    await asking.settle(db, asking.release(hold))
-    early.append(await asking.code(db, asking.about(ledger.CloseAccount)))
-    await asking.settle(db, asking.send(100))
+    hold = builders.place(100)
+    await builders.settle(db, builders.paid(100), hold)
+    early = [await builders.refusal_code(db, builders.account_command(ledger.CloseAccount))]
+    await builders.settle(db, builders.release(hold))
+    early.append(await builders.refusal_code(db, builders.account_command(ledger.CloseAccount)))
+    await builders.settle(db, builders.send(100))
 
-    closed = await asking.ask(db, asking.about(ledger.CloseAccount))
+    closed = await builders.answer_to(db, builders.account_command(ledger.CloseAccount))
     codes = [
-        await asking.code(db, command)
+        await builders.refusal_code(db, command)
         for command in (
-            asking.send(1),
-            asking.send(1, giver=OTHER, taker=USER),
-            asking.place(1),
-            asking.about(ledger.UnfreezeAccount),
+            builders.send(1),
+            builders.send(1, giver=OTHER, taker=USER),
+            builders.place(1),
+            builders.account_command(ledger.UnfreezeAccount),
         )
     ]
 
     assert early == ["account_not_empty"] * 2
     assert (closed.state, closed.account.balance_minor) == ("closed", 0)
     assert set(codes) == {"account_closed"}
-    late = delivery_of(asking.paid(), "ledger.payments"), asking.paid()
-    failures = asking.failed(await handlers.settle(db, [late]))
+    late = delivery_of(builders.paid(), "ledger.payments"), builders.paid()
+    failures = builders.failed(await handlers.settle(db, [late]))
     assert [type(error) for error in failures.values()] == [errors.Unprocessable]
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 async def test_freezing_and_a_limit_leave_no_gap_in_the_versions_of_an_account(db: database.Database) -> None:
-    await asking.settle(db, asking.paid(100))
+    await builders.settle(db, builders.paid(100))
 
-    await asking.settle(db, asking.about(ledger.FreezeAccount), asking.about(ledger.SetOverdraft, overdraft_minor=5))
-    await asking.settle(db, asking.about(ledger.UnfreezeAccount))
-    await asking.settle(db, asking.send(5))
+    await builders.settle(
+        db,
+        builders.account_command(ledger.FreezeAccount),
+        builders.account_command(ledger.SetOverdraft, overdraft_minor=5),
+    )
+    await builders.settle(db, builders.account_command(ledger.UnfreezeAccount))
+    await builders.settle(db, builders.send(5))
 
-    ((state, overdraft_minor, version),) = await asking.rows(
+    ((state, overdraft_minor, version),) = await builders.rows(
         db, "SELECT state, overdraft_minor, version FROM account WHERE code = $1", WALLET
     )
     assert (state, overdraft_minor, version) == ("open", 5, 2)
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 async def test_a_reversal_is_a_transfer_of_its_own_and_happens_once(db: database.Database) -> None:
-    await asking.settle(db, asking.paid(100))
-    transfer_id = await asking.posted(db, asking.send(60))
+    await builders.settle(db, builders.paid(100))
+    transfer_id = await builders.posted(db, builders.send(60))
 
-    reversal_id = await asking.posted(db, asking.reverse(transfer_id))
+    reversal_id = await builders.posted(db, builders.reverse(transfer_id))
 
-    assert await asking.code(db, asking.reverse(transfer_id)) == "already_reversed"
-    assert await asking.code(db, asking.reverse(reversal_id)) == "not_reversible"
-    assert await asking.funds(db) == (100, 0)
+    assert await builders.refusal_code(db, builders.reverse(transfer_id)) == "already_reversed"
+    assert await builders.refusal_code(db, builders.reverse(reversal_id)) == "not_reversible"
+    assert await builders.balance_and_held(db) == (100, 0)
     assert (await outbox_messages(db))[-4][1]["reverses"] == str(transfer_id)
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 async def test_what_was_spent_meanwhile_can_not_be_taken_back(db: database.Database) -> None:
-    await asking.settle(db, asking.paid(100))
-    transfer_id = await asking.posted(db, asking.send(60))
-    await asking.settle(db, asking.send(50, giver=OTHER, taker=UUID(int=3)))  # type: ignore[arg-type]
+    await builders.settle(db, builders.paid(100))
+    transfer_id = await builders.posted(db, builders.send(60))
+    await builders.settle(db, builders.send(50, giver=OTHER, taker=UUID(int=3)))  # type: ignore[arg-type]
 
-    assert await asking.code(db, asking.reverse(transfer_id)) == "insufficient_funds"
-    assert await asking.code(db, asking.reverse(transfer_id, 10)) is None
+    assert await builders.refusal_code(db, builders.reverse(transfer_id)) == "insufficient_funds"
+    assert await builders.refusal_code(db, builders.reverse(transfer_id, 10)) is None
 
-    assert await asking.funds(db, OTHERS_WALLET) == (0, 0)
-    assert await proof.breaches(db) == []
+    assert await builders.balance_and_held(db, OTHERS_WALLET) == (0, 0)
+    assert await invariants.violations(db) == []

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import asking
+import builders
 import pytest
-from asking import DEMO, OTHER, USER
+from builders import DEMO, OTHER, USER
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -245,7 +245,7 @@ def test_an_account_that_is_not_in_the_chart_is_unknown(code: str) -> None:
 
 
 def test_an_asset_that_is_not_counted_is_unknown() -> None:
-    for code in ("revenue", asking.WALLET):
+    for code in ("revenue", builders.WALLET):
         with pytest.raises(chart.UnknownAsset, match="does not count in XYZ"):
             chart.opening(chart.AccountName(DEMO, code, "XYZ"))
 
@@ -268,7 +268,7 @@ def test_a_command_about_an_account_changes_its_state_and_not_its_version() -> N
     book = book_of()
 
     account = book.account(WALLET.name)
-    book.change(account, account.now.commanded(asking.about(ledger.SetOverdraft, overdraft_minor=7)))
+    book.change(account, account.now.commanded(builders.account_command(ledger.SetOverdraft, overdraft_minor=7)))
 
     assert (account.now.overdraft_minor, account.now.state, account.now.version) == (7, "open", 0)
     assert changed(book) == [book.account(WALLET.name)]

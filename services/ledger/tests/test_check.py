@@ -7,11 +7,11 @@ import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asking
 import asyncpg
+import builders
 import pytest
 import sealing
-from asking import WALLET
+from builders import WALLET
 from prometheus_client import REGISTRY
 
 from chassis import database, testing
@@ -23,9 +23,9 @@ async def books(db: database.Database) -> database.Database:
     """Books with payments, an open hold, and three blocks of the chain."""
     sealer = timers.Sealer(db, seal_after_s=0)
     for count in (3, 2, 1):
-        await asking.settle(db, *(asking.paid() for _ in range(count)))
+        await builders.settle(db, *(builders.paid() for _ in range(count)))
         await sealing.seal_all(sealer)
-    await asking.settle(db, asking.place(70))
+    await builders.settle(db, builders.place(70))
     return db
 
 
@@ -188,7 +188,7 @@ async def test_the_worker_seals_and_turns_red_on_a_breach_and_green_when_it_is_r
     db: database.Database, processes: testing.Processes, tamperer: asyncpg.Connection
 ) -> None:
     _, url = processes.ready("ledger", "worker", LEDGER_CHECK_INTERVAL_S="1", LEDGER_SEAL_AFTER_S="0")
-    await asking.settle(db, asking.paid())
+    await builders.settle(db, builders.paid())
 
     async def is_sealed() -> bool:
         return bool(await tamperer.fetchval("SELECT count(*) FROM block"))

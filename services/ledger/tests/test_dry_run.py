@@ -1,9 +1,9 @@
 """A dry run tells what would come of commands, on a real database of which it changes nothing and locks nothing."""
 
-import asking
 import asyncpg
+import builders
 import pytest
-from asking import WALLET
+from builders import WALLET
 
 from chassis import database
 from chassis.testing import outbox_messages
@@ -19,30 +19,30 @@ async def everything(db: database.Database, superuser: asyncpg.Connection) -> li
     """Give all rows, and how far every sequence has come."""
     found: list[object] = []
     for table in TABLES:
-        found += await asking.rows(db, f"SELECT {table}::text FROM {table} ORDER BY 1")
+        found += await builders.rows(db, f"SELECT {table}::text FROM {table} ORDER BY 1")
     return found + [tuple(row) for row in await superuser.fetch("SELECT sequencename, last_value FROM pg_sequences")]
 
 
 async def each_kind(db: database.Database) -> list[ledger.LedgerCommand]:
     """Give a command of each kind, all of which can be carried out one after the other, some on new accounts."""
-    kept, new = asking.place(50, also=20), asking.place(10, also=5)
-    await asking.settle(db, asking.paid(500), asking.grant(100, lasts_s=60), asking.grant(100), kept)
-    spent = await asking.posted(db, asking.spend(30))
+    kept, new = builders.place(50, also=20), builders.place(10, also=5)
+    await builders.settle(db, builders.paid(500), builders.grant(100, lasts_s=60), builders.grant(100), kept)
+    spent = await builders.posted(db, builders.spend(30))
     return [
         new,
-        asking.extend(kept, 60),
-        asking.capture(kept, 35, part=1, keeps=True),
-        asking.capture(new, 15),
-        asking.release(kept),
-        asking.reverse(spent, 10),
-        asking.reverse(spent),
-        asking.send(100),
-        asking.spend(120),
-        asking.post(asking.transfer(asking.leg("clearing:bank", -5), asking.leg("suspense:bank", 5))),
-        asking.about(ledger.SetOverdraft, overdraft_minor=50),
-        asking.about(ledger.FreezeAccount),
-        asking.about(ledger.UnfreezeAccount),
-        asking.about(ledger.CloseAccount, "fees"),
+        builders.extend(kept, 60),
+        builders.capture(kept, 35, part=1, keeps=True),
+        builders.capture(new, 15),
+        builders.release(kept),
+        builders.reverse(spent, 10),
+        builders.reverse(spent),
+        builders.send(100),
+        builders.spend(120),
+        builders.post(builders.transfer(builders.leg("clearing:bank", -5), builders.leg("suspense:bank", 5))),
+        builders.account_command(ledger.SetOverdraft, overdraft_minor=50),
+        builders.account_command(ledger.FreezeAccount),
+        builders.account_command(ledger.UnfreezeAccount),
+        builders.account_command(ledger.CloseAccount, "fees"),
     ]
 
 
@@ -56,7 +56,7 @@ async def test_a_dry_run_writes_nothing_and_tells_what_would_come(
     told = [settled.answer for settled in await commit.dry_run(db, commands)]
 
     assert await everything(db, superuser) == before
-    really = [settled.answer for settled in await asking.settle(db, *commands)]
+    really = [settled.answer for settled in await builders.settle(db, *commands)]
     assert [_plain(answer) for answer in told] == [_plain(answer) for answer in really]
     assert not any(hasattr(answer, "code") for answer in told)
     assert len(await outbox_messages(db)) > len(really)
@@ -69,8 +69,8 @@ def _plain(answer: ledger.Answer | None) -> object:
 
 
 async def test_a_dry_run_tells_refusals_and_earlier_outcomes(db: database.Database) -> None:
-    done, above, unknown = asking.send(100), asking.send(401), asking.send(5, asset="XYZ")
-    await asking.settle(db, asking.paid(500), done)
+    done, above, unknown = builders.send(100), builders.send(401), builders.send(5, asset="XYZ")
+    await builders.settle(db, builders.paid(500), done)
 
     again, refused, not_counted = (settled.answer for settled in await commit.dry_run(db, [done, above, unknown]))
 
@@ -79,7 +79,7 @@ async def test_a_dry_run_tells_refusals_and_earlier_outcomes(db: database.Databa
     assert isinstance(refused, ledger.RequestRefused)
     assert isinstance(not_counted, ledger.RequestRefused)
     assert (refused.code, not_counted.code) == ("insufficient_funds", "unknown_asset")
-    assert await asking.code(db, asking.send(400)) is None
+    assert await builders.refusal_code(db, builders.send(400)) is None
 
 
 async def test_a_dry_run_waits_for_nobody_and_nobody_for_it(db: database.Database, role: asyncpg.Connection) -> None:

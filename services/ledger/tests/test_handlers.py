@@ -2,10 +2,10 @@
 
 from uuid import uuid4
 
-import asking
-import proof
+import builders
+import invariants
 import pytest
-from asking import CLEARING, OTHER, POINTS, WALLET
+from builders import CLEARING, OTHER, POINTS, WALLET
 
 from chassis import database, errors
 from chassis.testing import delivery_of, outbox_messages
@@ -22,13 +22,13 @@ async def types_said(db: database.Database) -> list[str]:
 
 
 async def count(db: database.Database, table: str) -> int:
-    return int((await asking.rows(db, f"SELECT count(*) FROM {table}"))[0][0])
+    return int((await builders.rows(db, f"SELECT count(*) FROM {table}"))[0][0])
 
 
 async def test_a_paid_payment_is_credited_and_said_with_both_accounts(db: database.Database) -> None:
-    event = asking.paid(150_000)
+    event = builders.paid(150_000)
 
-    await asking.settle(db, event)
+    await builders.settle(db, event)
 
     ((event_type, body),) = await outbox_messages(db)
     assert event_type == "ledger.transfer.posted.v1"
@@ -38,77 +38,77 @@ async def test_a_paid_payment_is_credited_and_said_with_both_accounts(db: databa
         (CLEARING, -150_000),
         (WALLET, 150_000),
     ]
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 async def test_a_credit_takes_effect_when_it_was_paid_and_is_recorded_now(db: database.Database) -> None:
-    event = asking.paid()
+    event = builders.paid()
 
-    await asking.settle(db, event)
+    await builders.settle(db, event)
 
-    ((occurred_at, recorded_at),) = await asking.rows(
+    ((occurred_at, recorded_at),) = await builders.rows(
         db, "SELECT DISTINCT occurred_at, recorded_at FROM transfer JOIN posting ON transfer_id = id"
     )
     assert occurred_at == event.paid_at < recorded_at
 
 
 async def test_what_is_said_names_the_message_that_caused_it(db: database.Database) -> None:
-    hold = asking.place(5)
-    messages: list[Message] = [asking.paid(), hold, asking.capture(hold, 5)]
+    hold = builders.place(5)
+    messages: list[Message] = [builders.paid(), hold, builders.capture(hold, 5)]
     deliveries = [(delivery_of(message, "ledger.commands"), message) for message in messages]
 
-    await asking.deliver(db, deliveries)
+    await builders.deliver(db, deliveries)
 
-    causes = await asking.rows(db, "SELECT headers::jsonb->>'ce-causationid' FROM outbox ORDER BY id")
+    causes = await builders.rows(db, "SELECT headers::jsonb->>'ce-causationid' FROM outbox ORDER BY id")
     ids = [str(delivery.envelope.id) for delivery, _ in deliveries]
     assert [cause for (cause,) in causes] == [ids[0], ids[1], ids[2], ids[2]]
 
 
 @pytest.mark.rule("LE5")
 async def test_one_payment_is_credited_once_whatever_event_carries_it(db: database.Database) -> None:
-    event = asking.paid()
+    event = builders.paid()
     late = payments.PaymentPaidLate(**event.model_dump())
     delivery = delivery_of(event, "ledger.payments")
 
-    await asking.deliver(db, [(delivery, event), (delivery, event), (delivery_of(late, "ledger.payments"), late)])
-    await asking.deliver(db, [(delivery, event)])
-    await asking.settle(db, late)
+    await builders.deliver(db, [(delivery, event), (delivery, event), (delivery_of(late, "ledger.payments"), late)])
+    await builders.deliver(db, [(delivery, event)])
+    await builders.settle(db, late)
 
-    assert await asking.funds(db) == (500, 0)
+    assert await builders.balance_and_held(db) == (500, 0)
     assert await types_said(db) == ["transfer.posted"]
 
 
 async def test_tenants_with_the_same_payment_and_user_ids_are_strangers(db: database.Database) -> None:
-    event = asking.paid(1)
+    event = builders.paid(1)
 
-    await asking.settle(db, event, event.model_copy(update={"tenant": TenantId("other")}))
+    await builders.settle(db, event, event.model_copy(update={"tenant": TenantId("other")}))
 
-    balances = await asking.rows(db, "SELECT tenant, balance_minor FROM account WHERE code = $1 ORDER BY 1", WALLET)
+    balances = await builders.rows(db, "SELECT tenant, balance_minor FROM account WHERE code = $1 ORDER BY 1", WALLET)
     assert balances == [("demo", 1), ("other", 1)]
 
 
 async def test_a_credit_that_no_longer_fits_is_unprocessable_and_takes_nobody_with_it(db: database.Database) -> None:
-    await asking.settle(db, asking.paid(AMOUNT_MINOR_MAX - 10))
-    events = [asking.paid(10), asking.paid(1), asking.paid(1, user_id=OTHER)]
+    await builders.settle(db, builders.paid(AMOUNT_MINOR_MAX - 10))
+    events = [builders.paid(10), builders.paid(1), builders.paid(1, user_id=OTHER)]
     deliveries = [(delivery_of(event, "ledger.payments"), event) for event in events]
 
-    failures = asking.failed(await handlers.settle(db, deliveries))
+    failures = builders.failed(await handlers.settle(db, deliveries))
 
     # The clearing account is full after the first of them, so the third fits no more than the second.
     assert set(failures) == {delivery.envelope.id for delivery, _ in deliveries[1:]}
     assert all(isinstance(error, errors.Unprocessable) for error in failures.values())
-    assert await asking.funds(db) == (AMOUNT_MINOR_MAX, 0)
-    assert await proof.breaches(db) == []
+    assert await builders.balance_and_held(db) == (AMOUNT_MINOR_MAX, 0)
+    assert await invariants.violations(db) == []
 
 
 async def test_a_message_that_could_not_be_settled_can_come_again(db: database.Database) -> None:
-    hold = asking.place(75)
-    early = delivery_of(asking.capture(hold, 75), "ledger.commands")
-    batch = [(early, asking.capture(hold, 75)), (delivery_of(hold, "ledger.commands"), hold)]
-    await asking.settle(db, asking.paid())
+    hold = builders.place(75)
+    early = delivery_of(builders.capture(hold, 75), "ledger.commands")
+    batch = [(early, builders.capture(hold, 75)), (delivery_of(hold, "ledger.commands"), hold)]
+    await builders.settle(db, builders.paid())
 
-    failures = asking.failed(await handlers.settle(db, batch))
-    again = asking.failed(await handlers.settle(db, batch))
+    failures = builders.failed(await handlers.settle(db, batch))
+    again = builders.failed(await handlers.settle(db, batch))
 
     assert {event_id: type(error) for event_id, error in failures.items()} == {early.envelope.id: requests.TooEarly}
     assert again == {}
@@ -116,13 +116,13 @@ async def test_a_message_that_could_not_be_settled_can_come_again(db: database.D
 
 
 async def test_a_redelivered_command_is_not_answered_twice(db: database.Database) -> None:
-    hold = asking.place(75)
-    commands = [hold, asking.capture(hold, 75), asking.release(hold), asking.send(5)]
+    hold = builders.place(75)
+    commands = [hold, builders.capture(hold, 75), builders.release(hold), builders.send(5)]
     deliveries = [(delivery_of(command, "ledger.commands"), command) for command in commands]
-    await asking.settle(db, asking.paid())
+    await builders.settle(db, builders.paid())
 
     for delivery in [*deliveries, *deliveries[::-1]]:
-        await asking.deliver(db, [delivery])
+        await builders.deliver(db, [delivery])
 
     assert (await types_said(db))[1:] == [
         "hold.placed", "transfer.posted", "hold.captured", "hold.captured", "transfer.posted", "request.posted",
@@ -131,61 +131,61 @@ async def test_a_redelivered_command_is_not_answered_twice(db: database.Database
 
 async def every_command(db: database.Database) -> list[ledger.LedgerCommand]:
     """Give one command of each type, each of which can be carried out."""
-    transfer_id = await asking.posted(db, asking.spend(5, account=WALLET, asset="RUB"))
-    place, extended, captured, released = (asking.place(20) for _ in range(4))
-    await asking.settle(db, extended, captured, released)
+    transfer_id = await builders.posted(db, builders.spend(5, account=WALLET, asset="RUB"))
+    place, extended, captured, released = (builders.place(20) for _ in range(4))
+    await builders.settle(db, extended, captured, released)
     return [
         place,
-        asking.extend(extended, 60),
-        asking.capture(captured, 10),
-        asking.release(released),
-        asking.post(asking.transfer(asking.leg(WALLET, -5), asking.leg("revenue", 5))),
-        asking.send(5),
-        asking.reverse(transfer_id),
-        asking.about(ledger.SetOverdraft, overdraft_minor=7),
-        asking.about(ledger.FreezeAccount, "fees"),
-        asking.about(ledger.UnfreezeAccount, "fees"),
-        asking.about(ledger.CloseAccount, "fees"),
+        builders.extend(extended, 60),
+        builders.capture(captured, 10),
+        builders.release(released),
+        builders.post(builders.transfer(builders.leg(WALLET, -5), builders.leg("revenue", 5))),
+        builders.send(5),
+        builders.reverse(transfer_id),
+        builders.account_command(ledger.SetOverdraft, overdraft_minor=7),
+        builders.account_command(ledger.FreezeAccount, "fees"),
+        builders.account_command(ledger.UnfreezeAccount, "fees"),
+        builders.account_command(ledger.CloseAccount, "fees"),
     ]
 
 
 @pytest.mark.rule("LE4")
 async def test_every_command_has_one_outcome_for_ever(db: database.Database) -> None:
     """Each command comes again in another batch and order and gets its first answer; another body is a conflict."""
-    await asking.settle(db, asking.paid(1_000))
+    await builders.settle(db, builders.paid(1_000))
     commands = await every_command(db)
-    first = [settled.answer for settled in await asking.settle(db, *commands)]
+    first = [settled.answer for settled in await builders.settle(db, *commands)]
     transfers = await count(db, "transfer")
 
-    again = [settled.answer for settled in await asking.settle(db, *commands[::-1])][::-1]
+    again = [settled.answer for settled in await builders.settle(db, *commands[::-1])][::-1]
 
     assert all(answer is not None and not hasattr(answer, "code") for answer in first), first
     assert again == [answer and answer.model_copy(update={"is_replayed": True}) for answer in first]
     assert await count(db, "transfer") == transfers
     assert await count(db, "request") == len(commands) + 4
-    assert await asking.code(db, asking.capture(asking.place(9, hold_id=commands[2].hold_id), 9)) == (  # type: ignore[attr-defined]
+    assert await builders.refusal_code(db, builders.capture(builders.place(9, hold_id=commands[2].hold_id), 9)) == (  # type: ignore[attr-defined]
         "idempotency_conflict"
     )
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 @pytest.mark.rule("LE4")
 async def test_a_refused_key_never_succeeds_later(db: database.Database) -> None:
-    transfer_id = await asking.posted(db, asking.grant(5))
-    hold, kept = asking.place(75), asking.place(1)
+    transfer_id = await builders.posted(db, builders.grant(5))
+    hold, kept = builders.place(75), builders.place(1)
     refused = [
         hold,
-        asking.send(75),
-        asking.spend(75, account=WALLET, asset="RUB"),
-        asking.reverse(transfer_id, 6),
-        asking.about(ledger.CloseAccount, CLEARING),
+        builders.send(75),
+        builders.spend(75, account=WALLET, asset="RUB"),
+        builders.reverse(transfer_id, 6),
+        builders.account_command(ledger.CloseAccount, CLEARING),
     ]
-    await asking.settle(db, asking.paid(1), kept)
-    over = [asking.capture(kept, 2), asking.extend(kept, -60)]
-    codes = [await asking.code(db, command) for command in (*refused, *over)]
-    await asking.settle(db, asking.paid(500), asking.paid(500, user_id=OTHER))
+    await builders.settle(db, builders.paid(1), kept)
+    over = [builders.capture(kept, 2), builders.extend(kept, -60)]
+    codes = [await builders.refusal_code(db, command) for command in (*refused, *over)]
+    await builders.settle(db, builders.paid(500), builders.paid(500, user_id=OTHER))
 
-    again = [await asking.ask(db, command) for command in (*refused, *over)]
+    again = [await builders.answer_to(db, command) for command in (*refused, *over)]
 
     assert codes == [
         "insufficient_funds", "insufficient_funds", "insufficient_funds", "already_reversed", "account_not_empty",
@@ -193,91 +193,95 @@ async def test_a_refused_key_never_succeeds_later(db: database.Database) -> None
     ]  # fmt: skip
     assert [answer.code for answer in again] == codes
     assert all(answer.is_replayed for answer in again)
-    assert await asking.funds(db) == (501, 1)
+    assert await builders.balance_and_held(db) == (501, 1)
 
 
 @pytest.mark.rule("LE6")
 async def test_a_hold_is_captured_in_parts_extended_and_its_rest_released(db: database.Database) -> None:
-    await asking.settle(db, asking.paid(500))
-    hold = asking.place(400)
+    await builders.settle(db, builders.paid(500))
+    hold = builders.place(400)
 
-    await asking.settle(db, hold, asking.extend(hold, 60), asking.capture(hold, 100, part=1, keeps=True))
-    await asking.settle(db, asking.capture(hold, 100, part=2, keeps=True))
-    assert await asking.funds(db) == (300, 200)
-    await asking.settle(db, asking.capture(hold, 50, part=3))
+    await builders.settle(db, hold, builders.extend(hold, 60), builders.capture(hold, 100, part=1, keeps=True))
+    await builders.settle(db, builders.capture(hold, 100, part=2, keeps=True))
+    assert await builders.balance_and_held(db) == (300, 200)
+    await builders.settle(db, builders.capture(hold, 50, part=3))
 
-    assert await asking.funds(db) == (250, 0)
-    ((state, captured_minor, expires_at),) = await asking.rows(db, "SELECT state, captured_minor, expires_at FROM hold")
-    assert (state, captured_minor, expires_at) == ("captured", 250, asking.extend(hold, 60).expires_at)
-    assert await asking.code(db, asking.capture(hold, 1, part=4)) == "hold_ended"
-    assert await asking.code(db, asking.extend(hold, 90)) == "hold_ended"
-    assert isinstance(await asking.ask(db, asking.release(hold)), ledger.HoldCaptured)
-    assert await proof.breaches(db) == []
+    assert await builders.balance_and_held(db) == (250, 0)
+    ((state, captured_minor, expires_at),) = await builders.rows(
+        db, "SELECT state, captured_minor, expires_at FROM hold"
+    )
+    assert (state, captured_minor, expires_at) == ("captured", 250, builders.extend(hold, 60).expires_at)
+    assert await builders.refusal_code(db, builders.capture(hold, 1, part=4)) == "hold_ended"
+    assert await builders.refusal_code(db, builders.extend(hold, 90)) == "hold_ended"
+    assert isinstance(await builders.answer_to(db, builders.release(hold)), ledger.HoldCaptured)
+    assert await invariants.violations(db) == []
 
 
 @pytest.mark.rule("LE6")
 async def test_a_hold_is_never_captured_above_what_it_holds_nor_after_its_end(db: database.Database) -> None:
-    await asking.settle(db, asking.paid(500))
-    hold, released = asking.place(75), asking.place(75)
-    await asking.settle(db, hold, released, asking.capture(hold, 50, part=1, keeps=True), asking.release(released))
+    await builders.settle(db, builders.paid(500))
+    hold, released = builders.place(75), builders.place(75)
+    await builders.settle(
+        db, hold, released, builders.capture(hold, 50, part=1, keeps=True), builders.release(released)
+    )
 
-    assert await asking.code(db, asking.capture(hold, 26, part=2)) == "capture_above_hold"
-    assert await asking.code(db, asking.capture(released, 75)) == "hold_ended"
+    assert await builders.refusal_code(db, builders.capture(hold, 26, part=2)) == "capture_above_hold"
+    assert await builders.refusal_code(db, builders.capture(released, 75)) == "hold_ended"
 
-    assert await asking.funds(db) == (450, 25)
+    assert await builders.balance_and_held(db) == (450, 25)
 
 
 async def test_a_hold_that_comes_and_goes_in_one_batch_leaves_no_gap_in_what_is_told(db: database.Database) -> None:
-    hold = asking.place(75)
-    await asking.settle(db, asking.paid(500), hold, asking.release(hold), asking.send(5))
-    await asking.settle(db, asking.send(5))
+    hold = builders.place(75)
+    await builders.settle(db, builders.paid(500), hold, builders.release(hold), builders.send(5))
+    await builders.settle(db, builders.send(5))
 
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 @pytest.mark.rule("LE8")
 async def test_a_group_applies_whole_or_leaves_no_row_and_no_event(db: database.Database) -> None:
-    await asking.settle(db, asking.paid(100), asking.grant(50))
+    await builders.settle(db, builders.paid(100), builders.grant(50))
     before, events = await count(db, "transfer"), await outbox_messages(db)
-    moves = [asking.transfer(asking.leg(WALLET, -60), asking.leg("revenue", 60))] * 2
-    points = asking.transfer(asking.leg(POINTS, -20, "PTS"), asking.leg("revenue", 20, "PTS"))
+    moves = [builders.transfer(builders.leg(WALLET, -60), builders.leg("revenue", 60))] * 2
+    points = builders.transfer(builders.leg(POINTS, -20, "PTS"), builders.leg("revenue", 20, "PTS"))
 
-    refused = await asking.ask(db, asking.post(points, *moves))
+    refused = await builders.answer_to(db, builders.post(points, *moves))
 
     assert isinstance(refused, ledger.RequestRefused)
     assert await count(db, "transfer") == before
-    assert await asking.lots(db) == [(50, 0)]
-    assert await asking.funds(db) == (100, 0)
+    assert await builders.lots(db) == [(50, 0)]
+    assert await builders.balance_and_held(db) == (100, 0)
     assert [event_type for event_type, _ in (await outbox_messages(db))[len(events) :]] == ["ledger.request.refused.v1"]
 
-    done = await asking.ask(db, asking.post(points, moves[0]))
+    done = await builders.answer_to(db, builders.post(points, moves[0]))
 
     assert len(done.transfer_ids) == 2
-    assert await asking.funds(db) == (40, 0)
-    assert await asking.lots(db) == [(30, 0)]
-    assert await proof.breaches(db) == []
+    assert await builders.balance_and_held(db) == (40, 0)
+    assert await builders.lots(db) == [(30, 0)]
+    assert await invariants.violations(db) == []
 
 
 @pytest.mark.rule("LE8")
 async def test_each_of_the_independent_requests_of_a_batch_has_its_own_outcome(db: database.Database) -> None:
-    await asking.settle(db, asking.paid(100))
+    await builders.settle(db, builders.paid(100))
 
-    settled = await asking.settle(db, asking.send(60), asking.send(60), asking.send(40), asking.send(1))
+    settled = await builders.settle(db, builders.send(60), builders.send(60), builders.send(40), builders.send(1))
 
     codes = [getattr(each.answer, "code", None) for each in settled]
     assert codes == [None, "insufficient_funds", None, "insufficient_funds"]
-    assert await asking.funds(db, OTHERS_WALLET) == (100, 0)
-    assert await proof.breaches(db) == []
+    assert await builders.balance_and_held(db, OTHERS_WALLET) == (100, 0)
+    assert await invariants.violations(db) == []
 
 
 async def test_a_back_dated_transfer_takes_effect_then_and_is_recorded_in_its_order(db: database.Database) -> None:
-    long_ago = asking.paid().paid_at.replace(year=2020)
-    legs = (asking.leg("opening", -5), asking.leg(WALLET, 5))
+    long_ago = builders.paid().paid_at.replace(year=2020)
+    legs = (builders.leg("opening", -5), builders.leg(WALLET, 5))
 
-    await asking.settle(db, asking.paid(1))
-    await asking.settle(db, asking.post(asking.transfer(*legs, kind="opening", occurred_at=long_ago)))
+    await builders.settle(db, builders.paid(1))
+    await builders.settle(db, builders.post(builders.transfer(*legs, kind="opening", occurred_at=long_ago)))
 
-    found = await asking.rows(
+    found = await builders.rows(
         db,
         "SELECT occurred_at, recorded_at > occurred_at, posting.sequence, balance_after_minor FROM transfer"
         " JOIN posting ON transfer_id = transfer.id JOIN account ON account.id = account_id"
@@ -288,19 +292,19 @@ async def test_a_back_dated_transfer_takes_effect_then_and_is_recorded_in_its_or
 
 
 async def test_what_is_asked_of_accounts_that_there_are_not_is_refused(db: database.Database) -> None:
-    legs = (asking.leg("vault", -5), asking.leg("revenue", 5))
+    legs = (builders.leg("vault", -5), builders.leg("revenue", 5))
 
-    assert await asking.code(db, asking.post(asking.transfer(*legs))) == "unknown_account"
-    assert await asking.code(db, asking.send(5, asset="XYZ")) == "unknown_asset"
-    assert await asking.code(db, asking.place(5)) == "insufficient_funds"
-    assert await asking.code(db, asking.reverse(ledger.TransferId(uuid4()))) == "unknown_transfer"
+    assert await builders.refusal_code(db, builders.post(builders.transfer(*legs))) == "unknown_account"
+    assert await builders.refusal_code(db, builders.send(5, asset="XYZ")) == "unknown_asset"
+    assert await builders.refusal_code(db, builders.place(5)) == "insufficient_funds"
+    assert await builders.refusal_code(db, builders.reverse(ledger.TransferId(uuid4()))) == "unknown_transfer"
     assert await count(db, "account") == 0
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 @pytest.mark.parametrize("amount_minor", [0, 2**63, -1])
 def test_an_amount_that_is_none_can_not_be_asked_for(amount_minor: int) -> None:
     with pytest.raises(ValueError, match="amount_minor"):
-        asking.send(amount_minor)
+        builders.send(amount_minor)
     with pytest.raises(ValueError, match="amount_minor"):
-        asking.capture(asking.place(5), amount_minor)
+        builders.capture(builders.place(5), amount_minor)

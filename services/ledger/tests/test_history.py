@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
-import past
+import histories
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,28 +50,28 @@ async def test_the_balance_of_any_time_is_what_a_plain_list_says(
     size: int,
     step: int,
 ) -> None:
-    happened = past.imagined(seed, size)
-    wallet = await past.put_down(superuser, happened)
+    happened = histories.random_history(seed, size)
+    wallet = await histories.insert(superuser, happened)
     async with db.statement() as tx:
         while step and await store.summarize(tx, limit=step):
             pass
 
-    for at in past.moments(seed, happened):
+    for at in histories.moments(seed, happened):
         known_at = at + timedelta(seconds=2)
         recorded = await history.balance(db, wallet, known_at=at)
-        assert recorded.balance_minor == past.recorded(happened, at)
+        assert recorded.balance_minor == histories.recorded(happened, at)
         assert recorded.sequence == sum(each.recorded_at <= at for each in happened)
-        assert (await history.balance(db, wallet, effective_at=at)).balance_minor == past.effective(happened, at)
+        assert (await history.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(happened, at)
         then = await history.balance(db, wallet, effective_at=at, known_at=known_at)
-        assert then.balance_minor == past.effective(happened, at, known_at)
+        assert then.balance_minor == histories.effective(happened, at, known_at)
 
 
 @pytest.mark.rule("LE11")
 async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_read(
     db: database.Database, superuser: asyncpg.Connection, role: asyncpg.Connection
 ) -> None:
-    happened = past.imagined(7, 64 * 16 * 4 + 70)
-    wallet = await past.put_down(superuser, happened)
+    happened = histories.random_history(7, 64 * 16 * 4 + 70)
+    wallet = await histories.insert(superuser, happened)
     await summarize(db)
     account = await store.standing(database.Tx(role), wallet)
 
@@ -79,32 +79,32 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
         "SELECT level, count(*) FROM posting_summary WHERE account_id = $1 GROUP BY level ORDER BY level",
         account.account_id,
     )
-    long_ago, at = past.BEGIN - timedelta(days=90), happened[3_000].recorded_at
-    before = await past.postings_read(role)
+    long_ago, at = histories.BEGIN - timedelta(days=90), happened[3_000].recorded_at
+    before = await histories.postings_read(role)
     assert (await store.as_effective(database.Tx(role), account, long_ago)).balance_minor == 0
-    effective = await past.postings_read(role) - before
+    effective = await histories.postings_read(role) - before
     assert (await store.as_recorded(database.Tx(role), account, at)).sequence > 3_000
-    recorded = await past.postings_read(role) - before - effective
+    recorded = await histories.postings_read(role) - before - effective
 
     assert [tuple(row) for row in levels] == [(1, 65), (2, 4)]
     assert effective == 6  # those that are not summed up yet
     assert recorded <= 13  # the logarithm of the length
-    for at in past.moments(7, happened):
-        assert (await history.balance(db, wallet, effective_at=at)).balance_minor == past.effective(happened, at)
+    for at in histories.moments(7, happened):
+        assert (await history.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(happened, at)
 
 
 @pytest.mark.rule("LE11")
 async def test_where_a_summary_is_missing_the_postings_are_read(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
-    happened = past.imagined(11, 64 * 40)
-    wallet = await past.put_down(superuser, happened)
+    happened = histories.random_history(11, 64 * 40)
+    wallet = await histories.insert(superuser, happened)
     await summarize(db)
     await superuser.execute("DELETE FROM posting_summary WHERE (level, place) IN ((1, 5), (1, 39), (2, 1))")
 
-    for at in past.moments(11, happened):
-        assert (await history.balance(db, wallet, effective_at=at)).balance_minor == past.effective(happened, at)
-        assert (await history.balance(db, wallet, known_at=at)).balance_minor == past.recorded(happened, at)
+    for at in histories.moments(11, happened):
+        assert (await history.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(happened, at)
+        assert (await history.balance(db, wallet, known_at=at)).balance_minor == histories.recorded(happened, at)
 
 
 @pytest.mark.rule("LE11")
@@ -112,37 +112,39 @@ async def test_a_back_dated_posting_counts_from_when_it_took_effect_but_was_not_
     db: database.Database,
 ) -> None:
     yesterday = envelope.now() - timedelta(days=1)
-    await past.post(db, past.grant(100))
-    known_at = await past.clock(db)
-    await past.post(db, past.grant(20, occurred_at=yesterday))
+    await histories.post(db, histories.grant(100))
+    known_at = await histories.database_time(db)
+    await histories.post(db, histories.grant(20, occurred_at=yesterday))
 
-    assert (await history.balance(db, past.WALLET, known_at=known_at)).balance_minor == 100
-    assert (await history.balance(db, past.WALLET, effective_at=yesterday)).balance_minor == 20
-    assert (await history.balance(db, past.WALLET, effective_at=yesterday - shapes.TICK)).balance_minor == 0
-    assert (await history.balance(db, past.WALLET, effective_at=yesterday, known_at=known_at)).balance_minor == 0
-    assert (await history.balance(db, past.WALLET, effective_at=await past.clock(db))).balance_minor == 120
+    assert (await history.balance(db, histories.WALLET, known_at=known_at)).balance_minor == 100
+    assert (await history.balance(db, histories.WALLET, effective_at=yesterday)).balance_minor == 20
+    assert (await history.balance(db, histories.WALLET, effective_at=yesterday - shapes.TICK)).balance_minor == 0
+    assert (await history.balance(db, histories.WALLET, effective_at=yesterday, known_at=known_at)).balance_minor == 0
+    assert (
+        await history.balance(db, histories.WALLET, effective_at=await histories.database_time(db))
+    ).balance_minor == 120
 
 
 async def test_a_posting_of_the_future_counts_from_then_on(db: database.Database) -> None:
     tomorrow = envelope.now() + timedelta(days=1)
-    await past.post(db, past.grant(100), past.grant(20, occurred_at=tomorrow))
+    await histories.post(db, histories.grant(100), histories.grant(20, occurred_at=tomorrow))
 
-    assert (await history.balance(db, past.WALLET, effective_at=tomorrow - shapes.TICK)).balance_minor == 100
-    assert (await history.balance(db, past.WALLET, effective_at=tomorrow)).balance_minor == 120
+    assert (await history.balance(db, histories.WALLET, effective_at=tomorrow - shapes.TICK)).balance_minor == 100
+    assert (await history.balance(db, histories.WALLET, effective_at=tomorrow)).balance_minor == 120
 
 
 @pytest.mark.rule("LE11")
 async def test_what_is_recorded_but_not_committed_yet_is_waited_for(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
-    await past.post(db, past.grant(100))
-    request = requests.Request(past.grant(20), envelope.uuid7())
+    await histories.post(db, histories.grant(100))
+    request = requests.Request(histories.grant(20), envelope.uuid7())
     async with db.transaction() as tx:
         opened = await desk.open_desk(tx, [request])
         opened.settle(request)
         await desk.close_desk(tx, opened, meanwhile=list)
-        at = await past.clock(db)
-        asked = asyncio.create_task(history.balance(db, past.WALLET, known_at=at))
+        at = await histories.database_time(db)
+        asked = asyncio.create_task(history.balance(db, histories.WALLET, known_at=at))
         await waits_for_a_lock(superuser)
         assert not asked.done()
 
@@ -154,14 +156,14 @@ async def test_what_is_recorded_but_not_committed_yet_is_waited_for(
 
 @pytest.mark.rule("LE11")
 async def test_a_time_before_the_newest_posting_is_answered_while_somebody_writes(db: database.Database) -> None:
-    await past.post(db, past.grant(100))
-    at = await past.clock(db)
-    await past.post(db, past.grant(20))
+    await histories.post(db, histories.grant(100))
+    at = await histories.database_time(db)
+    await histories.post(db, histories.grant(20))
     async with db.transaction() as tx:
-        await desk.open_desk(tx, [requests.Request(past.grant(3), envelope.uuid7())])
+        await desk.open_desk(tx, [requests.Request(histories.grant(3), envelope.uuid7())])
 
         async with asyncio.timeout(GIVE_UP_S):
-            found = await history.balance(db, past.WALLET, known_at=at)
+            found = await history.balance(db, histories.WALLET, known_at=at)
 
     assert (found.balance_minor, found.sequence) == (100, 1)
 
@@ -170,44 +172,44 @@ async def test_a_time_before_the_newest_posting_is_answered_while_somebody_write
 async def test_the_balance_of_a_moment_never_changes_whatever_commits_around_it(db: database.Database) -> None:
     group = commit.GroupCommit(db)
     answers: list[shapes.Balance] = []
-    await past.post(db, past.grant(1))
+    await histories.post(db, histories.grant(1))
 
     async def write() -> None:
         for _ in range(20):
-            await group.carry_out(past.grant(1))
+            await group.carry_out(histories.grant(1))
 
     async def read() -> None:
         while not writing.done():
-            answers.append(await history.balance(db, past.WALLET, known_at=await past.clock(db)))
+            answers.append(await history.balance(db, histories.WALLET, known_at=await histories.database_time(db)))
 
     writing = asyncio.gather(*(write() for _ in range(4)))
     await asyncio.gather(read(), read(), writing)
 
-    again = [await history.balance(db, past.WALLET, known_at=answer.at) for answer in answers]
+    again = [await history.balance(db, histories.WALLET, known_at=answer.at) for answer in answers]
     assert again == answers
     assert len({answer.sequence for answer in answers}) > 1
     assert all(answer.balance_minor == answer.sequence for answer in answers)
 
 
 async def test_a_moment_to_come_is_answered_for_now(db: database.Database) -> None:
-    await past.post(db, past.grant(100))
-    before = await past.clock(db)
+    await histories.post(db, histories.grant(100))
+    before = await histories.database_time(db)
 
-    found = await history.balance(db, past.WALLET, known_at=before + timedelta(days=1))
+    found = await history.balance(db, histories.WALLET, known_at=before + timedelta(days=1))
 
     assert found.balance_minor == 100
-    assert before < found.at <= await past.clock(db)
+    assert before < found.at <= await histories.database_time(db)
 
 
 async def test_an_account_that_was_never_used_has_no_history(db: database.Database) -> None:
     with pytest.raises(shapes.NeverOpened):
-        await history.balance(db, past.WALLET)
+        await history.balance(db, histories.WALLET)
     with pytest.raises(chart.UnknownAccount):
-        await history.balance(db, past.WALLET._replace(code="user:nobody"))
+        await history.balance(db, histories.WALLET._replace(code="user:nobody"))
 
 
 async def test_several_workers_sum_up_each_stretch_once(db: database.Database, superuser: asyncpg.Connection) -> None:
-    await past.put_down(superuser, past.imagined(1, 64 * 20))
+    await histories.insert(superuser, histories.random_history(1, 64 * 20))
 
     await asyncio.gather(*(summarize(db) for _ in range(4)))
 
@@ -221,7 +223,7 @@ async def test_a_tick_of_summing_up_is_bounded(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timers, "STRETCHES_MAX", 4)
-    await past.put_down(superuser, past.imagined(1, 64 * 5))
+    await histories.insert(superuser, histories.random_history(1, 64 * 5))
     written = []
 
     for _ in range(4):
@@ -234,7 +236,7 @@ async def test_a_tick_of_summing_up_is_bounded(
 async def test_a_stretch_that_was_left_out_is_made_up_for_with_the_next_of_its_account(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
-    await past.put_down(superuser, past.imagined(1, 64 * 3))
+    await histories.insert(superuser, histories.random_history(1, 64 * 3))
     await superuser.execute(
         "UPDATE posting_summary_mark SET transfer_id = (SELECT transfer_id FROM posting WHERE sequence = 130 LIMIT 1)"
     )
@@ -271,14 +273,14 @@ async def run(command: str, *arguments: str) -> int:
 async def test_an_operator_reads_a_balance_of_any_time(
     db: database.Database, operator: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await past.post(db, past.grant(100))
-    at = await past.clock(db)
-    await past.post(db, past.grant(20, occurred_at=datetime(2026, 1, 1, tzinfo=UTC)))
+    await histories.post(db, histories.grant(100))
+    at = await histories.database_time(db)
+    await histories.post(db, histories.grant(20, occurred_at=datetime(2026, 1, 1, tzinfo=UTC)))
 
     codes = [
-        await run("balance", past.WALLET.code, "RUB"),
-        await run("balance", past.WALLET.code, "RUB", "--at", at.isoformat()),
-        await run("balance", past.WALLET.code, "RUB", "--at", "2026-01-01", "--effective"),
+        await run("balance", histories.WALLET.code, "RUB"),
+        await run("balance", histories.WALLET.code, "RUB", "--at", at.isoformat()),
+        await run("balance", histories.WALLET.code, "RUB", "--at", "2026-01-01", "--effective"),
     ]
 
     said = capsys.readouterr().out.splitlines()

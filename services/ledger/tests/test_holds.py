@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import asking
+import builders
 import pytest
-from asking import DEMO, USER
+from builders import DEMO, USER
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +35,7 @@ def book_of(wallet: int, *points: int, at: datetime = NOW) -> books.Books:
 
 
 def asked(amount_minor: int, also: int | None = None) -> holds.Hold:
-    return holds.asked(asking.place(amount_minor, also=also, expires_at=NOW + timedelta(minutes=15)))
+    return holds.asked(builders.place(amount_minor, also=also, expires_at=NOW + timedelta(minutes=15)))
 
 
 def placed(book: books.Books, amount_minor: int, also: int | None = None) -> holds.Hold:
@@ -116,7 +116,7 @@ def test_both_parts_are_held_or_neither(wallet: int, points: int) -> None:
 
 
 def test_two_parts_on_one_account_are_refused() -> None:
-    command = asking.place(5, also=5, expires_at=NOW + timedelta(minutes=15))
+    command = builders.place(5, also=5, expires_at=NOW + timedelta(minutes=15))
     twice = command.model_copy(update={"also": Money(amount_minor=5, currency="RUB")})
 
     with pytest.raises(holds.PartsNotHoldable):
@@ -133,7 +133,7 @@ def test_parts_that_are_no_amount_together_are_refused() -> None:
 
 def test_parts_that_count_in_different_units_cannot_be_held_together() -> None:
     stars = Money(amount_minor=5, currency="XTR")
-    command = asking.place(5, also=5, expires_at=NOW + timedelta(minutes=15)).model_copy(update={"amount": stars})
+    command = builders.place(5, also=5, expires_at=NOW + timedelta(minutes=15)).model_copy(update={"amount": stars})
 
     with pytest.raises(holds.PartsNotHoldable):
         holds.place(book_of(100, 100), holds.asked(command))

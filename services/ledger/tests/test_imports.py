@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-import asking
+import builders
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,9 +45,9 @@ async def test_each_row_becomes_an_opening_transfer_against_the_account_of_its_s
     report, refused = await carry_over(db, f"user_id,balance\n{ANNA},12.50\n{BORIS},3\n")
 
     assert (report.imported, report.imported_minor, refused) == (2, 1_550, [])
-    assert await asking.funds(db, wallet(ANNA)) == (1_250, 0)
-    assert await asking.funds(db, wallet(BORIS)) == (300, 0)
-    assert await asking.funds(db, "opening:oldshop") == (-1_550, 0)
+    assert await builders.balance_and_held(db, wallet(ANNA)) == (1_250, 0)
+    assert await builders.balance_and_held(db, wallet(BORIS)) == (300, 0)
+    assert await builders.balance_and_held(db, "opening:oldshop") == (-1_550, 0)
     of = await history.span(db, chart.funds(SHOP.tenant, UserId(ANNA), "RUB").name)
     (line,) = await history.page(db, of, reference=f"import:oldshop:RUB:{ANNA}")
     assert (line.kind, line.amount_minor) == ("opening", 1_250)
@@ -63,7 +63,7 @@ async def test_the_same_table_again_changes_nothing_and_a_changed_row_is_a_confl
 
     assert (again.imported, again.known, again.known_minor, refused_again) == (0, 2, 1_550, [])
     assert (changed.imported, changed.known, refused) == (0, 1, [(2, "changed_row")])
-    assert await asking.funds(db, wallet(ANNA)) == (1_250, 0)
+    assert await builders.balance_and_held(db, wallet(ANNA)) == (1_250, 0)
 
 
 @pytest.mark.rule("LE20")
@@ -74,7 +74,7 @@ async def test_a_table_that_comes_in_two_processes_at_once_is_imported_once(db: 
 
     assert sum(report.imported for report, _ in reports) == 1_300
     assert sum(report.known for report, _ in reports) == 1_300
-    assert await asking.funds(db, "opening:oldshop") == (-130_000, 0)
+    assert await builders.balance_and_held(db, "opening:oldshop") == (-130_000, 0)
 
 
 @pytest.mark.rule("LE20")
@@ -129,7 +129,7 @@ async def test_rows_that_can_not_be_read_are_refused_with_their_lines_and_take_n
         (15, "refused_row"),
     ]
     assert (report.imported, report.imported_minor, report.empty, report.refused) == (2, 2_050, 1, 10)
-    assert await asking.funds(db, wallet("11")) == (1_050, 0)
+    assert await builders.balance_and_held(db, wallet("11")) == (1_050, 0)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ async def test_a_dry_run_tells_the_same_and_writes_nothing(db: database.Database
 async def written(db: database.Database) -> list[tuple[object, ...]]:
     """Tell how many rows the tables have that an import writes."""
     return [
-        (await asking.rows(db, f"SELECT count(*) FROM {table}"))[0]
+        (await builders.rows(db, f"SELECT count(*) FROM {table}"))[0]
         for table in ("account", "transfer", "posting", "request", "outbox", "inbox")
     ]
 
@@ -176,7 +176,7 @@ async def test_several_wallets_of_one_user_are_told_apart_by_their_references(db
     again, _ = await carry_over(db, table)
 
     assert (report.imported, again.known) == (2, 2)
-    assert await asking.funds(db, wallet("7")) == (300, 0)
+    assert await builders.balance_and_held(db, wallet("7")) == (300, 0)
 
 
 async def test_points_keep_the_day_on_which_they_expire(db: database.Database) -> None:
@@ -184,7 +184,7 @@ async def test_points_keep_the_day_on_which_they_expire(db: database.Database) -
 
     await carry_over(db, "user_id,balance,expires_at\n7,1.00,2099-12-31\n8,2.00,\n9,1.00,soon\n", of=of)
 
-    expiries = await asking.rows(db, "SELECT left_minor, expires_at::date::text FROM lot ORDER BY left_minor")
+    expiries = await builders.rows(db, "SELECT left_minor, expires_at::date::text FROM lot ORDER BY left_minor")
     assert expiries == [(100, "2099-12-31"), (200, None)]
 
 
@@ -236,7 +236,7 @@ def test_a_balance_is_read_to_the_last_unit_as_it_was_written(amount_minor: int,
 async def test_a_row_that_was_refused_is_refused_again(db: database.Database) -> None:
     table = "user_id,balance\n7,1.00\n"
     await carry_over(db, table.replace("7", "8"))
-    await asking.ask(db, asking.about(ledger.CloseAccount, wallet("7")))
+    await builders.answer_to(db, builders.account_command(ledger.CloseAccount, wallet("7")))
 
     first, second = [await carry_over(db, table) for _ in range(2)]
 

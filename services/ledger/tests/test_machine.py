@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import asking
 import asyncpg
-import dictionary
-import proof
+import builders
+import invariants
 import pytest
+import reference_model
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -65,7 +65,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.servers = servers
         self.tenant = TenantId(f"tenant-{uuid4()}")
-        self.dictionary = dictionary.Dictionary()
+        self.model = reference_model.ReferenceModel()
         self.placed: list[ledger.PlaceHold] = []
         self.transfer_ids: list[ledger.TransferId] = []
         self.delivered: list[tuple[inbox.Delivery, Any]] = []
@@ -73,9 +73,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize()
     def begin_with_some_money_and_points(self) -> None:
         for user in USERS:
-            self.ask_for(asking.paid(120, user_id=user))
-            for lasts_s in (dictionary.STEP_S * 5, None):
-                self.ask_for(asking.grant(40, lasts_s=lasts_s, user_id=user))
+            self.ask_for(builders.paid(120, user_id=user))
+            for lasts_s in (reference_model.STEP_S * 5, None):
+                self.ask_for(builders.grant(40, lasts_s=lasts_s, user_id=user))
 
     @rule(intents=st.lists(intent, min_size=1, max_size=5), order=st.randoms(use_true_random=False))
     def ask(self, intents: list[Any], order: Any) -> None:
@@ -105,55 +105,57 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(steps=st.integers(1, 4))
     def let_time_pass(self, steps: int) -> None:
-        by = timedelta(seconds=steps * dictionary.STEP_S)
+        by = timedelta(seconds=steps * reference_model.STEP_S)
         for table in ("hold", "lot"):
             self.servers.run(
                 self.servers.superuser.execute(f"UPDATE {table} SET expires_at = expires_at - $1::interval", by)
             )
-        self.dictionary.now += steps * dictionary.STEP_S
+        self.model.now += steps * reference_model.STEP_S
 
     @rule()
     def sweep(self) -> None:
         self.servers.run(timers.expire_holds(self.servers.db))
         self.servers.run(timers.expire_lots(self.servers.db))
-        self.dictionary.sweep()
+        self.model.sweep()
 
     def teardown(self) -> None:
         self.compare()
-        assert self.servers.run(proof.breaches(self.servers.db)) == []
+        assert self.servers.run(invariants.violations(self.servers.db)) == []
 
     def message(self, intended: Any) -> Any:
         """Make a message of an intent; what it names are holds and transfers that there are, if there are any."""
         kind, one, other, amount, also, flag = intended
-        user, lasts_s = USERS[one], (other + 1) * 2 * dictionary.STEP_S
-        hold = self.placed[amount % len(self.placed)] if self.placed else asking.place(1, tenant=self.tenant)
+        user, lasts_s = USERS[one], (other + 1) * 2 * reference_model.STEP_S
+        hold = self.placed[amount % len(self.placed)] if self.placed else builders.place(1, tenant=self.tenant)
         wallet = f"user:{user}:wallet"
         if kind == "place":
-            hold = asking.place(amount, also=also // 2 or None, user_id=user, lasts_s=lasts_s, tenant=self.tenant)
+            hold = builders.place(amount, also=also // 2 or None, user_id=user, lasts_s=lasts_s, tenant=self.tenant)
             self.placed.append(hold)
             return hold
         if kind == "reverse" and not self.transfer_ids:
             kind = "top_up"
         makers: dict[str, Any] = {
-            "top_up": lambda: asking.paid(amount, user_id=user),
-            "grant": lambda: asking.grant(amount, lasts_s=lasts_s if flag else None, user_id=user),
-            "spend": lambda: asking.spend(amount, account=f"user:{user}:points"),
-            "send": lambda: asking.send(amount, giver=user, taker=USERS[other]),
-            "group": lambda: asking.post(
-                asking.transfer(asking.leg(wallet, -amount), asking.leg("revenue", amount)),
-                asking.transfer(asking.leg(f"user:{USERS[other]}:wallet", -also - 1), asking.leg("revenue", also + 1)),
+            "top_up": lambda: builders.paid(amount, user_id=user),
+            "grant": lambda: builders.grant(amount, lasts_s=lasts_s if flag else None, user_id=user),
+            "spend": lambda: builders.spend(amount, account=f"user:{user}:points"),
+            "send": lambda: builders.send(amount, giver=user, taker=USERS[other]),
+            "group": lambda: builders.post(
+                builders.transfer(builders.leg(wallet, -amount), builders.leg("revenue", amount)),
+                builders.transfer(
+                    builders.leg(f"user:{USERS[other]}:wallet", -also - 1), builders.leg("revenue", also + 1)
+                ),
             ),
-            "extend": lambda: asking.extend(hold, 0).model_copy(
+            "extend": lambda: builders.extend(hold, 0).model_copy(
                 update={"expires_at": envelope.now() + timedelta(seconds=lasts_s)}
             ),
-            "capture": lambda: asking.capture(hold, also // 3 + 1, part=amount if flag else 0, keeps=other > 0),
-            "release": lambda: asking.release(hold),
-            "reverse": lambda: asking.reverse(
+            "capture": lambda: builders.capture(hold, also // 3 + 1, part=amount if flag else 0, keeps=other > 0),
+            "release": lambda: builders.release(hold),
+            "reverse": lambda: builders.reverse(
                 self.transfer_ids[-1 - amount % min(len(self.transfer_ids), 5)], None if flag else also // 3 + 1
             ),
-            "freeze": lambda: asking.about(ledger.FreezeAccount, wallet),
-            "unfreeze": lambda: asking.about(ledger.UnfreezeAccount, wallet),
-            "limit": lambda: asking.about(ledger.SetOverdraft, wallet, overdraft_minor=also),
+            "freeze": lambda: builders.account_command(ledger.FreezeAccount, wallet),
+            "unfreeze": lambda: builders.account_command(ledger.UnfreezeAccount, wallet),
+            "limit": lambda: builders.account_command(ledger.SetOverdraft, wallet, overdraft_minor=also),
         }
         return makers[kind]().model_copy(update={"tenant": self.tenant})
 
@@ -165,17 +167,17 @@ class LedgerMachine(RuleBasedStateMachine):
         """Carry out a batch and compare each outcome with the dictionary's."""
         self.opened()
         known = {delivery.envelope.id for delivery, _ in self.delivered}
-        outcomes = self.servers.run(asking.deliver(self.servers.db, deliveries))
+        outcomes = self.servers.run(builders.deliver(self.servers.db, deliveries))
         self.opened()
         for delivery, message in deliveries:
             outcome = outcomes.get(delivery.envelope.id)
             if delivery.envelope.id in known:
                 assert outcome is None
                 continue
-            before = len(self.dictionary.books.transfers)
+            before = len(self.model.books.transfers)
             try:
-                expected = self.dictionary.settle(message)
-            except dictionary.TooEarly:
+                expected = self.model.settle(message)
+            except reference_model.TooEarly:
                 assert isinstance(outcome, requests.TooEarly)
                 continue
             assert isinstance(outcome, requests.Settled), message
@@ -186,23 +188,23 @@ class LedgerMachine(RuleBasedStateMachine):
     def learn(self, outcome: requests.Settled, before: int) -> None:
         """Note under which ids the dictionary's new transfers are on the real books."""
         posted = [each.transfer.id for each in outcome.says if hasattr(each, "transfer")]
-        places = range(before, len(self.dictionary.books.transfers))
-        self.dictionary.known |= zip(posted, places, strict=True)
+        places = range(before, len(self.model.books.transfers))
+        self.model.known |= zip(posted, places, strict=True)
         self.transfer_ids += posted
 
     def opened(self) -> None:
         """Learn in which order accounts were opened, which decides who gets the last unit of a split."""
         found = self.servers.run(
-            asking.rows(self.servers.db, "SELECT code, asset, id FROM account WHERE tenant = $1", self.tenant)
+            builders.rows(self.servers.db, "SELECT code, asset, id FROM account WHERE tenant = $1", self.tenant)
         )
-        self.dictionary.opened = {(code, asset): account_id for code, asset, account_id in found}
+        self.model.opened = {(code, asset): account_id for code, asset, account_id in found}
 
     def compare(self) -> None:
         """Look whether the real books stand as the dictionary's."""
-        books = self.dictionary.books
+        books = self.model.books
         accounts = self.rows("SELECT code, asset, balance_minor, held_minor, overdraft_minor, state FROM account")
         for code, asset, *figures in accounts:
-            account = books.accounts.get((code, asset), dictionary.Account())
+            account = books.accounts.get((code, asset), reference_model.Account())
             limit = account.overdraft if code.startswith("user:") else figures[2]
             state = "frozen" if account.is_frozen else "open"
             assert figures == [account.balance, account.held, limit, state], code
@@ -213,7 +215,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert dict(self.rows("SELECT id, state FROM hold")) == states
 
     def rows(self, sql: str) -> list[Any]:
-        return self.servers.run(asking.rows(self.servers.db, f"{sql} WHERE tenant = $1", self.tenant))
+        return self.servers.run(builders.rows(self.servers.db, f"{sql} WHERE tenant = $1", self.tenant))
 
 
 def test_the_service_does_what_a_dictionary_would(

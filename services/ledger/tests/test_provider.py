@@ -3,10 +3,10 @@
 from typing import Any
 from uuid import uuid4
 
-import asking
-import proof
+import builders
+import invariants
 import pytest
-from asking import CLEARING, DEMO, USER, WALLET
+from builders import CLEARING, DEMO, USER, WALLET
 from prometheus_client import REGISTRY
 
 from chassis import database, envelope
@@ -61,75 +61,75 @@ def closed(paid: payments.PaymentPaid, outcome: str, fee_minor: int | None = Non
 
 
 async def balances(db: database.Database, *codes: str, asset: Currency = "RUB") -> list[int]:
-    return [(await asking.funds(db, code, asset))[0] for code in codes]
+    return [(await builders.balance_and_held(db, code, asset))[0] for code in codes]
 
 
 async def test_a_fee_that_the_provider_kept_is_not_owed_by_it(db: database.Database) -> None:
-    paid = asking.paid(1_000, fee=roubles(35))
+    paid = builders.paid(1_000, fee=roubles(35))
 
-    await asking.settle(db, paid)
-    await asking.settle(db, paid)
+    await builders.settle(db, paid)
+    await builders.settle(db, paid)
 
     assert await balances(db, WALLET, CLEARING, FEES) == [1_000, -965, -35]
-    kinds = await asking.rows(db, "SELECT kind, reference FROM transfer ORDER BY number")
+    kinds = await builders.rows(db, "SELECT kind, reference FROM transfer ORDER BY number")
     assert kinds == [("top_up", f"payment:{paid.payment_id}"), ("fee", f"payment:{paid.payment_id}")]
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 async def test_a_fee_that_is_told_after_its_payment_is_posted_once(db: database.Database) -> None:
-    paid = asking.paid(1_000)
-    await asking.settle(db, paid)
+    paid = builders.paid(1_000)
+    await builders.settle(db, paid)
     credited = REGISTRY.get_sample_value("kopilka_ledger_credits_total", {"asset": "RUB"})
 
     for _ in range(2):
-        await asking.settle(db, paid.model_copy(update={"fee": roubles(35)}))
+        await builders.settle(db, paid.model_copy(update={"fee": roubles(35)}))
 
     assert REGISTRY.get_sample_value("kopilka_ledger_credits_total", {"asset": "RUB"}) == credited
     assert await balances(db, WALLET, CLEARING, FEES) == [1_000, -965, -35]
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 async def test_a_refund_is_taken_from_the_wallet_once_and_lowers_what_the_provider_owes(db: database.Database) -> None:
-    paid = asking.paid(1_000)
+    paid = builders.paid(1_000)
     part = refunded(paid, 300)
 
-    await asking.settle(db, paid, part)
-    await asking.settle(db, part, refunded(paid, 300))
+    await builders.settle(db, paid, part)
+    await builders.settle(db, part, refunded(paid, 300))
 
     assert await balances(db, WALLET, CLEARING, REFUNDED) == [400, -400, 0]
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 async def test_what_the_wallet_has_spent_of_a_refunded_payment_is_a_loss(db: database.Database) -> None:
-    paid, hold = asking.paid(1_000), asking.place(250)
-    await asking.settle(db, paid, hold, asking.send(650))
+    paid, hold = builders.paid(1_000), builders.place(250)
+    await builders.settle(db, paid, hold, builders.send(650))
 
-    await asking.settle(db, refunded(paid, 1_000))
+    await builders.settle(db, refunded(paid, 1_000))
 
-    assert await asking.funds(db, WALLET) == (250, 250)  # what is held stays for whom it is held for
+    assert await builders.balance_and_held(db, WALLET) == (250, 250)  # what is held stays for whom it is held for
     assert await balances(db, CLEARING, REFUNDED) == [0, -900]
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 async def test_a_refund_to_a_frozen_wallet_takes_nothing_from_it(db: database.Database) -> None:
-    paid = asking.paid(1_000)
+    paid = builders.paid(1_000)
     frozen = ledger.FreezeAccount(tenant=DEMO, request_id="f", account=WALLET, asset="RUB")
-    await asking.settle(db, paid, frozen)
+    await builders.settle(db, paid, frozen)
 
-    await asking.settle(db, refunded(paid, 1_000))
+    await builders.settle(db, refunded(paid, 1_000))
 
     assert await balances(db, WALLET, CLEARING, REFUNDED) == [1_000, 0, -1_000]
 
 
 @pytest.mark.parametrize("event", [refunded, disputed])
 async def test_what_comes_before_its_payment_comes_again(db: database.Database, event: Any) -> None:
-    paid = asking.paid(1_000)
+    paid = builders.paid(1_000)
     early = event(paid, 1_000)
 
     with pytest.raises(requests.TooEarly):
-        await asking.settle(db, early)
-    await asking.settle(db, paid)
-    await asking.settle(db, early)
+        await builders.settle(db, early)
+    await builders.settle(db, paid)
+    await builders.settle(db, early)
 
     assert (await balances(db, CLEARING))[0] in {0, 1_000}
 
@@ -139,20 +139,20 @@ async def test_what_comes_before_its_payment_comes_again(db: database.Database, 
 async def test_a_dispute_costs_what_was_lost_and_one_fee(
     db: database.Database, outcome: str, lost: int, fee_comes: str
 ) -> None:
-    paid = asking.paid(1_000)
+    paid = builders.paid(1_000)
     opening = disputed(paid, 15 if fee_comes in {"first", "twice"} else None)
     end = closed(paid, outcome, 15 if fee_comes in {"last", "twice"} else None)
     fee = 0 if fee_comes == "never" else -15
-    await asking.settle(db, paid)
+    await builders.settle(db, paid)
     with pytest.raises(requests.TooEarly):
-        await asking.settle(db, end)
+        await builders.settle(db, end)
 
     for event in (opening, opening, end, end):
-        await asking.settle(db, event)
+        await builders.settle(db, event)
 
     assert await balances(db, DISPUTED, FEES) == [lost, fee]
     assert await balances(db, WALLET, CLEARING) == [1_000, -1_000 - lost - fee]
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []
 
 
 async def test_money_that_pays_nothing_waits_in_suspense(db: database.Database) -> None:
@@ -168,8 +168,8 @@ async def test_money_that_pays_nothing_waits_in_suspense(db: database.Database) 
         user_id=USER,
     )
 
-    await asking.settle(db, deposit)
-    await asking.settle(db, deposit)
+    await builders.settle(db, deposit)
+    await builders.settle(db, deposit)
 
     assert await balances(db, SUSPENSE, "clearing:ton:main", asset="TON") == [7, -7]
-    assert await proof.breaches(db) == []
+    assert await invariants.violations(db) == []

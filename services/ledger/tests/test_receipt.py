@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import asking
 import asyncpg
+import builders
 import pytest
 import sealing
 
@@ -36,7 +36,7 @@ async def chained(db: database.Database) -> Sequence[ledger.TransferId]:
     """Three blocks; gives the transfers of the first."""
     sealer = timers.Sealer(db, seal_after_s=0)
     for count in (5, 2, 1):
-        await asking.settle(db, *(asking.paid() for _ in range(count)))
+        await builders.settle(db, *(builders.paid() for _ in range(count)))
         await sealing.seal_all(sealer)
     return [row[0] for row in await fetch(db, "SELECT id FROM transfer ORDER BY number LIMIT 5")]
 
@@ -108,7 +108,7 @@ async def test_an_edited_receipt_proves_nothing(
 async def test_there_is_no_receipt_for_what_is_not_sealed_or_not_as_it_was(
     db: database.Database, chained: Sequence[ledger.TransferId], superuser: asyncpg.Connection
 ) -> None:
-    await asking.settle(db, asking.paid())
+    await builders.settle(db, builders.paid())
     ((newest,),) = await fetch(db, "SELECT id FROM transfer ORDER BY number DESC LIMIT 1")
     await superuser.execute("SET session_replication_role = replica")
     await superuser.execute("UPDATE transfer SET reference = 'other' WHERE id = $1", chained[0])

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import asking
+import builders
 import pytest
-from asking import DEMO, OTHER, USER
+from builders import DEMO, OTHER, USER
 
 from contracts import ledger
 from contracts.message import REGISTRY, Money
@@ -42,7 +42,7 @@ def settle_all(*messages: Any, wallet: int = 1_000) -> list[requests.Settled]:
 
 
 def placed(**changes: Any) -> ledger.PlaceHold:
-    return asking.place(100, hold_id=HOLD, expires_at=NOW + timedelta(minutes=15), **changes)
+    return builders.place(100, hold_id=HOLD, expires_at=NOW + timedelta(minutes=15), **changes)
 
 
 COMMANDS: list[tuple[ledger.LedgerCommand, list[ledger.LedgerCommand], dict[str, Any], str]] = [
@@ -52,16 +52,21 @@ COMMANDS: list[tuple[ledger.LedgerCommand, list[ledger.LedgerCommand], dict[str,
     (placed(), [], {"user_id": OTHER}, "user_id"),
     (placed(), [], {"expires_at": LATER}, "expires_at"),
     (placed(), [], {"also": Money(amount_minor=1, currency="PTS")}, "also"),
-    (asking.capture(placed(), 50), [placed()], {"amount_minor": 51}, "amount_minor"),
-    (asking.capture(placed(), 50), [placed()], {"keep_rest": True}, "keep_rest"),
-    (asking.post(asking.transfer(asking.leg(asking.WALLET, -5), asking.leg("revenue", 5))), [], {}, "amount_minor"),
-    (asking.send(5), [], {"to_user_id": UUID(int=3)}, "to_user_id"),
-    (asking.reverse(ledger.TransferId(uuid4())), [], {"transfer_id": uuid4()}, "transfer_id"),
-    (asking.reverse(ledger.TransferId(uuid4())), [], {"amount_minor": 5}, "amount_minor"),
-    (asking.about(ledger.FreezeAccount), [], {"account": "revenue"}, "account"),
-    (asking.about(ledger.UnfreezeAccount), [], {"asset": "USD"}, "asset"),
-    (asking.about(ledger.CloseAccount), [], {"account": "revenue"}, "account"),
-    (asking.about(ledger.SetOverdraft, overdraft_minor=5), [], {"overdraft_minor": 6}, "overdraft_minor"),
+    (builders.capture(placed(), 50), [placed()], {"amount_minor": 51}, "amount_minor"),
+    (builders.capture(placed(), 50), [placed()], {"keep_rest": True}, "keep_rest"),
+    (
+        builders.post(builders.transfer(builders.leg(builders.WALLET, -5), builders.leg("revenue", 5))),
+        [],
+        {},
+        "amount_minor",
+    ),
+    (builders.send(5), [], {"to_user_id": UUID(int=3)}, "to_user_id"),
+    (builders.reverse(ledger.TransferId(uuid4())), [], {"transfer_id": uuid4()}, "transfer_id"),
+    (builders.reverse(ledger.TransferId(uuid4())), [], {"amount_minor": 5}, "amount_minor"),
+    (builders.account_command(ledger.FreezeAccount), [], {"account": "revenue"}, "account"),
+    (builders.account_command(ledger.UnfreezeAccount), [], {"asset": "USD"}, "asset"),
+    (builders.account_command(ledger.CloseAccount), [], {"account": "revenue"}, "account"),
+    (builders.account_command(ledger.SetOverdraft, overdraft_minor=5), [], {"overdraft_minor": 6}, "overdraft_minor"),
 ]
 
 
@@ -71,7 +76,7 @@ def test_another_body_under_the_same_key_is_a_conflict_that_names_the_field(
 ) -> None:
     if isinstance(command, ledger.PostTransfers):
         (transfer,) = command.transfers
-        legs = (asking.leg(asking.WALLET, -6), asking.leg("revenue", 6))
+        legs = (builders.leg(builders.WALLET, -6), builders.leg("revenue", 6))
         change = {"transfers": (transfer.model_copy(update={"legs": legs}),)}
     other = command.model_copy(update=change)
 
@@ -86,16 +91,16 @@ def test_another_body_under_the_same_key_is_a_conflict_that_names_the_field(
 
 EVERY_COMMAND: list[tuple[ledger.LedgerCommand, list[ledger.LedgerCommand]]] = [
     (placed(), []),
-    (asking.extend(placed(), 60), [placed()]),
-    (asking.capture(placed(), 50), [placed()]),
-    (asking.release(placed()), [placed()]),
-    (asking.post(asking.transfer(asking.leg(asking.WALLET, -5), asking.leg("revenue", 5))), []),
-    (asking.send(5), []),
-    (asking.reverse(ledger.TransferId(uuid4())), []),
-    (asking.about(ledger.FreezeAccount), []),
-    (asking.about(ledger.UnfreezeAccount), []),
-    (asking.about(ledger.CloseAccount), []),
-    (asking.about(ledger.SetOverdraft, overdraft_minor=5), []),
+    (builders.extend(placed(), 60), [placed()]),
+    (builders.capture(placed(), 50), [placed()]),
+    (builders.release(placed()), [placed()]),
+    (builders.post(builders.transfer(builders.leg(builders.WALLET, -5), builders.leg("revenue", 5))), []),
+    (builders.send(5), []),
+    (builders.reverse(ledger.TransferId(uuid4())), []),
+    (builders.account_command(ledger.FreezeAccount), []),
+    (builders.account_command(ledger.UnfreezeAccount), []),
+    (builders.account_command(ledger.CloseAccount), []),
+    (builders.account_command(ledger.SetOverdraft, overdraft_minor=5), []),
 ]
 
 
@@ -126,7 +131,9 @@ def test_the_same_body_under_the_same_key_gets_the_same_answer_marked_as_replaye
 
 
 def test_one_key_is_not_two_commands_even_where_their_bodies_are_equal() -> None:
-    freeze, unfreeze = (asking.about(command, key="k") for command in (ledger.FreezeAccount, ledger.UnfreezeAccount))
+    freeze, unfreeze = (
+        builders.account_command(command, key="k") for command in (ledger.FreezeAccount, ledger.UnfreezeAccount)
+    )
 
     first, second = settle_all(freeze, unfreeze)
 
@@ -136,7 +143,7 @@ def test_one_key_is_not_two_commands_even_where_their_bodies_are_equal() -> None
 
 
 def test_a_body_that_was_written_before_a_field_was_added_is_still_the_same() -> None:
-    command = asking.capture(placed(), 50)
+    command = builders.capture(placed(), 50)
     desk, asked = desk_for(command)
     old = type(command).model_validate(command.model_dump(exclude={"keep_rest", "capture_id"}))
     answer = command.refused("hold_ended", "It is over.")
@@ -156,9 +163,9 @@ def test_the_same_moment_told_in_another_zone_is_the_same() -> None:
 
 
 def test_what_is_refused_leaves_no_trace_but_the_refusal() -> None:
-    group = asking.post(
-        asking.transfer(asking.leg(asking.WALLET, -500), asking.leg("revenue", 500)),
-        asking.transfer(asking.leg(asking.WALLET, -501), asking.leg("revenue", 501)),
+    group = builders.post(
+        builders.transfer(builders.leg(builders.WALLET, -500), builders.leg("revenue", 500)),
+        builders.transfer(builders.leg(builders.WALLET, -501), builders.leg("revenue", 501)),
     )
     desk, asked = desk_for(group)
 
@@ -172,7 +179,7 @@ def test_what_is_refused_leaves_no_trace_but_the_refusal() -> None:
 
 
 def test_each_of_several_requests_has_an_outcome_of_its_own() -> None:
-    outcomes = settle_all(asking.send(600), asking.send(600), asking.send(400), asking.send(1))
+    outcomes = settle_all(builders.send(600), builders.send(600), builders.send(400), builders.send(1))
 
     assert [each.refusal and each.refusal.code for each in outcomes] == [
         None,
@@ -185,17 +192,23 @@ def test_each_of_several_requests_has_an_outcome_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        (asking.post(asking.transfer(asking.leg("vault", -5), asking.leg("revenue", 5))), "unknown_account"),
-        (asking.post(asking.transfer(asking.leg(asking.WALLET, -5), asking.leg("vault", 5))), "unknown_account"),
-        (asking.post(asking.transfer(asking.leg(asking.WALLET, -5, "XYZ"), asking.leg("revenue", 5))), "unknown_asset"),
-        (asking.send(5, asset="XYZ"), "unknown_asset"),
+        (builders.post(builders.transfer(builders.leg("vault", -5), builders.leg("revenue", 5))), "unknown_account"),
+        (
+            builders.post(builders.transfer(builders.leg(builders.WALLET, -5), builders.leg("vault", 5))),
+            "unknown_account",
+        ),
+        (
+            builders.post(builders.transfer(builders.leg(builders.WALLET, -5, "XYZ"), builders.leg("revenue", 5))),
+            "unknown_asset",
+        ),
+        (builders.send(5, asset="XYZ"), "unknown_asset"),
         (placed(amount=Money(amount_minor=5, currency="XYZ")), "unknown_asset"),
         (placed().model_copy(update={"also": Money(amount_minor=5, currency="XYZ")}), "unknown_asset"),
-        (asking.about(ledger.FreezeAccount, "vault"), "unknown_account"),
-        (asking.about(ledger.CloseAccount, "revenue", "XYZ"), "unknown_asset"),
-        (asking.reverse(ledger.TransferId(uuid4())), "unknown_transfer"),
-        (asking.send(5, taker=USER), "unbalanced"),
-        (asking.send(5, asset="PTS"), "insufficient_funds"),
+        (builders.account_command(ledger.FreezeAccount, "vault"), "unknown_account"),
+        (builders.account_command(ledger.CloseAccount, "revenue", "XYZ"), "unknown_asset"),
+        (builders.reverse(ledger.TransferId(uuid4())), "unknown_transfer"),
+        (builders.send(5, taker=USER), "unbalanced"),
+        (builders.send(5, asset="PTS"), "insufficient_funds"),
     ],
 )
 def test_what_names_something_that_there_is_not_is_refused_and_opens_nothing(
@@ -211,14 +224,14 @@ def test_what_names_something_that_there_is_not_is_refused_and_opens_nothing(
 
 
 def test_a_payment_in_an_asset_that_is_not_counted_is_refused_without_an_answer() -> None:
-    (settled,) = settle_all(asking.paid(5, "XYZ"))
+    (settled,) = settle_all(builders.paid(5, "XYZ"))
 
     assert settled.refusal is not None
     assert (settled.refusal.code, settled.answer, settled.says) == ("unknown_asset", None, ())
 
 
 @pytest.mark.parametrize(
-    "command", [asking.extend(placed(), 60), asking.capture(placed(), 50), asking.release(placed())]
+    "command", [builders.extend(placed(), 60), builders.capture(placed(), 50), builders.release(placed())]
 )
 def test_a_command_on_a_hold_that_nobody_asked_for_yet_has_no_outcome(command: ledger.HoldCommand) -> None:
     desk, (request,) = desk_for(command)
@@ -233,10 +246,10 @@ def test_every_answer_about_a_hold_tells_what_the_hold_is_for() -> None:
     hold = placed()
     commands = [
         hold,
-        asking.capture(hold, 101),
-        asking.capture(hold, 50),
-        asking.extend(hold, -1),
-        asking.release(hold),
+        builders.capture(hold, 101),
+        builders.capture(hold, 50),
+        builders.extend(hold, -1),
+        builders.release(hold),
     ]
 
     answers = [settled.answer for settled in settle_all(*commands)]
@@ -250,7 +263,7 @@ def test_every_answer_about_a_hold_tells_what_the_hold_is_for() -> None:
 def test_a_refused_hold_ends_as_refused_and_says_so_again_when_it_is_released() -> None:
     hold = placed()
 
-    refused, released = settle_all(hold, asking.release(hold), wallet=99)
+    refused, released = settle_all(hold, builders.release(hold), wallet=99)
 
     assert isinstance(refused.answer, ledger.HoldRefused)
     assert released.answer == refused.answer

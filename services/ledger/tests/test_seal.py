@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import asking
 import asyncpg
+import builders
 import pytest
 import sealing
 from hypothesis import HealthCheck, given
@@ -48,7 +48,7 @@ async def fetch(db: database.Database, sql: str, *values: object) -> list[asyncp
 
 
 async def credit(db: database.Database, count: int) -> None:
-    await asking.settle(db, *(asking.paid() for _ in range(count)))
+    await builders.settle(db, *(builders.paid() for _ in range(count)))
 
 
 async def kept(db: database.Database) -> list[seal.Block]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import asking
 import asyncpg
-import past
+import builders
+import histories
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -39,15 +39,15 @@ async def pages(db: database.Database, of: shapes.Span, *, reference: str | None
 @pytest.mark.rule("LE13")
 async def test_pages_belong_together_whatever_is_posted_between_them(db: database.Database) -> None:
     group = commit.GroupCommit(db)
-    await past.post(db, *(past.grant(number) for number in range(1, 31)))
+    await histories.post(db, *(histories.grant(number) for number in range(1, 31)))
     is_over = asyncio.Event()
 
     async def write() -> None:
         while not is_over.is_set():
-            await group.carry_out(past.grant(1_000))
+            await group.carry_out(histories.grant(1_000))
 
     writers = [asyncio.create_task(write()) for _ in range(3)]
-    of = await history.span(db, past.WALLET)
+    of = await history.span(db, histories.WALLET)
     found = await pages(db, of)
     is_over.set()
     await asyncio.gather(*writers)
@@ -55,7 +55,7 @@ async def test_pages_belong_together_whatever_is_posted_between_them(db: databas
     assert [line.sequence for line in found] == list(range(of.last, 0, -1))
     assert of.opening.balance_minor + sum(line.amount_minor for line in found) == of.closing.balance_minor
     assert found[0].balance_after_minor == of.closing.balance_minor
-    assert (await history.span(db, past.WALLET)).last > of.last
+    assert (await history.span(db, histories.WALLET)).last > of.last
 
 
 @pytest.mark.rule("LE13")
@@ -64,24 +64,24 @@ async def test_pages_belong_together_whatever_is_posted_between_them(db: databas
 async def test_a_range_of_time_has_the_lines_and_balances_that_a_plain_list_says(
     db: database.Database, superuser: asyncpg.Connection, seed: int, size: int
 ) -> None:
-    happened = past.imagined(seed, size)
-    wallet = await past.put_down(superuser, happened)
-    times = sorted(past.moments(seed, happened))
+    happened = histories.random_history(seed, size)
+    wallet = await histories.insert(superuser, happened)
+    times = sorted(histories.moments(seed, happened))
 
     for begin, end in zip(times, times[3:], strict=False):
         of = await history.span(db, wallet, begin=begin, end=end)
         expected = [each for each in happened if begin <= each.recorded_at < end]
         found = await pages(db, of)
         assert [line.amount_minor for line in reversed(found)] == [each.amount_minor for each in expected]
-        assert of.opening.balance_minor == past.recorded(happened, begin - shapes.TICK)
+        assert of.opening.balance_minor == histories.recorded(happened, begin - shapes.TICK)
         assert of.closing.balance_minor == of.opening.balance_minor + sum(each.amount_minor for each in expected)
 
 
 async def test_a_range_that_ends_before_it_begins_is_empty(db: database.Database) -> None:
-    await past.post(db, past.grant(1), past.grant(2))
-    now = await past.clock(db)
+    await histories.post(db, histories.grant(1), histories.grant(2))
+    now = await histories.database_time(db)
 
-    of = await history.span(db, past.WALLET, begin=now, end=now - timedelta(days=1))
+    of = await history.span(db, histories.WALLET, begin=now, end=now - timedelta(days=1))
 
     assert await history.page(db, of) == []
     assert of.opening.balance_minor == of.closing.balance_minor
@@ -89,18 +89,18 @@ async def test_a_range_that_ends_before_it_begins_is_empty(db: database.Database
 
 @pytest.mark.rule("LE13")
 async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: database.Database) -> None:
-    payment = asking.paid(500)
+    payment = builders.paid(500)
     await handlers.settle(db, [(testing.delivery_of(payment, "ledger.payments"), payment)])
-    hold = asking.place(80, reference="order:7")
-    await past.post(
+    hold = builders.place(80, reference="order:7")
+    await histories.post(
         db,
-        past.grant(1, reference="order:8"),
+        histories.grant(1, reference="order:8"),
         hold,
-        asking.capture(hold, 30, part=1, keeps=True),
-        past.grant(2, reference="order:8"),
-        asking.capture(hold, 50, part=2),
+        builders.capture(hold, 30, part=1, keeps=True),
+        histories.grant(2, reference="order:8"),
+        builders.capture(hold, 50, part=2),
     )
-    of = await history.span(db, past.WALLET)
+    of = await history.span(db, histories.WALLET)
 
     by_payment = await pages(db, of, reference=f"payment:{payment.payment_id}")
     by_order = await pages(db, of, reference="order:7")
@@ -109,7 +109,7 @@ async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: databa
     assert [(line.kind, line.amount_minor) for line in by_order] == [("capture", -50), ("capture", -30)]
     assert [line.balance_after_minor for line in by_order] == [423, 471]
     assert await pages(db, of, reference="order:9") == []
-    revenue = await history.span(db, chart.system(asking.DEMO, "revenue", "RUB").name)
+    revenue = await history.span(db, chart.system(builders.DEMO, "revenue", "RUB").name)
     assert await pages(db, revenue, reference="order:8") == []
 
 
@@ -117,14 +117,17 @@ async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: databa
 async def test_lines_of_a_reference_are_found_without_reading_the_account(
     superuser: asyncpg.Connection, role: asyncpg.Connection, db: database.Database
 ) -> None:
-    happened = [each._replace(reference=f"order:{number // 3}") for number, each in enumerate(past.imagined(3, 12_000))]
-    wallet = await past.put_down(superuser, happened)
+    happened = [
+        each._replace(reference=f"order:{number // 3}")
+        for number, each in enumerate(histories.random_history(3, 12_000))
+    ]
+    wallet = await histories.insert(superuser, happened)
     await superuser.execute("SELECT summarize_ranges()")
     of = await history.span(db, wallet)
 
-    before = await past.postings_read(role)
+    before = await histories.postings_read(role)
     found = await store.lines(database.Tx(role), of, "order:500", first=of.first, last=of.last, most=10)
-    read = await past.postings_read(role) - before
+    read = await histories.postings_read(role) - before
 
     assert [line.sequence for line in found] == [1_501, 1_502, 1_503]
     assert [line.amount_minor for line in found] == [each.amount_minor for each in happened[1_500:1_503]]
@@ -135,7 +138,7 @@ async def test_a_reference_of_everybody_is_refused(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "REFERRING_MAX", 10)
-    wallet = await past.put_down(superuser, past.imagined(3, 11))
+    wallet = await histories.insert(superuser, histories.random_history(3, 11))
 
     with pytest.raises(shapes.ReferenceTooBroad):
         await history.page(db, await history.span(db, wallet), reference="order:1")
@@ -146,8 +149,8 @@ async def test_an_export_has_every_line_between_the_opening_and_the_closing_bala
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGE_MAX", 10)
-    happened = past.imagined(5, 35)
-    wallet = await past.put_down(superuser, happened)
+    happened = histories.random_history(5, 35)
+    wallet = await histories.insert(superuser, happened)
     of = await history.span(db, wallet, begin=happened[9].recorded_at)
     file = io.StringIO()
 
@@ -166,7 +169,7 @@ async def test_an_export_holds_a_page_in_memory_and_no_transaction_open(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGE_MAX", 10)
-    wallet = await past.put_down(superuser, past.imagined(5, 35))
+    wallet = await histories.insert(superuser, histories.random_history(5, 35))
     sizes: list[int] = []
     read = store.lines
 
@@ -193,7 +196,9 @@ async def test_an_export_holds_a_page_in_memory_and_no_transaction_open(
 async def test_a_reference_is_never_a_formula_in_an_export(
     db: database.Database, superuser: asyncpg.Connection, text: str
 ) -> None:
-    wallet = await past.put_down(superuser, [past.imagined(1, 1)[0]._replace(reference=text, amount_minor=-5)])
+    wallet = await histories.insert(
+        superuser, [histories.random_history(1, 1)[0]._replace(reference=text, amount_minor=-5)]
+    )
     file = io.StringIO()
 
     await history.write_csv(db, await history.span(db, wallet), file)
@@ -234,13 +239,13 @@ async def run(command: str, *arguments: str) -> int:
 async def test_an_operator_reads_and_exports_a_statement(
     db: database.Database, operator: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    await past.post(db, past.grant(100, reference="order:1"), past.grant(20, reference="order:2"))
+    await histories.post(db, histories.grant(100, reference="order:1"), histories.grant(20, reference="order:2"))
     file = tmp_path / "statement.csv"
 
     codes = [
-        await run("statement", past.WALLET.code, "RUB", "--limit", "1"),
-        await run("statement", past.WALLET.code, "RUB", "--reference", "order:1", "--csv", "-"),
-        await run("statement", past.WALLET.code, "RUB", "--csv", str(file)),
+        await run("statement", histories.WALLET.code, "RUB", "--limit", "1"),
+        await run("statement", histories.WALLET.code, "RUB", "--reference", "order:1", "--csv", "-"),
+        await run("statement", histories.WALLET.code, "RUB", "--csv", str(file)),
         await run("statement", "user:nobody:wallet", "RUB"),
     ]
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-import asking
 import asyncpg
-import proof
+import builders
+import invariants
 import pytest
-from asking import CLEARING, DEMO, WALLET
+from builders import CLEARING, DEMO, WALLET
 
 from chassis import database, envelope
 from contracts import ledger
@@ -20,7 +20,7 @@ from ledger.store import lots as store_of_lots
 @pytest.fixture
 async def funded(db: database.Database) -> database.Database:
     """Books on which one user has 100 in the wallet and 50 points."""
-    await asking.settle(db, asking.paid(100), asking.grant(50, lasts_s=60))
+    await builders.settle(db, builders.paid(100), builders.grant(50, lasts_s=60))
     return db
 
 
@@ -94,11 +94,11 @@ async def test_a_transfer_that_does_not_sum_to_zero_is_refused_by_the_database(
     funded: database.Database, role: asyncpg.Connection, superuser: asyncpg.Connection
 ) -> None:
     for connection in (role, superuser):
-        for legs in ({CLEARING: -50, WALLET: 49}, {WALLET: 50}, {CLEARING: -50, asking.POINTS: 50}):
+        for legs in ({CLEARING: -50, WALLET: 49}, {WALLET: 50}, {CLEARING: -50, builders.POINTS: 50}):
             with pytest.raises(asyncpg.CheckViolationError, match="does not sum to zero"):
                 await insert_postings(connection, legs)
 
-    assert await proof.breaches(funded) == []
+    assert await invariants.violations(funded) == []
 
 
 @pytest.mark.rule("LE1")
@@ -173,7 +173,7 @@ async def test_a_balance_follows_from_postings_whoever_writes_them(
 ) -> None:
     await insert_postings(superuser, {CLEARING: -50, WALLET: 50})
 
-    assert await asking.funds(funded) == (150, 0)
+    assert await builders.balance_and_held(funded) == (150, 0)
     assert [tuple(row) for row in await superuser.fetch("SELECT sequence FROM account WHERE code = $1", WALLET)] == [
         (2,)
     ]
@@ -186,7 +186,7 @@ async def test_taking_first_and_giving_later_is_allowed_inside_one_transaction(
         await insert_postings(role, {WALLET: -130, CLEARING: 130})
         await insert_postings(role, {CLEARING: -30, WALLET: 30})
 
-    assert await asking.funds(funded) == (0, 0)
+    assert await builders.balance_and_held(funded) == (0, 0)
 
 
 @pytest.mark.rule("LE7")
@@ -215,7 +215,7 @@ async def test_the_limit_is_kept_where_numbers_end(funded: database.Database, ro
         await role.execute("UPDATE account SET held_minor = 100 WHERE code = $1", WALLET)
         await insert_postings(role, {WALLET: -AMOUNT_MINOR_MAX, CLEARING: AMOUNT_MINOR_MAX})
 
-    assert await asking.funds(funded) == (100 - AMOUNT_MINOR_MAX, 100)
+    assert await builders.balance_and_held(funded) == (100 - AMOUNT_MINOR_MAX, 100)
     with pytest.raises(asyncpg.CheckViolationError, match="overdrawn beyond its limit"):
         await role.execute("UPDATE account SET held_minor = 101 WHERE code = $1", WALLET)
 
@@ -248,13 +248,15 @@ async def test_a_posting_is_recorded_no_earlier_than_the_one_before(
     await superuser.execute("SET session_replication_role = replica")
     await superuser.execute("UPDATE account SET moved_at = now() + $2::interval WHERE code = $1", WALLET, ahead)
 
-    await asking.settle(funded, asking.paid(5))
+    await builders.settle(funded, builders.paid(5))
 
-    times = await asking.rows(funded, "SELECT DISTINCT recorded_at FROM posting ORDER BY recorded_at DESC LIMIT 2")
+    times = await builders.rows(funded, "SELECT DISTINCT recorded_at FROM posting ORDER BY recorded_at DESC LIMIT 2")
     assert (
         times[1]
         < times[0]
-        == (await asking.rows(funded, "SELECT min(moved_at) FROM account WHERE code = ANY($1)", [WALLET, CLEARING]))[0]
+        == (await builders.rows(funded, "SELECT min(moved_at) FROM account WHERE code = ANY($1)", [WALLET, CLEARING]))[
+            0
+        ]
     )
     assert times[0][0] > envelope.now() + ahead / 2
 
@@ -265,27 +267,27 @@ async def test_the_next_accounts_with_lots_that_are_due_are_found(
     async with funded.transaction() as tx:
         assert await store_of_lots.due(tx, limit=10) == []
 
-    await asking.pass_time(superuser, 60)
+    await builders.pass_time(superuser, 60)
 
     async with funded.transaction() as tx:
         (name,) = await store_of_lots.due(tx, limit=10)
-    assert name == (DEMO, asking.POINTS, "PTS")
+    assert name == (DEMO, builders.POINTS, "PTS")
 
 
 async def test_a_desk_on_which_nothing_is_asked_writes_nothing(db: database.Database) -> None:
     async with db.transaction() as tx:
         await store.close_desk(tx, await store.open_desk(tx, []), meanwhile=list)
 
-    assert await asking.rows(db, "SELECT 1 FROM account UNION ALL SELECT 1 FROM request") == []
+    assert await builders.rows(db, "SELECT 1 FROM account UNION ALL SELECT 1 FROM request") == []
 
 
 async def test_amounts_reach_what_a_row_holds(db: database.Database) -> None:
-    await asking.settle(db, asking.paid(AMOUNT_MINOR_MAX - 1))
-    await asking.settle(db, asking.paid(1))
+    await builders.settle(db, builders.paid(AMOUNT_MINOR_MAX - 1))
+    await builders.settle(db, builders.paid(1))
 
-    assert await asking.funds(db) == (AMOUNT_MINOR_MAX, 0)
-    assert await asking.funds(db, CLEARING) == (-AMOUNT_MINOR_MAX, 0)
-    hold = asking.place(AMOUNT_MINOR_MAX)
-    assert await asking.code(db, hold) is None
-    assert isinstance(await asking.ask(db, asking.capture(hold, AMOUNT_MINOR_MAX)), ledger.HoldCaptured)
-    assert await proof.breaches(db) == []
+    assert await builders.balance_and_held(db) == (AMOUNT_MINOR_MAX, 0)
+    assert await builders.balance_and_held(db, CLEARING) == (-AMOUNT_MINOR_MAX, 0)
+    hold = builders.place(AMOUNT_MINOR_MAX)
+    assert await builders.refusal_code(db, hold) is None
+    assert isinstance(await builders.answer_to(db, builders.capture(hold, AMOUNT_MINOR_MAX)), ledger.HoldCaptured)
+    assert await invariants.violations(db) == []

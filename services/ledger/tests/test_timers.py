@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
-import asking
 import asyncpg
-import proof
+import builders
+import invariants
 import pytest
-from asking import POINTS
+from builders import POINTS
 
 from chassis import database, testing
 from contracts import ledger
@@ -21,14 +21,16 @@ HOLD_S = 900
 @pytest.fixture
 async def funded(db: database.Database) -> database.Database:
     """Books on which one user has 100,000 and as many points, in two lots."""
-    await asking.settle(db, asking.paid(100_000), *(asking.grant(50_000, lasts_s=lasts_s) for lasts_s in (60, 6_000)))
+    await builders.settle(
+        db, builders.paid(100_000), *(builders.grant(50_000, lasts_s=lasts_s) for lasts_s in (60, 6_000))
+    )
     return db
 
 
 async def place(db: database.Database, superuser: asyncpg.Connection, *, is_due: bool) -> ledger.PlaceHold:
     """Hold 75 and 25 points, for a time that is over or not."""
-    hold = asking.place(75, also=25, lasts_s=HOLD_S)
-    await asking.settle(db, hold)
+    hold = builders.place(75, also=25, lasts_s=HOLD_S)
+    await builders.settle(db, hold)
     if is_due:
         await superuser.execute("UPDATE hold SET expires_at = now() WHERE id = $1", hold.hold_id)
     return hold
@@ -44,8 +46,11 @@ async def test_a_hold_whose_time_is_over_is_given_back_and_a_running_one_is_not(
     event_type, body = (await testing.outbox_messages(funded))[-1]
     assert (done, event_type, body["hold_id"]) == (1, "ledger.hold.expired.v1", str(due.hold_id))
     assert [part["amount_minor"] for part in body["parts"]] == [75, 25]  # type: ignore[attr-defined]
-    assert (await asking.funds(funded), await asking.funds(funded, POINTS, "PTS")) == ((100_000, 75), (100_000, 25))
-    assert await proof.breaches(funded) == []
+    assert (await builders.balance_and_held(funded), await builders.balance_and_held(funded, POINTS, "PTS")) == (
+        (100_000, 75),
+        (100_000, 25),
+    )
+    assert await invariants.violations(funded) == []
 
 
 @pytest.mark.rule("W2")
@@ -57,11 +62,11 @@ async def test_a_capture_after_the_end_is_refused_whether_the_sweep_has_come_or_
     if is_swept:
         await timers.expire_holds(funded)
 
-    assert await asking.code(funded, asking.capture(hold, 75)) == "hold_ended"
-    assert await asking.code(funded, asking.extend(hold, 60)) == "hold_ended"
+    assert await builders.refusal_code(funded, builders.capture(hold, 75)) == "hold_ended"
+    assert await builders.refusal_code(funded, builders.extend(hold, 60)) == "hold_ended"
 
     assert await timers.expire_holds(funded) == (0 if is_swept else 1)
-    assert await asking.funds(funded) == (100_000, 0)
+    assert await builders.balance_and_held(funded) == (100_000, 0)
 
 
 @pytest.mark.rule("LE6")
@@ -69,30 +74,34 @@ async def test_a_hold_ends_by_the_clock_of_the_database_and_its_end_is_final(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
     hold = await place(funded, superuser, is_due=False)
-    await asking.settle(funded, asking.capture(hold, 40, part=1, keeps=True), asking.extend(hold, 60))
-    await asking.pass_time(superuser, HOLD_S + 59)
+    await builders.settle(funded, builders.capture(hold, 40, part=1, keeps=True), builders.extend(hold, 60))
+    await builders.pass_time(superuser, HOLD_S + 59)
     early = await timers.expire_holds(funded)
-    await asking.pass_time(superuser, 1)
+    await builders.pass_time(superuser, 1)
 
     assert (early, await timers.expire_holds(funded), await timers.expire_holds(funded)) == (0, 1, 0)
 
-    expired = await asking.ask(funded, asking.release(hold))
+    expired = await builders.answer_to(funded, builders.release(hold))
     assert isinstance(expired, ledger.HoldExpired)
     assert expired.amount.amount_minor == 60
-    assert await asking.rows(funded, "SELECT state FROM hold") == [("expired",)]
-    assert await proof.breaches(funded) == []
+    assert await builders.rows(funded, "SELECT state FROM hold") == [("expired",)]
+    assert await invariants.violations(funded) == []
 
 
 async def test_a_frozen_account_gets_back_what_was_held_of_it(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
     await place(funded, superuser, is_due=True)
-    await asking.settle(funded, asking.about(ledger.FreezeAccount), asking.about(ledger.FreezeAccount, POINTS, "PTS"))
+    await builders.settle(
+        funded,
+        builders.account_command(ledger.FreezeAccount),
+        builders.account_command(ledger.FreezeAccount, POINTS, "PTS"),
+    )
 
     assert await timers.expire_holds(funded) == 1
 
-    assert await asking.funds(funded) == (100_000, 0)
-    assert await proof.breaches(funded) == []
+    assert await builders.balance_and_held(funded) == (100_000, 0)
+    assert await invariants.violations(funded) == []
 
 
 async def as_the_clock_does(tick: Callable[[], Awaitable[int]]) -> int:
@@ -108,8 +117,8 @@ async def test_timers_of_several_workers_end_each_hold_and_lot_once(
 ) -> None:
     for _ in range(20):
         await place(funded, superuser, is_due=True)
-    await asking.settle(funded, *(asking.grant(5, lasts_s=1) for _ in range(10)))
-    await asking.pass_time(superuser, 1)
+    await builders.settle(funded, *(builders.grant(5, lasts_s=1) for _ in range(10)))
+    await builders.pass_time(superuser, 1)
 
     holds = await asyncio.gather(*(timers.expire_holds(funded) for _ in range(4)))
     lots = await asyncio.gather(*(as_the_clock_does(partial(timers.expire_lots, funded)) for _ in range(4)))
@@ -117,8 +126,8 @@ async def test_timers_of_several_workers_end_each_hold_and_lot_once(
     said = [event_type for event_type, _ in await testing.outbox_messages(funded)]
     assert sum(holds) == said.count("ledger.hold.expired.v1") == 20
     assert sum(lots) == 10
-    assert await asking.funds(funded, "breakage", "PTS") == (50, 0)
-    assert await proof.breaches(funded) == []
+    assert await builders.balance_and_held(funded, "breakage", "PTS") == (50, 0)
+    assert await invariants.violations(funded) == []
 
 
 async def test_a_sweep_and_commands_on_the_same_holds_never_deadlock(
@@ -128,15 +137,15 @@ async def test_a_sweep_and_commands_on_the_same_holds_never_deadlock(
 
     await asyncio.gather(
         *(timers.expire_holds(funded) for _ in range(2)),
-        asking.settle(funded, *map(asking.release, due[::-1])),
-        asking.settle(funded, *(asking.capture(hold, 100) for hold in due)),
+        builders.settle(funded, *map(builders.release, due[::-1])),
+        builders.settle(funded, *(builders.capture(hold, 100) for hold in due)),
     )
     await timers.expire_holds(funded)
 
-    states = await asking.rows(funded, "SELECT DISTINCT state FROM hold")
+    states = await builders.rows(funded, "SELECT DISTINCT state FROM hold")
     assert {state for (state,) in states} <= {"expired", "released"}
-    assert await asking.funds(funded) == (100_000, 0)
-    assert await proof.breaches(funded) == []
+    assert await builders.balance_and_held(funded) == (100_000, 0)
+    assert await invariants.violations(funded) == []
 
 
 async def test_a_sweep_is_bounded(
@@ -152,23 +161,23 @@ async def test_a_sweep_is_bounded(
 async def test_a_lot_expires_at_its_second_with_a_posting_of_its_own_and_not_twice(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
-    await asking.pass_time(superuser, 59)
+    await builders.pass_time(superuser, 59)
     early = await timers.expire_lots(funded)
-    await asking.pass_time(superuser, 1)
+    await builders.pass_time(superuser, 1)
 
     assert (early, await timers.expire_lots(funded), await timers.expire_lots(funded)) == (0, 1, 0)
 
-    assert await asking.lots(funded) == [(50_000, 0)]
-    found = await asking.rows(
+    assert await builders.lots(funded) == [(50_000, 0)]
+    found = await builders.rows(
         funded, "SELECT kind, occurred_at = expires_at FROM transfer, lot WHERE kind = 'expiry' AND left_minor = 0"
     )
     assert found == [("expiry", True)]
-    assert await proof.breaches(funded) == []
+    assert await invariants.violations(funded) == []
 
 
 async def test_ranges_of_the_history_are_summarized_by_the_services_own_role(db: database.Database) -> None:
-    await asking.settle(db, *(asking.paid() for _ in range(300)))
+    await builders.settle(db, *(builders.paid() for _ in range(300)))
 
     await timers.summarize_ranges(db)
 
-    assert await asking.rows(db, "SELECT summarize_ranges()") == [(0,)]
+    assert await builders.rows(db, "SELECT summarize_ranges()") == [(0,)]

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-import asking
+import builders
 import pytest
-from asking import DEMO, OTHER, USER
+from builders import DEMO, OTHER, USER
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ def book_of(*legs: tuple[chart.Opening, int], days: tuple[int, ...] = ()) -> tup
 
 
 def reverse(book: books.Books, undone: transfers.Reversible | None, amount_minor: int | None = None) -> posted.Posted:
-    command = asking.reverse(ledger.TransferId(uuid4()), amount_minor)
+    command = builders.reverse(ledger.TransferId(uuid4()), amount_minor)
     return transfers.reverse(book, undone, command, event_id=uuid4())
 
 

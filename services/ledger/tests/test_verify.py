@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from uuid import UUID
 
-import asking
 import asyncpg
+import builders
 import pytest
 import sealing
 import tampering
-from asking import WALLET
+from builders import WALLET
 
 from chassis import database, testing
 from contracts import payments
@@ -24,23 +24,23 @@ class Undo(Exception):  # noqa: N818 - it ends a transaction as intended
 
 
 def payment(number: int) -> payments.PaymentPaid:
-    return asking.paid(100, payment_id=payments.PaymentId(UUID(int=number)))
+    return builders.paid(100, payment_id=payments.PaymentId(UUID(int=number)))
 
 
 @pytest.fixture
 async def books(db: database.Database) -> database.Database:
     """Books with everything on them, in two blocks of the chain and a tail that is not sealed yet."""
     sealer = timers.Sealer(db, seal_after_s=0)
-    await asking.settle(
-        db, *(payment(number) for number in range(1, 4)), asking.grant(60), asking.grant(40, lasts_s=900)
+    await builders.settle(
+        db, *(payment(number) for number in range(1, 4)), builders.grant(60), builders.grant(40, lasts_s=900)
     )
     await sealing.seal_all(sealer)
-    captured, still_open, in_points = asking.place(50), asking.place(50), asking.place(20, also=30)
-    await asking.settle(db, captured, still_open, in_points)
-    await asking.settle(db, asking.capture(captured, 10, part=1, keeps=True), asking.capture(captured, 30))
+    captured, still_open, in_points = builders.place(50), builders.place(50), builders.place(20, also=30)
+    await builders.settle(db, captured, still_open, in_points)
+    await builders.settle(db, builders.capture(captured, 10, part=1, keeps=True), builders.capture(captured, 30))
     await sealing.seal_all(sealer)
-    spent = await asking.posted(db, asking.spend(20))
-    await asking.settle(db, asking.reverse(spent, 5))
+    spent = await builders.posted(db, builders.spend(20))
+    await builders.settle(db, builders.reverse(spent, 5))
     return db
 
 
@@ -85,9 +85,9 @@ async def test_books_in_many_pieces_are_proved_by_any_number_of_readers(
     monkeypatch.setattr(verify, "TRANSFERS", 3)
     sealer = timers.Sealer(db, seal_after_s=0)
     for count in (3, 1, 2, 5, 4):
-        await asking.settle(db, *(asking.paid() for _ in range(count)))
+        await builders.settle(db, *(builders.paid() for _ in range(count)))
         await sealing.seal_all(sealer)
-    await asking.settle(db, *(asking.paid() for _ in range(8)))
+    await builders.settle(db, *(builders.paid() for _ in range(8)))
     steps: list[tuple[int, int]] = []
 
     proof = await verify.prove(db, readers=readers, progress=lambda done, of: steps.append((done, of)))
@@ -215,7 +215,7 @@ async def test_the_proof_reads_one_snapshot_while_the_ledger_works(books: databa
     proofs = []
     for _ in range(5):
         proof, _ = await asyncio.gather(
-            verify.prove(books, readers=3), asking.settle(books, *(asking.paid() for _ in range(50)))
+            verify.prove(books, readers=3), builders.settle(books, *(builders.paid() for _ in range(50)))
         )
         proofs.append(proof)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-import asking
+import builders
 import pytest
 
 from chassis import database, envelope, publisher, testing
@@ -88,8 +88,8 @@ async def test_a_credit_and_a_hold_go_through_the_broker(
 async def test_commands_that_come_before_their_hold_are_carried_out_when_it_is_there(
     db: database.Database, sender: publisher.Publisher, processes: testing.Processes
 ) -> None:
-    hold = asking.place(75)
-    await send(sender, [asking.extend(hold, 60), asking.capture(hold, 75)])
+    hold = builders.place(75)
+    await send(sender, [builders.extend(hold, 60), builders.capture(hold, 75)])
     processes.ready("ledger", "worker")
     await send(sender, paid(1))
     await until(db, "transfer", 1)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-import asking
 import asyncpg
+import builders
 
 from chassis import database, envelope
 from contracts import ledger
@@ -16,7 +16,7 @@ from ledger import commit
 from ledger.domain import chart
 
 DEMO = TenantId("demo")
-WALLET = chart.funds(DEMO, asking.USER, "RUB").name
+WALLET = chart.funds(DEMO, builders.USER, "RUB").name
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 FOREVER = datetime.max.replace(tzinfo=UTC)
 TRANSFER_COLUMNS = (
@@ -25,7 +25,7 @@ TRANSFER_COLUMNS = (
 POSTING_COLUMNS = ("account_id", "sequence", "transfer_id", "amount_minor", "balance_after_minor", "recorded_at")
 
 
-class Past(NamedTuple):
+class HistoryEntry(NamedTuple):
     """One posting of an account: the plain list of these is what the books are compared with."""
 
     recorded_at: datetime
@@ -34,15 +34,15 @@ class Past(NamedTuple):
     reference: str = "order:1"
 
 
-def recorded(history: Sequence[Past], at: datetime) -> int:
+def recorded(history: Sequence[HistoryEntry], at: datetime) -> int:
     return sum(each.amount_minor for each in history if each.recorded_at <= at)
 
 
-def effective(history: Sequence[Past], at: datetime, known_at: datetime = FOREVER) -> int:
+def effective(history: Sequence[HistoryEntry], at: datetime, known_at: datetime = FOREVER) -> int:
     return sum(each.amount_minor for each in history if each.occurred_at <= at and each.recorded_at <= known_at)
 
 
-def imagined(seed: int, size: int) -> list[Past]:
+def random_history(seed: int, size: int) -> list[HistoryEntry]:
     """Make up a history: most postings take effect about when they are recorded, some long before, some after."""
     chance = random.Random(seed)
     recorded_at = BEGIN
@@ -51,11 +51,11 @@ def imagined(seed: int, size: int) -> list[Past]:
         recorded_at += timedelta(microseconds=chance.choice((0, 0, 1, 1_000, 1_000_000)))
         late_s = chance.choice((0, 0, 0, 0, 1, 5, -2, 30, 3_600, 30 * 86_400) if chance.random() < 0.1 else (0, 0, 1))
         amount_minor = chance.choice((-1, 1)) * chance.randint(1, 1_000)
-        history.append(Past(recorded_at, recorded_at - timedelta(seconds=late_s), amount_minor))
+        history.append(HistoryEntry(recorded_at, recorded_at - timedelta(seconds=late_s), amount_minor))
     return history
 
 
-def moments(seed: int, history: Sequence[Past]) -> list[datetime]:
+def moments(seed: int, history: Sequence[HistoryEntry]) -> list[datetime]:
     """Choose moments where the answer may turn: at times of postings, and a microsecond before and after."""
     chance = random.Random(seed)
     times = [BEGIN - timedelta(days=60), BEGIN, envelope.now()]
@@ -64,7 +64,7 @@ def moments(seed: int, history: Sequence[Past]) -> list[datetime]:
     return [time + timedelta(microseconds=step) for time in times for step in (-1, 0, 1)]
 
 
-async def put_down(superuser: asyncpg.Connection, history: Sequence[Past]) -> chart.AccountName:
+async def insert(superuser: asyncpg.Connection, history: Sequence[HistoryEntry]) -> chart.AccountName:
     """Put a history on a new user's wallet, all of it against an account of its own; gives the wallet."""
     user_id = UserId(uuid4())
     wallet = chart.funds(DEMO, user_id, "RUB").name
@@ -93,9 +93,9 @@ async def put_down(superuser: asyncpg.Connection, history: Sequence[Past]) -> ch
 
 def grant(amount_minor: int, *, occurred_at: datetime | None = None, reference: str = "gift") -> ledger.PostTransfers:
     """A gift to the user from what the business spends on promotion."""
-    legs = asking.leg("promotion", -amount_minor), asking.leg(WALLET.code, amount_minor)
-    given = asking.transfer(*legs, kind="grant", occurred_at=occurred_at)
-    return asking.post(given.model_copy(update={"reference": reference}))
+    legs = builders.leg("promotion", -amount_minor), builders.leg(WALLET.code, amount_minor)
+    given = builders.transfer(*legs, kind="grant", occurred_at=occurred_at)
+    return builders.post(given.model_copy(update={"reference": reference}))
 
 
 async def post(db: database.Database, *commands: ledger.LedgerCommand) -> None:
@@ -105,7 +105,7 @@ async def post(db: database.Database, *commands: ledger.LedgerCommand) -> None:
         assert settled.refusal is None
 
 
-async def clock(db: database.Database) -> datetime:
+async def database_time(db: database.Database) -> datetime:
     """Give the moment by the database's clock."""
     async with db.statement() as tx:
         now: datetime = await tx.fetchval("SELECT clock_timestamp()")

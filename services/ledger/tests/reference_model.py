@@ -1,4 +1,4 @@
-"""The ledger as a dictionary: what it must answer and how its books must stand, without a database or a batch."""
+"""A reference model of the ledger in memory: what it must answer and how its books must stand, without a database or a batch."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -77,7 +77,7 @@ class Books:
     transfers: list[Transfer] = field(default_factory=list)
 
 
-class Dictionary:
+class ReferenceModel:
     def __init__(self) -> None:
         self.books = Books()
         self.now = 0
@@ -336,7 +336,7 @@ class Dictionary:
         return self.books.accounts.setdefault(name, Account())
 
     def _moment(self, at: datetime) -> int:
-        """Give a moment in the dictionary's own time, which moves in steps."""
+        """Give a moment in the time of the model, which moves in steps."""
         return self.now + round((at - envelope.now()).total_seconds() / STEP_S) * STEP_S
 
     def _exactly(self, at: datetime) -> datetime:

@@ -129,7 +129,7 @@ def reverse(
     )
 
 
-def about(
+def account_command(
     command: type[ledger.AccountCommand], account: str = WALLET, asset: Currency = "RUB", **more: Any
 ) -> ledger.AccountCommand:
     """A command about an account."""
@@ -165,20 +165,20 @@ async def settle(db: database.Database, *messages: Message) -> list[requests.Set
     return settled
 
 
-async def ask(db: database.Database, message: Message) -> Any:
+async def answer_to(db: database.Database, message: Message) -> Any:
     """Carry out one message in a transaction of its own; gives its answer, None to a payment."""
     (settled,) = await settle(db, message)
     return settled.answer
 
 
-async def code(db: database.Database, command: Message) -> str | None:
+async def refusal_code(db: database.Database, command: Message) -> str | None:
     """Carry out a command; gives the code of the refusal, or None when it was done."""
-    return getattr(await ask(db, command), "code", None)
+    return getattr(await answer_to(db, command), "code", None)
 
 
 async def posted(db: database.Database, command: Message) -> ledger.TransferId:
     """Carry out a command that posts one transfer; gives that transfer's id."""
-    answer = await ask(db, command)
+    answer = await answer_to(db, command)
     if isinstance(answer, ledger.HoldCaptured):
         return answer.transfer_id
     assert isinstance(answer, ledger.RequestPosted), answer
@@ -191,7 +191,7 @@ async def rows(db: database.Database, sql: str, *values: object) -> list[tuple[A
         return [tuple(row) for row in await tx.fetch(sql, *values)]
 
 
-async def funds(db: database.Database, account: str = WALLET, asset: Currency = "RUB") -> tuple[int, int]:
+async def balance_and_held(db: database.Database, account: str = WALLET, asset: Currency = "RUB") -> tuple[int, int]:
     """Give balance and held of an account; zeros when it was never opened."""
     sql = "SELECT balance_minor, held_minor FROM account WHERE (tenant, code, asset) = ('demo', $1, $2)"
     found = await rows(db, sql, account, asset)

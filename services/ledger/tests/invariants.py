@@ -74,7 +74,7 @@ INVARIANTS = {
 }
 
 
-async def breaches(db: database.Database) -> list[str]:
+async def violations(db: database.Database) -> list[str]:
     """Give the invariants that do not hold, with the first thing that breaks each; for books whose outbox waits."""
     found = []
     async with db.transaction() as tx:
@@ -83,13 +83,13 @@ async def breaches(db: database.Database) -> list[str]:
                 found.append(f"{name}: {tuple(broken)}")
         accounts = {tuple(row[:3]): tuple(row[3:]) for row in await tx.fetch(_ACCOUNTS)}
         events = [json.loads(row[0]) for row in await tx.fetch("SELECT payload FROM outbox ORDER BY id")]
-    return found + _mistold(accounts, events)
+    return found + _inconsistent_events(accounts, events)
 
 
 _ACCOUNTS = "SELECT tenant, code, asset, version, balance_minor, held_minor FROM account"
 
 
-def _mistold(accounts: dict[tuple[Any, ...], tuple[Any, ...]], events: list[dict[str, Any]]) -> list[str]:
+def _inconsistent_events(accounts: dict[tuple[Any, ...], tuple[Any, ...]], events: list[dict[str, Any]]) -> list[str]:
     """Look whether events tell each version of an account alike, and the last one as it stands."""
     told: dict[tuple[Any, ...], dict[int, tuple[int, int]]] = {}
     found = []
