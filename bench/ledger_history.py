@@ -37,7 +37,7 @@ AT_ONCE = 500_000  # transfers made by one statement
 EVERY = dt.timedelta(seconds=17.28)  # 5,000 transfers a day: a larger history is a longer one, not a busier one
 TARGET = 1.3
 TENANT = message.TenantId("demo")
-CLEARING = chart.system(TENANT, "clearing:yookassa:demo", "RUB")
+CLEARING = chart.system_account(TENANT, "clearing:yookassa:demo", "RUB")
 
 # Each took effect up to five seconds before it was recorded, and one in a thousand up to an hour before.
 _TRANSFERS = """
@@ -164,7 +164,7 @@ async def of_size(postings: int) -> AsyncIterator[Books]:
 async def fill(administrator: asyncpg.Connection, transfers: int, begin: dt.datetime) -> None:
     """Make accounts and their history by a few large statements."""
     await administrator.execute("SET session_replication_role = replica")
-    wallets = [chart.funds(TENANT, user_id, "RUB") for user_id in ledger_posting.WALLETS]
+    wallets = [chart.user_account(TENANT, user_id, "RUB") for user_id in ledger_posting.WALLETS]
     await administrator.executemany(
         "INSERT INTO account (tenant, code, asset, kind, exponent, owner, overdraft_minor)"
         " VALUES ($1, $2, $3, $4, 2, $5, $6)",

@@ -80,7 +80,7 @@ async def drained_s(url: str, amqp_url: str) -> float:
             done.set()
         return outcomes
 
-    queue = commit.GroupCommit(db).joined_by(handlers.BATCH_QUEUES[0])
+    queue = commit.GroupCommit(db).wrap(handlers.BATCH_QUEUES[0])
     consumer = batch.BatchConsumer(amqp_url, replace(queue, handle=counted), db=db, sender=sender)
     started = time.perf_counter()
     consuming = asyncio.create_task(consumer.run())

@@ -58,7 +58,7 @@ def mixed(wallets: int) -> Callable[[], Awaitable[float]]:
 
     async def measure() -> float:
         async with harness.fresh_database(main.SERVICE) as url:
-            db = database.Database(url, schema="ledger", pool_size=commit.LANES + 2)
+            db = database.Database(url, schema="ledger", pool_size=commit.IN_FLIGHT_MAX + 2)
             group = commit.GroupCommit(db)
             try:
                 await open_wallets(db, wallets)
@@ -93,14 +93,14 @@ class Asker:
             elif kind == "credit":
                 await credit(self._group, self._user())
             elif kind == "spend":
-                await self._group.carry_out(spend(self._user()))
+                await self._group.execute(spend(self._user()))
             elif self._hold is None:
                 self._hold = hold(self._user())
-                await self._group.carry_out(self._hold)
+                await self._group.execute(self._hold)
             else:
                 captured = ledger.CaptureHold(tenant=DEMO, hold_id=self._hold.hold_id, amount_minor=100)
                 self._hold = None
-                await self._group.carry_out(captured)
+                await self._group.execute(captured)
 
     def _user(self) -> message.UserId:
         # Those that have money: the first thousand.
@@ -108,7 +108,7 @@ class Asker:
 
     async def _read(self, user_id: message.UserId) -> None:
         async with self._db.statement() as tx:
-            await tx.fetchrow(_READ, *chart.funds(DEMO, user_id, "RUB").name)
+            await tx.fetchrow(_READ, *chart.user_account(DEMO, user_id, "RUB").name)
 
 
 def user(number: int) -> message.UserId:
@@ -130,7 +130,7 @@ def hold(user_id: message.UserId) -> ledger.PlaceHold:
 
 def spend(user_id: message.UserId) -> ledger.PostTransfers:
     """Ask for a purchase straight from the wallet."""
-    code = chart.funds(DEMO, user_id, "RUB").name.code
+    code = chart.user_account(DEMO, user_id, "RUB").name.code
     legs = (
         ledger.AskedLeg(account=code, asset="RUB", amount_minor=-100),
         ledger.AskedLeg(account="revenue", asset="RUB", amount_minor=100),

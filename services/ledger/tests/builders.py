@@ -103,14 +103,19 @@ def spend(amount_minor: int, *, asset: Currency = "PTS", account: str = POINTS) 
 
 
 def send(
-    amount_minor: int, *, giver: UserId = USER, taker: UserId = OTHER, key: str | None = None, asset: Currency = "RUB"
+    amount_minor: int,
+    *,
+    source: UserId = USER,
+    destination: UserId = OTHER,
+    key: str | None = None,
+    asset: Currency = "RUB",
 ) -> ledger.TransferFunds:
     """Money from one user to another."""
     return ledger.TransferFunds(
         tenant=DEMO,
         request_id=key or str(uuid4()),
-        from_user_id=giver,
-        to_user_id=taker,
+        from_user_id=source,
+        to_user_id=destination,
         amount=Money(amount_minor=amount_minor, currency=asset),
         reference="gift",
     )
@@ -152,7 +157,7 @@ def failed(outcomes: handlers.Outcomes) -> dict[UUID, Exception]:
     return {event_id: outcome for event_id, outcome in outcomes.items() if isinstance(outcome, Exception)}
 
 
-async def settle(db: database.Database, *messages: Message) -> list[requests.Settled]:
+async def settle(db: database.Database, *messages: Message) -> list[requests.Outcome]:
     """Carry out messages in one transaction; gives their outcomes. Raises what one of them failed with."""
     deliveries = [(testing.delivery_of(message, "ledger.commands"), message) for message in messages]
     outcomes = await deliver(db, deliveries)

@@ -16,7 +16,7 @@ from ledger import commit
 from ledger.domain import chart
 
 DEMO = TenantId("demo")
-WALLET = chart.funds(DEMO, builders.USER, "RUB").name
+WALLET = chart.user_account(DEMO, builders.USER, "RUB").name
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 FOREVER = datetime.max.replace(tzinfo=UTC)
 TRANSFER_COLUMNS = (
@@ -67,7 +67,7 @@ def moments(seed: int, history: Sequence[HistoryEntry]) -> list[datetime]:
 async def insert(superuser: asyncpg.Connection, history: Sequence[HistoryEntry]) -> chart.AccountName:
     """Put a history on a new user's wallet, all of it against an account of its own; gives the wallet."""
     user_id = UserId(uuid4())
-    wallet = chart.funds(DEMO, user_id, "RUB").name
+    wallet = chart.user_account(DEMO, user_id, "RUB").name
     account_ids = [
         await superuser.fetchval(
             "INSERT INTO account (tenant, code, asset, kind, exponent, owner, overdraft_minor)"
@@ -101,7 +101,7 @@ def grant(amount_minor: int, *, occurred_at: datetime | None = None, reference: 
 async def post(db: database.Database, *commands: ledger.LedgerCommand) -> None:
     """Post one after the other, each in a transaction of its own."""
     for command in commands:
-        settled = await commit.GroupCommit(db).carry_out(command)
+        settled = await commit.GroupCommit(db).execute(command)
         assert settled.refusal is None
 
 

@@ -1,4 +1,4 @@
-"""A reference model of the ledger in memory: what it must answer and how its books must stand, without a database or a batch."""
+"""A reference model of the ledger in memory: what it answers and how its books stand, without a database."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -22,7 +22,7 @@ class Refused(Exception):  # noqa: N818 - an answer
     """The code of a refusal."""
 
 
-class TooEarly(Exception):  # noqa: N818 - a state
+class PrerequisiteMissing(Exception):  # noqa: N818 - a state
     """Nobody asked for the hold yet."""
 
 
@@ -99,7 +99,7 @@ class ReferenceModel:
         }
 
     def settle(self, message: Any) -> str | None:
-        """Give the code of the refusal, None when it is carried out. Raises TooEarly."""
+        """Give the code of the refusal, None when it is carried out. Raises PrerequisiteMissing."""
         if isinstance(message, payments.PaymentPaid):
             if message.payment_id not in self.payments:
                 self.payments.add(message.payment_id)
@@ -198,10 +198,10 @@ class ReferenceModel:
 
     def _send(self, message: ledger.TransferFunds) -> None:
         asset, amount = message.amount.currency, message.amount.amount_minor
-        giver, taker = own(message.from_user_id, asset), own(message.to_user_id, asset)
-        if giver == taker:
+        source, destination = own(message.from_user_id, asset), own(message.to_user_id, asset)
+        if source == destination:
             raise Refused("unbalanced")
-        self._post([(giver, -amount), (taker, amount)])
+        self._post([(source, -amount), (destination, amount)])
 
     def _reverse(self, message: ledger.ReverseTransfer) -> None:
         undone = self.books.transfers[self.known[message.transfer_id]]
@@ -329,7 +329,7 @@ class ReferenceModel:
 
     def _hold(self, message: ledger.HoldCommand) -> Hold:
         if message.hold_id not in self.books.holds:
-            raise TooEarly
+            raise PrerequisiteMissing
         return self.books.holds[message.hold_id]
 
     def _account(self, name: Name) -> Account:

@@ -71,7 +71,7 @@ async def test_a_closed_account_is_empty_and_stays_so(db: database.Database) -> 
         await builders.refusal_code(db, command)
         for command in (
             builders.send(1),
-            builders.send(1, giver=OTHER, taker=USER),
+            builders.send(1, source=OTHER, destination=USER),
             builders.place(1),
             builders.account_command(ledger.UnfreezeAccount),
         )
@@ -120,7 +120,7 @@ async def test_a_reversal_is_a_transfer_of_its_own_and_happens_once(db: database
 async def test_what_was_spent_meanwhile_can_not_be_taken_back(db: database.Database) -> None:
     await builders.settle(db, builders.paid(100))
     transfer_id = await builders.posted(db, builders.send(60))
-    await builders.settle(db, builders.send(50, giver=OTHER, taker=UUID(int=3)))  # type: ignore[arg-type]
+    await builders.settle(db, builders.send(50, source=OTHER, destination=UUID(int=3)))  # type: ignore[arg-type]
 
     assert await builders.refusal_code(db, builders.reverse(transfer_id)) == "insufficient_funds"
     assert await builders.refusal_code(db, builders.reverse(transfer_id, 10)) is None

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from chassis import errors
 from contracts import ledger
 from contracts.message import AMOUNT_MINOR_MAX, Currency
-from ledger.domain import accounts, books, chart, lots, movements, posted
+from ledger.domain import accounts, books, chart, double_entry, lots, posted
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-WALLET = chart.funds(DEMO, USER, "RUB")
-OTHERS = chart.funds(DEMO, OTHER, "RUB")
-POINTS = chart.funds(DEMO, USER, "PTS")
-CLEARING = chart.system(DEMO, "clearing:yookassa:demo", "RUB")
-REVENUE = chart.system(DEMO, "revenue", "RUB")
-POINT_REVENUE = chart.system(DEMO, "revenue", "PTS")
-PROMOTION = chart.system(DEMO, "promotion", "PTS")
+WALLET = chart.user_account(DEMO, USER, "RUB")
+OTHERS = chart.user_account(DEMO, OTHER, "RUB")
+POINTS = chart.user_account(DEMO, USER, "PTS")
+CLEARING = chart.system_account(DEMO, "clearing:yookassa:demo", "RUB")
+REVENUE = chart.system_account(DEMO, "revenue", "RUB")
+POINT_REVENUE = chart.system_account(DEMO, "revenue", "PTS")
+PROMOTION = chart.system_account(DEMO, "promotion", "PTS")
 
 
 def book_of(**balances: int) -> books.Books:
@@ -33,12 +33,12 @@ def book_of(**balances: int) -> books.Books:
         accounts.Account(
             accounts.AccountId(number),
             opening,
-            accounts.Figures(opening.overdraft_minor, balances.get(opening.kind, 0) if opening != OTHERS else 0),
+            accounts.AccountValues(opening.overdraft_minor, balances.get(opening.kind, 0) if opening != OTHERS else 0),
         )
         for number, opening in enumerate(openings, 1)
     ]
     if points := balances.get("points"):
-        opened[2].in_lots.append(lots.Lot(uuid4(), 3, None, lots.Figures(points), was=lots.Figures(points)))
+        opened[2].own_lots.append(lots.Lot(uuid4(), 3, None, lots.LotValues(points), loaded=lots.LotValues(points)))
     return books.Books(opened, at=NOW, new_id=uuid4)
 
 
@@ -46,9 +46,9 @@ def changed(book: books.Books) -> list[accounts.Account]:
     return [account for account in book.accounts.values() if account.is_changed]
 
 
-def move(book: books.Books, *legs: tuple[chart.Opening, int], **more: Any) -> posted.Posted:
+def move(book: books.Books, *legs: tuple[chart.AccountDefinition, int], **more: Any) -> posted.PostedTransfer:
     transfer = book.transfer(DEMO, "adjustment", str(uuid4()), "order:1", uuid4())
-    return book.post(transfer, [movements.Leg(opening.name, amount) for opening, amount in legs], **more)
+    return book.post(transfer, [double_entry.Leg(opening.name, amount) for opening, amount in legs], **more)
 
 
 def test_a_transfer_changes_balance_sequence_and_version_of_each_account() -> None:
@@ -56,7 +56,10 @@ def test_a_transfer_changes_balance_sequence_and_version_of_each_account() -> No
 
     posted = move(book, (CLEARING, -50), (WALLET, 50))
 
-    told = [(line.account.opening.name, line.amount_minor, *line.now[1:5:2], line.now.version) for line in posted.lines]
+    told = [
+        (line.account.definition.name, line.amount_minor, *line.current[1:5:2], line.current.version)
+        for line in posted.lines
+    ]
     assert told == [(CLEARING.name, -50, -50, 1, 1), (WALLET.name, 50, 150, 1, 1)]
     assert len(book.postings) == 2
     assert changed(book) == []
@@ -78,7 +81,7 @@ def test_what_is_posted_is_said_exactly_as_the_contract_would_say_it(reference: 
         for reverses in (None, undone):
             book = book_of()
             transfer = book.transfer(DEMO, "reversal", "key", reference, uuid4(), reverses=reverses)
-            posted = book.post(transfer, [movements.Leg(legs[0].name, -50), movements.Leg(legs[1].name, 50)])
+            posted = book.post(transfer, [double_entry.Leg(legs[0].name, -50), double_entry.Leg(legs[1].name, 50)])
 
             contract = ledger.TransferPosted.model_validate_json(posted.model_dump_json())
 
@@ -103,10 +106,10 @@ def test_what_is_posted_is_said_exactly_as_the_contract_would_say_it(reference: 
         pytest.param([(WALLET, -50), (REVENUE, 30), (REVENUE, 20)], id="one of three twice"),
     ],
 )
-def test_a_transfer_that_does_not_balance_is_refused(legs: list[tuple[chart.Opening, int]]) -> None:
+def test_a_transfer_that_does_not_balance_is_refused(legs: list[tuple[chart.AccountDefinition, int]]) -> None:
     book = book_of(wallet=100)
 
-    with pytest.raises(movements.Unbalanced):
+    with pytest.raises(double_entry.Unbalanced):
         move(book, *legs)
 
     assert not book.postings
@@ -126,13 +129,13 @@ def test_an_account_can_be_spent_down_to_its_limit_and_no_further(overdraft_mino
     exact, above = book_of(wallet=100), book_of(wallet=100)
     for book in (exact, above):
         account = book.account(WALLET.name)
-        account.now = account.now._replace(overdraft_minor=overdraft_minor)
+        account.current = account.current._replace(overdraft_minor=overdraft_minor)
 
     move(exact, (WALLET, -100 - overdraft_minor), (REVENUE, 100 + overdraft_minor))
     with pytest.raises(accounts.InsufficientFunds):
         move(above, (WALLET, -101 - overdraft_minor), (REVENUE, 101 + overdraft_minor))
 
-    assert exact.account(WALLET.name).now.available_minor == -overdraft_minor
+    assert exact.account(WALLET.name).current.available_minor == -overdraft_minor
 
 
 def test_what_is_held_can_not_be_spent() -> None:
@@ -151,7 +154,7 @@ def test_a_balance_can_grow_to_what_a_row_holds_and_no_further() -> None:
     with pytest.raises(accounts.BalanceOutOfRange):
         move(book, (CLEARING, -1), (WALLET, 1))
 
-    assert book.account(WALLET.name).now.balance_minor == AMOUNT_MINOR_MAX
+    assert book.account(WALLET.name).current.balance_minor == AMOUNT_MINOR_MAX
 
 
 def test_an_account_that_was_never_opened_has_nothing() -> None:
@@ -174,13 +177,13 @@ def test_an_account_that_was_never_opened_has_nothing() -> None:
     ],
 )
 def test_what_a_frozen_and_a_closed_account_still_allow(
-    state: accounts.State, action: str, refusal: type[errors.Refusal] | None
+    state: accounts.AccountStatus, action: str, refusal: type[errors.Refusal] | None
 ) -> None:
     book = book_of(wallet=100)
     account = book.account(WALLET.name)
     if action == "free":
         book.hold(account, 5)
-    account.now = account.now._replace(state=state)
+    account.current = account.current._replace(state=state)
     actions: dict[str, Callable[[], object]] = {
         "take": lambda: move(book, (WALLET, -5), (REVENUE, 5)),
         "give": lambda: move(book, (CLEARING, -5), (WALLET, 5)),
@@ -204,10 +207,10 @@ def test_value_flows_only_where_the_chart_lets_it_and_back_by_a_reversal(source:
             continue
         for is_reversal in (False, True):
             opened = [
-                accounts.Account(accounts.AccountId(number), opening, accounts.Figures(AMOUNT_MINOR_MAX))
+                accounts.Account(accounts.AccountId(number), opening, accounts.AccountValues(AMOUNT_MINOR_MAX))
                 for number, opening in enumerate((one, other))
             ]
-            opened[0].in_lots.append(lots.Lot(uuid4(), 0, None, lots.Figures(5)))
+            opened[0].own_lots.append(lots.Lot(uuid4(), 0, None, lots.LotValues(5)))
             book = books.Books(opened, at=NOW, new_id=uuid4)
             if is_reversal or target in chart.FLOWS[source]:
                 move(book, (one, -5), (other, 5), is_reversal=is_reversal)
@@ -216,11 +219,11 @@ def test_value_flows_only_where_the_chart_lets_it_and_back_by_a_reversal(source:
                     move(book, (one, -5), (other, 5))
 
 
-def _opening(kind: chart.Kind, user_id: Any, asset: Currency) -> chart.Opening | None:
+def _opening(kind: chart.Kind, user_id: Any, asset: Currency) -> chart.AccountDefinition | None:
     if kind in chart.USERS:
-        own = chart.funds(DEMO, user_id, asset)
+        own = chart.user_account(DEMO, user_id, asset)
         return own if own.kind == kind else None
-    return chart.system(DEMO, f"{kind}:{user_id.int}", asset)
+    return chart.system_account(DEMO, f"{kind}:{user_id.int}", asset)
 
 
 @pytest.mark.parametrize(
@@ -241,18 +244,18 @@ def _opening(kind: chart.Kind, user_id: Any, asset: Currency) -> chart.Opening |
 )
 def test_an_account_that_is_not_in_the_chart_is_unknown(code: str) -> None:
     with pytest.raises(chart.UnknownAccount):
-        chart.opening(chart.AccountName(DEMO, code, "RUB"))
+        chart.definition_of(chart.AccountName(DEMO, code, "RUB"))
 
 
 def test_an_asset_that_is_not_counted_is_unknown() -> None:
     for code in ("revenue", builders.WALLET):
         with pytest.raises(chart.UnknownAsset, match="does not count in XYZ"):
-            chart.opening(chart.AccountName(DEMO, code, "XYZ"))
+            chart.definition_of(chart.AccountName(DEMO, code, "XYZ"))
 
 
 def test_each_account_of_the_chart_is_found_by_its_own_name() -> None:
     for opening in (WALLET, POINTS, CLEARING, REVENUE):
-        assert chart.opening(opening.name) == opening
+        assert chart.definition_of(opening.name) == opening
 
 
 def test_a_hold_that_was_given_back_still_has_told_two_versions() -> None:
@@ -261,16 +264,16 @@ def test_a_hold_that_was_given_back_still_has_told_two_versions() -> None:
     book.give_back(account, 60, book.hold(account, 60))
 
     assert changed(book) == [account]
-    assert (account.now.held_minor, account.now.version) == (0, 2)
+    assert (account.current.held_minor, account.current.version) == (0, 2)
 
 
 def test_a_command_about_an_account_changes_its_state_and_not_its_version() -> None:
     book = book_of()
 
     account = book.account(WALLET.name)
-    book.change(account, account.now.commanded(builders.account_command(ledger.SetOverdraft, overdraft_minor=7)))
+    book.change(account, account.current.apply(builders.account_command(ledger.SetOverdraft, overdraft_minor=7)))
 
-    assert (account.now.overdraft_minor, account.now.state, account.now.version) == (7, "open", 0)
+    assert (account.current.overdraft_minor, account.current.state, account.current.version) == (7, "open", 0)
     assert changed(book) == [book.account(WALLET.name)]
 
 
@@ -278,10 +281,10 @@ def test_a_command_about_an_account_changes_its_state_and_not_its_version() -> N
 def test_what_is_rolled_back_never_happened(data: st.DataObject) -> None:
     book = book_of(wallet=100, points=100)
     _random_moves(data, book)
-    before, mark = _standing(book), book.mark()
+    before, savepoint = _standing(book), book.savepoint()
 
     _random_moves(data, book)
-    book.rollback(mark)
+    book.rollback_to(savepoint)
 
     assert _standing(book) == before
 
@@ -290,7 +293,7 @@ def _random_moves(data: st.DataObject, book: books.Books) -> None:
     pairs = [(CLEARING, WALLET), (WALLET, REVENUE), (PROMOTION, POINTS), (POINTS, POINT_REVENUE), (WALLET, POINTS)]
     for source, target in data.draw(st.lists(st.sampled_from(pairs), max_size=5)):
         amount = data.draw(st.integers(1, 120))
-        mark = book.mark()
+        savepoint = book.savepoint()
         try:
             if data.draw(st.booleans()):
                 move(book, (source, -amount), (target, amount))
@@ -298,13 +301,13 @@ def _random_moves(data: st.DataObject, book: books.Books) -> None:
                 shares = book.hold(book.account(target.name), amount)
                 book.give_back(book.account(target.name), amount, shares)
         except errors.Refusal:
-            book.rollback(mark)
+            book.rollback_to(savepoint)
 
 
 def _standing(book: books.Books) -> tuple[Any, ...]:
-    all_lots = [lot for account in book.accounts.values() for lot in account.in_lots]
+    all_lots = [lot for account in book.accounts.values() for lot in account.own_lots]
     return (
-        [account.now for account in book.accounts.values()],
-        [(lot.id, lot.now) for lot in all_lots if any(lot.now)],
+        [account.current for account in book.accounts.values()],
+        [(lot.id, lot.current) for lot in all_lots if any(lot.current)],
         (list(book.transfers), list(book.postings), list(book.uses)),
     )

@@ -21,7 +21,7 @@ USER = UserId(UUID(int=1))
 
 def grant(amount_minor: int = 100, *, request_id: str | None = None, reference: str = "gift") -> ledger.PostTransfers:
     """Ask for a gift to the user from what the business spends on promotion."""
-    wallet = chart.funds(DEMO, USER, "RUB").name
+    wallet = chart.user_account(DEMO, USER, "RUB").name
     legs = (
         ledger.AskedLeg(account="promotion", asset="RUB", amount_minor=-amount_minor),
         ledger.AskedLeg(account=wallet.code, asset="RUB", amount_minor=amount_minor),
@@ -32,7 +32,7 @@ def grant(amount_minor: int = 100, *, request_id: str | None = None, reference: 
 
 def spend(amount_minor: int) -> ledger.PostTransfers:
     """Ask for a purchase by the user."""
-    wallet = chart.funds(DEMO, USER, "RUB").name
+    wallet = chart.user_account(DEMO, USER, "RUB").name
     legs = (
         ledger.AskedLeg(account=wallet.code, asset="RUB", amount_minor=-amount_minor),
         ledger.AskedLeg(account="revenue", asset="RUB", amount_minor=amount_minor),
@@ -55,7 +55,7 @@ async def balance(db: database.Database) -> int:
 async def test_requests_that_come_at_once_share_transactions_and_each_has_its_outcome(db: database.Database) -> None:
     group, before = commit.GroupCommit(db), transactions()
 
-    settled = await asyncio.gather(*(group.carry_out(grant(number)) for number in range(1, 101)))
+    settled = await asyncio.gather(*(group.execute(grant(number)) for number in range(1, 101)))
 
     assert all(isinstance(each.answer, ledger.RequestPosted) for each in settled)
     assert len({each.answer.subject for each in settled if each.answer}) == 100
@@ -66,10 +66,10 @@ async def test_requests_that_come_at_once_share_transactions_and_each_has_its_ou
 @pytest.mark.rule("LE10")
 async def test_a_refusal_takes_nobody_with_it(db: database.Database) -> None:
     group = commit.GroupCommit(db)
-    await group.carry_out(grant(100))
+    await group.execute(grant(100))
 
     refused, first, second = await asyncio.gather(
-        group.carry_out(spend(1_000)), group.carry_out(spend(60)), group.carry_out(spend(40))
+        group.execute(spend(1_000)), group.execute(spend(60)), group.execute(spend(40))
     )
 
     assert refused.refusal is not None
@@ -82,7 +82,7 @@ async def test_a_request_that_the_database_cannot_keep_fails_alone(db: database.
     group = commit.GroupCommit(db)
     asked = [grant(1), grant(1, reference="a\0b"), grant(1)]
 
-    outcomes = await asyncio.gather(*(group.carry_out(command) for command in asked), return_exceptions=True)
+    outcomes = await asyncio.gather(*(group.execute(command) for command in asked), return_exceptions=True)
 
     assert isinstance(outcomes[1], asyncpg.PostgresError)
     assert not any(isinstance(outcome, BaseException) for outcome in (outcomes[0], outcomes[2]))
@@ -94,14 +94,14 @@ async def test_a_request_that_comes_too_early_can_come_again(db: database.Databa
     release = ledger.ReleaseHold(tenant=DEMO, hold_id=ledger.HoldId(uuid4()))
     deliveries = [(delivery_of(command, "ledger.commands"), command) for command in (release, grant(5))]
 
-    handle = group.joined_by(handlers.BATCH_QUEUES[1]).handle
+    handle = group.wrap(handlers.BATCH_QUEUES[1]).handle
     first, again = await handle(db, deliveries), await handle(db, deliveries)
 
     early = deliveries[0][0].envelope.id
     assert first is not None
     assert again is not None
-    assert isinstance(first[early], requests.TooEarly)
-    assert isinstance(again[early], requests.TooEarly)
+    assert isinstance(first[early], requests.PrerequisiteMissing)
+    assert isinstance(again[early], requests.PrerequisiteMissing)
     assert again.keys() == {early}
     assert await balance(db) == 5
 
@@ -109,12 +109,12 @@ async def test_a_request_that_comes_too_early_can_come_again(db: database.Databa
 async def test_who_finds_too_many_waiting_is_held_back_and_served_in_the_end(
     db: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "ASKERS_MAX", 4)
+    monkeypatch.setattr(commit, "WAITERS_MAX", 4)
     monkeypatch.setattr(commit, "REQUESTS_MAX", 2)
     group = commit.GroupCommit(db)
     before = REGISTRY.get_sample_value("kopilka_ledger_held_back_total") or 0.0
 
-    settled = await asyncio.gather(*(group.carry_out(grant(1)) for _ in range(30)))
+    settled = await asyncio.gather(*(group.execute(grant(1)) for _ in range(30)))
 
     assert len(settled) == 30
     assert (REGISTRY.get_sample_value("kopilka_ledger_held_back_total") or 0.0) > before
@@ -137,7 +137,7 @@ async def test_one_busy_door_does_not_keep_the_others_waiting(
     monkeypatch.setattr(handlers, "settle", settle)
     group = commit.GroupCommit(db)
     busy, quiet = (
-        group.joined_by(batch.BatchQueue(name, requests.COMMANDS, handlers.settle)).handle for name in ("busy", "quiet")
+        group.wrap(batch.BatchQueue(name, requests.COMMANDS, handlers.settle)).handle for name in ("busy", "quiet")
     )
     many, one = [grant() for _ in range(200)], grant()
 
@@ -156,23 +156,23 @@ async def test_who_asks_at_the_moment_in_which_all_lanes_end_is_served(
     """Goal: no request waits for the next one. Method: ask in the very step in which the lanes find nobody waiting."""
 
     async def settle(_: database.Database, deliveries: Sequence[batch.Delivered]) -> handlers.Outcomes:
-        return {delivery.envelope.id: requests.Settled() for delivery, _ in deliveries}
+        return {delivery.envelope.id: requests.Outcome() for delivery, _ in deliveries}
 
     monkeypatch.setattr(handlers, "settle", settle)
     group = commit.GroupCommit(db)
 
     async def ask_again_and_again() -> None:
         for _ in range(200):
-            await group.carry_out(grant())
+            await group.execute(grant())
 
     await asyncio.wait_for(asyncio.gather(*(ask_again_and_again() for _ in range(3))), timeout=20)
 
 
 async def test_who_gives_up_waiting_does_not_disturb_the_others(db: database.Database) -> None:
     group = commit.GroupCommit(db)
-    impatient = asyncio.create_task(group.carry_out(grant(1)))
+    impatient = asyncio.create_task(group.execute(grant(1)))
     await asyncio.sleep(0)
-    patient = asyncio.create_task(group.carry_out(grant(2)))
+    patient = asyncio.create_task(group.execute(grant(2)))
     await asyncio.sleep(0)
 
     impatient.cancel()
@@ -204,7 +204,7 @@ async def test_a_dry_run_tells_the_outcome_and_writes_nothing(
 
 async def test_local_requests_carry_the_cause_of_the_work_at_hand(db: database.Database) -> None:
     with envelope.caused_by(envelope.Cause("journey")):
-        await commit.GroupCommit(db).carry_out(grant())
+        await commit.GroupCommit(db).execute(grant())
 
     async with db.transaction() as tx:
         rows = await tx.fetch("SELECT DISTINCT headers::jsonb->>'ce-correlationid' AS journey FROM outbox")

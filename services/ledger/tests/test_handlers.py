@@ -110,7 +110,9 @@ async def test_a_message_that_could_not_be_settled_can_come_again(db: database.D
     failures = builders.failed(await handlers.settle(db, batch))
     again = builders.failed(await handlers.settle(db, batch))
 
-    assert {event_id: type(error) for event_id, error in failures.items()} == {early.envelope.id: requests.TooEarly}
+    assert {event_id: type(error) for event_id, error in failures.items()} == {
+        early.envelope.id: requests.PrerequisiteMissing
+    }
     assert again == {}
     assert (await types_said(db))[1:] == ["hold.placed", "transfer.posted", "hold.captured"]
 

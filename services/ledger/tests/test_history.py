@@ -176,7 +176,7 @@ async def test_the_balance_of_a_moment_never_changes_whatever_commits_around_it(
 
     async def write() -> None:
         for _ in range(20):
-            await group.carry_out(histories.grant(1))
+            await group.execute(histories.grant(1))
 
     async def read() -> None:
         while not writing.done():

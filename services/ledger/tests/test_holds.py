@@ -17,25 +17,25 @@ from contracts.message import AMOUNT_MINOR_MAX, Money
 from ledger.domain import accounts, books, chart, holds, lots, posted
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-WALLET = chart.funds(DEMO, USER, "RUB")
-POINTS = chart.funds(DEMO, USER, "PTS")
-REVENUES = [chart.system(DEMO, "revenue", asset) for asset in ("RUB", "PTS")]
+WALLET = chart.user_account(DEMO, USER, "RUB")
+POINTS = chart.user_account(DEMO, USER, "PTS")
+REVENUES = [chart.system_account(DEMO, "revenue", asset) for asset in ("RUB", "PTS")]
 
 
 def book_of(wallet: int, *points: int, at: datetime = NOW) -> books.Books:
     """Books with a wallet, and points in lots of these amounts that expire day by day."""
     balances = {WALLET: wallet, POINTS: sum(points)}
     opened = [
-        accounts.Account(accounts.AccountId(number), opening, accounts.Figures(0, balances.get(opening, 0)))
+        accounts.Account(accounts.AccountId(number), opening, accounts.AccountValues(0, balances.get(opening, 0)))
         for number, opening in enumerate((WALLET, POINTS, *REVENUES), 1)
     ]
     for day, amount_minor in enumerate(points, 1):
-        opened[1].in_lots.append(lots.Lot(UUID(int=day), 2, NOW + timedelta(days=day), lots.Figures(amount_minor)))
+        opened[1].own_lots.append(lots.Lot(UUID(int=day), 2, NOW + timedelta(days=day), lots.LotValues(amount_minor)))
     return books.Books(opened, at=at, new_id=uuid4)
 
 
 def asked(amount_minor: int, also: int | None = None) -> holds.Hold:
-    return holds.asked(builders.place(amount_minor, also=also, expires_at=NOW + timedelta(minutes=15)))
+    return holds.from_command(builders.place(amount_minor, also=also, expires_at=NOW + timedelta(minutes=15)))
 
 
 def placed(book: books.Books, amount_minor: int, also: int | None = None) -> holds.Hold:
@@ -46,7 +46,7 @@ def placed(book: books.Books, amount_minor: int, also: int | None = None) -> hol
 
 def capture(
     book: books.Books, hold: holds.Hold, amount_minor: int, *, keeps: bool = False
-) -> tuple[posted.Posted, ledger.HoldCaptured]:
+) -> tuple[posted.PostedTransfer, ledger.HoldCaptured]:
     command = ledger.CaptureHold(
         tenant=DEMO, hold_id=hold.id, amount_minor=amount_minor, capture_id=uuid4(), keep_rest=keeps
     )
@@ -55,11 +55,11 @@ def capture(
 
 def figures(book: books.Books) -> list[tuple[int, int]]:
     """Balance and held of the wallet and of the points."""
-    return [account.now[1:3] for account in list(book.accounts.values())[:2]]
+    return [account.current[1:3] for account in list(book.accounts.values())[:2]]
 
 
 def lots_left(book: books.Books) -> list[tuple[int, int]]:
-    return [lot.now for lot in book.account(POINTS.name).in_lots]
+    return [lot.current for lot in book.account(POINTS.name).own_lots]
 
 
 def test_a_hold_lowers_what_is_available_and_not_the_balance() -> None:
@@ -98,7 +98,7 @@ def test_points_are_held_on_the_lots_that_expire_soonest() -> None:
     hold = placed(book, 10, also=50)
 
     assert lots_left(book) == [(30, 30), (30, 20), (30, 0)]
-    assert [share.amount_minor for share in hold.now.parts[1].shares] == [30, 20]
+    assert [share.amount_minor for share in hold.current.parts[1].shares] == [30, 20]
     assert figures(book) == [(100, 10), (90, 50)]
 
 
@@ -106,10 +106,10 @@ def test_points_are_held_on_the_lots_that_expire_soonest() -> None:
 def test_both_parts_are_held_or_neither(wallet: int, points: int) -> None:
     book = book_of(wallet, points)
 
-    mark = book.mark()
+    savepoint = book.savepoint()
     with pytest.raises(accounts.InsufficientFunds):
         placed(book, 100, also=50)
-    book.rollback(mark)
+    book.rollback_to(savepoint)
 
     assert figures(book) == [(wallet, 0), (points, 0)]
     assert lots_left(book) == [(points, 0)]
@@ -120,7 +120,7 @@ def test_two_parts_on_one_account_are_refused() -> None:
     twice = command.model_copy(update={"also": Money(amount_minor=5, currency="RUB")})
 
     with pytest.raises(holds.PartsNotHoldable):
-        holds.place(book_of(100), holds.asked(twice))
+        holds.place(book_of(100), holds.from_command(twice))
 
 
 def test_parts_that_are_no_amount_together_are_refused() -> None:
@@ -128,7 +128,7 @@ def test_parts_that_are_no_amount_together_are_refused() -> None:
 
     with pytest.raises(holds.PartsNotHoldable):
         placed(book, AMOUNT_MINOR_MAX, also=1)
-    assert placed(book, AMOUNT_MINOR_MAX - 1, also=1).now.left_minor == AMOUNT_MINOR_MAX
+    assert placed(book, AMOUNT_MINOR_MAX - 1, also=1).current.left_minor == AMOUNT_MINOR_MAX
 
 
 def test_parts_that_count_in_different_units_cannot_be_held_together() -> None:
@@ -136,7 +136,7 @@ def test_parts_that_count_in_different_units_cannot_be_held_together() -> None:
     command = builders.place(5, also=5, expires_at=NOW + timedelta(minutes=15)).model_copy(update={"amount": stars})
 
     with pytest.raises(holds.PartsNotHoldable):
-        holds.place(book_of(100, 100), holds.asked(command))
+        holds.place(book_of(100, 100), holds.from_command(command))
 
 
 @pytest.mark.parametrize("amount_minor", [75, 1])
@@ -146,10 +146,10 @@ def test_a_capture_takes_its_amount_and_frees_the_rest(amount_minor: int) -> Non
 
     posted, said = capture(book, hold, amount_minor)
 
-    assert (said.amount.amount_minor, said.remaining_minor, hold.now.state) == (amount_minor, 0, "captured")
+    assert (said.amount.amount_minor, said.remaining_minor, hold.current.state) == (amount_minor, 0, "captured")
     assert figures(book)[0] == (100 - amount_minor, 0)
     told = posted.lines[0]
-    assert (said.account.balance_minor, said.account.version) == (told.now.balance_minor, told.now.version)
+    assert (said.account.balance_minor, said.account.version) == (told.current.balance_minor, told.current.version)
     assert posted.transfer.reference == "order:1"
 
 
@@ -159,7 +159,7 @@ def test_several_captures_take_what_is_kept_for_them() -> None:
 
     remaining = [capture(book, hold, amount, keeps=True)[1].remaining_minor for amount in (20, 30, 25)]
 
-    assert (remaining, hold.now.state, hold.now.captured_minor) == ([55, 25, 0], "captured", 75)
+    assert (remaining, hold.current.state, hold.current.captured_minor) == ([55, 25, 0], "captured", 75)
     assert figures(book)[0] == (25, 0)
 
 
@@ -189,14 +189,14 @@ def test_the_end_of_a_hold_is_final(how: str) -> None:
     book = book_of(100)
     hold = placed(book, 75)
     _ended(book, hold, how)
-    ending, before = hold.now.ending, figures(book)
+    ending, before = hold.current.ending, figures(book)
 
     with pytest.raises(holds.HoldEnded):
         capture(book, hold, 1)
     with pytest.raises(holds.HoldEnded):
         holds.extend(book, hold, NOW + timedelta(days=1))
 
-    assert (hold.now.state, holds.release(book, hold)) == (how, ending)
+    assert (hold.current.state, holds.release(book, hold)) == (how, ending)
     assert figures(book) == before
 
 
@@ -204,10 +204,10 @@ def test_the_end_of_a_hold_is_final(how: str) -> None:
 def test_a_hold_is_over_at_the_very_second_even_before_the_sweep(seconds: float, *, ends: bool) -> None:
     book = book_of(100)
     hold = placed(book, 75)
-    book.at = hold.now.expires_at + timedelta(seconds=seconds)
+    book.at = hold.current.expires_at + timedelta(seconds=seconds)
 
     acts: tuple[Callable[[], object], ...] = (
-        lambda: holds.extend(book, hold, hold.now.expires_at),
+        lambda: holds.extend(book, hold, hold.current.expires_at),
         lambda: capture(book, hold, 75),
     )
     for act in acts:
@@ -221,13 +221,13 @@ def test_a_hold_is_over_at_the_very_second_even_before_the_sweep(seconds: float,
 def test_a_hold_is_extended_and_never_shortened() -> None:
     book = book_of(100)
     hold = placed(book, 75)
-    later = hold.now.expires_at + timedelta(hours=1)
+    later = hold.current.expires_at + timedelta(hours=1)
 
     said = holds.extend(book, hold, later)
     with pytest.raises(holds.HoldNotExtended):
         holds.extend(book, hold, later - timedelta(seconds=1))
 
-    assert (said.expires_at, hold.now.expires_at, said.amount.amount_minor) == (later, later, 75)
+    assert (said.expires_at, hold.current.expires_at, said.amount.amount_minor) == (later, later, 75)
 
 
 @pytest.mark.parametrize("end", [holds.release, holds.expire])
@@ -260,15 +260,15 @@ def test_a_part_that_was_used_up_earlier_is_left_alone() -> None:
     book = book_of(100, 1)
     hold = placed(book, 3, also=1)
     capture(book, hold, 2, keeps=True)
-    assert [part.left_minor for part in hold.now.parts] == [1, 1]
+    assert [part.left_minor for part in hold.current.parts] == [1, 1]
     capture(book, hold, 1, keeps=True)
-    used_up = next(part for part in hold.now.parts if not part.left_minor)
+    used_up = next(part for part in hold.current.parts if not part.left_minor)
     account = book.account(used_up.name)
-    account.now = before = account.now._replace(state="closed")
+    account.current = before = account.current._replace(state="closed")
 
     capture(book, hold, 1)
 
-    assert (hold.now.state, account.now) == ("captured", before)
+    assert (hold.current.state, account.current) == ("captured", before)
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.lists(st.integers(1, 100), max_size=6))
@@ -278,7 +278,7 @@ def test_every_capture_keeps_the_proportion_and_no_unit_is_lost(amount: int, als
     taken = [0, 0]
 
     for percent in (*percents, 100):
-        left = [part.left_minor for part in hold.now.parts]
+        left = [part.left_minor for part in hold.current.parts]
         captured_minor = -(-sum(left) * percent // 100)
         if not captured_minor:
             break
@@ -291,7 +291,7 @@ def test_every_capture_keeps_the_proportion_and_no_unit_is_lost(amount: int, als
 
     assert taken == [amount, also]
     assert figures(book) == [(0, 0), (0, 0)]
-    assert [book.account(revenue.name).now.balance_minor for revenue in REVENUES] == [amount, also]
+    assert [book.account(revenue.name).current.balance_minor for revenue in REVENUES] == [amount, also]
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.data())
@@ -309,7 +309,7 @@ def test_what_is_not_captured_goes_back_to_the_last_unit(amount: int, also: int,
 def test_a_capture_that_revenue_can_not_take_is_refused() -> None:
     book = book_of(100)
     revenue = book.account(REVENUES[0].name)
-    revenue.now = revenue.now._replace(balance_minor=AMOUNT_MINOR_MAX)
+    revenue.current = revenue.current._replace(balance_minor=AMOUNT_MINOR_MAX)
     hold = placed(book, 75)
 
     with pytest.raises(errors.Refusal) as refused:

@@ -25,7 +25,7 @@ ANNA, BORIS = UUID(int=11), UUID(int=12)
 
 
 def wallet(user: str | UUID, *, of: rows.Source = SHOP) -> str:
-    return chart.funds(of.tenant, rows.user_of(of, str(user)), of.asset).name.code
+    return chart.user_account(of.tenant, rows.user_of(of, str(user)), of.asset).name.code
 
 
 async def carry_over(
@@ -48,7 +48,7 @@ async def test_each_row_becomes_an_opening_transfer_against_the_account_of_its_s
     assert await builders.balance_and_held(db, wallet(ANNA)) == (1_250, 0)
     assert await builders.balance_and_held(db, wallet(BORIS)) == (300, 0)
     assert await builders.balance_and_held(db, "opening:oldshop") == (-1_550, 0)
-    of = await history.span(db, chart.funds(SHOP.tenant, UserId(ANNA), "RUB").name)
+    of = await history.span(db, chart.user_account(SHOP.tenant, UserId(ANNA), "RUB").name)
     (line,) = await history.page(db, of, reference=f"import:oldshop:RUB:{ANNA}")
     assert (line.kind, line.amount_minor) == ("opening", 1_250)
 
@@ -248,7 +248,7 @@ async def test_a_file_is_read_as_it_is_imported(db: database.Database, monkeypat
     monkeypatch.setattr(imports, "ROWS_AT_ONCE", 10)
     file = io.StringIO("user_id,balance\n" + "".join(f"{number},1.00\n" for number in range(1, 101)))
     places: list[int] = []
-    carry_out = commit.GroupCommit.carry_out
+    carry_out = commit.GroupCommit.execute
 
     async def noted(self: commit.GroupCommit, command: ledger.LedgerCommand) -> object:
         places.append(file.tell())

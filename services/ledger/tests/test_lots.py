@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.domain import lots, shares
+from ledger.domain import allocation, lots
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -17,7 +17,7 @@ a_lot = st.builds(
         UUID(int=number),
         1,
         None if days is None else NOW + timedelta(days=days),
-        lots.Figures(left, min(left, held)),
+        lots.LotValues(left, min(left, held)),
     ),
     st.integers(0, 1_000),
     st.none() | st.integers(-3, 3),
@@ -28,10 +28,10 @@ a_lot = st.builds(
 
 def lot(number: int, days: float | None, left_minor: int, held_minor: int = 0) -> lots.Lot:
     expires_at = None if days is None else NOW + timedelta(days)
-    return lots.Lot(UUID(int=number), 1, expires_at, lots.Figures(left_minor, held_minor))
+    return lots.Lot(UUID(int=number), 1, expires_at, lots.LotValues(left_minor, held_minor))
 
 
-def taken(shares_of: list[lots.Share] | None) -> list[tuple[int, int]] | None:
+def taken(shares_of: list[lots.LotAllocation] | None) -> list[tuple[int, int]] | None:
     return None if shares_of is None else [(share.lot.id.int, share.amount_minor) for share in shares_of]
 
 
@@ -58,21 +58,21 @@ def test_what_is_held_is_not_spent() -> None:
 def test_what_is_chosen_is_exact_free_live_and_in_order(kept: list[lots.Lot], amount_minor: int) -> None:
     chosen = lots.spendable(kept, amount_minor, at=NOW)
 
-    free_minor = sum(each.now.free_minor for each in kept if not each.is_over(NOW))
+    free_minor = sum(each.current.free_minor for each in kept if not each.is_over(NOW))
     assert (chosen is None) == (free_minor < amount_minor)
     for share in chosen or []:
-        assert 0 < share.amount_minor <= share.lot.now.free_minor
+        assert 0 < share.amount_minor <= share.lot.current.free_minor
         assert not share.lot.is_over(NOW)
     if chosen:
         assert sum(share.amount_minor for share in chosen) == amount_minor
-        assert all(share.amount_minor == share.lot.now.free_minor for share in chosen[:-1])
+        assert all(share.amount_minor == share.lot.current.free_minor for share in chosen[:-1])
         ends = [share.lot.expires_at or datetime.max.replace(tzinfo=UTC) for share in chosen]
         assert all(one <= other for one, other in pairwise(ends))
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.data())
 def test_a_part_and_the_rest_are_the_whole(amounts: list[int], data: st.DataObject) -> None:
-    held = [lots.Share(lot(number, None, amount), amount) for number, amount in enumerate(amounts)]
+    held = [lots.LotAllocation(lot(number, None, amount), amount) for number, amount in enumerate(amounts)]
     part_minor = data.draw(st.integers(0, sum(amounts)))
 
     part = lots.part_of(held, part_minor)
@@ -90,7 +90,7 @@ def test_a_part_and_the_rest_are_the_whole(amounts: list[int], data: st.DataObje
 def test_a_split_is_exact_in_proportion_and_above_no_weight(weights: list[int], data: st.DataObject) -> None:
     amount_minor = data.draw(st.integers(0, sum(weights)))
 
-    parts = shares.split(amount_minor, weights)
+    parts = allocation.allocate(amount_minor, weights)
 
     assert sum(parts) == amount_minor
     for part, weight in zip(parts, weights, strict=True):
@@ -99,16 +99,16 @@ def test_a_split_is_exact_in_proportion_and_above_no_weight(weights: list[int], 
 
 
 def test_the_largest_remainder_gets_the_unit_and_the_first_of_equals() -> None:
-    assert shares.split(100, [300, 120]) == [71, 29]
-    assert shares.split(1, [5, 5, 5]) == [1, 0, 0]
-    assert shares.split(0, [0, 0]) == [0, 0]
+    assert allocation.allocate(100, [300, 120]) == [71, 29]
+    assert allocation.allocate(1, [5, 5, 5]) == [1, 0, 0]
+    assert allocation.allocate(0, [0, 0]) == [0, 0]
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=2, max_size=4), st.lists(st.integers(0, 100), max_size=9))
 def test_sharing_bit_by_bit_ends_with_every_part_used_up(weights: list[int], percents: list[int]) -> None:
     left = list(weights)
     for percent in (*percents, 100):
-        parts = shares.split(-(-sum(left) * percent // 100), left)
+        parts = allocation.allocate(-(-sum(left) * percent // 100), left)
         left = [there - part for there, part in zip(left, parts, strict=True)]
         assert min(left) >= 0
 

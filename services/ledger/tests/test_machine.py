@@ -138,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "top_up": lambda: builders.paid(amount, user_id=user),
             "grant": lambda: builders.grant(amount, lasts_s=lasts_s if flag else None, user_id=user),
             "spend": lambda: builders.spend(amount, account=f"user:{user}:points"),
-            "send": lambda: builders.send(amount, giver=user, taker=USERS[other]),
+            "send": lambda: builders.send(amount, source=user, destination=USERS[other]),
             "group": lambda: builders.post(
                 builders.transfer(builders.leg(wallet, -amount), builders.leg("revenue", amount)),
                 builders.transfer(
@@ -177,17 +177,17 @@ class LedgerMachine(RuleBasedStateMachine):
             before = len(self.model.books.transfers)
             try:
                 expected = self.model.settle(message)
-            except reference_model.TooEarly:
-                assert isinstance(outcome, requests.TooEarly)
+            except reference_model.PrerequisiteMissing:
+                assert isinstance(outcome, requests.PrerequisiteMissing)
                 continue
-            assert isinstance(outcome, requests.Settled), message
+            assert isinstance(outcome, requests.Outcome), message
             assert getattr(outcome.answer, "code", None) == expected, message
             self.delivered.append((delivery, message))
             self.learn(outcome, before)
 
-    def learn(self, outcome: requests.Settled, before: int) -> None:
+    def learn(self, outcome: requests.Outcome, before: int) -> None:
         """Note under which ids the dictionary's new transfers are on the real books."""
-        posted = [each.transfer.id for each in outcome.says if hasattr(each, "transfer")]
+        posted = [each.transfer.id for each in outcome.events if hasattr(each, "transfer")]
         places = range(before, len(self.model.books.transfers))
         self.model.known |= zip(posted, places, strict=True)
         self.transfer_ids += posted

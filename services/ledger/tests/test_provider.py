@@ -126,7 +126,7 @@ async def test_what_comes_before_its_payment_comes_again(db: database.Database, 
     paid = builders.paid(1_000)
     early = event(paid, 1_000)
 
-    with pytest.raises(requests.TooEarly):
+    with pytest.raises(requests.PrerequisiteMissing):
         await builders.settle(db, early)
     await builders.settle(db, paid)
     await builders.settle(db, early)
@@ -144,7 +144,7 @@ async def test_a_dispute_costs_what_was_lost_and_one_fee(
     end = closed(paid, outcome, 15 if fee_comes in {"last", "twice"} else None)
     fee = 0 if fee_comes == "never" else -15
     await builders.settle(db, paid)
-    with pytest.raises(requests.TooEarly):
+    with pytest.raises(requests.PrerequisiteMissing):
         await builders.settle(db, end)
 
     for event in (opening, opening, end, end):

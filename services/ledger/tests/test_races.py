@@ -39,7 +39,9 @@ async def test_opposite_transfers_between_two_users_all_come_through(db: databas
     await builders.settle(db, builders.paid(250), builders.paid(250, user_id=OTHER))
     pairs = [(USER, OTHER), (OTHER, USER)] * 250
 
-    outcomes = await race(db, [builders.send(1, giver=giver, taker=taker) for giver, taker in pairs])
+    outcomes = await race(
+        db, [builders.send(1, source=source, destination=destination) for source, destination in pairs]
+    )
 
     assert outcomes == {DONE: 500}
     assert await builders.balance_and_held(db) == (250, 0)
@@ -48,9 +50,11 @@ async def test_opposite_transfers_between_two_users_all_come_through(db: databas
 
 async def test_opposite_transfers_of_users_who_have_nothing_yet_never_deadlock(db: database.Database) -> None:
     users = [UserId(UUID(int=number)) for number in range(1, 9)]
-    pairs = [(giver, taker) for giver in users for taker in users if giver != taker]
+    pairs = [(source, destination) for source in users for destination in users if source != destination]
 
-    outcomes = await race(db, [builders.send(1, giver=giver, taker=taker) for giver, taker in pairs])
+    outcomes = await race(
+        db, [builders.send(1, source=source, destination=destination) for source, destination in pairs]
+    )
 
     assert outcomes == {"insufficient_funds": 56}
 
@@ -163,8 +167,8 @@ async def test_identical_commands_at_once_have_one_effect_and_one_answer(
 async def test_of_several_bodies_under_one_key_at_once_one_wins_and_the_others_conflict(db: database.Database) -> None:
     await builders.settle(db, builders.paid(500), builders.paid(500, user_id=OTHER))
     key = str(uuid4())
-    bodies = [builders.send(amount, giver=giver, taker=UserId(UUID(int=9)), key=key)
-              for giver in (USER, OTHER) for amount in range(1, 6)]  # fmt: skip
+    bodies = [builders.send(amount, source=source, destination=UserId(UUID(int=9)), key=key)
+              for source in (USER, OTHER) for amount in range(1, 6)]  # fmt: skip
 
     outcomes = await race(db, bodies * 3)
 

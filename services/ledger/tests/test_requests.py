@@ -17,26 +17,26 @@ LATER = NOW + timedelta(hours=1)
 HOLD = ledger.HoldId(UUID(int=7))
 
 
-def desk_for(*messages: Any, wallet: int = 1_000) -> tuple[requests.Desk, list[requests.Request]]:
+def desk_for(*messages: Any, wallet: int = 1_000) -> tuple[requests.Batch, list[requests.Request]]:
     """A desk with everything that the messages need, where the user has some money."""
     asked = [requests.Request(message, uuid4()) for message in messages]
-    needs = requests.needs_of(asked)
+    needs = requests.requirements_of(asked)
     openings = {**needs.reads, **needs.openings}
-    for opening in (chart.funds(DEMO, USER, "RUB"), chart.system(DEMO, "revenue", "RUB")):
+    for opening in (chart.user_account(DEMO, USER, "RUB"), chart.system_account(DEMO, "revenue", "RUB")):
         openings[opening.name] = opening
-    funded = {chart.funds(DEMO, USER, "RUB"): wallet}
+    funded = {chart.user_account(DEMO, USER, "RUB"): wallet}
     opened = [
         accounts.Account(
             accounts.AccountId(number),
             opening,
-            accounts.Figures(opening.overdraft_minor, funded.get(opening, 0)),
+            accounts.AccountValues(opening.overdraft_minor, funded.get(opening, 0)),
         )
         for number, opening in enumerate(openings.values(), 1)
     ]
-    return requests.Desk(books.Books(opened, at=NOW, new_id=uuid4), needs), asked
+    return requests.Batch(books.Books(opened, at=NOW, new_id=uuid4), needs), asked
 
 
-def settle_all(*messages: Any, wallet: int = 1_000) -> list[requests.Settled]:
+def settle_all(*messages: Any, wallet: int = 1_000) -> list[requests.Outcome]:
     desk, asked = desk_for(*messages, wallet=wallet)
     return [desk.settle(request) for request in asked]
 
@@ -118,16 +118,16 @@ def test_the_same_body_under_the_same_key_gets_the_same_answer_marked_as_replaye
     again = type(command).model_validate_json(command.model_dump_json())
     desk, asked = desk_for(*before, command, again, wallet=wallet)
     first = [desk.settle(request) for request in asked[:-1]][-1]
-    mark, standing = desk.book.mark(), [each.now for each in desk.book.accounts.values()]
+    savepoint, standing = desk.book.savepoint(), [each.current for each in desk.book.accounts.values()]
 
     second = desk.settle(asked[-1])
 
     assert first.answer is not None
     assert second.answer == first.answer.model_copy(update={"is_replayed": True})
-    assert second.says == (second.answer,)
+    assert second.events == (second.answer,)
     assert len(desk.frozen) == len(before) + 1
-    assert desk.book.mark() == mark
-    assert [each.now for each in desk.book.accounts.values()] == standing
+    assert desk.book.savepoint() == savepoint
+    assert [each.current for each in desk.book.accounts.values()] == standing
 
 
 def test_one_key_is_not_two_commands_even_where_their_bodies_are_equal() -> None:
@@ -147,7 +147,7 @@ def test_a_body_that_was_written_before_a_field_was_added_is_still_the_same() ->
     desk, asked = desk_for(command)
     old = type(command).model_validate(command.model_dump(exclude={"keep_rest", "capture_id"}))
     answer = command.refused("hold_ended", "It is over.")
-    desk.earlier[requests.Key(DEMO, command.request_key)] = requests.Earlier(old, answer)
+    desk.earlier[requests.RequestKey(DEMO, command.request_key)] = requests.SettledRequest(old, answer)
 
     assert desk.settle(asked[0]).answer == answer.model_copy(update={"is_replayed": True})
 
@@ -172,8 +172,8 @@ def test_what_is_refused_leaves_no_trace_but_the_refusal() -> None:
     settled = desk.settle(asked[0])
 
     assert isinstance(settled.answer, ledger.RequestRefused)
-    assert (settled.answer.code, settled.says) == ("insufficient_funds", (settled.answer,))
-    assert desk.book.mark() == (0, 0, 0, 0)
+    assert (settled.answer.code, settled.events) == ("insufficient_funds", (settled.answer,))
+    assert desk.book.savepoint() == (0, 0, 0, 0)
     assert not any(account.is_changed for account in desk.book.accounts.values())
     assert [answer for _, _, answer in desk.frozen] == [settled.answer]
 
@@ -207,7 +207,7 @@ def test_each_of_several_requests_has_an_outcome_of_its_own() -> None:
         (builders.account_command(ledger.FreezeAccount, "vault"), "unknown_account"),
         (builders.account_command(ledger.CloseAccount, "revenue", "XYZ"), "unknown_asset"),
         (builders.reverse(ledger.TransferId(uuid4())), "unknown_transfer"),
-        (builders.send(5, taker=USER), "unbalanced"),
+        (builders.send(5, destination=USER), "unbalanced"),
         (builders.send(5, asset="PTS"), "insufficient_funds"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_payment_in_an_asset_that_is_not_counted_is_refused_without_an_answer(
     (settled,) = settle_all(builders.paid(5, "XYZ"))
 
     assert settled.refusal is not None
-    assert (settled.refusal.code, settled.answer, settled.says) == ("unknown_asset", None, ())
+    assert (settled.refusal.code, settled.answer, settled.events) == ("unknown_asset", None, ())
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_payment_in_an_asset_that_is_not_counted_is_refused_without_an_answer(
 def test_a_command_on_a_hold_that_nobody_asked_for_yet_has_no_outcome(command: ledger.HoldCommand) -> None:
     desk, (request,) = desk_for(command)
 
-    with pytest.raises(requests.TooEarly):
+    with pytest.raises(requests.PrerequisiteMissing):
         desk.settle(request)
 
     assert desk.frozen == []

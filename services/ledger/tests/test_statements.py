@@ -44,7 +44,7 @@ async def test_pages_belong_together_whatever_is_posted_between_them(db: databas
 
     async def write() -> None:
         while not is_over.is_set():
-            await group.carry_out(histories.grant(1_000))
+            await group.execute(histories.grant(1_000))
 
     writers = [asyncio.create_task(write()) for _ in range(3)]
     of = await history.span(db, histories.WALLET)
@@ -109,7 +109,7 @@ async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: databa
     assert [(line.kind, line.amount_minor) for line in by_order] == [("capture", -50), ("capture", -30)]
     assert [line.balance_after_minor for line in by_order] == [423, 471]
     assert await pages(db, of, reference="order:9") == []
-    revenue = await history.span(db, chart.system(builders.DEMO, "revenue", "RUB").name)
+    revenue = await history.span(db, chart.system_account(builders.DEMO, "revenue", "RUB").name)
     assert await pages(db, revenue, reference="order:8") == []
 
 

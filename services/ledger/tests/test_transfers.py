@@ -13,18 +13,20 @@ from contracts import ledger
 from ledger.domain import accounts, books, chart, lots, posted, transfers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-WALLETS = [chart.funds(DEMO, user, "RUB") for user in (USER, OTHER)]
-POINTS = chart.funds(DEMO, USER, "PTS")
-REVENUE, POINT_REVENUE = (chart.system(DEMO, "revenue", asset) for asset in ("RUB", "PTS"))
+WALLETS = [chart.user_account(DEMO, user, "RUB") for user in (USER, OTHER)]
+POINTS = chart.user_account(DEMO, USER, "PTS")
+REVENUE, POINT_REVENUE = (chart.system_account(DEMO, "revenue", asset) for asset in ("RUB", "PTS"))
 ALL = (*WALLETS, POINTS, REVENUE, POINT_REVENUE)
 
 
-def book_of(*legs: tuple[chart.Opening, int], days: tuple[int, ...] = ()) -> tuple[books.Books, transfers.Reversible]:
+def book_of(
+    *legs: tuple[chart.AccountDefinition, int], days: tuple[int, ...] = ()
+) -> tuple[books.Books, transfers.ReversibleTransfer]:
     """Books after one transfer of these legs, whose points were spent from lots that expire after so many days."""
     balances = dict(legs)
     opened = {
         opening: accounts.Account(
-            accounts.AccountId(number), opening, accounts.Figures(10**9, balances.get(opening, 0))
+            accounts.AccountId(number), opening, accounts.AccountValues(10**9, balances.get(opening, 0))
         )
         for number, opening in enumerate(ALL, 1)
     }
@@ -33,22 +35,24 @@ def book_of(*legs: tuple[chart.Opening, int], days: tuple[int, ...] = ()) -> tup
     spent = [
         lots.Lot(UUID(int=number), opened[POINTS].id, NOW + timedelta(days=day)) for number, day in enumerate(days)
     ]
-    uses = [lots.Share(lot, -10) for lot in spent]
-    opened[POINTS].in_lots = spent
+    uses = [lots.LotAllocation(lot, -10) for lot in spent]
+    opened[POINTS].own_lots = spent
     left = {opening.name: amount for opening, amount in legs}
-    return book, transfers.Reversible(transfer, transfers.Left(left, uses))
+    return book, transfers.ReversibleTransfer(transfer, transfers.Remaining(left, uses))
 
 
-def reverse(book: books.Books, undone: transfers.Reversible | None, amount_minor: int | None = None) -> posted.Posted:
+def reverse(
+    book: books.Books, undone: transfers.ReversibleTransfer | None, amount_minor: int | None = None
+) -> posted.PostedTransfer:
     command = builders.reverse(ledger.TransferId(uuid4()), amount_minor)
     return transfers.reverse(book, undone, command, event_id=uuid4())
 
 
-def left(undone: transfers.Reversible) -> list[int]:
-    return list(undone.now.amounts.values())
+def left(undone: transfers.ReversibleTransfer) -> list[int]:
+    return list(undone.current.amounts.values())
 
 
-def amounts(posted: posted.Posted) -> list[int]:
+def amounts(posted: posted.PostedTransfer) -> list[int]:
     return [line.amount_minor for line in posted.lines]
 
 
@@ -115,7 +119,7 @@ def test_partial_reversals_end_where_the_whole_one_ends(one: int, other: int, te
             total[place] += was - now
 
     assert total == [amount for _, amount in legs]
-    assert sum(lot.now.left_minor for lot in book.account(POINTS.name).in_lots) == points
+    assert sum(lot.current.left_minor for lot in book.account(POINTS.name).own_lots) == points
     with pytest.raises(transfers.AlreadyReversed):
         reverse(book, undone)
 
@@ -125,7 +129,7 @@ def test_what_comes_back_goes_to_the_lots_that_were_spent_the_last_first() -> No
 
     reverse(book, undone, 15)
 
-    assert [lot.now.left_minor for lot in book.account(POINTS.name).in_lots] == [5, 10]
+    assert [lot.current.left_minor for lot in book.account(POINTS.name).own_lots] == [5, 10]
 
 
 def test_what_comes_back_to_a_lot_that_has_expired_can_be_spent_for_the_days_of_grace() -> None:
@@ -133,21 +137,23 @@ def test_what_comes_back_to_a_lot_that_has_expired_can_be_spent_for_the_days_of_
 
     reverse(book, undone)
 
-    back = {lot.expires_at: lot.now.left_minor for lot in book.account(POINTS.name).in_lots if lot.now.left_minor}
+    back = {
+        lot.expires_at: lot.current.left_minor for lot in book.account(POINTS.name).own_lots if lot.current.left_minor
+    }
     assert back == {NOW + timedelta(days=2): 10, NOW + lots.GRACE: 10}
 
 
 def test_points_that_were_granted_are_taken_back_from_their_own_lot_or_not_at_all() -> None:
     book, undone = book_of((POINTS, 20), (POINT_REVENUE, -20), days=(1, 2))
-    granted, another = book.account(POINTS.name).in_lots
-    granted.now, another.now = lots.Figures(12), lots.Figures(8)
-    undone.now = undone.now._replace(uses=[lots.Share(granted, 20)])
+    granted, another = book.account(POINTS.name).own_lots
+    granted.current, another.current = lots.LotValues(12), lots.LotValues(8)
+    undone.current = undone.current._replace(uses=[lots.LotAllocation(granted, 20)])
 
     reverse(book, undone, 5)
-    mark = book.mark()
+    savepoint = book.savepoint()
     with pytest.raises(accounts.InsufficientFunds, match="spent already"):
         reverse(book, undone, 15)
-    book.rollback(mark)
+    book.rollback_to(savepoint)
 
-    assert [lot.now.left_minor for lot in (granted, another)] == [7, 8]
+    assert [lot.current.left_minor for lot in (granted, another)] == [7, 8]
     assert left(undone) == [15, -15]

@@ -61,8 +61,8 @@ async def test_sound_books_are_proved_with_their_figures(books: database.Databas
 
     assert proof.is_sound, verify.render(proof)
     assert proof.figures == (
-        verify.Figures("PTS", accounts=3, postings=8, credited_minor=125, debited_minor=125, held_minor=30),
-        verify.Figures("RUB", accounts=3, postings=10, credited_minor=340, debited_minor=340, held_minor=70),
+        verify.AssetTotals("PTS", accounts=3, postings=8, credited_minor=125, debited_minor=125, held_minor=30),
+        verify.AssetTotals("RUB", accounts=3, postings=10, credited_minor=340, debited_minor=340, held_minor=70),
     )
     assert proof.transfers == {"capture": 2, "grant": 2, "reversal": 1, "spend": 1, "top_up": 3}
     assert (proof.blocks, proof.unsealed) == (2, 2)

@@ -20,10 +20,10 @@ from ledger import handlers
 from ledger.domain import requests
 from ledger.store import desk as store
 
-LANES = 2  # one transaction writes while another is read and waits for the locks
+IN_FLIGHT_MAX = 2  # one transaction writes while another is read and waits for the locks
 REQUESTS_MAX = batch.BATCH  # in one transaction
-ASKERS_MAX = 8 * REQUESTS_MAX  # of one command each, or of what a queue has delivered at once
-RACES_MAX = 3
+WAITERS_MAX = 8 * REQUESTS_MAX  # of one command each, or of what a queue has delivered at once
+RETRIES_MAX = 3
 LOCAL = "ledger.local"  # the door of this process's own requests
 
 WAITING = prometheus_client.Gauge("kopilka_ledger_waiting_requests", "Requests that wait for a transaction.")
@@ -37,10 +37,10 @@ GROUPS = prometheus_client.Histogram(
     "Requests that shared a transaction.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
 )
-HELD_BACK = prometheus_client.Counter("kopilka_ledger_held_back", "Askers that had to wait before they could queue.")
+BACKPRESSURE = prometheus_client.Counter("kopilka_ledger_held_back", "Askers that had to wait before they could queue.")
 
 
-class _Asker(NamedTuple):
+class _Waiter(NamedTuple):
     deliveries: Sequence[batch.Delivered]
     outcomes: "asyncio.Future[handlers.Outcomes]"
     since: float
@@ -52,11 +52,11 @@ class GroupCommit:
     def __init__(self, db: database.Database) -> None:
         """Take the database that transactions are made in."""
         self._db = db
-        self._doors: dict[str, deque[_Asker]] = {}
-        self._lanes: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Semaphore(ASKERS_MAX)
+        self._queues: dict[str, deque[_Waiter]] = {}
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(WAITERS_MAX)
 
-    def joined_by(self, queue: batch.BatchQueue) -> batch.BatchQueue:
+    def wrap(self, queue: batch.BatchQueue) -> batch.BatchQueue:
         """Give a queue whose batches share transactions with whoever else asks."""
 
         async def handle(_: database.Database, deliveries: Sequence[batch.Delivered]) -> handlers.Outcomes:
@@ -64,8 +64,8 @@ class GroupCommit:
 
         return replace(queue, handle=handle)
 
-    async def carry_out(self, command: ledger.LedgerCommand) -> requests.Settled:
-        """Settle one command of this process and give its outcome. Raises TooEarly."""
+    async def execute(self, command: ledger.LedgerCommand) -> requests.Outcome:
+        """Settle one command of this process and give its outcome. Raises PrerequisiteMissing."""
         delivery = inbox.local(command, LOCAL, source="/kopilka/ledger")
         outcome = (await self.settle([(delivery, command)]))[delivery.envelope.id]
         if isinstance(outcome, Exception):
@@ -75,13 +75,13 @@ class GroupCommit:
     async def settle(self, deliveries: Sequence[batch.Delivered]) -> handlers.Outcomes:
         """Settle messages of one queue, which is their door; what could not be settled has an exception for outcome."""
         if self._room.locked():
-            HELD_BACK.inc()
+            BACKPRESSURE.inc()
         async with self._room:
-            asker = _Asker(deliveries, asyncio.get_running_loop().create_future(), time.monotonic())
-            self._doors.setdefault(deliveries[0][0].queue, deque()).append(asker)
+            asker = _Waiter(deliveries, asyncio.get_running_loop().create_future(), time.monotonic())
+            self._queues.setdefault(deliveries[0][0].queue, deque()).append(asker)
             WAITING.inc(len(deliveries))
-            if len(self._lanes) < LANES:
-                self._lanes.add(asyncio.create_task(self._run()))
+            if len(self._in_flight) < IN_FLIGHT_MAX:
+                self._in_flight.add(asyncio.create_task(self._run()))
             return await asker.outcomes
 
     async def _run(self) -> None:
@@ -93,24 +93,24 @@ class GroupCommit:
             for asker in group:
                 WAIT.observe(time.monotonic() - asker.since)
             await self._settle(group)
-        self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        self._in_flight.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
-    def _next_group(self) -> list[_Asker]:
+    def _next_group(self) -> list[_Waiter]:
         """Take askers from all doors in turn, as many as fit into one transaction, at least one."""
-        group: list[_Asker] = []
+        group: list[_Waiter] = []
         room = REQUESTS_MAX
-        while self._doors:
-            door, waiting = next(iter(self._doors.items()))
+        while self._queues:
+            door, waiting = next(iter(self._queues.items()))
             if group and len(waiting[0].deliveries) > room:
                 break
             group.append(waiting.popleft())
             room -= len(group[-1].deliveries)
-            del self._doors[door]
+            del self._queues[door]
             if waiting:
-                self._doors[door] = waiting  # at the end of the line
+                self._queues[door] = waiting  # at the end of the line
         return group
 
-    async def _settle(self, group: Sequence[_Asker]) -> None:
+    async def _settle(self, group: Sequence[_Waiter]) -> None:
         try:
             outcomes = await self._persistently([delivered for asker in group for delivered in asker.deliveries])
         except Exception as error:  # noqa: BLE001 - each asker gets it, or a transaction without the others
@@ -127,7 +127,7 @@ class GroupCommit:
 
     async def _persistently(self, deliveries: Sequence[batch.Delivered]) -> handlers.Outcomes:
         """Settle, again when a race was lost, as where two transactions open the same accounts at once."""
-        for _ in range(RACES_MAX):
+        for _ in range(RETRIES_MAX):
             try:
                 return await handlers.settle(self._db, deliveries)
             except Exception as error:
@@ -137,15 +137,15 @@ class GroupCommit:
         return await handlers.settle(self._db, deliveries)
 
 
-async def dry_run(db: database.Database, commands: Sequence[ledger.LedgerCommand]) -> list[requests.Settled]:
-    """Tell what commands would come to, one after the other, and write nothing. Raises TooEarly."""
+async def dry_run(db: database.Database, commands: Sequence[ledger.LedgerCommand]) -> list[requests.Outcome]:
+    """Tell what commands would come to, one after the other, and write nothing. Raises PrerequisiteMissing."""
     asked = [requests.Request(command, envelope.uuid7()) for command in commands]
     async with db.transaction() as tx:
         desk = await store.open_desk(tx, asked, is_dry_run=True)
     return [desk.settle(request) for request in asked]
 
 
-def _answer(asker: _Asker, outcome: handlers.Outcomes | Exception) -> None:
+def _answer(asker: _Waiter, outcome: handlers.Outcomes | Exception) -> None:
     if asker.outcomes.done():
         return  # whoever asked does not wait any more
     if isinstance(outcome, Exception):

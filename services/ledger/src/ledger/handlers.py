@@ -19,7 +19,7 @@ CREDIT_LATENCY = prometheus_client.Histogram(
     buckets=(0.005, 0.01, 0.02, 0.04, 0.08, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60, 300),
 )
 
-Outcomes = Mapping[UUID, requests.Settled | Exception]
+Outcomes = Mapping[UUID, requests.Outcome | Exception]
 """What became of each message, by its id; nothing for those that were handled before.
 
 An exception stands for a message that could not be settled: its claim is given back.
@@ -33,7 +33,7 @@ async def settle(db: database.Database, deliveries: Sequence[batch.Delivered], *
     that is refused is unprocessable; what is about a hold or a payment that is not there yet comes too early.
     With `is_ahead` transfers of payments are written before the locks; where one was in vain, all is made anew.
     """
-    outcomes: dict[UUID, requests.Settled | Exception] = {}
+    outcomes: dict[UUID, requests.Outcome | Exception] = {}
     try:
         async with db.transaction() as tx:
             fresh = await inbox.claim_many(tx, [delivery for delivery, _ in deliveries])
@@ -48,9 +48,9 @@ async def settle(db: database.Database, deliveries: Sequence[batch.Delivered], *
             unsettled: list[inbox.Delivery] = []
             for delivery, request in asked:
                 outcome = outcomes[request.event_id] = _settle(desk, request)
-                if isinstance(outcome, requests.Settled):
-                    says += outcome.says
-                    causes += [delivery.envelope.cause] * len(outcome.says)
+                if isinstance(outcome, requests.Outcome):
+                    says += outcome.events
+                    causes += [delivery.envelope.cause] * len(outcome.events)
                 else:
                     unsettled.append(delivery)
             await inbox.unclaim(tx, unsettled)
@@ -69,21 +69,21 @@ BATCH_QUEUES = (
 )
 
 
-def _settle(desk: requests.Desk, request: requests.Request) -> requests.Settled | Exception:
+def _settle(desk: requests.Batch, request: requests.Request) -> requests.Outcome | Exception:
     try:
         settled = desk.settle(request)
-    except requests.TooEarly as too_early:
+    except requests.PrerequisiteMissing as too_early:
         return too_early
     if settled.refusal is not None and settled.answer is None:
         return errors.Unprocessable(settled.refusal.detail)
     return settled
 
 
-def _has_credited(request: requests.Request, outcome: requests.Settled | Exception) -> bool:
+def _has_credited(request: requests.Request, outcome: requests.Outcome | Exception) -> bool:
     """Tell whether this is what credited a payment, and not only told of its fee."""
-    if not isinstance(request.message, payments.PaymentPaid) or not isinstance(outcome, requests.Settled):
+    if not isinstance(request.message, payments.PaymentPaid) or not isinstance(outcome, requests.Outcome):
         return False
-    return any(isinstance(said, posted.Posted) and said.transfer.kind == "top_up" for said in outcome.says)
+    return any(isinstance(said, posted.PostedTransfer) and said.transfer.kind == "top_up" for said in outcome.events)
 
 
 def _measure(credited: Sequence[payments.PaymentPaid]) -> None:

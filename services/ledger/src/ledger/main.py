@@ -20,7 +20,7 @@ def worker(process: app.Process) -> None:
     """Credit payments, carry out commands, end holds and lots that are due, seal, check the books."""
     gc.set_threshold(*GC_THRESHOLD)
     assert isinstance(process.settings, settings.LedgerSettings)
-    process.consume_batches(*map(commit.GroupCommit(process.db).joined_by, handlers.BATCH_QUEUES))
+    process.consume_batches(*map(commit.GroupCommit(process.db).wrap, handlers.BATCH_QUEUES))
     process.every("expire_holds", partial(timers.expire_holds, process.db), idle_min_s=0.5, idle_max_s=1)
     process.every("expire_lots", partial(timers.expire_lots, process.db), idle_min_s=1, idle_max_s=10)
     process.every("summarize_postings", partial(summing_up.summarize_postings, process.db), idle_min_s=1, idle_max_s=1)

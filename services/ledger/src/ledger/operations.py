@@ -88,7 +88,7 @@ async def _carry_out(
         if chosen.dry_run:
             (settled,) = await commit.dry_run(db, [command])
         else:
-            settled = await commit.GroupCommit(db).carry_out(command)
+            settled = await commit.GroupCommit(db).execute(command)
     assert settled.answer is not None  # every command has one
     sys.stdout.write(f"{settled.answer.model_dump_json(indent=2)}\n")
     return 0 if settled.refusal is None else 1

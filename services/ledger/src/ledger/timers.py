@@ -23,7 +23,7 @@ async def expire_lots(db: database.Database) -> int:
     """Move the oldest lots whose time is over by the database's clock to breakage; gives how many."""
     async with db.transaction() as tx:
         desk = await store.open_due_lots(tx, limit=EXPIRE_MAX)
-        keeping = [account for account in desk.book.accounts.values() if account.in_lots]
+        keeping = [account for account in desk.book.accounts.values() if account.own_lots]
         said = [
             posted
             for account in keeping

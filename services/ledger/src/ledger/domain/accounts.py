@@ -11,7 +11,7 @@ from contracts.message import AMOUNT_MINOR_MAX
 from ledger.domain import chart, lots
 
 AccountId = NewType("AccountId", int)
-State = Literal["open", "frozen", "closed"]
+AccountStatus = Literal["open", "frozen", "closed"]
 
 
 class InsufficientFunds(errors.Refusal):
@@ -45,7 +45,7 @@ class AccountNotEmpty(errors.Refusal):
     code: ClassVar[str] = "account_not_empty"
 
 
-class Figures(NamedTuple):
+class AccountValues(NamedTuple):
     """What may change of an account. `sequence` counts its postings, `version` every change of it."""
 
     overdraft_minor: int
@@ -53,14 +53,14 @@ class Figures(NamedTuple):
     held_minor: int = 0
     sequence: int = 0
     version: int = 0
-    state: State = "open"
+    state: AccountStatus = "open"
 
     @property
     def available_minor(self) -> int:
         """What may be spent."""
         return self.balance_minor - self.held_minor
 
-    def moved(self, amount_minor: int, held_minor: int) -> "Figures":
+    def with_change(self, amount_minor: int, held_minor: int) -> "AccountValues":
         """Change balance and held at once; an amount other than zero is a posting.
 
         Raises InsufficientFunds when it would overdraw, BalanceOutOfRange when it would not fit, AccountFrozen when it
@@ -80,9 +80,9 @@ class Figures(NamedTuple):
             raise InsufficientFunds
         assert all_held_minor >= 0, "more was released than held"
         sequence += amount_minor != 0
-        return Figures(limit_minor, balance_minor, all_held_minor, sequence, version + 1, state)
+        return AccountValues(limit_minor, balance_minor, all_held_minor, sequence, version + 1, state)
 
-    def commanded(self, command: ledger.AccountCommand) -> "Figures":
+    def apply(self, command: ledger.AccountCommand) -> "AccountValues":
         """Freeze, unfreeze, close, or set the overdraft. What is so already stays so.
 
         Raises AccountClosed, AccountNotEmpty, and InsufficientFunds for a limit above what is overdrawn already.
@@ -108,22 +108,22 @@ class Account:
     """One account as it stands, and as it `was` read. `label` is what every line about it begins with."""
 
     id: AccountId
-    opening: chart.Opening
-    now: Figures
-    in_lots: list[lots.Lot] = field(default_factory=list)
-    was: Figures = field(init=False)
+    definition: chart.AccountDefinition
+    current: AccountValues
+    own_lots: list[lots.Lot] = field(default_factory=list)
+    loaded: AccountValues = field(init=False)
     label: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Remember how it was read."""
-        self.was = self.now
-        (_, code, asset), owner_key = self.opening.name, self.opening.owner_key
+        self.loaded = self.current
+        (_, code, asset), owner_key = self.definition.name, self.definition.owner_key
         self.label = to_json({"code": code, "owner": owner_key, "asset": asset}).decode()[:-1]
 
     @property
     def is_changed(self) -> bool:
         """Tell whether more changed than postings change: limit, state, what is held, versions besides."""
-        now, was = self.now, self.was
+        now, was = self.current, self.loaded
         return (
             now.held_minor != was.held_minor
             or now.version - now.sequence != was.version - was.sequence
@@ -131,13 +131,13 @@ class Account:
             or now.state != was.state
         )
 
-    def told(self) -> ledger.AccountState:
+    def snapshot(self) -> ledger.AccountState:
         """Give the account as events tell it."""
-        _, code, asset = self.opening.name
-        _, balance_minor, held_minor, _, version, _ = self.now
+        _, code, asset = self.definition.name
+        _, balance_minor, held_minor, _, version, _ = self.current
         return ledger.AccountState(
             code=code,
-            owner=self.opening.owner,
+            owner=self.definition.owner,
             asset=asset,
             balance_minor=balance_minor,
             held_minor=held_minor,

@@ -61,7 +61,7 @@ class AccountName(NamedTuple):
     asset: Currency
 
 
-class Opening(NamedTuple):
+class AccountDefinition(NamedTuple):
     """What an account is opened with when it is needed for the first time.
 
     `overdraft_minor` is how far below zero its available balance may go; `owner_key` is the owner's id as text.
@@ -74,18 +74,18 @@ class Opening(NamedTuple):
     owner_key: str | None = None
 
 
-def funds(tenant: TenantId, user_id: UserId, asset: Currency) -> Opening:
+def user_account(tenant: TenantId, user_id: UserId, asset: Currency) -> AccountDefinition:
     """Give a user's own account in one asset: a wallet, or points where the asset is kept in lots.
 
     Raises UnknownAsset.
     """
     kind: Kind = "points" if _asset(asset).keeps_lots else "wallet"
     owner_key = str(user_id)
-    return Opening(AccountName(tenant, f"user:{owner_key}:{kind}", asset), kind, user_id, 0, owner_key)
+    return AccountDefinition(AccountName(tenant, f"user:{owner_key}:{kind}", asset), kind, user_id, 0, owner_key)
 
 
 @lru_cache(maxsize=1_024)  # a few accounts stand behind all transfers of a batch
-def system(tenant: TenantId, code: str, asset: Currency) -> Opening:
+def system_account(tenant: TenantId, code: str, asset: Currency) -> AccountDefinition:
     """Give an account of the business itself; its kind is the first word of its code.
 
     Raises UnknownAsset, UnknownAccount.
@@ -94,16 +94,16 @@ def system(tenant: TenantId, code: str, asset: Currency) -> Opening:
     if kind not in FLOWS or kind in USERS or len(code) > CODE_MAX:
         raise UnknownAccount(f"There is no account {code[:CODE_MAX]!r} in the chart.")
     _asset(asset)
-    return Opening(AccountName(tenant, code, asset), kind, None, AMOUNT_MINOR_MAX if kind in UNLIMITED else 0)
+    return AccountDefinition(AccountName(tenant, code, asset), kind, None, AMOUNT_MINOR_MAX if kind in UNLIMITED else 0)
 
 
-def opening(name: AccountName) -> Opening:
+def definition_of(name: AccountName) -> AccountDefinition:
     """Give any account of the chart by its name. Raises UnknownAsset, UnknownAccount."""
     if not name.code.startswith("user:"):
-        return system(*name)
+        return system_account(*name)
     _, user_id, *_ = f"{name.code}:".split(":")
     try:
-        own = funds(name.tenant, UserId(UUID(user_id)), name.asset)
+        own = user_account(name.tenant, UserId(UUID(user_id)), name.asset)
     except ValueError as error:
         raise UnknownAccount(f"There is no account {name.code[:CODE_MAX]!r} in the chart.") from error
     if own.name != name:

@@ -12,9 +12,9 @@ from uuid import UUID
 from chassis import errors
 from contracts import assets, ledger
 from contracts.message import AMOUNT_MINOR_MAX, Money, TenantId, UserId
-from ledger.domain import books, chart, lots, movements, posted, shares
+from ledger.domain import allocation, books, chart, double_entry, lots, posted
 
-State = Literal["placed", "captured", "released", "expired", "refused"]
+HoldStatus = Literal["placed", "captured", "released", "expired", "refused"]
 
 
 class HoldEnded(errors.Refusal):
@@ -48,16 +48,16 @@ class Part(NamedTuple):
     name: chart.AccountName
     amount_minor: int
     left_minor: int = 0
-    shares: Sequence[lots.Share] = ()
+    shares: Sequence[lots.LotAllocation] = ()
 
 
-class Figures(NamedTuple):
+class HoldValues(NamedTuple):
     """What may change of a hold. Every state but `placed` is final; `ending` is what was said when it ended."""
 
     expires_at: datetime
     parts: Sequence[Part]
     captured_minor: int = 0
-    state: State = "placed"
+    state: HoldStatus = "placed"
     ending: ledger.HoldEnding | None = None
 
     @property
@@ -79,18 +79,18 @@ class Hold:
     id: ledger.HoldId
     owner: UserId
     reference: str
-    now: Figures
-    was: Figures | None = None
+    current: HoldValues
+    loaded: HoldValues | None = None
 
 
-def asked(command: ledger.PlaceHold) -> Hold:
+def from_command(command: ledger.PlaceHold) -> Hold:
     """Read a command as a hold that holds nothing yet. Raises UnknownAsset."""
     amounts = [command.amount, *([command.also] if command.also else [])]
     parts = [
-        Part(chart.funds(command.tenant, command.user_id, amount.currency).name, amount.amount_minor)
+        Part(chart.user_account(command.tenant, command.user_id, amount.currency).name, amount.amount_minor)
         for amount in amounts
     ]
-    figures = Figures(command.expires_at, parts)
+    figures = HoldValues(command.expires_at, parts)
     return Hold(command.tenant, command.hold_id, command.user_id, command.reference, figures)
 
 
@@ -99,7 +99,7 @@ def place(book: books.Books, hold: Hold) -> ledger.HoldPlaced:
 
     Raises HoldEnded when its time is over already, PartsNotHoldable, and what holding raises.
     """
-    now = hold.now
+    now = hold.current
     if book.at >= now.expires_at:
         raise HoldEnded("The time of the hold was over before it could be placed.")
     is_twice = len({part.name for part in now.parts}) < len(now.parts)
@@ -111,7 +111,7 @@ def place(book: books.Books, hold: Hold) -> ledger.HoldPlaced:
         for part in now.parts
     ]
     book.change(hold, now._replace(parts=parts))
-    return ledger.HoldPlaced(**_said(book, hold, hold.now.amounts), expires_at=now.expires_at)
+    return ledger.HoldPlaced(**_event_fields(book, hold, hold.current.amounts), expires_at=now.expires_at)
 
 
 def extend(book: books.Books, hold: Hold, expires_at: datetime) -> ledger.HoldExtended:
@@ -120,12 +120,12 @@ def extend(book: books.Books, hold: Hold, expires_at: datetime) -> ledger.HoldEx
     if expires_at < now.expires_at:
         raise HoldNotExtended
     book.change(hold, now._replace(expires_at=expires_at))
-    return ledger.HoldExtended(**_said(book, hold, now.amounts), expires_at=expires_at)
+    return ledger.HoldExtended(**_event_fields(book, hold, now.amounts), expires_at=expires_at)
 
 
 def capture(
     book: books.Books, hold: Hold, command: ledger.CaptureHold, *, event_id: UUID
-) -> tuple[posted.Posted, ledger.HoldCaptured]:
+) -> tuple[posted.PostedTransfer, ledger.HoldCaptured]:
     """Post what is captured to revenue; the rest is released, unless the command keeps it for further captures.
 
     Raises HoldEnded, CaptureAboveHold, and what posting raises. `event_id` is the command that asked for it.
@@ -134,48 +134,48 @@ def capture(
     if amount_minor > now.left_minor:
         raise CaptureAboveHold(f"Still held are {now.left_minor}, asked for were {amount_minor}.")
     is_last = not command.keep_rest or amount_minor == now.left_minor
-    amounts = shares.split(amount_minor, now.amounts)
+    amounts = allocation.allocate(amount_minor, now.amounts)
     transfer = book.transfer(hold.tenant, "capture", f"hold:{command.capture_id or hold.id}", hold.reference, event_id)
     legs = []
     for part, taken_minor in zip(now.parts, amounts, strict=True):
         if taken_minor:
             freed_minor = part.left_minor if is_last else taken_minor
             taken = lots.part_of(part.shares, taken_minor)
-            legs.append(movements.Leg(part.name, -taken_minor, held_minor=-freed_minor, shares=taken))
-            legs.append(movements.Leg(revenue_of(part.name).name, taken_minor))
+            legs.append(double_entry.Leg(part.name, -taken_minor, held_minor=-freed_minor, shares=taken))
+            legs.append(double_entry.Leg(revenue_of(part.name).name, taken_minor))
     on_books = book.post(transfer, legs)
     parts = [_without(book, *each, is_last=is_last) for each in zip(now.parts, amounts, strict=True)]
     book.change(hold, now._replace(parts=parts, captured_minor=now.captured_minor + amount_minor))
     said = ledger.HoldCaptured(
-        **_said(book, hold, amounts), transfer_id=transfer.id, remaining_minor=hold.now.left_minor
+        **_event_fields(book, hold, amounts), transfer_id=transfer.id, remaining_minor=hold.current.left_minor
     )
     if is_last:
-        book.change(hold, hold.now._replace(state="captured", ending=said))
+        book.change(hold, hold.current._replace(state="captured", ending=said))
     return on_books, said
 
 
 def release(book: books.Books, hold: Hold) -> ledger.HoldEnding:
     """Give what is still held back to its owner; a hold that has ended says again how it ended."""
-    return hold.now.ending or _give_back(book, hold, "released", ledger.HoldReleased)
+    return hold.current.ending or _give_back(book, hold, "released", ledger.HoldReleased)
 
 
 def expire(book: books.Books, hold: Hold) -> ledger.HoldEnding:
     """End a placed hold whose time is over."""
-    assert hold.now.state == "placed"
+    assert hold.current.state == "placed"
     return _give_back(book, hold, "expired", ledger.HoldExpired)
 
 
-def revenue_of(name: chart.AccountName) -> chart.Opening:
+def revenue_of(name: chart.AccountName) -> chart.AccountDefinition:
     """Give the account that captures of what is held on an account pay to."""
-    return chart.system(name.tenant, "revenue", name.asset)
+    return chart.system_account(name.tenant, "revenue", name.asset)
 
 
 def _give_back(
-    book: books.Books, hold: Hold, state: State, event: type[ledger.HoldReleased] | type[ledger.HoldExpired]
+    book: books.Books, hold: Hold, state: HoldStatus, event: type[ledger.HoldReleased] | type[ledger.HoldExpired]
 ) -> ledger.HoldEnding:
-    now = hold.now
+    now = hold.current
     parts = [_without(book, part, 0, is_last=True) for part in now.parts]
-    ending = event(**_said(book, hold, now.amounts))
+    ending = event(**_event_fields(book, hold, now.amounts))
     book.change(hold, now._replace(parts=parts, state=state, ending=ending))
     return ending
 
@@ -192,23 +192,23 @@ def _without(book: books.Books, part: Part, taken_minor: int, *, is_last: bool) 
     return part._replace(left_minor=0, shares=())
 
 
-def _open(hold: Hold, *, at: datetime) -> Figures:
-    if hold.now.state != "placed" or at >= hold.now.expires_at:
+def _open(hold: Hold, *, at: datetime) -> HoldValues:
+    if hold.current.state != "placed" or at >= hold.current.expires_at:
         raise HoldEnded
-    return hold.now
+    return hold.current
 
 
-def _said(book: books.Books, hold: Hold, amounts: Sequence[int]) -> dict[str, object]:
+def _event_fields(book: books.Books, hold: Hold, amounts: Sequence[int]) -> dict[str, object]:
     """Give what every event of a hold carries, `amounts` being what it did to each part."""
     parts = [
-        ledger.HoldPart(account=book.account(part.name).told(), amount_minor=amount_minor)
-        for part, amount_minor in zip(hold.now.parts, amounts, strict=True)
+        ledger.HoldPart(account=book.account(part.name).snapshot(), amount_minor=amount_minor)
+        for part, amount_minor in zip(hold.current.parts, amounts, strict=True)
     ]
     return {
         "tenant": hold.tenant,
         "hold_id": hold.id,
         "reference": hold.reference,
-        "amount": Money(amount_minor=sum(amounts), currency=hold.now.parts[0].name.asset),
+        "amount": Money(amount_minor=sum(amounts), currency=hold.current.parts[0].name.asset),
         "occurred_at": book.at,
         "account": parts[0].account,
         "parts": tuple(parts) if len(parts) > 1 else (),

@@ -17,7 +17,7 @@ GRACE = timedelta(days=14)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-class Figures(NamedTuple):
+class LotValues(NamedTuple):
     """What may change of a lot."""
 
     left_minor: int = 0
@@ -29,7 +29,7 @@ class Figures(NamedTuple):
         return self.left_minor - self.held_minor
 
 
-NOTHING = Figures()
+NOTHING = LotValues()
 
 
 @dataclass(slots=True, eq=False)
@@ -39,22 +39,22 @@ class Lot:
     id: UUID
     account_id: int
     expires_at: datetime | None
-    now: Figures = NOTHING
-    was: Figures = NOTHING
+    current: LotValues = NOTHING
+    loaded: LotValues = NOTHING
 
     def is_over(self, at: datetime) -> bool:
         """Tell whether the lot can't be spent any more."""
         return self.expires_at is not None and self.expires_at <= at
 
 
-class Share(NamedTuple):
+class LotAllocation(NamedTuple):
     """A part of one lot."""
 
     lot: Lot
     amount_minor: int
 
 
-class Use(NamedTuple):
+class LotUse(NamedTuple):
     """What one transfer did to one lot: positive when it filled it, negative when it spent from it."""
 
     transfer_id: ledger.TransferId
@@ -62,31 +62,33 @@ class Use(NamedTuple):
     amount_minor: int
 
 
-def spendable(lots: Iterable[Lot], amount_minor: int, *, at: datetime) -> list[Share] | None:
+def spendable(lots: Iterable[Lot], amount_minor: int, *, at: datetime) -> list[LotAllocation] | None:
     """Choose what to spend or hold, soonest to expire first; None when the lots do not have it."""
     soonest_first = sorted(lots, key=lambda lot: (lot.expires_at or _NEVER, lot.id))
-    return _take([Share(lot, lot.now.free_minor) for lot in soonest_first if not lot.is_over(at)], amount_minor)
+    return _take(
+        [LotAllocation(lot, lot.current.free_minor) for lot in soonest_first if not lot.is_over(at)], amount_minor
+    )
 
 
-def part_of(shares: Sequence[Share], amount_minor: int) -> list[Share]:
+def part_of(shares: Sequence[LotAllocation], amount_minor: int) -> list[LotAllocation]:
     """Give the first part of what is held on lots, where there are any; there must be enough."""
     taken = _take(shares, amount_minor) if shares else []
     assert taken is not None, "more was taken than was held"
     return taken
 
 
-def without(shares: Sequence[Share], taken: Sequence[Share]) -> list[Share]:
+def without(shares: Sequence[LotAllocation], taken: Sequence[LotAllocation]) -> list[LotAllocation]:
     """Give what is still held after a part was taken."""
     amounts = {share.lot: share.amount_minor for share in taken}
-    rest = [Share(lot, amount_minor - amounts.get(lot, 0)) for lot, amount_minor in shares]
+    rest = [LotAllocation(lot, amount_minor - amounts.get(lot, 0)) for lot, amount_minor in shares]
     return [share for share in rest if share.amount_minor]
 
 
-def _take(shares: Iterable[Share], amount_minor: int) -> list[Share] | None:
+def _take(shares: Iterable[LotAllocation], amount_minor: int) -> list[LotAllocation] | None:
     taken = []
     for lot, there_minor in shares:
         part_minor = min(there_minor, amount_minor)
         if part_minor > 0:
-            taken.append(Share(lot, part_minor))
+            taken.append(LotAllocation(lot, part_minor))
             amount_minor -= part_minor
     return None if amount_minor else taken

@@ -8,19 +8,19 @@ from pydantic_core import to_json
 
 from contracts import ledger
 from contracts.message import TenantId
-from ledger.domain import accounts, movements
+from ledger.domain import accounts, double_entry
 
 
-class Line(NamedTuple):
+class PostedLeg(NamedTuple):
     """One leg of a posted transfer, and its account right after it."""
 
     account: accounts.Account
     amount_minor: int
-    now: accounts.Figures
+    current: accounts.AccountValues
 
 
 @dataclass(slots=True)
-class Posted:
+class PostedTransfer:
     """A transfer on the books.
 
     It goes to the outbox as it is and writes itself as `ledger.TransferPosted`: building and validating the contract's
@@ -31,8 +31,8 @@ class Posted:
     KIND: ClassVar[Literal["event"]] = "event"
     sequence: ClassVar[int] = 0  # every line has its account's version
 
-    transfer: movements.Transfer
-    lines: list[Line]
+    transfer: double_entry.Transfer
+    lines: list[PostedLeg]
 
     @property
     def tenant(self) -> TenantId:
@@ -47,7 +47,7 @@ class Posted:
     @property
     def partition_key(self) -> str:
         """The user whose money moved."""
-        owners = [line.account.opening.owner_key for line in self.lines]
+        owners = [line.account.definition.owner_key for line in self.lines]
         return f"{self.transfer.tenant}:{next(filter(None, owners), 'system')}"
 
     def model_dump_json(self) -> str:

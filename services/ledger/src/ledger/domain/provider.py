@@ -11,7 +11,7 @@ from uuid import UUID
 
 from contracts import ledger, payments
 from contracts.message import TenantId
-from ledger.domain import books, chart, movements, posted
+from ledger.domain import books, chart, double_entry, posted
 
 EVENTS = (
     payments.PaymentPaid,
@@ -34,22 +34,22 @@ class NaturalKey(NamedTuple):
 class Move(NamedTuple):
     """One transfer that an event becomes; it takes effect when it is recorded where nothing else is said.
 
-    Where `rest_from` is given, the giver pays what it can and that account the rest.
+    Where `rest_from` is given, the source pays what it can and that account the rest.
     """
 
     key: NaturalKey
     reference: str
-    giver: chart.Opening
-    taker: chart.Opening
+    source: chart.AccountDefinition
+    destination: chart.AccountDefinition
     amount_minor: int
     occurred_at: datetime | None = None
-    rest_from: chart.Opening | None = None
+    rest_from: chart.AccountDefinition | None = None
 
-    def transfer(self, id_: UUID, event_id: UUID, *, at: datetime | None = None) -> movements.Transfer:
+    def transfer(self, id_: UUID, event_id: UUID, *, at: datetime | None = None) -> double_entry.Transfer:
         """Give the transfer that this becomes; `at` is only needed where it is not said when it took effect."""
         occurred_at = self.occurred_at or at
         assert occurred_at is not None
-        return movements.Transfer(ledger.TransferId(id_), *self.key, self.reference, occurred_at, event_id)
+        return double_entry.Transfer(ledger.TransferId(id_), *self.key, self.reference, occurred_at, event_id)
 
 
 class Moved(NamedTuple):
@@ -59,9 +59,11 @@ class Moved(NamedTuple):
     after: NaturalKey | None = None
 
     @property
-    def openings(self) -> list[chart.Opening]:
+    def openings(self) -> list[chart.AccountDefinition]:
         """All accounts that may be needed."""
-        return [each for move in self.moves for each in (move.giver, move.taker, move.rest_from) if each is not None]
+        return [
+            each for move in self.moves for each in (move.source, move.destination, move.rest_from) if each is not None
+        ]
 
     @property
     def keys(self) -> list[NaturalKey]:
@@ -73,21 +75,24 @@ def read(event: Any) -> Moved:
     """Read an event of payments as transfers. Raises UnknownAsset."""
     tenant, (amount_minor, asset) = event.tenant, (event.amount.amount_minor, event.amount.currency)
     account, reference = f"{event.provider}:{event.provider_account}", f"payment:{event.payment_id}"
-    clearing = chart.system(tenant, f"clearing:{account}", asset)
+    clearing = chart.system_account(tenant, f"clearing:{account}", asset)
     paid = NaturalKey(tenant, "top_up", reference)  # whatever event carries it
     match event:
         case payments.PaymentPaid():
-            funds = chart.funds(tenant, event.user_id, asset)
+            funds = chart.user_account(tenant, event.user_id, asset)
             return Moved([Move(paid, reference, clearing, funds, amount_minor, event.paid_at), *_fee(event, paid)])
         case payments.PaymentRefunded():
-            funds, losses = chart.funds(tenant, event.user_id, asset), chart.system(tenant, "losses:refunds", asset)
+            funds, losses = (
+                chart.user_account(tenant, event.user_id, asset),
+                chart.system_account(tenant, "losses:refunds", asset),
+            )
             key = NaturalKey(tenant, "refund", f"refund:{event.refund_id}")
             return Moved([Move(key, reference, funds, clearing, amount_minor, event.refunded_at, losses)], after=paid)
         case payments.DepositReceived():
             key = NaturalKey(tenant, "deposit", f"deposit:{event.deposit_id}")
-            suspense = chart.system(tenant, "suspense:deposits", asset)
+            suspense = chart.system_account(tenant, "suspense:deposits", asset)
             return Moved([Move(key, key.source_key, clearing, suspense, amount_minor, event.received_at)])
-    losses = chart.system(tenant, "losses:disputes", asset)
+    losses = chart.system_account(tenant, "losses:disputes", asset)
     dispute = NaturalKey(tenant, "dispute", f"dispute:{account}:{event.dispute_ref}")
     fee = _fee(event, dispute)  # one for both events, whichever tells of it
     if isinstance(event, payments.PaymentDisputed):
@@ -102,10 +107,10 @@ def post(
     book: books.Books,
     moved: Moved,
     known: Collection[NaturalKey],
-    written: movements.Transfer | None,
+    written: double_entry.Transfer | None,
     *,
     event_id: UUID,
-) -> list[posted.Posted]:
+) -> list[posted.PostedTransfer]:
     """Post what is not known of an event; `written` is its first transfer where that is written already.
 
     The caller rolls back what a refusal leaves half done. Raises BalanceOutOfRange, AccountClosed.
@@ -119,16 +124,16 @@ def post(
     return done
 
 
-def _legs(book: books.Books, move: Move) -> Sequence[movements.Leg]:
+def _legs(book: books.Books, move: Move) -> Sequence[double_entry.Leg]:
     if move.rest_from is None:
-        return movements.between(move.giver, move.taker, move.amount_minor)
+        return double_entry.two_legs(move.source, move.destination, move.amount_minor)
     # The provider has given it back already: the wallet pays what it can, even where it may not be used.
-    giver = book.account(move.giver.name).now
-    own_minor = min(move.amount_minor, max(giver.available_minor, 0)) if giver.state == "open" else 0
+    source = book.account(move.source.name).current
+    own_minor = min(move.amount_minor, max(source.available_minor, 0)) if source.state == "open" else 0
     legs = (
-        movements.Leg(move.giver.name, -own_minor),
-        movements.Leg(move.rest_from.name, own_minor - move.amount_minor),
-        movements.Leg(move.taker.name, move.amount_minor),
+        double_entry.Leg(move.source.name, -own_minor),
+        double_entry.Leg(move.rest_from.name, own_minor - move.amount_minor),
+        double_entry.Leg(move.destination.name, move.amount_minor),
     )
     return [leg for leg in legs if leg.amount_minor]
 
@@ -138,7 +143,7 @@ def _fee(event: payments.PaymentPaid | payments.PaymentDisputed | payments.Dispu
     if event.fee is None:
         return []
     account, asset = f"{event.provider}:{event.provider_account}", event.fee.currency
-    fees, clearing = (chart.system(event.tenant, f"{kind}:{account}", asset) for kind in ("fees", "clearing"))
+    fees, clearing = (chart.system_account(event.tenant, f"{kind}:{account}", asset) for kind in ("fees", "clearing"))
     occurred_at = event.paid_at if isinstance(event, payments.PaymentPaid) else None
     key, reference = of._replace(kind="fee"), f"payment:{event.payment_id}"
     return [Move(key, reference, fees, clearing, event.fee.amount_minor, occurred_at)]

@@ -36,7 +36,7 @@ async def balance(
     call gives another answer, except that a moment still to come gives the balance of now, and says so. Without
     `effective_at` all counts that is recorded. Raises UnknownAccount, UnknownAsset, NeverOpened.
     """
-    chart.opening(name)
+    chart.definition_of(name)
     async with db.statement() as tx:
         found = await store.standing(tx, name, settled_at=known_at)
         if known_at is not None:

@@ -63,7 +63,7 @@ def source(tenant: str, asset: str, name: str) -> Source:
         raise BadFile(f"The name of a tenant has 1 to {TENANT_MAX} characters.")
     if not _SOURCE.fullmatch(name):
         raise BadFile("The name of the source is 1 to 32 of a-z, 0-9, - and _, the first a letter or a digit.")
-    account = chart.system(TenantId(tenant), f"opening:{name}", asset).name
+    account = chart.system_account(TenantId(tenant), f"opening:{name}", asset).name
     return Source(account.tenant, account.asset, name, account.code)
 
 
@@ -95,7 +95,7 @@ def read(of: Source, line: int, row: Mapping[str, str]) -> Row | None:
     if len(key) > KEY_MAX:
         raise BadRow("The reference, or the user_id that stands for it, is too long.")
     expires_at = _expiry(of, cells.get("expires_at", ""))
-    funds = chart.funds(of.tenant, user_of(of, user), of.asset).name.code
+    funds = chart.user_account(of.tenant, user_of(of, user), of.asset).name.code
     legs = (
         ledger.AskedLeg(account=of.account, asset=of.asset, amount_minor=-amount_minor),
         ledger.AskedLeg(account=funds, asset=of.asset, amount_minor=amount_minor, expires_at=expires_at),

@@ -19,7 +19,7 @@ from ledger import commit
 from ledger.domain import chart, requests
 from ledger.imports import domain
 
-ROWS_AT_ONCE = commit.LANES * commit.REQUESTS_MAX
+ROWS_AT_ONCE = commit.IN_FLIGHT_MAX * commit.REQUESTS_MAX
 HEADER_MAX = 4_096  # characters
 
 Refuse = Callable[[int, errors.Refusal], None]
@@ -77,7 +77,7 @@ async def carry_over(
         if is_dry_run:
             outcomes = await commit.dry_run(db, commands)
         else:
-            outcomes = await asyncio.gather(*map(group_commit.carry_out, commands))
+            outcomes = await asyncio.gather(*map(group_commit.execute, commands))
         for row, settled in zip(batch, outcomes, strict=True):
             answer = settled.answer
             assert answer is not None, "every command is answered"
@@ -105,7 +105,7 @@ async def command(service: app.Service, arguments: Sequence[str]) -> int:
     chosen = options.parse_args(arguments)
     of = domain.source(chosen.tenant, chosen.asset, chosen.source)
     with chosen.file.open(encoding="utf-8-sig", newline="") as file:
-        async with operations.own_database(service, pool_size=commit.LANES) as db:
+        async with operations.own_database(service, pool_size=commit.IN_FLIGHT_MAX) as db:
             report = await carry_over(db, of, file, _print_refusal, is_dry_run=chosen.dry_run)
     sys.stdout.write(report.text(of, is_dry_run=chosen.dry_run))
     return 1 if report.refused else 0

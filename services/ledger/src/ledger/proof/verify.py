@@ -34,7 +34,7 @@ CHECKS = (*checks.OF_PIECES, CONTINUED, AS_SEALED, ZERO, *checks.OF_TABLES, *che
 Progress = Callable[[int, int], None]
 
 
-class Figures(NamedTuple):
+class AssetTotals(NamedTuple):
     """What the postings of one asset come to, in minor units."""
 
     asset: str
@@ -60,7 +60,7 @@ class Proof(NamedTuple):
     """
 
     at: datetime
-    figures: Sequence[Figures]
+    figures: Sequence[AssetTotals]
     transfers: dict[str, int]
     blocks: int
     hash: str
@@ -236,7 +236,7 @@ async def _conclude(
     for asset, accounts, balance, held in books["assets"]:
         sums = [part["figures"][asset] for part in parts.values() if asset in part["figures"]]
         postings, credited, debited = map(sum, zip((0, 0, 0), *sums, strict=True))
-        figures.append(Figures(asset, accounts, postings, credited, debited, held))
+        figures.append(AssetTotals(asset, accounts, postings, credited, debited, held))
         if balance or credited != debited:
             left_over = f"{balance} of the balances and {credited - debited} of the postings left over"
             broken.append(Finding(ZERO, 1, f"{asset}: {left_over}"))

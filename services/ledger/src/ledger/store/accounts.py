@@ -40,7 +40,7 @@ Found = tuple[list[accounts.Account], list[datetime]]
 """Accounts, and when each last had a posting."""
 
 
-async def take(tx: database.Tx, needs: requests.Needs, *, is_dry_run: bool) -> Found:
+async def take(tx: database.Tx, needs: requests.Requirements, *, is_dry_run: bool) -> Found:
     """Lock the accounts that are needed, and open those that are missing; a dry run only reads, and imagines them.
 
     New accounts come after all others. Where another transaction has opened one of them a moment ago, the two may
@@ -48,7 +48,7 @@ async def take(tx: database.Tx, needs: requests.Needs, *, is_dry_run: bool) -> F
     """
     sql, openings = _LOOK if is_dry_run else _LOCK, needs.openings
     found, times = await _read(tx, sql, {**needs.reads, **openings})
-    missing = sorted(openings.keys() - {account.opening.name for account in found})
+    missing = sorted(openings.keys() - {account.definition.name for account in found})
     if is_dry_run:
         return found + [_imagined(openings[name], -place) for place, name in enumerate(missing, 1)], times
     if missing:
@@ -65,7 +65,13 @@ async def take(tx: database.Tx, needs: requests.Needs, *, is_dry_run: bool) -> F
 async def save(tx: database.Tx, opened: Iterable[accounts.Account]) -> None:
     """Write what is held, limits and states. Balances follow from the postings and are not written here."""
     rows = [
-        (account.id, account.now.held_minor, account.now.overdraft_minor, account.now.state, account.now.version)
+        (
+            account.id,
+            account.current.held_minor,
+            account.current.overdraft_minor,
+            account.current.state,
+            account.current.version,
+        )
         for account in opened
         if account.is_changed
     ]
@@ -77,10 +83,10 @@ async def _read(tx: database.Tx, sql: str, wanted: requests.Openings) -> Found:
     names, found, times = sorted(wanted), [], []
     if names:
         for place, account_id, moved_at, *figures in await tx.fetch(sql, *zip(*names, strict=True)):
-            found.append(accounts.Account(account_id, wanted[names[place - 1]], accounts.Figures(*figures)))
+            found.append(accounts.Account(account_id, wanted[names[place - 1]], accounts.AccountValues(*figures)))
             times.append(moved_at)
     return found, times
 
 
-def _imagined(opening: chart.Opening, account_id: int) -> accounts.Account:
-    return accounts.Account(accounts.AccountId(account_id), opening, accounts.Figures(opening.overdraft_minor))
+def _imagined(opening: chart.AccountDefinition, account_id: int) -> accounts.Account:
+    return accounts.Account(accounts.AccountId(account_id), opening, accounts.AccountValues(opening.overdraft_minor))

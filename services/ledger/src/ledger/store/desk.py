@@ -31,13 +31,13 @@ class WrittenInVain(Exception):  # noqa: N818 - tells what to do: again, and not
 
 async def open_desk(
     tx: database.Tx, asked: Sequence[requests.Request], *, is_ahead: bool = False, is_dry_run: bool = False
-) -> requests.Desk:
+) -> requests.Batch:
     """Read and lock all that the requests need. A dry run locks nothing and opens accounts only in memory.
 
     With `is_ahead` the transfers of top-ups are written before the locks are taken: nearly none is refused, and
     meanwhile another transaction can have the accounts that all share.
     """
-    needs = requests.needs_of(asked)
+    needs = requests.requirements_of(asked)
     known = await transfers.known(tx, needs.natural_keys) if needs.moved else set()
     ahead = {}
     if is_ahead:
@@ -50,21 +50,21 @@ async def open_desk(
     return desk
 
 
-async def open_due_holds(tx: database.Tx, *, limit: int) -> requests.Desk:
+async def open_due_holds(tx: database.Tx, *, limit: int) -> requests.Batch:
     """Lock the oldest holds whose time is over, with their accounts."""
-    return await _open(tx, requests.Needs(), await holds.lock_due(tx, limit=limit))
+    return await _open(tx, requests.Requirements(), await holds.lock_due(tx, limit=limit))
 
 
-async def open_due_lots(tx: database.Tx, *, limit: int) -> requests.Desk:
+async def open_due_lots(tx: database.Tx, *, limit: int) -> requests.Batch:
     """Lock the accounts of lots whose time is over, and those that they expire to."""
-    needs = requests.Needs()
+    needs = requests.Requirements()
     for name in await lots.due(tx, limit=limit):
-        needs.read(chart.opening(name))
-        needs.open(chart.system(name.tenant, "breakage", name.asset))
+        needs.read(chart.definition_of(name))
+        needs.open(chart.system_account(name.tenant, "breakage", name.asset))
     return await _open(tx, needs, holds.Found())
 
 
-async def close_desk(tx: database.Tx, desk: requests.Desk, *, meanwhile: Callable[[], Made]) -> Made:
+async def close_desk(tx: database.Tx, desk: requests.Batch, *, meanwhile: Callable[[], Made]) -> Made:
     """Write what was posted and changed, and freeze the outcomes; gives what is made meanwhile.
 
     Raises SerializationError when another transaction has settled one of the requests meanwhile: two that lock no
@@ -81,7 +81,7 @@ async def close_desk(tx: database.Tx, desk: requests.Desk, *, meanwhile: Callabl
         await writing
 
 
-async def _write(tx: database.Tx, desk: requests.Desk) -> None:
+async def _write(tx: database.Tx, desk: requests.Batch) -> None:
     try:
         await transfers.add(tx, desk.book)
         await accounts.save(tx, desk.book.accounts.values())
@@ -95,17 +95,17 @@ async def _write(tx: database.Tx, desk: requests.Desk) -> None:
 
 
 async def _open(
-    tx: database.Tx, needs: requests.Needs, held: holds.Found, *, is_dry_run: bool = False
-) -> requests.Desk:
+    tx: database.Tx, needs: requests.Requirements, held: holds.Found, *, is_dry_run: bool = False
+) -> requests.Batch:
     undone = await transfers.read(tx, needs.transfer_ids)
-    needs.read(*map(chart.opening, undone.names))
+    needs.read(*map(chart.definition_of, undone.names))
     needs.hold_on(held.names)
     needs.complete()
     opened, times = await accounts.take(tx, needs, is_dry_run=is_dry_run)
     # Only now nobody else can change what is read below, and the clock can't fall behind a posting of these accounts.
     at: datetime = max([await tx.fetchval("SELECT clock_timestamp()"), *times])
     by_id = await lots.read(tx, opened, undone.transfers)
-    return requests.Desk(
+    return requests.Batch(
         books.Books(opened, at=at, new_id=envelope.uuid7),
         needs,
         known_holds=holds.restored(held, by_id),
@@ -114,12 +114,14 @@ async def _open(
     )
 
 
-async def _earlier(tx: database.Tx, keys: Sequence[requests.Key]) -> dict[requests.Key, requests.Earlier]:
+async def _earlier(
+    tx: database.Tx, keys: Sequence[requests.RequestKey]
+) -> dict[requests.RequestKey, requests.SettledRequest]:
     if not keys:
         return {}
     rows = await tx.fetch(_EARLIER, *zip(*keys, strict=True))
     return {
-        requests.Key(TenantId(tenant), key): requests.Earlier(
+        requests.RequestKey(TenantId(tenant), key): requests.SettledRequest(
             REGISTRY[asked_type].model_validate_json(body),
             REGISTRY[answer_type].model_validate_json(answer),  # type: ignore[arg-type]  # nothing but answers is kept
         )
@@ -127,6 +129,6 @@ async def _earlier(tx: database.Tx, keys: Sequence[requests.Key]) -> dict[reques
     }
 
 
-def _frozen(key: requests.Key, request: requests.Request, answer: Any, at: datetime) -> tuple[Any, ...]:
+def _frozen(key: requests.RequestKey, request: requests.Request, answer: Any, at: datetime) -> tuple[Any, ...]:
     message = request.message
     return (*key, message.TYPE, message.model_dump_json(), answer.TYPE, to_json(answer).decode(), at)

@@ -68,24 +68,26 @@ def restored(found: Found, by_id: Mapping[UUID, lots.Lot]) -> dict[requests.Hold
     """Give holds as they stand, with the lots that their parts are held on."""
     parts: dict[requests.HoldKey, list[holds.Part]] = {}
     for (tenant, hold_id, _, _, amount_minor, left_minor, shares), name in zip(found.parts, found.names, strict=True):
-        on_lots = [lots.Share(by_id[UUID(lot_id)], part_minor) for lot_id, part_minor in json.loads(shares)]
+        on_lots = [lots.LotAllocation(by_id[UUID(lot_id)], part_minor) for lot_id, part_minor in json.loads(shares)]
         part = holds.Part(name, amount_minor, left_minor, on_lots)
         parts.setdefault((tenant, hold_id), []).append(part)
     known = {}
     for tenant, hold_id, owner, reference, expires_at, captured_minor, state, ending_type, ending in found.holds:
         key = tenant, hold_id
         said = cast("ledger.HoldEnding", REGISTRY[ending_type].model_validate_json(ending)) if ending else None
-        now = holds.Figures(expires_at, parts[key], captured_minor, state, said)
-        known[key] = holds.Hold(tenant, hold_id, owner, reference, now, was=now)
+        now = holds.HoldValues(expires_at, parts[key], captured_minor, state, said)
+        known[key] = holds.Hold(tenant, hold_id, owner, reference, now, loaded=now)
     return known
 
 
 async def save(tx: database.Tx, known: Iterable[holds.Hold]) -> None:
     """Write the holds that changed as they stand, new ones too; in the order of their ids, as they are locked."""
-    changed = sorted((hold for hold in known if hold.now != hold.was), key=lambda hold: (hold.tenant, hold.id.bytes))
+    changed = sorted(
+        (hold for hold in known if hold.current != hold.loaded), key=lambda hold: (hold.tenant, hold.id.bytes)
+    )
     rows, parts = [], []
     for hold in changed:
-        expires_at, its_parts, captured_minor, state, ending = hold.now
+        expires_at, its_parts, captured_minor, state, ending = hold.current
         said = (ending.TYPE, ending.model_dump_json()) if ending else (None, None)
         rows.append((hold.tenant, hold.id, hold.owner, hold.reference, expires_at, captured_minor, state, *said))
         for place, (name, amount_minor, left_minor, shares) in enumerate(its_parts):

@@ -33,13 +33,13 @@ ON CONFLICT (id) DO UPDATE SET left_minor = excluded.left_minor, held_minor = ex
 
 async def read(tx: database.Tx, opened: Iterable[accounts.Account], undone: Collection[UUID]) -> dict[UUID, lots.Lot]:
     """Let the accounts that keep lots know theirs; the accounts are locked, so the lots are too."""
-    keeping = {account.id: account for account in opened if account.opening.kind == "points"}
+    keeping = {account.id: account for account in opened if account.definition.kind == "points"}
     found = {}
     if keeping:
         for account_id, lot_id, expires_at, *figures in await tx.fetch(_READ, list(keeping), list(undone)):
-            now = lots.Figures(*figures)
-            found[lot_id] = lots.Lot(lot_id, account_id, expires_at, now, was=now)
-            keeping[account_id].in_lots.append(found[lot_id])
+            now = lots.LotValues(*figures)
+            found[lot_id] = lots.Lot(lot_id, account_id, expires_at, now, loaded=now)
+            keeping[account_id].own_lots.append(found[lot_id])
     return found
 
 
@@ -48,16 +48,16 @@ async def due(tx: database.Tx, *, limit: int) -> list[chart.AccountName]:
     return [chart.AccountName(*row) for row in await tx.fetch(_DUE, limit)]
 
 
-async def save(tx: database.Tx, opened: Iterable[accounts.Account], uses: Sequence[lots.Use]) -> None:
+async def save(tx: database.Tx, opened: Iterable[accounts.Account], uses: Sequence[lots.LotUse]) -> None:
     """Write lots as they stand, new ones too, and what transfers did to them; also one that came and went at once."""
     used = {use.lot_id for use in uses}
     rows = [
-        (lot.account_id, lot.id, lot.expires_at, *lot.now)
+        (lot.account_id, lot.id, lot.expires_at, *lot.current)
         for account in opened
-        for lot in account.in_lots
-        if lot.now != lot.was or lot.id in used
+        for lot in account.own_lots
+        if lot.current != lot.loaded or lot.id in used
     ]
     if rows:
         await tx.execute(_SAVE, *zip(*rows, strict=True))
     if uses:
-        await tx.copy_records_to_table("lot_use", records=uses, columns=lots.Use._fields)
+        await tx.copy_records_to_table("lot_use", records=uses, columns=lots.LotUse._fields)

@@ -8,7 +8,7 @@ import asyncpg
 
 from chassis import database
 from contracts import ledger
-from ledger.domain import books, chart, lots, movements, provider, requests, transfers
+from ledger.domain import books, chart, double_entry, lots, provider, requests, transfers
 
 # LIMIT keeps each lookup a probe of the unique index, whatever the planner believed when it cached the plan.
 _KNOWN = """
@@ -47,7 +47,7 @@ GROUP BY original, lot_id HAVING sum(amount_minor) <> 0 ORDER BY min(lot_use.id)
 class Found(NamedTuple):
     """Transfers that are to be undone, and the accounts that they moved."""
 
-    transfers: Mapping[ledger.TransferId, movements.Transfer]
+    transfers: Mapping[ledger.TransferId, double_entry.Transfer]
     names: Collection[chart.AccountName]
 
 
@@ -56,13 +56,13 @@ async def known(tx: database.Tx, keys: Collection[provider.NaturalKey]) -> set[p
     return {provider.NaturalKey(*row) for row in await tx.fetch(_KNOWN, *zip(*keys, strict=True))}
 
 
-async def write_ahead(tx: database.Tx, written: Collection[movements.Transfer]) -> None:
+async def write_ahead(tx: database.Tx, written: Collection[double_entry.Transfer]) -> None:
     """Write transfers whose postings follow in the same transaction.
 
     Raises SerializationError when another transaction has written one of them meanwhile.
     """
     try:
-        await tx.copy_records_to_table("transfer", records=written, columns=movements.Transfer._fields)
+        await tx.copy_records_to_table("transfer", records=written, columns=double_entry.Transfer._fields)
     except asyncpg.UniqueViolationError as overtaken:
         raise asyncpg.SerializationError("another transaction has credited the same payment") from overtaken
 
@@ -72,24 +72,26 @@ async def read(tx: database.Tx, keys: Collection[requests.TransferKey]) -> Found
     if not keys:
         return Found({}, [])
     rows = await tx.fetch(_READ, *zip(*keys, strict=True))
-    found = {row["id"]: movements.Transfer(*row) for row in rows}
+    found = {row["id"]: double_entry.Transfer(*row) for row in rows}
     return Found(found, [chart.AccountName(*row) for row in await tx.fetch(_NAMES, list(found))])
 
 
 async def reversible(
     tx: database.Tx, found: Found, by_id: Mapping[UUID, lots.Lot]
-) -> dict[requests.TransferKey, transfers.Reversible]:
+) -> dict[requests.TransferKey, transfers.ReversibleTransfer]:
     """Give what is left of transfers; to be read when their accounts are locked."""
     if not found.transfers:
         return {}
     amounts: dict[UUID, dict[chart.AccountName, int]] = {}
-    uses: dict[UUID, list[lots.Share]] = {}
+    uses: dict[UUID, list[lots.LotAllocation]] = {}
     for original, tenant, code, asset, amount_minor in await tx.fetch(_LEFT, list(found.transfers)):
         amounts.setdefault(original, {})[chart.AccountName(tenant, code, asset)] = amount_minor
     for original, lot_id, amount_minor in await tx.fetch(_USES, list(found.transfers)):
-        uses.setdefault(original, []).append(lots.Share(by_id[lot_id], amount_minor))
+        uses.setdefault(original, []).append(lots.LotAllocation(by_id[lot_id], amount_minor))
     return {
-        (each.tenant, each.id): transfers.Reversible(each, transfers.Left(amounts[each.id], uses.get(each.id, [])))
+        (each.tenant, each.id): transfers.ReversibleTransfer(
+            each, transfers.Remaining(amounts[each.id], uses.get(each.id, []))
+        )
         for each in found.transfers.values()
     }
 
@@ -101,8 +103,8 @@ async def add(tx: database.Tx, book: books.Books) -> None:
     and bring the balances of the accounts up to date.
     """
     for table, rows, columns in (
-        ("transfer", book.transfers, movements.Transfer._fields),
-        ("posting", book.postings, movements.Posting._fields),
+        ("transfer", book.transfers, double_entry.Transfer._fields),
+        ("posting", book.postings, double_entry.Posting._fields),
     ):
         if rows:
             await tx.copy_records_to_table(table, records=rows, columns=columns)

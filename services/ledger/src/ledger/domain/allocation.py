@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-def split(amount_minor: int, weights: Sequence[int]) -> list[int]:
+def allocate(amount_minor: int, weights: Sequence[int]) -> list[int]:
     """Share an amount in proportion to the weights by the largest remainder; the sum is exact.
 
     No share is above its weight when the amount is not above their sum; among equal remainders the first gets the

@@ -45,7 +45,7 @@ class Leg(NamedTuple):
     name: chart.AccountName
     amount_minor: int
     held_minor: int = 0
-    shares: Sequence[lots.Share] = ()
+    shares: Sequence[lots.LotAllocation] = ()
     expires_at: datetime | None = None
 
 
@@ -60,9 +60,11 @@ class Posting(NamedTuple):
     recorded_at: datetime
 
 
-def between(giver: chart.Opening, taker: chart.Opening, amount_minor: int) -> tuple[Leg, Leg]:
+def two_legs(
+    source: chart.AccountDefinition, destination: chart.AccountDefinition, amount_minor: int
+) -> tuple[Leg, Leg]:
     """Give the legs of nearly every transfer."""
-    return Leg(giver.name, -amount_minor), Leg(taker.name, amount_minor)
+    return Leg(source.name, -amount_minor), Leg(destination.name, amount_minor)
 
 
 def check_balanced(legs: Sequence[Leg]) -> None:
