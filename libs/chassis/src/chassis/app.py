@@ -19,7 +19,6 @@ from faststream.rabbit import RabbitBroker
 from chassis import (
     batch,
     broker,
-    clock,
     database,
     dead_letters,
     health,
@@ -28,6 +27,7 @@ from chassis import (
     relay,
     settings,
     telemetry,
+    timers,
     topology,
     web,
 )
@@ -68,7 +68,7 @@ class Process:
         self.sender = publisher.Publisher(self.amqp_url)
         self.health = health.Health()
         self.http: FastAPI = web.create(f"Kopilka {service.name}", self.health)
-        self.timers: list[clock.Timer] = []
+        self.timers: list[timers.Timer] = []
         self.finishers: list[Callable[[], Awaitable[None]]] = []
         """Work under way outside of any handler, to be waited for while the outbox is still relayed."""
         self.closers: list[Callable[[], Awaitable[None]]] = [self.db.close]
@@ -95,17 +95,17 @@ class Process:
     def every(
         self,
         name: str,
-        tick: clock.Tick,
+        tick: timers.Tick,
         *,
         idle_min_s: float = 0.02,
         idle_max_s: float = 0.25,
         debounced: bool = False,
-    ) -> clock.Timer:
+    ) -> timers.Timer:
         """Run `tick` again and again: at once while it finds work, else after a rest that grows to the maximum.
 
         With `debounced` it takes the shortest rest after work too.
         """
-        timer = clock.Timer(name, tick, idle_min_s, idle_max_s, debounced)
+        timer = timers.Timer(name, tick, idle_min_s, idle_max_s, debounced)
         self.timers.append(timer)
         return timer
 

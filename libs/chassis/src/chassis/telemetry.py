@@ -39,7 +39,7 @@ REQUESTS = Histogram(
     ["method", "route", "status"],
     buckets=LATENCY_BUCKETS_S,
 )
-TICKS = Counter("kopilka_timer_runs_total", "Runs of the clock door by outcome: ok, error.", ["timer", "result"])
+TICKS = Counter("kopilka_timer_runs_total", "Runs of timers by outcome: ok, error.", ["timer", "result"])
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("kopilka")
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from prometheus_client import Gauge
 
-from chassis import app, clock, database
+from chassis import app, database, timers
 from payments import clients
 from payments.domain.payment import OPEN
 from payments.store import clearing, findings, webhooks
@@ -31,8 +31,8 @@ OPEN_FINDINGS = Gauge("kopilka_payment_findings_open", "Findings that wait for a
 class Clocks(NamedTuple):
     """The timers that others wake."""
 
-    asking: clock.Timer
-    settling: clock.Timer
+    asking: timers.Timer
+    settling: timers.Timer
 
 
 def start(

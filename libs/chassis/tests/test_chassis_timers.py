@@ -2,10 +2,10 @@ import asyncio
 
 import pytest
 
-from chassis import clock, envelope, telemetry
+from chassis import envelope, telemetry, timers
 
 
-async def run_until(timer: clock.Timer, done: asyncio.Event) -> None:
+async def run_until(timer: timers.Timer, done: asyncio.Event) -> None:
     running = asyncio.create_task(timer.run())
     async with asyncio.timeout(10):
         await done.wait()
@@ -21,7 +21,7 @@ async def test_a_timer_runs_on_while_there_is_work_and_rests_when_there_is_none(
             done.set()
         return left.pop(0)
 
-    await run_until(clock.Timer("test", tick, 60, 60), done)
+    await run_until(timers.Timer("test", tick, 60, 60), done)
 
     assert left == []
 
@@ -35,7 +35,7 @@ async def test_a_timer_that_gathers_rests_after_work_too_until_it_is_woken() -> 
         first.set()
         return 1
 
-    timer = clock.Timer("test", tick, 60, 60, debounced=True)
+    timer = timers.Timer("test", tick, 60, 60, debounced=True)
     running = asyncio.create_task(timer.run())
     await first.wait()
     for _ in range(10):
@@ -52,7 +52,7 @@ async def test_a_timer_that_gathers_rests_after_work_too_until_it_is_woken() -> 
 
 
 async def test_a_tick_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "ERROR_PAUSE_S", 0.01)
+    monkeypatch.setattr(timers, "ERROR_PAUSE_S", 0.01)
     calls, done = 0, asyncio.Event()
 
     async def tick() -> int:
@@ -63,7 +63,7 @@ async def test_a_tick_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch)
         done.set()
         return 0
 
-    await run_until(clock.Timer("failing", tick, 0.01, 0.02), done)
+    await run_until(timers.Timer("failing", tick, 0.01, 0.02), done)
 
     assert calls == 3
     assert telemetry.TICKS.labels("failing", "error")._value.get() == 2
@@ -79,7 +79,7 @@ async def test_a_resting_timer_can_be_woken() -> None:
         (second if first.is_set() else first).set()
         return 0
 
-    timer = clock.Timer("test", tick, 60, 60)
+    timer = timers.Timer("test", tick, 60, 60)
     running = asyncio.create_task(timer.run())
     await first.wait()
     timer.wake.set()
@@ -101,7 +101,7 @@ async def test_stopping_lets_the_tick_at_hand_finish() -> None:
         finished = True
         return 1
 
-    timer = clock.Timer("test", tick, 60, 60)
+    timer = timers.Timer("test", tick, 60, 60)
     running = asyncio.create_task(timer.run())
     await begun.wait()
     timer.stop()
@@ -121,6 +121,6 @@ async def test_each_tick_is_a_journey_of_its_own() -> None:
             return 0
         return 1
 
-    await run_until(clock.Timer("test", tick, 60, 60), done)
+    await run_until(timers.Timer("test", tick, 60, 60), done)
 
     assert len(set(journeys)) == 2

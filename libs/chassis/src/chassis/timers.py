@@ -1,4 +1,4 @@
-"""The clock door: work that begins because time has passed, as one supervised loop per timer."""
+"""Timers: work that is repeated after a pause, each in one supervised loop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
