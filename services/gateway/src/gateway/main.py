@@ -5,7 +5,7 @@ from pathlib import Path
 
 from chassis import app, entrypoint
 from gateway import api, handlers, settings, timers
-from gateway.api import door
+from gateway.api import deps
 from gateway.clients import limiter, wakeups
 
 REDIS_PAUSE_S = 5  # while Redis is away it is asked for this often, and whoever waits looks by itself
@@ -18,7 +18,7 @@ def _api(process: app.Process) -> None:
     limits = limiter.Limiter(config.redis_url.get_secret_value())
     process.every("hear_wakeups", waiters.listen, idle_max_s=REDIS_PAUSE_S)
     process.closers += [waiters.close, limits.close]
-    api.mount(process.http, door.Door(config, process.db, waiters, limits))
+    api.mount(process.http, deps.Deps(config, process.db, waiters, limits))
 
 
 def _worker(process: app.Process) -> None:

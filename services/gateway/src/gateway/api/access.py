@@ -6,7 +6,7 @@ from fastapi import Depends, Request, Response
 
 from chassis import envelope, errors, outbox, web
 from contracts import gateway, message
-from gateway.api import door
+from gateway.api import deps
 from gateway.domain import initdata, sessions, views
 from gateway.store import users
 
@@ -27,30 +27,30 @@ async def json_only(request: Request) -> None:
         raise UnsupportedMediaType
 
 
-async def log_in(here: door.Door, init_data: str) -> views.User:
+async def log_in(deps: deps.Deps, init_data: str) -> views.User:
     """Give the user whom initData speaks for, a new one at first contact. Raises when the initData is not good."""
     person = initdata.check(
-        init_data, secret=here.init_data_secret, now=envelope.now(), ttl_s=here.settings.init_data_ttl_s
+        init_data, secret=deps.init_data_secret, now=envelope.now(), ttl_s=deps.settings.init_data_ttl_s
     )
-    async with here.db.statement() as tx:
-        user = await users.find(tx, here.tenant, person.id)
-    return user or await _register(here, person)
+    async with deps.db.statement() as tx:
+        user = await users.find(tx, deps.tenant, person.id)
+    return user or await _register(deps, person)
 
 
-async def _register(here: door.Door, person: initdata.TelegramUser) -> views.User:
+async def _register(deps: deps.Deps, person: initdata.TelegramUser) -> views.User:
     user_id = message.UserId(envelope.uuid7())
-    async with here.db.transaction() as tx:
-        user = await users.add(tx, here.tenant, user_id, person.id)
+    async with deps.db.transaction() as tx:
+        user = await users.add(tx, deps.tenant, user_id, person.id)
         if user is not None:
-            registered = gateway.UserRegistered(tenant=here.tenant, user_id=user_id, telegram_id=person.id)
+            registered = gateway.UserRegistered(tenant=deps.tenant, user_id=user_id, telegram_id=person.id)
             await outbox.put(tx, [registered])
             return user
-        user = await users.find(tx, here.tenant, person.id)
+        user = await users.find(tx, deps.tenant, person.id)
     assert user is not None  # whoever was first has committed, and users are never deleted
     return user
 
 
-async def session_of(request: Request, here: door.Here) -> sessions.Session:
+async def session_of(request: Request, deps: deps.FromRequest) -> sessions.Session:
     """Give the session that the Authorization header speaks for. Raises Unauthenticated, saying why."""
     header = request.headers.get("authorization", "")
     scheme, _, credentials = header.partition(" ")
@@ -59,16 +59,16 @@ async def session_of(request: Request, here: door.Here) -> sessions.Session:
     if scheme.lower() == "bearer":
         # The limits ask before the route does.
         known = getattr(request.state, "session", None)
-        return known if isinstance(known, sessions.Session) else _read(request, here, credentials.strip())
+        return known if isinstance(known, sessions.Session) else _read(request, deps, credentials.strip())
     if scheme.lower() == "tma":
-        user = await log_in(here, credentials.strip())
-        return sessions.Session(here.tenant, message.UserId(user.id))
+        user = await log_in(deps, credentials.strip())
+        return sessions.Session(deps.tenant, message.UserId(user.id))
     raise sessions.Unauthenticated
 
 
-def _read(request: Request, here: door.Door, token: str) -> sessions.Session:
-    secret = here.settings.session_secret.get_secret_value()
-    session = sessions.read(token, tenant=here.tenant, secret=secret, now=envelope.now())
+def _read(request: Request, deps: deps.Deps, token: str) -> sessions.Session:
+    secret = deps.settings.session_secret.get_secret_value()
+    session = sessions.read(token, tenant=deps.tenant, secret=secret, now=envelope.now())
     request.state.session = session
     return session
 

@@ -1,4 +1,4 @@
-"""What is on sale. Public; what is hidden does not exist here."""
+"""What is on sale. Public; what is hidden does not exist."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from chassis import errors
 from contracts import message
-from gateway.api import document, door, lists
+from gateway.api import deps, document, lists
 from gateway.domain import cursors, views
 from gateway.store import catalog
 
@@ -29,12 +29,12 @@ class ProductNotFound(errors.Refusal):
 
 @router.get("/categories", responses=document.responses(*document.LIST))
 async def categories(
-    here: door.Here, limit: lists.Limit = lists.LIMIT, cursor: lists.Cursor = None
+    deps: deps.FromRequest, limit: lists.Limit = lists.LIMIT, cursor: lists.Cursor = None
 ) -> lists.Page[views.Category]:
     """The shelves of the catalog, by title."""
     after = cursors.decode(cursor, _POSITION) if cursor is not None else catalog.START
-    async with here.db.statement() as tx:
-        found = await catalog.categories(tx, here.tenant, after=after, limit=limit + 1)
+    async with deps.db.statement() as tx:
+        found = await catalog.categories(tx, deps.tenant, after=after, limit=limit + 1)
     items, next_cursor = cursors.page(found, limit, lambda category: (category.title, category.id))
     return lists.Page(items=items, next_cursor=next_cursor)
 
@@ -42,7 +42,7 @@ async def categories(
 @router.get("/products", responses=document.responses(*document.LIST))
 async def products(
     *,
-    here: door.Here,
+    deps: deps.FromRequest,
     category_id: lists.Key | None = None,
     q: Annotated[lists.Text, Query(description="Words of the title, taken literally.")] = "",
     min_price: Price = 0,
@@ -53,17 +53,17 @@ async def products(
     """What is on sale, by title."""
     after = cursors.decode(cursor, _POSITION) if cursor is not None else catalog.START
     wanted = catalog.Filter(category_id=category_id, text=q, min_price=min_price, max_price=max_price)
-    async with here.db.statement() as tx:
-        found = await catalog.products(tx, here.tenant, wanted, after=after, limit=limit + 1)
+    async with deps.db.statement() as tx:
+        found = await catalog.products(tx, deps.tenant, wanted, after=after, limit=limit + 1)
     items, next_cursor = cursors.page(found, limit, lambda product: (product.title, product.id))
     return lists.Page(items=items, next_cursor=next_cursor)
 
 
 @router.get("/products/{product_id}", responses=document.responses("404 product_not_found"))
-async def product(product_id: str, here: door.Here) -> views.Product:
+async def product(product_id: str, deps: deps.FromRequest) -> views.Product:
     """One product that is on sale."""
-    async with here.db.statement() as tx:
-        found = None if "\x00" in product_id else await catalog.product(tx, here.tenant, product_id)
+    async with deps.db.statement() as tx:
+        found = None if "\x00" in product_id else await catalog.product(tx, deps.tenant, product_id)
     if found is None:
         raise ProductNotFound
     return found

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from chassis import database, errors, outbox
 from contracts import orders
-from gateway.api import access, document, door, lists, writes
+from gateway.api import access, deps, document, lists, writes
 from gateway.api import ids as opaque
 from gateway.domain import commands, cursors, sessions, views
 from gateway.store import orders as store
@@ -56,7 +56,7 @@ class Purchase(BaseModel):
     },
     openapi_extra=document.WRITE,
 )
-async def place(body: Purchase, request: Request, here: door.Here, session: access.Session) -> JSONResponse:
+async def place(body: Purchase, request: Request, deps: deps.FromRequest, session: access.Session) -> JSONResponse:
     """Buy from the wallet; answered when the order is paid and one's statement shows it."""
 
     async def accept(tx: database.Tx, order_id: UUID) -> outbox.OutboxMessage:
@@ -81,7 +81,7 @@ async def place(body: Purchase, request: Request, here: door.Here, session: acce
         return order, _answer(order, is_shown=is_shown)
 
     write = writes.Write("POST /orders", request.url.path, accept, look)
-    return await writes.carry_out(here, request, session, body, write)
+    return await writes.carry_out(deps, request, session, body, write)
 
 
 @router.get(
@@ -90,11 +90,11 @@ async def place(body: Purchase, request: Request, here: door.Here, session: acce
     openapi_extra=document.PERSONAL,
 )
 async def mine(
-    here: door.Here, session: access.Session, limit: lists.Limit = lists.LIMIT, cursor: lists.Cursor = None
+    deps: deps.FromRequest, session: access.Session, limit: lists.Limit = lists.LIMIT, cursor: lists.Cursor = None
 ) -> lists.Page[views.Order]:
     """One's own orders, newest first."""
     position = cursors.decode(cursor, _POSITION) if cursor is not None else (None,)
-    async with here.db.statement() as tx:
+    async with deps.db.statement() as tx:
         found = await store.newest(tx, session.tenant, owner=session.user_id, before=position[0], limit=limit + 1)
     items, next_cursor = cursors.page(found, limit, lambda order: (order.id,))
     return lists.Page(items=items, next_cursor=next_cursor)
@@ -105,9 +105,9 @@ async def mine(
     responses=document.responses(*document.PERSON, "404 order_not_found"),
     openapi_extra=document.PERSONAL,
 )
-async def order(order_id: str, here: door.Here, session: access.Session) -> views.Order:
+async def order(order_id: str, deps: deps.FromRequest, session: access.Session) -> views.Order:
     """One's own order."""
-    async with here.db.statement() as tx:
+    async with deps.db.statement() as tx:
         return await _own(tx, session, opaque.parsed(order_id, OrderNotFound))
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, Type
 
 from chassis import database, errors, outbox
 from contracts import message, payments
-from gateway.api import access, document, door, ids, writes
+from gateway.api import access, deps, document, ids, writes
 from gateway.domain import commands, sessions, topups, views
 from gateway.store import payments as store
 from gateway.store import users
@@ -89,10 +89,10 @@ class TopUp(BaseModel):
     },
     openapi_extra=document.WRITE,
 )
-async def top_up(body: TopUp, request: Request, here: door.Here, session: access.Session) -> JSONResponse:
+async def top_up(body: TopUp, request: Request, deps: deps.FromRequest, session: access.Session) -> JSONResponse:
     """Ask a provider for a payment; answered with the page where the payer continues."""
     amount = message.Money(amount_minor=body.amount.amount_minor, currency=body.amount.currency)
-    topups.require_permitted(body.provider, amount, here.settings.top_ups or topups.LIMITS)
+    topups.require_permitted(body.provider, amount, deps.settings.top_ups or topups.LIMITS)
 
     async def accept(tx: database.Tx, payment_id: UUID) -> outbox.OutboxMessage:
         command = payments.CreatePayment(
@@ -113,7 +113,7 @@ async def top_up(body: TopUp, request: Request, here: door.Here, session: access
         return payment, _answer(payment)
 
     write = writes.Write("POST /payments", request.url.path, accept, look)
-    return await writes.carry_out(here, request, session, body, write)
+    return await writes.carry_out(deps, request, session, body, write)
 
 
 @router.get(
@@ -121,9 +121,9 @@ async def top_up(body: TopUp, request: Request, here: door.Here, session: access
     responses=document.responses(*document.PERSON, "404 payment_not_found"),
     openapi_extra=document.PERSONAL,
 )
-async def payment(payment_id: str, here: door.Here, session: access.Session) -> views.Payment:
+async def payment(payment_id: str, deps: deps.FromRequest, session: access.Session) -> views.Payment:
     """How one's own payment stands."""
-    async with here.db.statement() as tx:
+    async with deps.db.statement() as tx:
         return await _own(tx, session, ids.parsed(payment_id, PaymentNotFound))
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis import envelope
 from contracts import message
-from gateway.api import access, document, door
+from gateway.api import access, deps, document
 from gateway.domain import initdata, sessions, views
 from gateway.store import users
 
@@ -41,23 +41,23 @@ class LoggedIn(BaseModel):
 @router.post(
     "/auth/telegram", responses=document.responses("401 init_data_invalid", "401 init_data_expired", *document.BODY)
 )
-async def log_in(body: LogIn, here: door.Here, response: Response) -> LoggedIn:
+async def log_in(body: LogIn, deps: deps.FromRequest, response: Response) -> LoggedIn:
     """Exchange initData for a session token; the first time makes a user."""
-    user = await access.log_in(here, body.init_data)
+    user = await access.log_in(deps, body.init_data)
     token = sessions.issue(
-        sessions.Session(here.tenant, message.UserId(user.id)),
-        secret=here.settings.session_secret.get_secret_value(),
+        sessions.Session(deps.tenant, message.UserId(user.id)),
+        secret=deps.settings.session_secret.get_secret_value(),
         now=envelope.now(),
-        ttl_s=here.settings.session_ttl_s,
+        ttl_s=deps.settings.session_ttl_s,
     )
     response.headers["Cache-Control"] = "no-store"
-    return LoggedIn(access_token=token, expires_in=here.settings.session_ttl_s, user=user)
+    return LoggedIn(access_token=token, expires_in=deps.settings.session_ttl_s, user=user)
 
 
 @router.get("/users/me", responses=document.responses(*document.PERSON), openapi_extra=document.PERSONAL)
-async def me(here: door.Here, session: access.Session) -> views.User:
+async def me(deps: deps.FromRequest, session: access.Session) -> views.User:
     """Who one is."""
-    async with here.db.statement() as tx:
+    async with deps.db.statement() as tx:
         user = await users.get(tx, session.tenant, session.user_id)
     if user is None:
         raise sessions.TokenInvalid

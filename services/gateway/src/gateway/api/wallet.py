@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter
 
 from contracts import message
-from gateway.api import access, document, door, lists
+from gateway.api import access, deps, document, lists
 from gateway.domain import cursors, views
 from gateway.store import wallet
 
@@ -27,11 +27,11 @@ class Balances(BaseModel):
 
 
 @router.get("/balance", responses=document.responses(*document.PERSON), openapi_extra=document.PERSONAL)
-async def balance(here: door.Here, session: access.Session) -> Balances:
+async def balance(deps: deps.FromRequest, session: access.Session) -> Balances:
     """What one has: every asset that was ever moved, and the wallet's currencies at 0 before that."""
-    async with here.db.statement() as tx:
+    async with deps.db.statement() as tx:
         known = await wallet.balances(tx, session.tenant, session.user_id)
-    missing = sorted(set(here.settings.currencies) - {entry.asset for entry in known})
+    missing = sorted(set(deps.settings.currencies) - {entry.asset for entry in known})
     empty = [views.Balance(asset=asset, balance_minor=0, held_minor=0, available_minor=0) for asset in missing]
     return Balances(balances=known + empty)
 
@@ -42,7 +42,7 @@ async def balance(here: door.Here, session: access.Session) -> Balances:
     openapi_extra=document.PERSONAL,
 )
 async def transactions(
-    here: door.Here,
+    deps: deps.FromRequest,
     session: access.Session,
     asset: message.Currency | None = None,
     limit: lists.Limit = lists.LIMIT,
@@ -50,7 +50,7 @@ async def transactions(
 ) -> lists.Page[views.StatementLine]:
     """One's statement, newest first. New lines never move what a cursor continues."""
     before = cursors.decode(cursor, _POSITION) if cursor is not None else None
-    async with here.db.statement() as tx:
+    async with deps.db.statement() as tx:
         found = await wallet.lines(tx, session.tenant, session.user_id, asset=asset, before=before, limit=limit + 1)
     shown, next_cursor = cursors.page(found, limit, lambda placed: placed[0])
     return lists.Page(items=[line for _, line in shown], next_cursor=next_cursor)

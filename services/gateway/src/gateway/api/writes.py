@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from pydantic import BaseModel
 
 from chassis import database, envelope, outbox, telemetry, web
-from gateway.api import door
+from gateway.api import deps
 from gateway.domain import commands, sessions
 from gateway.store import commands as store
 
@@ -38,10 +38,10 @@ class Write:
 
 
 async def carry_out(
-    here: door.Door, request: Request, session: sessions.Session, body: BaseModel, write: Write
+    deps: deps.Deps, request: Request, session: sessions.Session, body: BaseModel, write: Write
 ) -> JSONResponse:
     """Accept a write and answer it. Repeating it with the same key gives the same answer and changes nothing."""
-    wait_s = commands.wait_of(request.headers.getlist("prefer"), default_s=here.settings.wait_s)
+    wait_s = commands.wait_of(request.headers.getlist("prefer"), default_s=deps.settings.wait_s)
     wanted = commands.Command(
         id=envelope.uuid7(),
         tenant=session.tenant,
@@ -50,23 +50,23 @@ async def carry_out(
         key=commands.key_of(request.headers.getlist("idempotency-key")),
         fingerprint=commands.fingerprint_of(body),
     )
-    command = await _accept(here, wanted, write)
-    answer = command.answer or await here.waiters.wait_for(
-        command.id, partial(_settle, here, command, write), wait_s=wait_s
+    command = await _accept(deps, wanted, write)
+    answer = command.answer or await deps.waiters.wait_for(
+        command.id, partial(_settle, deps, command, write), wait_s=wait_s
     )
     telemetry.log.info(
         "gateway.write.done", operation=write.operation, id=str(command.id), is_answered=answer is not None
     )
-    response = await _pending(here, command, write) if answer is None else _final(request, answer)
+    response = await _pending(deps, command, write) if answer is None else _final(request, answer)
     response.headers["Location"] = f"{write.location}/{command.id}"
     if command.id != wanted.id:
         response.headers["Idempotency-Replayed"] = "true"
     return response
 
 
-async def _accept(here: door.Door, wanted: commands.Command, write: Write) -> commands.Command:
+async def _accept(deps: deps.Deps, wanted: commands.Command, write: Write) -> commands.Command:
     """Store a new command with everything it causes, or give the one that its key already names."""
-    async with here.db.transaction() as tx:
+    async with deps.db.transaction() as tx:
         is_new = await store.add(tx, wanted)
         if is_new:
             await outbox.put(tx, [await write.accept(tx, wanted.id)])
@@ -78,16 +78,16 @@ async def _accept(here: door.Door, wanted: commands.Command, write: Write) -> co
     return command
 
 
-async def _settle(here: door.Door, command: commands.Command, write: Write) -> commands.Answer | None:
+async def _settle(deps: deps.Deps, command: commands.Command, write: Write) -> commands.Answer | None:
     """Give the final answer and keep it, or None while there is none."""
-    async with here.db.statement() as tx:
+    async with deps.db.statement() as tx:
         _, answer = await write.look(tx, command.id)
         # What was seen is final, so the answer may be kept by a statement of its own.
         return answer and await store.answer(tx, command, answer)
 
 
-async def _pending(here: door.Door, command: commands.Command, write: Write) -> JSONResponse:
-    async with here.db.statement() as tx:
+async def _pending(deps: deps.Deps, command: commands.Command, write: Write) -> JSONResponse:
+    async with deps.db.statement() as tx:
         view, _ = await write.look(tx, command.id)
     return JSONResponse(view.model_dump(mode="json"), status_code=202, headers={"Retry-After": str(RETRY_AFTER_S)})
 

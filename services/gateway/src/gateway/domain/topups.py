@@ -1,6 +1,6 @@
 """What a wallet can be topped up with: which currencies each provider takes, and between which amounts.
 
-Only assets that the ledger counts are here: money in any other could be taken, but never credited.
+Only assets that the ledger counts are listed: money in any other could be taken, but never credited.
 """
 
 from collections.abc import Mapping

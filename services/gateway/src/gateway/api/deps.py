@@ -13,7 +13,7 @@ from gateway.domain import initdata
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Deps:
     """The parts of one api process."""
 
     settings: settings.GatewaySettings
@@ -30,9 +30,9 @@ class Door:
         object.__setattr__(self, "init_data_secret", secret)
 
 
-def of(request: Request) -> Door:
-    """Give the door of the process that serves this request."""
-    return cast("Door", request.app.state.door)
+def of(request: Request) -> Deps:
+    """Return the parts of the process that serves this request."""
+    return cast("Deps", request.app.state.deps)
 
 
-Here = Annotated[Door, Depends(of)]
+FromRequest = Annotated[Deps, Depends(of)]
