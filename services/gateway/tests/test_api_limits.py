@@ -1,4 +1,4 @@
-"""Limits at the HTTP door: whom they count, what the answers tell, and what a refusal leaves untouched."""
+"""Rate limits of the HTTP API: what they count, what responses report, and what a refused request leaves unchanged."""
 
 import asyncio
 import time
@@ -33,9 +33,9 @@ NOWHERE = "redis://127.0.0.1:1/0"
 async def serve(
     service: app.Service, config: settings.GatewaySettings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Serve]:
-    """Makes one more replica with limits of its own, and a client of it that comes from an address."""
-    monkeypatch.setattr(limiter, "ANSWER_S", 10)
-    # Addresses are hashed with it, so what other tests have used up does not count.
+    """Starts one more replica with limits of its own, and opens a client of it that has the given address."""
+    monkeypatch.setattr(limiter, "TIMEOUT_S", 10)
+    # Addresses are hashed with it, so the counts of other tests do not matter.
     secret = uuid4().hex
     opened: list[httpx.AsyncClient] = []
     closers: list[Callable[[], Awaitable[None]]] = []
@@ -66,7 +66,7 @@ async def get(client: httpx.AsyncClient, path: str, headers: httpx.Headers | Non
 
 
 def require_refusal(answer: httpx.Response, *, limit: int) -> None:
-    """Check everything that a 429 tells."""
+    """Check the whole response to a refused request."""
     assert answer.status_code == 429, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["code"] == "too_many_requests"
@@ -110,15 +110,13 @@ async def test_each_class_of_routes_has_a_limit_of_its_own(serve: Serve, log_in:
         statuses = [(await get(client, path, headers)).status_code for _ in range(limit + 1)]
         assert statuses == [200] * limit + [429], path
     for path in ("/orders", "/payments"):
-        # What is malformed or lacks its key counts too.
+        # Malformed requests and those without a key count too.
         assert (await client.post(path, content=b"{", headers=writing)).status_code == 400
         require_refusal(await client.post(path, content=b"{", headers=writing), limit=1)
 
 
 @pytest.mark.rule("GW5")
-async def test_a_user_has_one_limit_whatever_way_they_prove_who_they_are(
-    serve: Serve, log_in: LogIn, sign: Sign
-) -> None:
+async def test_a_user_has_one_limit_for_tokens_and_initdata_together(serve: Serve, log_in: LogIn, sign: Sign) -> None:
     client = serve(rate_limits="balance=4,other=0")
     token, init_data = await log_in(client, 7), httpx.Headers({"Authorization": f"tma {sign(7)}"})
 
@@ -129,7 +127,7 @@ async def test_a_user_has_one_limit_whatever_way_they_prove_who_they_are(
 
 
 @pytest.mark.rule("GW5")
-async def test_an_address_has_a_multiple_of_the_limits_and_strangers_use_up_nothing_of_its_users(
+async def test_an_address_has_a_multiple_of_the_limits_and_anonymous_requests_use_up_none_of_its_users(
     serve: Serve, log_in: LogIn
 ) -> None:
     client, elsewhere = (
@@ -139,11 +137,11 @@ async def test_an_address_has_a_multiple_of_the_limits_and_strangers_use_up_noth
     users = [await log_in(client, number) for number in range(1, 6)]
     forged = httpx.Headers({"Authorization": "Bearer nonsense"})
 
-    of_strangers = [(await get(client, "/balance", forged)).status_code for _ in range(8)]
-    of_users = [(await get(client, "/balance", user)).status_code for user in users for _ in range(2)]
+    anonymous = [(await get(client, "/balance", forged)).status_code for _ in range(8)]
+    authenticated = [(await get(client, "/balance", user)).status_code for user in users for _ in range(2)]
 
-    assert of_strangers == [401] * 6 + [429] * 2
-    assert of_users == [200] * 6 + [429] * 4
+    assert anonymous == [401] * 6 + [429] * 2
+    assert authenticated == [200] * 6 + [429] * 4
     require_refusal(await get(client, "/balance", users[4]), limit=6)
     assert (await get(elsewhere, "/balance", users[4])).status_code == 200
 
@@ -196,10 +194,10 @@ async def test_a_refused_write_changes_nothing_and_repetitions_count(
 
 
 @pytest.mark.rule("GW5")
-async def test_repeat_offenders_wait_longer_each_time_and_are_forgiven(
+async def test_repeated_violations_wait_longer_each_time_until_they_expire(
     serve: Serve, log_in: LogIn, servers: testing.Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Goal: the door tells waits that double, and keeps them. Method: Redis's clock is put forward by each wait."""
+    """Goal: the API reports doubled waits, and keeps to them. Method: Redis's clock is put forward by each wait."""
     ahead, ahead_ms = f"test.limit:{uuid4()}", 0
     clock = f"now = now + tonumber(redis.call('GET', '{ahead}') or '0')\n"
     monkeypatch.setattr(limiter, "DECIDE", clock + limiter.DECIDE)
@@ -208,7 +206,7 @@ async def test_repeat_offenders_wait_longer_each_time_and_are_forgiven(
 
     waits_s, early = [], set()
     async with Redis.from_url(servers.redis_url) as redis:
-        for quiet_ms in (0, 0, 0, limits.FORGIVEN_AFTER_MS):
+        for quiet_ms in (0, 0, 0, limits.VIOLATIONS_KEPT_MS):
             assert (await get(client, "/balance", headers)).status_code == 200
             waits_s.append(int((await get(client, "/balance", headers)).headers["Retry-After"]))
             await redis.set(ahead, ahead_ms + waits_s[-1] * 1_000 - 5_000, ex=60)
@@ -224,9 +222,9 @@ async def test_repeat_offenders_wait_longer_each_time_and_are_forgiven(
     assert early == {429}
 
 
-async def test_only_our_own_proxies_are_believed_about_addresses(serve: Serve) -> None:
+async def test_x_forwarded_for_is_believed_from_trusted_proxies_only(serve: Serve) -> None:
     limited = {"rate_limits": "health=1,other=0", "trusted_proxies": "10.0.0.0/8"}
-    proxy, stranger = serve(address="10.0.0.1", **limited), serve(address="203.0.113.9", **limited)
+    proxy, client = serve(address="10.0.0.1", **limited), serve(address="203.0.113.9", **limited)
 
     async def statuses(client: httpx.AsyncClient, *forwarded: str) -> list[int]:
         return [
@@ -234,28 +232,30 @@ async def test_only_our_own_proxies_are_believed_about_addresses(serve: Serve) -
             for text in forwarded
         ]
 
-    behind_the_proxy = await statuses(proxy, "198.51.100.1", "198.51.100.2", "6.6.6.6, 198.51.100.1, 10.0.0.2")
-    pretending = await statuses(stranger, "198.51.100.3", "198.51.100.4")
+    proxied = await statuses(proxy, "198.51.100.1", "198.51.100.2", "6.6.6.6, 198.51.100.1, 10.0.0.2")
+    direct = await statuses(client, "198.51.100.3", "198.51.100.4")
 
-    assert behind_the_proxy[0] == behind_the_proxy[1] != behind_the_proxy[2] == 429
-    assert pretending[0] != pretending[1] == 429
+    assert proxied[0] == proxied[1] != proxied[2] == 429
+    assert direct[0] != direct[1] == 429
 
 
-async def test_keys_tell_no_address(serve: Serve, log_in: LogIn, servers: testing.Servers) -> None:
-    client = serve(rate_limits="balance=2", address="198.51.100.77", tenant="keys-tell-nothing")
+async def test_keys_contain_no_address_and_no_telegram_id(
+    serve: Serve, log_in: LogIn, servers: testing.Servers
+) -> None:
+    client = serve(rate_limits="balance=2", address="198.51.100.77", tenant="keys-without-addresses")
     headers = await log_in(client, 987_654_321)
     await get(client, "/balance", headers)
     await get(client, "/balance")
 
     async with Redis.from_url(servers.redis_url, decode_responses=True) as redis:
-        keys = [key async for key in redis.scan_iter("kopilka.gateway.limit:keys-tell-nothing:*")]
+        keys = [key async for key in redis.scan_iter("kopilka.gateway.limit:keys-without-addresses:*")]
 
     kinds = {tuple(key.split(":")[2:4]) for key in keys}
-    assert kinds >= {("balance", "user"), ("balance", "address"), ("balance", "stranger"), ("login", "stranger")}
+    assert kinds >= {("balance", "user"), ("balance", "address"), ("balance", "anonymous"), ("login", "anonymous")}
     assert not any("198.51" in key or "987654321" in key for key in keys)
 
 
-async def test_where_there_is_no_limit_nothing_is_told(serve: Serve, log_in: LogIn) -> None:
+async def test_without_a_limit_no_limit_is_reported(serve: Serve, log_in: LogIn) -> None:
     client = serve(rate_limits="balance=0,login=0,other=0")
     headers = await log_in(client)
 
@@ -265,7 +265,7 @@ async def test_where_there_is_no_limit_nothing_is_told(serve: Serve, log_in: Log
     assert not any("X-RateLimit-Limit" in answer.headers for answer in answers)
 
 
-async def test_pages_of_permitted_origins_can_read_the_limits(serve: Serve) -> None:
+async def test_pages_of_permitted_origins_may_read_the_limit_headers(serve: Serve) -> None:
     client = serve(rate_limits="other=1", rate_limit_address_factor=1)
     origin = {"Origin": "https://app.example"}
 
@@ -292,7 +292,9 @@ async def test_without_redis_requests_are_served_within_the_limits_of_the_proces
     assert 'kopilka_rate_limit_total{limiter="local",result="refused",route_class="balance"}' in metrics.text
 
 
-async def test_the_document_tells_limits_and_names_every_route_that_has_its_own(client: httpx.AsyncClient) -> None:
+async def test_the_openapi_document_describes_limits_and_names_every_route_with_its_own(
+    client: httpx.AsyncClient,
+) -> None:
     paths = (await client.get("http://gateway/openapi.json")).json()["paths"]
 
     classes = {limits.class_of(method.upper(), path) for path, item in paths.items() for method in item}

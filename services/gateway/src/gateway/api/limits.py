@@ -1,6 +1,6 @@
-"""Rate limits at the door: whose budgets a request counts in, and the headers that tell what is left.
+"""Rate limits of the HTTP API: the quotas that a request counts against, and the headers that report them.
 
-A refusal comes before anything is read or changed: it takes no Idempotency-Key, and repetitions count like the first.
+A request is refused before anything is read or changed: no Idempotency-Key is used up, and repetitions count too.
 """
 
 from collections import OrderedDict
@@ -15,20 +15,21 @@ from gateway.domain import initdata, limits, sessions
 from gateway.store import users
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After")
-KNOWN_MAX = 10_000
+USER_IDS_MAX = 10_000
 
 
 class Limits:
-    """Stands inside the correlation of requests and before every route. It is no dependency, which an address that does
-    not exist or a body that is no JSON would never reach.
+    """Middleware between the correlation ids and the routes.
+
+    It is no FastAPI dependency, because requests for unknown paths and with malformed JSON never reach one.
     """
 
     def __init__(self, app: ASGIApp, *, deps: deps.Deps) -> None:
         """Wrap the application."""
         self._app = app
         self._deps = deps
-        self._pseudonyms = deps.settings.session_secret.get_secret_value().encode()
-        self._known: OrderedDict[int, str] = OrderedDict()
+        self._hash_key = deps.settings.session_secret.get_secret_value().encode()
+        self._user_ids: OrderedDict[int, str] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request within its limits, or refuse it."""
@@ -38,42 +39,42 @@ class Limits:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        verdict = await self._deps.limiter.decide(route_class, await self._budgets(request, route_class, limit))
+        decision = await self._deps.limiter.decide(route_class, await self._quotas(request, route_class, limit))
 
         async def send_with_limit(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["X-RateLimit-Limit"] = str(verdict.limit)
-                headers["X-RateLimit-Remaining"] = str(verdict.remaining)
-                headers["X-RateLimit-Reset"] = str(verdict.reset_s)
+                headers["X-RateLimit-Limit"] = str(decision.limit)
+                headers["X-RateLimit-Remaining"] = str(decision.remaining)
+                headers["X-RateLimit-Reset"] = str(decision.reset_s)
             await send(message)
 
-        if verdict.is_allowed:
+        if decision.is_allowed:
             await self._app(scope, receive, send_with_limit)
             return
-        wait_s = verdict.retry_after_s
+        wait_s = decision.retry_after_s
         refusal = web.answer(request, 429, "too_many_requests", f"Please ask again in {wait_s} seconds.")
         refusal.headers["Retry-After"] = str(wait_s)
         await refusal(scope, receive, send_with_limit)
 
-    async def _budgets(self, request: Request, route_class: limits.RouteClass, limit: int) -> list[limits.Budget]:
-        """Give what a request counts in: the user's budget first, so that nobody uses up that of their neighbours."""
+    async def _quotas(self, request: Request, route_class: limits.RouteClass, limit: int) -> list[limits.Quota]:
+        """Return the quotas of a request: the user's first, so that no user uses up the quota of their address."""
         config = self._deps.settings
         peer = request.client.host if request.client else ""
         address = client_address.resolve(peer, request.headers.getlist("x-forwarded-for"), config.trusted_proxies)
-        place = limits.pseudonym(limits.household_of(address), secret=self._pseudonyms)
+        network = limits.pseudonym(limits.client_network(address), secret=self._hash_key)
         prefix = f"kopilka.gateway.limit:{self._deps.tenant}:{route_class}"
         if route_class == "health":
-            return [limits.Budget(f"{prefix}:address:{place}", limit)]
+            return [limits.Quota(f"{prefix}:address:{network}", limit)]
         shared = limit * config.rate_limit_address_factor
         user_id = await self._user_of(request)
         if user_id is None:
-            # Apart from those who are logged in, so that nobody locks them out without having been let in.
-            return [limits.Budget(f"{prefix}:stranger:{place}", shared)]
-        return [limits.Budget(f"{prefix}:user:{user_id}", limit), limits.Budget(f"{prefix}:address:{place}", shared)]
+            # Anonymous requests are counted apart, so that they can't use up what the users of an address share.
+            return [limits.Quota(f"{prefix}:anonymous:{network}", shared)]
+        return [limits.Quota(f"{prefix}:user:{user_id}", limit), limits.Quota(f"{prefix}:address:{network}", shared)]
 
     async def _user_of(self, request: Request) -> str | None:
-        """Give the user whom a request speaks for; None when it proves nobody, or somebody who has never logged in."""
+        """Return the authenticated user of a request; None without valid credentials, or before the first login."""
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "tma":
             return await self._user_of_init_data(credentials.strip())
@@ -90,14 +91,14 @@ class Limits:
             )
         except sessions.Unauthenticated:
             return None
-        if person.id in self._known:
-            self._known.move_to_end(person.id)
-            return self._known[person.id]
+        if person.id in self._user_ids:
+            self._user_ids.move_to_end(person.id)
+            return self._user_ids[person.id]
         async with deps.db.statement() as tx:
             user = await users.find(tx, deps.tenant, person.id)
         if user is None:
             return None
-        self._known[person.id] = str(user.id)
-        while len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
-        return self._known[person.id]
+        self._user_ids[person.id] = str(user.id)
+        while len(self._user_ids) > USER_IDS_MAX:
+            self._user_ids.popitem(last=False)
+        return self._user_ids[person.id]

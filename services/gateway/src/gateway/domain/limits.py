@@ -1,6 +1,6 @@
-"""How often one may ask: the classes of routes, the windows that requests are counted in, and the waits of offenders.
+"""Rate limits: the classes of routes, fixed windows per key, and waits that grow with each violation.
 
-The same arithmetic runs as a script inside Redis; a test holds the two together.
+The same rule runs as a script inside Redis; `test_redis_decides_as_the_domain_does` keeps the two equal.
 """
 
 import ipaddress
@@ -24,12 +24,12 @@ PER_MINUTE_MAX = 1_000_000
 
 WINDOW_MS = 60_000
 WAIT_MAX_MS = 15 * 60_000
-FORGIVEN_AFTER_MS = 15 * 60_000
-"""Whoever keeps within the limits for this long after the last wait has a clean record again."""
-STRIKES_MAX = 16  # far beyond where the wait stops growing
-IPV6_PREFIX = 64  # what a provider gives to one household
+VIOLATIONS_KEPT_MS = 15 * 60_000
+"""How long violations are remembered after the last wait is over."""
+VIOLATIONS_MAX = 16  # far beyond where the wait stops growing
+IPV6_PREFIX = 64  # what an internet provider gives to one customer
 
-# Probes and scrapes of whoever runs the process: refusing one would end in a restart or a gap.
+# Probes and scrapes by the operator: refusing one would cause a restart or a gap in the metrics.
 _UNLIMITED = frozenset({"/health/live", "/health/ready", "/metrics"})
 _CLASSES: Mapping[str, RouteClass] = {
     "/health": "health",
@@ -37,64 +37,68 @@ _CLASSES: Mapping[str, RouteClass] = {
     "/api/v1/balance": "balance",
     "/api/v1/transactions": "transactions",
 }
-# Asking how an order or a payment stands is not making one: clients poll it while they wait.
+# Reading an order or a payment is not in these classes: clients poll it while they wait.
 _WRITES: Mapping[str, RouteClass] = {"/api/v1/orders": "orders", "/api/v1/payments": "payments"}
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """What one key may ask for in a minute."""
+class Quota:
+    """How many requests one key may make in a minute."""
 
     key: str
     limit: int
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """What is remembered of one key: its window, what it used of it, and how often it asked for too much."""
+class Usage:
+    """The state of one key: its window, the requests counted in it, and its violations so far."""
 
     started_ms: int
     used: int = 0
-    strikes: int = 0
-    barred_until_ms: int = 0
+    violations: int = 0
+    blocked_until_ms: int = 0
 
     @property
-    def ends_ms(self) -> int:
-        """When the window is over."""
+    def window_ends_ms(self) -> int:
+        """When the window ends."""
         return self.started_ms + WINDOW_MS
 
     @property
-    def forgotten_ms(self) -> int:
-        """When nothing of this matters any more."""
-        return max(self.ends_ms, self.barred_until_ms + FORGIVEN_AFTER_MS) if self.strikes else self.ends_ms
+    def expires_ms(self) -> int:
+        """When this state has no effect any more and can be dropped."""
+        return (
+            max(self.window_ends_ms, self.blocked_until_ms + VIOLATIONS_KEPT_MS)
+            if self.violations
+            else self.window_ends_ms
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a request may pass, and what its answer says about the limit that is nearest."""
+class Decision:
+    """Whether a request is allowed, and the limit that its response reports: the one with the least left."""
 
-    budget: int
-    """Which of the request's budgets this is about, by its place."""
+    quota: int
+    """The index of that limit among the request's quotas."""
     limit: int
     remaining: int
     now_ms: int
     reset_ms: int
-    """When the window, or the wait, is over."""
+    """When the window, or the wait, ends."""
     is_allowed: bool
 
     @property
     def retry_after_s(self) -> int:
-        """How long to wait, in whole seconds: never too short, never 0."""
+        """How long to wait in whole seconds, rounded up and at least 1."""
         return max(1, -(-(self.reset_ms - self.now_ms) // 1_000))
 
     @property
     def reset_s(self) -> int:
-        """When it is over, in whole seconds since 1970."""
+        """When the window, or the wait, ends, in whole seconds since 1970, rounded up."""
         return -(-self.reset_ms // 1_000)
 
 
 def class_of(method: str, path: str) -> RouteClass | None:
-    """Give what a request counts as, or None for what is never limited."""
+    """Return the class of a request, or None when it is never limited."""
     if path in _UNLIMITED:
         return None
     if method == "POST" and path in _WRITES:
@@ -103,36 +107,41 @@ def class_of(method: str, path: str) -> RouteClass | None:
 
 
 def decide(
-    tallies: Sequence[Tally | None], limits: Sequence[int], *, now_ms: int
-) -> tuple[tuple[Tally | None, ...], Verdict]:
-    """Judge one request that counts in several tallies, and give them as they are afterwards.
+    usages: Sequence[Usage | None], limits: Sequence[int], *, now_ms: int
+) -> tuple[tuple[Usage | None, ...], Decision]:
+    """Decide one request that counts against several keys, and return their usages afterwards.
 
-    It passes when all of them have room, and only then is it counted, so that whoever is refused by one limit does not
-    use up another. A window begins with the first request in it; the price of that simplicity is that up to twice the
-    limit may pass within the minute around the end of a window.
+    It is allowed when every key has room, and is counted only then, so that a request refused by one limit uses up
+    no other. A window begins with its first request; the price of fixed windows is that up to twice the limit may
+    pass within the minute around the end of one.
     """
-    current = [_at(tally, now_ms) for tally in tallies]
-    for place, (tally, limit) in enumerate(zip(current, limits, strict=True)):
-        if tally.barred_until_ms > now_ms or tally.used >= limit:
-            barred = tally if tally.barred_until_ms > now_ms else _struck(tally, now_ms)
-            after = (*tallies[:place], barred, *tallies[place + 1 :])
-            return after, Verdict(place, limit, 0, now_ms, barred.barred_until_ms, is_allowed=False)
-    counted = tuple(replace(tally, used=tally.used + 1) for tally in current)
-    remaining = [limit - tally.used for tally, limit in zip(counted, limits, strict=True)]
-    place = remaining.index(min(remaining))
-    return counted, Verdict(place, limits[place], remaining[place], now_ms, counted[place].ends_ms, is_allowed=True)
+    current = [_current(usage, now_ms) for usage in usages]
+    for index, (usage, limit) in enumerate(zip(current, limits, strict=True)):
+        if usage.blocked_until_ms > now_ms or usage.used >= limit:
+            blocked = usage if usage.blocked_until_ms > now_ms else _penalized(usage, now_ms)
+            after = (*usages[:index], blocked, *usages[index + 1 :])
+            return after, Decision(index, limit, 0, now_ms, blocked.blocked_until_ms, is_allowed=False)
+    counted = tuple(replace(usage, used=usage.used + 1) for usage in current)
+    remaining = [limit - usage.used for usage, limit in zip(counted, limits, strict=True)]
+    index = remaining.index(min(remaining))
+    return counted, Decision(
+        index, limits[index], remaining[index], now_ms, counted[index].window_ends_ms, is_allowed=True
+    )
 
 
-def wait_ms(strikes: int) -> int:
-    """Give how long an offender waits at least: the first time only for the next window, then twice as long each time.
+def penalty_ms(violations: int) -> int:
+    """Return the shortest wait after this many violations: none after the first, then twice as long each time.
 
-    Asking during a wait neither shortens nor lengthens it.
+    After the first one the key waits for its next window only. Requests during a wait do not change it.
     """
-    return min(WINDOW_MS << (strikes - 1), WAIT_MAX_MS) if strikes > 1 else 0
+    return min(WINDOW_MS << (violations - 1), WAIT_MAX_MS) if violations > 1 else 0
 
 
-def household_of(address: str) -> str:
-    """Give the part of a network address that one customer has: all of IPv4, the network of IPv6."""
+def client_network(address: str) -> str:
+    """Return the network that one customer has: an IPv4 address itself, the /64 of an IPv6 address.
+
+    Text that is no address gives "unknown".
+    """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -145,17 +154,19 @@ def household_of(address: str) -> str:
 
 
 def pseudonym(text: str, *, secret: bytes) -> str:
-    """Give what stands for something personal in a key; without the secret it can't be told from what it was made."""
+    """Return a keyed hash that stands for personal data in a key; it can't be reversed without the secret."""
     return blake2b(text.encode(), key=secret[:64], digest_size=12).hexdigest()
 
 
-def _at(tally: Tally | None, now_ms: int) -> Tally:
-    if tally is None or now_ms >= tally.forgotten_ms:
-        return Tally(now_ms)
-    is_over = now_ms >= tally.ends_ms and now_ms >= tally.barred_until_ms
-    return replace(tally, started_ms=now_ms, used=0) if is_over else tally
+def _current(usage: Usage | None, now_ms: int) -> Usage:
+    if usage is None or now_ms >= usage.expires_ms:
+        return Usage(now_ms)
+    is_over = now_ms >= usage.window_ends_ms and now_ms >= usage.blocked_until_ms
+    return replace(usage, started_ms=now_ms, used=0) if is_over else usage
 
 
-def _struck(tally: Tally, now_ms: int) -> Tally:
-    strikes = min(tally.strikes + 1, STRIKES_MAX)
-    return replace(tally, strikes=strikes, barred_until_ms=max(tally.ends_ms, now_ms + wait_ms(strikes)))
+def _penalized(usage: Usage, now_ms: int) -> Usage:
+    violations = min(usage.violations + 1, VIOLATIONS_MAX)
+    return replace(
+        usage, violations=violations, blocked_until_ms=max(usage.window_ends_ms, now_ms + penalty_ms(violations))
+    )
