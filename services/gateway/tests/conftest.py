@@ -17,6 +17,7 @@ import pytest
 from chassis import app, database, envelope, inbox, testing
 from contracts import ledger, message, orders, payments
 from gateway import handlers, main, settings
+from gateway.clients import wakeups
 
 BOT_TOKEN = "42:TEST"
 SESSION_SECRET = "only-for-tests-and-long-enough-to-be-accepted"
@@ -102,8 +103,8 @@ class Others:
 
     def __init__(self, db: database.Database) -> None:
         self._db = db
-        self._batch_queues = handlers.batch_queues(handlers.ring_nobody)
-        self._queues = handlers.queues(handlers.ring_nobody)
+        self._batch_queues = handlers.batch_queues(wakeups.publish_nothing)
+        self._queues = handlers.queues(wakeups.publish_nothing)
 
     async def say(self, *events: message.Event, event_id: UUID | None = None) -> None:
         for event in events:

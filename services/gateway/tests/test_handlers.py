@@ -11,6 +11,7 @@ import pytest
 from chassis import database, envelope, testing
 from contracts import ledger, message, orders, payments
 from gateway import handlers
+from gateway.clients import wakeups
 from gateway.store import catalog, wallet
 from gateway.store import orders as order_store
 from gateway.store import payments as payment_store
@@ -146,7 +147,7 @@ async def test_payments_end_the_same_when_batches_meet_on_them_in_different_orde
         random.Random(number).shuffle(deliveries)
         batches.append(deliveries)
 
-    await asyncio.gather(*(handlers.project_payments(handlers.ring_nobody, db, batch) for batch in batches))
+    await asyncio.gather(*(handlers.project_payments(wakeups.publish_nothing, db, batch) for batch in batches))
 
     shown = [await payment_of(db, payment_id, user_id) for payment_id in ids]
     assert {(one.status, one.confirmation_url) for one in shown} == {("paid", "https://yoomoney.example/pay")}
@@ -191,7 +192,7 @@ async def test_a_wallet_ends_the_same_whatever_is_repeated_and_reordered(
 
     await asyncio.gather(
         *(
-            handlers.project_ledger(handlers.ring_nobody, db, shuffled[start : start + 16])
+            handlers.project_ledger(wakeups.publish_nothing, db, shuffled[start : start + 16])
             for start in range(0, len(shuffled), 16)
         )
     )
@@ -216,10 +217,10 @@ async def test_a_line_whose_predecessor_is_missing_does_not_guess(
     assert lines[0][1].held_change_minor is None
 
 
-async def test_whoever_waits_is_woken_by_an_answer_and_only_after_its_commit(
+async def test_a_wakeup_is_published_for_an_answer_and_only_after_its_commit(
     db: database.Database, facts: Any, user_id: str
 ) -> None:
-    rung: list[UUID] = []
+    woken: list[UUID] = []
     payment_id, paid_id, order_id = (str(envelope.uuid7()) for _ in range(3))
     captured = facts.transfer(facts.account(user_id, 1, 0), -1, f"order:{order_id}", kind="capture")
     created = facts.payment(payments.PaymentCreated, payment_id, user_id)
@@ -228,14 +229,14 @@ async def test_whoever_waits_is_woken_by_an_answer_and_only_after_its_commit(
 
     with pytest.raises(Exception, match="int64"):
         await handlers.project_payments(
-            rung.append, db, [(testing.delivery_of(created, "gateway.payments"), unwritable)]
+            woken.append, db, [(testing.delivery_of(created, "gateway.payments"), unwritable)]
         )
-    assert rung == []
+    assert woken == []
     told = [(testing.delivery_of(event, "gateway.payments"), event) for event in (created, paid)]
-    await handlers.project_payments(rung.append, db, told)
-    await handlers.project_ledger(rung.append, db, [(testing.delivery_of(captured, "gateway.ledger"), captured)])
+    await handlers.project_payments(woken.append, db, told)
+    await handlers.project_ledger(woken.append, db, [(testing.delivery_of(captured, "gateway.ledger"), captured)])
 
-    assert rung == [UUID(payment_id), UUID(order_id)]
+    assert woken == [UUID(payment_id), UUID(order_id)]
 
 
 async def test_a_batch_of_the_houses_own_movements_shows_nothing(

@@ -1,4 +1,4 @@
-"""Wake-ups over a real Redis: heard by every replica, and missed by nobody for long when Redis is away."""
+"""Wake-ups over a real Redis: received by every replica; without Redis waiting requests poll."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,147 +14,152 @@ from gateway.clients import wakeups
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
-class Fact:
-    """Something that becomes true; counts how often it was looked for."""
+class Answer:
+    """An answer that may come; counts how often it is read."""
 
     def __init__(self) -> None:
         self.value: str | None = None
-        self.looks = 0
-        self.looked = asyncio.Event()
+        self.reads = 0
+        self.was_read = asyncio.Event()
 
-    async def look(self) -> str | None:
-        self.looks += 1
-        self.looked.set()
-        return self.value
+    async def wait(self, listener: wakeups.WakeupListener, command_id: UUID, *, timeout_s: float) -> str | None:
+        """Read at each turn of a waiter, as a request does."""
+        found = None
+        with listener.waiting(command_id, timeout_s=timeout_s) as waiter:
+            while found is None and await waiter.next():
+                self.reads += 1
+                self.was_read.set()
+                found = self.value
+        return found
 
 
 @pytest.fixture
-async def bell(servers: testing.Servers) -> AsyncIterator[wakeups.Bell]:
-    opened = wakeups.Bell(servers.redis_url)
+async def publisher(servers: testing.Servers) -> AsyncIterator[wakeups.WakeupPublisher]:
+    opened = wakeups.WakeupPublisher(servers.redis_url)
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-async def replicas(servers: testing.Servers) -> AsyncIterator[list[wakeups.Waiters]]:
-    """Two api processes that listen."""
-    opened = [wakeups.Waiters(servers.redis_url) for _ in range(2)]
-    listening = [asyncio.create_task(_listen(waiters)) for waiters in opened]
+async def replicas(servers: testing.Servers) -> AsyncIterator[list[wakeups.WakeupListener]]:
+    """The listeners of two api processes."""
+    opened = [wakeups.WakeupListener(servers.redis_url) for _ in range(2)]
+    listening = [asyncio.create_task(_listen(listener)) for listener in opened]
     async with asyncio.timeout(10):
-        for waiters in opened:
+        for listener in opened:
             while True:
-                if waiters._subscription is not None and waiters._subscription.subscribed:
+                if listener._subscription is not None and listener._subscription.subscribed:
                     break
                 await asyncio.sleep(0.01)
     yield opened
     for task in listening:
         task.cancel()
     await asyncio.gather(*listening, return_exceptions=True)
-    for waiters in opened:
-        await waiters.close()
+    for listener in opened:
+        await listener.close()
 
 
-async def _listen(waiters: wakeups.Waiters) -> None:
+async def _listen(listener: wakeups.WakeupListener) -> None:
     while True:
-        await waiters.listen()
+        await listener.listen()
 
 
 @pytest.mark.rule("GW11")
-async def test_a_ring_wakes_those_who_wait_for_it_on_every_replica(
-    bell: wakeups.Bell, replicas: list[wakeups.Waiters], monkeypatch: pytest.MonkeyPatch
+async def test_a_wakeup_reaches_the_requests_that_wait_for_it_on_every_replica(
+    publisher: wakeups.WakeupPublisher, replicas: list[wakeups.WakeupListener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wakeups, "LOOK_MIN_S", 60)
-    fact, other, command_id = Fact(), Fact(), uuid4()
+    monkeypatch.setattr(wakeups, "POLL_MIN_S", 60)
+    answer, other, command_id = Answer(), Answer(), uuid4()
 
     waiting = [
-        asyncio.create_task(waiters.wait_for(command_id, fact.look, wait_s=60)) for waiters in (*replicas, *replicas)
+        asyncio.create_task(answer.wait(listener, command_id, timeout_s=60)) for listener in (*replicas, *replicas)
     ]
-    stranger = asyncio.create_task(replicas[0].wait_for(uuid4(), other.look, wait_s=60))
+    unrelated = asyncio.create_task(other.wait(replicas[0], uuid4(), timeout_s=60))
     await asyncio.sleep(0)
-    fact.value = "answered"
-    bell.ring(command_id)
-    await bell.send()
+    answer.value = "answered"
+    publisher.publish(command_id)
+    await publisher.send()
 
     assert await asyncio.gather(*waiting) == ["answered"] * 4
-    assert other.looks == 0
-    assert all(command_id not in waiters._waiting for waiters in replicas)
-    stranger.cancel()
+    assert other.reads == 0
+    assert all(command_id not in listener._waiters for listener in replicas)
+    unrelated.cancel()
 
 
-async def test_a_wake_up_that_comes_too_early_does_not_end_the_wait(
-    bell: wakeups.Bell, replicas: list[wakeups.Waiters], monkeypatch: pytest.MonkeyPatch
+async def test_a_wakeup_before_the_answer_does_not_end_the_wait(
+    publisher: wakeups.WakeupPublisher, replicas: list[wakeups.WakeupListener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wakeups, "LOOK_MIN_S", 60)
-    fact, command_id = Fact(), uuid4()
+    monkeypatch.setattr(wakeups, "POLL_MIN_S", 60)
+    answer, command_id = Answer(), uuid4()
 
-    waiting = asyncio.create_task(replicas[0].wait_for(command_id, fact.look, wait_s=60))
+    waiting = asyncio.create_task(answer.wait(replicas[0], command_id, timeout_s=60))
     await asyncio.sleep(0)
-    bell.ring(command_id)
-    await bell.send()
-    await fact.looked.wait()
-    fact.value = "answered"
-    bell.ring(command_id)
-    await bell.send()
+    publisher.publish(command_id)
+    await publisher.send()
+    await answer.was_read.wait()
+    answer.value = "answered"
+    publisher.publish(command_id)
+    await publisher.send()
 
     assert await waiting == "answered"
 
 
-async def test_without_redis_whoever_waits_finds_out_by_looking() -> None:
-    waiters = wakeups.Waiters(NOWHERE)
-    fact = Fact()
+async def test_without_redis_a_waiting_request_polls() -> None:
+    listener = wakeups.WakeupListener(NOWHERE)
+    answer = Answer()
 
-    waiting = asyncio.create_task(waiters.wait_for(uuid4(), fact.look, wait_s=60))
+    waiting = asyncio.create_task(answer.wait(listener, uuid4(), timeout_s=60))
     with pytest.raises(RedisError):
-        await waiters.listen()
-    fact.value = "answered"
+        await listener.listen()
+    answer.value = "answered"
 
     assert await waiting == "answered"
-    await waiters.close()
+    await listener.close()
 
 
-async def test_a_wait_ends_in_time_and_looks_once_more() -> None:
-    waiters = wakeups.Waiters(NOWHERE)
-    fact = Fact()
+async def test_a_wait_ends_at_its_timeout_and_reads_once_at_least() -> None:
+    listener = wakeups.WakeupListener(NOWHERE)
+    answer = Answer()
 
-    assert await waiters.wait_for(uuid4(), fact.look, wait_s=0) is None
-    assert fact.looks == 1
-    await waiters.close()
+    assert await answer.wait(listener, uuid4(), timeout_s=0) is None
+    assert answer.reads == 1
+    await listener.close()
 
 
-async def test_ringing_never_waits_for_redis_and_keeps_a_bounded_number() -> None:
-    bell = wakeups.Bell(NOWHERE)
+async def test_publishing_never_waits_for_redis_and_keeps_a_bounded_number() -> None:
+    publisher = wakeups.WakeupPublisher(NOWHERE)
 
     for _ in range(wakeups.PENDING_MAX + 10):
-        bell.ring(uuid4())
+        publisher.publish(uuid4())
     with pytest.raises(RedisError):
-        await bell.send()
+        await publisher.send()
 
-    assert bell._pending.qsize() <= wakeups.PENDING_MAX
-    await bell.close()
+    assert publisher._pending.qsize() <= wakeups.PENDING_MAX
+    await publisher.close()
 
 
-async def test_rings_are_sent_together(bell: wakeups.Bell) -> None:
+async def test_queued_wakeups_are_sent_in_batches(publisher: wakeups.WakeupPublisher) -> None:
     for _ in range(wakeups.BATCH + 1):
-        bell.ring(uuid4())
+        publisher.publish(uuid4())
 
-    await bell.send()
-    left = bell._pending.qsize()
-    await bell.send()
-    nothing_to_send = await bell.send()
+    await publisher.send()
+    left = publisher._pending.qsize()
+    await publisher.send()
+    when_empty = await publisher.send()
 
-    assert (left, bell._pending.qsize(), nothing_to_send) == (1, 0, 1)
+    assert (left, publisher._pending.qsize(), when_empty) == (1, 0, 1)
 
 
-async def test_what_others_write_to_the_channel_wakes_nobody(
-    bell: wakeups.Bell, replicas: list[wakeups.Waiters], servers: testing.Servers
+async def test_other_text_on_the_channel_wakes_nobody(
+    publisher: wakeups.WakeupPublisher, replicas: list[wakeups.WakeupListener], servers: testing.Servers
 ) -> None:
-    fact, command_id = Fact(), UUID(int=1)
-    fact.value = "answered"
+    answer, command_id = Answer(), UUID(int=1)
+    answer.value = "answered"
 
-    waiting = asyncio.create_task(replicas[0].wait_for(command_id, fact.look, wait_s=60))
-    async with Redis.from_url(servers.redis_url) as stranger:
-        await stranger.publish(wakeups.CHANNEL, "nonsense {} 42")
-    bell.ring(command_id)
-    await bell.send()
+    waiting = asyncio.create_task(answer.wait(replicas[0], command_id, timeout_s=60))
+    async with Redis.from_url(servers.redis_url) as redis:
+        await redis.publish(wakeups.CHANNEL, "nonsense {} 42")
+    publisher.publish(command_id)
+    await publisher.send()
 
     assert await waiting == "answered"

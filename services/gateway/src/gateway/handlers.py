@@ -14,7 +14,7 @@ from gateway.store import catalog, wallet
 from gateway.store import orders as order_store
 from gateway.store import payments as payment_store
 
-Ring = Callable[[UUID], None]
+Publish = Callable[[UUID], None]
 
 PAYMENT_STATUS: Mapping[type[payments.PaymentEvent], views.PaymentStatus] = {
     payments.PaymentCreated: "pending",
@@ -37,7 +37,7 @@ _ANSWERS_ORDER = (orders.OrderPaid, orders.OrderRefused, orders.OrderCanceled)
 
 
 async def project_payments(
-    ring: Ring, db: database.Database, deliveries: Sequence[tuple[inbox.Delivery, payments.PaymentEvent]]
+    publish: Publish, db: database.Database, deliveries: Sequence[tuple[inbox.Delivery, payments.PaymentEvent]]
 ) -> None:
     """Show payments as they are now."""
     async with db.transaction() as tx:
@@ -47,17 +47,19 @@ async def project_payments(
         await payment_store.project(tx, changes)
         for _, event in fresh:
             if isinstance(event, _ANSWERS_PAYMENT):
-                database.on_commit(tx, partial(ring, event.payment_id))
+                database.on_commit(tx, partial(publish, event.payment_id))
 
 
-async def project_order(ring: Ring, db: database.Database, delivery: inbox.Delivery, event: orders.OrderEvent) -> None:
+async def project_order(
+    publish: Publish, db: database.Database, delivery: inbox.Delivery, event: orders.OrderEvent
+) -> None:
     """Show an order as it is now."""
     async with db.transaction() as tx:
         if not await inbox.claim(tx, delivery):
             return
         await order_store.project(tx, event, ORDER_STATUS[type(event)])
         if isinstance(event, _ANSWERS_ORDER):
-            database.on_commit(tx, partial(ring, event.order_id))
+            database.on_commit(tx, partial(publish, event.order_id))
 
 
 async def project_category(db: database.Database, delivery: inbox.Delivery, event: orders.CategoryListed) -> None:
@@ -75,7 +77,7 @@ async def project_product(db: database.Database, delivery: inbox.Delivery, event
 
 
 async def project_ledger(
-    ring: Ring,
+    publish: Publish,
     db: database.Database,
     deliveries: Sequence[tuple[inbox.Delivery, ledger.TransferPosted | ledger.HoldEvent]],
 ) -> None:
@@ -90,7 +92,7 @@ async def project_ledger(
         ]
         await wallet.project(tx, changes)
         for order_id in filter(None, map(statement.captured_order, changes)):
-            database.on_commit(tx, partial(ring, order_id))
+            database.on_commit(tx, partial(publish, order_id))
 
 
 def _status_of(event: payments.PaymentEvent) -> views.PaymentStatus:
@@ -99,17 +101,13 @@ def _status_of(event: payments.PaymentEvent) -> views.PaymentStatus:
     return PAYMENT_STATUS[type(event)]
 
 
-def ring_nobody(_: UUID) -> None:
-    """Wake nobody: what only needs the names of the queues rings this."""
-
-
-def queues(ring: Ring) -> tuple[broker.Queue, ...]:
-    """Give the queues and what handles each message; `ring` wakes whoever waits for a command."""
+def queues(publish: Publish) -> tuple[broker.Queue, ...]:
+    """Return the queues and the handler of each message; `publish` wakes the requests that wait for a command."""
     return (
         broker.Queue(
             "gateway.orders",
             {
-                **dict.fromkeys(ORDER_STATUS, partial(project_order, ring)),
+                **dict.fromkeys(ORDER_STATUS, partial(project_order, publish)),
                 orders.CategoryListed: project_category,
                 orders.ProductListed: project_product,
             },
@@ -117,10 +115,10 @@ def queues(ring: Ring) -> tuple[broker.Queue, ...]:
     )
 
 
-def batch_queues(ring: Ring) -> tuple[batch.BatchQueue, ...]:
-    """Give the hot queues, through which every payment and every movement of money comes."""
+def batch_queues(publish: Publish) -> tuple[batch.BatchQueue, ...]:
+    """Return the batch queues, which carry every payment and every transfer."""
     movements = (ledger.TransferPosted, ledger.HoldPlaced, ledger.HoldCaptured, ledger.HoldReleased, ledger.HoldExpired)
     return (
-        batch.BatchQueue("gateway.payments", tuple(PAYMENT_STATUS), partial(project_payments, ring)),
-        batch.BatchQueue("gateway.ledger", movements, partial(project_ledger, ring)),
+        batch.BatchQueue("gateway.payments", tuple(PAYMENT_STATUS), partial(project_payments, publish)),
+        batch.BatchQueue("gateway.ledger", movements, partial(project_ledger, publish)),
     )

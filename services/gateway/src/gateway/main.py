@@ -8,26 +8,26 @@ from gateway import api, handlers, settings, timers
 from gateway.api import deps
 from gateway.clients import limiter, wakeups
 
-REDIS_PAUSE_S = 5  # while Redis is away it is asked for this often, and whoever waits looks by itself
+REDIS_RETRY_S = 5  # while Redis is away; waiting requests poll meanwhile
 
 
 def _api(process: app.Process) -> None:
     """Serve the clients."""
     config = _settings(process)
-    waiters = wakeups.Waiters(config.redis_url.get_secret_value())
+    listener = wakeups.WakeupListener(config.redis_url.get_secret_value())
     limits = limiter.Limiter(config.redis_url.get_secret_value())
-    process.every("hear_wakeups", waiters.listen, idle_max_s=REDIS_PAUSE_S)
-    process.closers += [waiters.close, limits.close]
-    api.mount(process.http, deps.Deps(config, process.db, waiters, limits))
+    process.every("listen_for_wakeups", listener.listen, idle_max_s=REDIS_RETRY_S)
+    process.closers += [listener.close, limits.close]
+    api.mount(process.http, deps.Deps(config, process.db, listener, limits))
 
 
 def _worker(process: app.Process) -> None:
     """Project what other services say."""
-    bell = wakeups.Bell(_settings(process).redis_url.get_secret_value())
-    process.every("send_wakeups", bell.send, idle_max_s=REDIS_PAUSE_S)
-    process.closers.append(bell.close)
-    process.consume(*handlers.queues(bell.ring))
-    process.consume_batches(*handlers.batch_queues(bell.ring))
+    publisher = wakeups.WakeupPublisher(_settings(process).redis_url.get_secret_value())
+    process.every("send_wakeups", publisher.send, idle_max_s=REDIS_RETRY_S)
+    process.closers.append(publisher.close)
+    process.consume(*handlers.queues(publisher.publish))
+    process.consume_batches(*handlers.batch_queues(publisher.publish))
     process.every("forget_commands", partial(timers.forget_commands, process.db), idle_min_s=60, idle_max_s=3_600)
     process.housekeeping()
 
@@ -48,8 +48,8 @@ SERVICE = app.Service(
     settings=settings.GatewaySettings,
     roles={"api": _api, "worker": _worker, "all": _all},
     migrations=Path(__file__).parent / "migrations",
-    queues=handlers.queues(handlers.ring_nobody),
-    batch_queues=handlers.batch_queues(handlers.ring_nobody),
+    queues=handlers.queues(wakeups.publish_nothing),
+    batch_queues=handlers.batch_queues(wakeups.publish_nothing),
 )
 
 

@@ -18,7 +18,7 @@ class Deps:
 
     settings: settings.GatewaySettings
     db: database.Database
-    waiters: wakeups.Waiters
+    wakeups: wakeups.WakeupListener
     limiter: limiter.Limiter
     tenant: message.TenantId = field(init=False)
     init_data_secret: bytes = field(init=False, repr=False)

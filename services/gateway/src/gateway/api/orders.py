@@ -11,7 +11,7 @@ from chassis import database, errors, outbox
 from contracts import orders
 from gateway.api import access, deps, document, lists, writes
 from gateway.api import ids as opaque
-from gateway.domain import commands, cursors, sessions, views
+from gateway.domain import commands, cursors, views
 from gateway.store import orders as store
 
 _POSITION: TypeAdapter[tuple[UUID]] = TypeAdapter(tuple[UUID])
@@ -58,30 +58,14 @@ class Purchase(BaseModel):
 )
 async def place(body: Purchase, request: Request, deps: deps.FromRequest, session: access.Session) -> JSONResponse:
     """Buy from the wallet; answered when the order is paid and one's statement shows it."""
-
-    async def accept(tx: database.Tx, order_id: UUID) -> outbox.OutboxMessage:
-        command = orders.PlaceOrder(
-            tenant=session.tenant,
-            order_id=orders.OrderId(order_id),
-            user_id=session.user_id,
-            items=tuple(
-                orders.OrderItem(product_id=orders.ProductId(item.product_id), quantity=item.quantity)
-                for item in body.items
-            ),
-            payment_method=body.payment_method,
-        )
-        await store.accept(tx, command)
-        return command
-
-    async def look(tx: database.Tx, order_id: UUID) -> tuple[views.Order, commands.Answer | None]:
-        order = await _own(tx, session, order_id)
-        is_shown = order.status == "paid" and await store.is_captured(
-            tx, session.tenant, order_id, owner=session.user_id
-        )
-        return order, _answer(order, is_shown=is_shown)
-
-    write = writes.Write("POST /orders", request.url.path, accept, look)
-    return await writes.carry_out(deps, request, session, body, write)
+    command = writes.command_of(request, session, body, operation="POST /orders")
+    async with deps.db.transaction() as tx:
+        accepted = await writes.claim(tx, command)
+        if not accepted.is_replay:
+            place_order = _place_order(accepted, body)
+            await store.accept(tx, place_order)
+            await outbox.put(tx, [place_order])
+    return await writes.respond(deps, request, accepted, _read)
 
 
 @router.get(
@@ -108,20 +92,38 @@ async def mine(
 async def order(order_id: str, deps: deps.FromRequest, session: access.Session) -> views.Order:
     """One's own order."""
     async with deps.db.statement() as tx:
-        return await _own(tx, session, opaque.parsed(order_id, OrderNotFound))
-
-
-async def _own(tx: database.Tx, session: sessions.Session, order_id: UUID) -> views.Order:
-    found = await store.get(tx, session.tenant, order_id, owner=session.user_id)
+        found = await store.get(tx, session.tenant, opaque.parsed(order_id, OrderNotFound), owner=session.user_id)
     if found is None:
         raise OrderNotFound
     return found
 
 
-def _answer(order: views.Order, *, is_shown: bool) -> commands.Answer | None:
+def _place_order(command: commands.Command, body: Purchase) -> orders.PlaceOrder:
+    return orders.PlaceOrder(
+        tenant=command.tenant,
+        order_id=orders.OrderId(command.id),
+        user_id=command.user_id,
+        items=tuple(
+            orders.OrderItem(product_id=orders.ProductId(item.product_id), quantity=item.quantity)
+            for item in body.items
+        ),
+        payment_method=body.payment_method,
+    )
+
+
+async def _read(tx: database.Tx, command: commands.Command) -> tuple[views.Order, commands.Answer | None]:
+    order = await store.get(tx, command.tenant, command.id, owner=command.user_id)
+    assert order is not None  # it was stored with the command
+    is_captured = order.status == "paid" and await store.is_captured(
+        tx, command.tenant, command.id, owner=command.user_id
+    )
+    return order, _answer(order, is_captured=is_captured)
+
+
+def _answer(order: views.Order, *, is_captured: bool) -> commands.Answer | None:
     if order.refusal is not None:
         status = 402 if order.refusal.code == "insufficient_funds" else 409
         body = {"code": order.refusal.code, "detail": order.refusal.detail, "order_id": str(order.id)}
         return commands.Answer(status, body)
-    # Paid is told by orders, the movement by the ledger; the client may read either right after the answer.
-    return commands.Answer(201, order.model_dump(mode="json")) if is_shown else None
+    # The order's event and the ledger's are projected independently; after the answer the client may read both.
+    return commands.Answer(201, order.model_dump(mode="json")) if is_captured else None

@@ -2,7 +2,6 @@
 
 import ipaddress
 from typing import Annotated, Literal
-from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -93,27 +92,23 @@ async def top_up(body: TopUp, request: Request, deps: deps.FromRequest, session:
     """Ask a provider for a payment; answered with the page where the payer continues."""
     amount = message.Money(amount_minor=body.amount.amount_minor, currency=body.amount.currency)
     topups.require_permitted(body.provider, amount, deps.settings.top_ups or topups.LIMITS)
-
-    async def accept(tx: database.Tx, payment_id: UUID) -> outbox.OutboxMessage:
-        command = payments.CreatePayment(
-            tenant=session.tenant,
-            payment_id=payments.PaymentId(payment_id),
-            user_id=session.user_id,
-            purpose=body.purpose,
-            amount=amount,
-            provider=body.provider,
-            return_url=body.return_url,
-            payer=await _payer(tx, session, body.provider),
-        )
-        await store.accept(tx, command)
-        return command
-
-    async def look(tx: database.Tx, payment_id: UUID) -> tuple[views.Payment, commands.Answer | None]:
-        payment = await _own(tx, session, payment_id)
-        return payment, _answer(payment)
-
-    write = writes.Write("POST /payments", request.url.path, accept, look)
-    return await writes.carry_out(deps, request, session, body, write)
+    command = writes.command_of(request, session, body, operation="POST /payments")
+    async with deps.db.transaction() as tx:
+        accepted = await writes.claim(tx, command)
+        if not accepted.is_replay:
+            create_payment = payments.CreatePayment(
+                tenant=accepted.tenant,
+                payment_id=payments.PaymentId(accepted.id),
+                user_id=accepted.user_id,
+                purpose=body.purpose,
+                amount=amount,
+                provider=body.provider,
+                return_url=body.return_url,
+                payer=await _payer(tx, session, body.provider),
+            )
+            await store.accept(tx, create_payment)
+            await outbox.put(tx, [create_payment])
+    return await writes.respond(deps, request, accepted, _read)
 
 
 @router.get(
@@ -124,18 +119,20 @@ async def top_up(body: TopUp, request: Request, deps: deps.FromRequest, session:
 async def payment(payment_id: str, deps: deps.FromRequest, session: access.Session) -> views.Payment:
     """How one's own payment stands."""
     async with deps.db.statement() as tx:
-        return await _own(tx, session, ids.parsed(payment_id, PaymentNotFound))
-
-
-async def _own(tx: database.Tx, session: sessions.Session, payment_id: UUID) -> views.Payment:
-    found = await store.get(tx, session.tenant, payment_id, owner=session.user_id)
+        found = await store.get(tx, session.tenant, ids.parsed(payment_id, PaymentNotFound), owner=session.user_id)
     if found is None:
         raise PaymentNotFound
     return found
 
 
+async def _read(tx: database.Tx, command: commands.Command) -> tuple[views.Payment, commands.Answer | None]:
+    payment = await store.get(tx, command.tenant, command.id, owner=command.user_id)
+    assert payment is not None  # it was stored with the command
+    return payment, _answer(payment)
+
+
 async def _payer(tx: database.Tx, session: sessions.Session, provider: payments.Provider) -> str | None:
-    """Give who alone may pay. Only Stars are paid by somebody whom we know by name: an invoice can be forwarded."""
+    """Return the only account that may pay an invoice in Stars, because it can be forwarded; None for others."""
     if provider != "stars":
         return None
     user = await users.get(tx, session.tenant, session.user_id)

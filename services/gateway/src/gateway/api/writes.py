@@ -1,20 +1,17 @@
-"""A write: stored with its command in one transaction, then waited for.
+"""Writes: a request is stored with its command in one transaction, then waits for the answer.
 
-The request survives the broker, its repetition is the same request, and it is answered with the result when that comes
-within the wait, else with where to look.
+An accepted request is carried out whatever happens to the broker or to this process, and its repetition is the same
+request. A route has three steps: `command_of`, `claim` in its transaction, `respond`.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from functools import partial
-from uuid import UUID
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 from pydantic import BaseModel
 
-from chassis import database, envelope, outbox, telemetry, web
+from chassis import database, envelope, telemetry, web
 from gateway.api import deps
 from gateway.domain import commands, sessions
 from gateway.store import commands as store
@@ -23,73 +20,68 @@ RETRY_AFTER_S = 1
 
 KEYS = Counter("kopilka_idempotency_total", "Writes by their key: new, replayed, mismatch.", ["result"])
 
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """What one kind of write does: what it says, how it is shown, and when it is answered."""
-
-    operation: str
-    location: str
-    """Where the result can be read, before its id."""
-    accept: Callable[[database.Tx, UUID], Awaitable[outbox.OutboxMessage]]
-    """Shows what was accepted under an id from then on, and gives the command to say."""
-    look: Callable[[database.Tx, UUID], Awaitable[tuple[BaseModel, commands.Answer | None]]]
-    """Gives what is shown now, and the final answer once there is one."""
+Read = Callable[[database.Tx, commands.Command], Awaitable[tuple[BaseModel, commands.Answer | None]]]
+"""Returns the read model that a command has made, and its final answer once there is one."""
 
 
-async def carry_out(
-    deps: deps.Deps, request: Request, session: sessions.Session, body: BaseModel, write: Write
-) -> JSONResponse:
-    """Accept a write and answer it. Repeating it with the same key gives the same answer and changes nothing."""
-    wait_s = commands.wait_of(request.headers.getlist("prefer"), default_s=deps.settings.wait_s)
-    wanted = commands.Command(
+def command_of(request: Request, session: sessions.Session, body: BaseModel, *, operation: str) -> commands.Command:
+    """Return the command that a request asks for, under a new id.
+
+    Raises IdempotencyKeyRequired or IdempotencyKeyInvalid.
+    """
+    return commands.Command(
         id=envelope.uuid7(),
         tenant=session.tenant,
         user_id=session.user_id,
-        operation=write.operation,
+        operation=operation,
         key=commands.key_of(request.headers.getlist("idempotency-key")),
         fingerprint=commands.fingerprint_of(body),
     )
-    command = await _accept(deps, wanted, write)
-    answer = command.answer or await deps.waiters.wait_for(
-        command.id, partial(_settle, deps, command, write), wait_s=wait_s
-    )
+
+
+async def claim(tx: database.Tx, command: commands.Command) -> commands.Command:
+    """Store a new command, or return the one that was accepted under its key before, marked as a replay.
+
+    Raises IdempotencyKeyReused when that one came with another body.
+    """
+    if await store.add(tx, command):
+        database.on_commit(tx, KEYS.labels("new").inc)
+        return command
+    accepted = await store.get(tx, command)
+    if accepted.fingerprint != command.fingerprint:
+        KEYS.labels("mismatch").inc()
+        raise commands.IdempotencyKeyReused
+    KEYS.labels("replayed").inc()
+    return accepted
+
+
+async def respond(deps: deps.Deps, request: Request, command: commands.Command, read: Read) -> JSONResponse:
+    """Wait for the final answer to a command and return it, or 202 with what `read` shows when the wait is over.
+
+    The first final answer is stored: every repetition gets that one.
+    """
+    answer, shown = command.answer, None
+    wait_s = commands.wait_of(request.headers.getlist("prefer"), default_s=deps.settings.wait_s)
+    with deps.wakeups.waiting(command.id, timeout_s=wait_s) as waiter:
+        while answer is None and await waiter.next():
+            async with deps.db.statement() as tx:
+                shown, answer = await read(tx, command)
+                if answer is not None:
+                    # What was read is final, so the answer may be stored by a statement of its own.
+                    answer = await store.answer(tx, command, answer)
     telemetry.log.info(
-        "gateway.write.done", operation=write.operation, id=str(command.id), is_answered=answer is not None
+        "gateway.write.done", operation=command.operation, id=str(command.id), is_answered=answer is not None
     )
-    response = await _pending(deps, command, write) if answer is None else _final(request, answer)
-    response.headers["Location"] = f"{write.location}/{command.id}"
-    if command.id != wanted.id:
+    response = _final(request, answer) if answer is not None else _pending(shown)
+    response.headers["Location"] = f"{request.url.path}/{command.id}"
+    if command.is_replay:
         response.headers["Idempotency-Replayed"] = "true"
     return response
 
 
-async def _accept(deps: deps.Deps, wanted: commands.Command, write: Write) -> commands.Command:
-    """Store a new command with everything it causes, or give the one that its key already names."""
-    async with deps.db.transaction() as tx:
-        is_new = await store.add(tx, wanted)
-        if is_new:
-            await outbox.put(tx, [await write.accept(tx, wanted.id)])
-        command = wanted if is_new else await store.get(tx, wanted)
-    is_same = command.fingerprint == wanted.fingerprint
-    KEYS.labels("new" if is_new else "replayed" if is_same else "mismatch").inc()
-    if not is_same:
-        raise commands.IdempotencyKeyReused
-    return command
-
-
-async def _settle(deps: deps.Deps, command: commands.Command, write: Write) -> commands.Answer | None:
-    """Give the final answer and keep it, or None while there is none."""
-    async with deps.db.statement() as tx:
-        _, answer = await write.look(tx, command.id)
-        # What was seen is final, so the answer may be kept by a statement of its own.
-        return answer and await store.answer(tx, command, answer)
-
-
-async def _pending(deps: deps.Deps, command: commands.Command, write: Write) -> JSONResponse:
-    async with deps.db.statement() as tx:
-        view, _ = await write.look(tx, command.id)
-    return JSONResponse(view.model_dump(mode="json"), status_code=202, headers={"Retry-After": str(RETRY_AFTER_S)})
+def _pending(shown: BaseModel | None) -> JSONResponse:
+    assert shown is not None  # a waiter lets its request read at least once
+    return JSONResponse(shown.model_dump(mode="json"), status_code=202, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 def _final(request: Request, answer: commands.Answer) -> JSONResponse:

@@ -1,13 +1,12 @@
-"""Wake-ups across replicas: a worker that has projected an answer tells every api process, where somebody may wait.
+"""Wake-ups across replicas: a worker that has projected an answer tells every api process, where a request may wait.
 
-A wake-up is a hint and may be lost: whoever waits also looks without one, so while Redis is away requests are slower
-and never wrong.
+A wake-up may be lost: a waiting request also reads without one, so while Redis is away requests are slower and never
+wrong.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -19,35 +18,36 @@ CONNECT_TIMEOUT_S = 1
 TICK_S = 1
 PENDING_MAX = 10_000
 BATCH = 500
-LOOK_MIN_S = 0.05
-LOOK_MAX_S = 0.25
-
-Found = TypeVar("Found")
+POLL_MIN_S = 0.05
+POLL_MAX_S = 0.25
 
 
-class Bell:
-    """Rings from a worker. Rings are gathered and sent in the background, so that no handler waits for Redis."""
+class WakeupPublisher:
+    """Publishes wake-ups from a worker. They are sent in the background, so that no handler waits for Redis."""
 
     def __init__(self, redis_url: str) -> None:
-        """Remember where Redis is; the first ring connects."""
+        """Keep the address of Redis; the first send connects."""
         self._redis = _client(redis_url)
         self._pending: asyncio.Queue[UUID] = asyncio.Queue(maxsize=PENDING_MAX)
 
-    def ring(self, command_id: UUID) -> None:
-        """Wake whoever waits for this command, soon. Beyond what can be kept, waiters find out by themselves."""
+    def publish(self, command_id: UUID) -> None:
+        """Queue a wake-up for the requests that wait for this command. Dropped when the queue is full: they poll."""
         if not self._pending.full():
             self._pending.put_nowait(command_id)
 
     async def send(self) -> int:
-        """Send what is rung within a second, at once; gives 1, so that the timer goes on. Raises when Redis is away."""
+        """Send what is queued, waiting up to a second for it; returns 1, so that the timer goes on.
+
+        Raises RedisError while Redis is away.
+        """
         try:
             async with asyncio.timeout(TICK_S):
-                rung = [await self._pending.get()]
+                batch = [await self._pending.get()]
         except TimeoutError:
             return 1
-        while len(rung) < BATCH and not self._pending.empty():
-            rung.append(self._pending.get_nowait())
-        await self._redis.publish(CHANNEL, " ".join(str(command_id) for command_id in rung))
+        while len(batch) < BATCH and not self._pending.empty():
+            batch.append(self._pending.get_nowait())
+        await self._redis.publish(CHANNEL, " ".join(str(command_id) for command_id in batch))
         return 1
 
     async def close(self) -> None:
@@ -55,17 +55,53 @@ class Bell:
         await self._redis.aclose()
 
 
-class Waiters:
-    """The requests of one api process that wait for an answer."""
+def publish_nothing(_: UUID) -> None:
+    """Publish no wake-up: for code that only needs the names of queues."""
+
+
+class Waiter:
+    """One request that waits for the answer to its command."""
+
+    def __init__(self, timeout_s: float) -> None:
+        """Begin to wait."""
+        self.woken = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._ends_at = self._clock() + timeout_s
+        self._pause_s = POLL_MIN_S
+        self._is_first = True
+
+    async def next(self) -> bool:
+        """Return True when it is time to read again: after a wake-up, or without one after 50 to 250 ms.
+
+        The last time is at the end of the timeout, however short that is; then False.
+        """
+        if not self._is_first and self._clock() >= self._ends_at:
+            return False
+        self._is_first = False
+        try:
+            async with asyncio.timeout(min(self._pause_s, self._ends_at - self._clock())):
+                await self.woken.wait()
+            self.woken.clear()
+        except TimeoutError:
+            pass
+        self._pause_s = min(2 * self._pause_s, POLL_MAX_S)
+        return True
+
+
+class WakeupListener:
+    """Receives wake-ups in an api process and passes them to its waiting requests."""
 
     def __init__(self, redis_url: str) -> None:
-        """Remember where Redis is; the first `listen` connects."""
+        """Keep the address of Redis; the first `listen` connects."""
         self._redis = _client(redis_url)
         self._subscription: PubSub | None = None
-        self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self._waiters: dict[UUID, set[Waiter]] = {}
 
     async def listen(self) -> int:
-        """Hear wake-ups for up to a second; gives 1, so that the timer goes on. Raises when Redis is away."""
+        """Receive wake-ups for up to a second; returns 1, so that the timer goes on.
+
+        Raises RedisError, OSError or TimeoutError while Redis is away.
+        """
         try:
             if self._subscription is None:
                 self._subscription = self._redis.pubsub(ignore_subscribe_messages=True)
@@ -78,48 +114,31 @@ class Waiters:
             self._wake(command_id)
         return 1
 
-    async def wait_for(
-        self, command_id: UUID, look: Callable[[], Awaitable[Found | None]], *, wait_s: float
-    ) -> Found | None:
-        """Give what `look` finds once the command is answered, or None after `wait_s` seconds.
-
-        Looks after each wake-up, and without one after pauses of 50 to 250 ms.
-        """
-        clock = asyncio.get_running_loop().time
-        give_up_at = clock() + wait_s
-        pause_s = LOOK_MIN_S
-        with self._expecting(command_id) as woken:
-            while True:
-                await _woken_within(woken, min(pause_s, give_up_at - clock()))
-                found = await look()
-                if found is not None or clock() >= give_up_at:
-                    return found
-                pause_s = min(2 * pause_s, LOOK_MAX_S)
+    @contextmanager
+    def waiting(self, command_id: UUID, *, timeout_s: float) -> Iterator[Waiter]:
+        """Register a waiter for a command for the block."""
+        waiter = Waiter(timeout_s)
+        waiters = self._waiters.setdefault(command_id, set())
+        waiters.add(waiter)
+        try:
+            yield waiter
+        finally:
+            waiters.discard(waiter)
+            if not waiters:
+                self._waiters.pop(command_id, None)
 
     async def close(self) -> None:
         """Close the subscription and the connection."""
         await self._unsubscribe()
         await self._redis.aclose()
 
-    @contextmanager
-    def _expecting(self, command_id: UUID) -> Iterator[asyncio.Event]:
-        woken = asyncio.Event()
-        together = self._waiting.setdefault(command_id, set())
-        together.add(woken)
-        try:
-            yield woken
-        finally:
-            together.discard(woken)
-            if not together:
-                self._waiting.pop(command_id, None)
-
     def _wake(self, text: str) -> None:
         try:
             command_id = UUID(text)
-        except ValueError:  # Redis is shared; what others write to the channel wakes nobody
+        except ValueError:  # Redis is shared; other text on the channel wakes nobody
             return
-        for woken in self._waiting.get(command_id, ()):
-            woken.set()
+        for waiter in self._waiters.get(command_id, ()):
+            waiter.woken.set()
 
     async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None
@@ -135,12 +154,3 @@ def _client(redis_url: str) -> Redis:
         socket_timeout=2 * TICK_S,
         health_check_interval=0,
     )
-
-
-async def _woken_within(woken: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await woken.wait()
-    except TimeoutError:
-        return
-    woken.clear()

@@ -61,6 +61,7 @@ class Command:
     key: str
     fingerprint: bytes
     answer: Answer | None = None
+    is_replay: bool = False
 
 
 def key_of(headers: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ async def get(tx: database.Tx, command: commands.Command) -> commands.Command:
     """Give the command that was accepted under the same key."""
     row = await tx.fetchrow(_GET, *_key(command))
     assert row is not None  # the key was found taken, and is kept far longer than a request lasts
-    return replace(command, id=row["id"], fingerprint=row["fingerprint"], answer=_answer(row))
+    return replace(command, id=row["id"], fingerprint=row["fingerprint"], answer=_answer(row), is_replay=True)
 
 
 async def answer(tx: database.Tx, command: commands.Command, answer: commands.Answer) -> commands.Answer:
