@@ -91,7 +91,8 @@ def cores(root: Path) -> Iterator[str]:
     for service in _services(root):
         package = service / "src" / service.name
         apart = {path.name for path in package.iterdir() if _is_slice(path)}
-        files = [path for path in tree.python_files(package, ".") if path.relative_to(package).parts[0] not in apart]
+        inside = {path: path.relative_to(package).parts for path in tree.python_files(package, ".")}
+        files = [path for path, parts in inside.items() if parts[0] not in apart and not _is_partners(parts)]
         lines = sum(_code_lines(path) for path in files if "migrations" not in path.parts)
         if apart and lines > CORE_LINES_MAX:
             yield f"{_place(root, package)}: {lines} lines of code beside the slices, at most {CORE_LINES_MAX}"
@@ -219,9 +220,16 @@ def _is_in_a_room(inside: Path) -> bool:
             return True
         case (room, _) | (_, room, _) if room in ROOMS:
             return True
+        case ("clients", _partner, _):
+            return True
         case (_, file):
             return Path(file).stem in ROOMS | {"__init__"}
     return False
+
+
+def _is_partners(parts: tuple[str, ...]) -> bool:
+    """Tell whether a file belongs to one partner: there may be any number of them, and each is read by itself."""
+    return parts[0] == "clients" and len(parts) > 2
 
 
 def _is_slice(path: Path) -> bool:
