@@ -153,14 +153,16 @@ def liar() -> Iterator[liar_module.Liar]:
 
 
 @pytest.fixture
-async def client_of(account: facts.Account) -> AsyncIterator[Callable[..., yookassa.YooKassa]]:
+async def client_of(account: facts.Account) -> AsyncIterator[Callable[..., yookassa.api.YooKassa]]:
     """Makes clients for a base URL, closed with the test."""
-    made: list[yookassa.YooKassa] = []
+    made: list[yookassa.api.YooKassa] = []
 
-    def client(base_url: str, *, timeout_s: float = 5, secret_key: str = SECRET) -> yookassa.YooKassa:
+    def client(base_url: str, *, timeout_s: float = 5, secret_key: str = SECRET) -> yookassa.api.YooKassa:
         networks = [ip_network(network) for network in settings.YOOKASSA_NETWORKS.split(",")]
         made.append(
-            yookassa.YooKassa(account, base_url=base_url, secret_key=secret_key, networks=networks, timeout_s=timeout_s)
+            yookassa.api.YooKassa(
+                account, base_url=base_url, secret_key=secret_key, networks=networks, timeout_s=timeout_s
+            )
         )
         return made[-1]
 
@@ -350,7 +352,7 @@ async def run(pool: worker_pool.WorkerPool[Any]) -> None:
 def shop(
     db: database.Database,
     sandbox: Sandbox,
-    client_of: Callable[..., yookassa.YooKassa],
+    client_of: Callable[..., yookassa.api.YooKassa],
     command: payments.CreatePayment,
 ) -> Shop:
     return Shop(db, client_of(sandbox.yookassa_url), command)

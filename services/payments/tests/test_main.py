@@ -228,7 +228,7 @@ def test_a_provider_is_off_unless_its_secret_is_set(monkeypatch: pytest.MonkeyPa
     read = settings.PaymentsSettings()
 
     assert [account.provider for account in read.accounts] == ["yookassa", "stripe", "stars", "cryptopay", "ton"]
-    opened = accounts.opened(read.accounts, timeout_s=1)
+    opened = accounts.open_accounts(read.accounts, timeout_s=1)
     stars = opened.named("stars", "demo")
     assert stars is not None
     assert (stars.account.shop_id, stars.account.gives_back_repeats) == ("7000000001", True)
@@ -248,7 +248,7 @@ def test_further_accounts_come_from_a_file_that_names_their_secrets(
 
     read = settings.PaymentsSettings()
 
-    opened = accounts.opened(read.accounts, timeout_s=1)
+    opened = accounts.open_accounts(read.accounts, timeout_s=1)
     tenants = {(one.tenant, one.name): one.secret("secret_key") for one in read.accounts}
     assert tenants == {
         ("demo", "demo"): "demo-secret",

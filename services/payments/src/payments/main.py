@@ -12,7 +12,7 @@ def compose(process: app.Process, *, receives: bool, works: bool) -> None:
     """Take webhooks in, or do the work behind them, or both; in one process a webhook is settled at once."""
     config = process.settings
     assert isinstance(config, settings.PaymentsSettings)  # as SERVICE says
-    accounts = clients.opened(config.accounts, timeout_s=config.provider_timeout_s)
+    accounts = clients.open_accounts(config.accounts, timeout_s=config.provider_timeout_s)
     process.closers.insert(0, accounts.close)
     router = api.routes
     if works:

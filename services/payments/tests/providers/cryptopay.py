@@ -20,13 +20,13 @@ class Adapter(adapter.Adapter):
     name = "cryptopay"
     target = "cryptopay"
     shop_id = "10001"
-    capabilities = cryptopay.CryptoPay.capabilities
+    capabilities = cryptopay.api.CryptoPay.capabilities
     amount = Money(amount_minor=12_500_001, currency="USDT")
     secrets = (TOKEN, TOKEN.partition(":")[2])
     unknown_ref = "999999999999"
     is_keyed = False
     has_webhook_secret = False
-    retry_after_s = cryptopay.RETRY_AFTER_S
+    retry_after_s = cryptopay.api.RETRY_AFTER_S
     wrong_secret = "10001:another"
     create_route = "/api/createInvoice"
     samples: ClassVar[tuple[str, ...]] = (
@@ -44,9 +44,9 @@ class Adapter(adapter.Adapter):
         timeout_s: float,
         secret: str = TOKEN,
         **options: Any,
-    ) -> cryptopay.CryptoPay:
+    ) -> cryptopay.api.CryptoPay:
         base_url = options.get("base_url") or f"{self.world.url}/cryptopay"
-        return cryptopay.CryptoPay(account, base_url=base_url, timeout_s=timeout_s, token=secret)
+        return cryptopay.api.CryptoPay(account, base_url=base_url, timeout_s=timeout_s, token=secret)
 
     def forgeries(self, genuine: facts.Webhook) -> dict[str, facts.Webhook]:
         def signed(signature: str) -> facts.Webhook:

@@ -22,7 +22,7 @@ class Adapter(adapter.Adapter):
     name = "stars"
     target = "telegram"
     shop_id = "7000000001"
-    capabilities = stars.Stars.capabilities
+    capabilities = stars.api.Stars.capabilities
     amount = Money(amount_minor=90, currency="XTR")
     secrets = (TOKEN, TOKEN.partition(":")[2], SECRET)
     unknown_ref = "stx-unknown"
@@ -52,9 +52,9 @@ class Adapter(adapter.Adapter):
         secret: str = TOKEN,
         webhook_secrets: tuple[str, ...] = (SECRET,),
         **options: Any,
-    ) -> stars.Stars:
+    ) -> stars.api.Stars:
         base_url = options.get("base_url") or f"{self.world.url}/telegram"
-        return stars.Stars(
+        return stars.api.Stars(
             account, base_url=base_url, timeout_s=timeout_s, token=secret, webhook_secrets=webhook_secrets
         )
 
@@ -62,9 +62,9 @@ class Adapter(adapter.Adapter):
         """Give the sandbox's name of an invoice."""
         return str(fact.confirmation_url).rpartition("/")[2]
 
-    async def listen(self, client: clients.Provider) -> stars.Stars:
+    async def listen(self, client: clients.Provider) -> stars.api.Stars:
         """Let the bot's updates come to the post box."""
-        assert isinstance(client, stars.Stars)
+        assert isinstance(client, stars.api.Stars)
         await client.register_webhook(f"{self.world.post.url}/{self.target}")
         return client
 
@@ -107,10 +107,10 @@ class Adapter(adapter.Adapter):
         return adapter.webhook(body, x_telegram_bot_api_secret_token=SECRET)
 
 
-def own(bot: Adapter, **options: Any) -> stars.Stars:
+def own(bot: Adapter, **options: Any) -> stars.api.Stars:
     """Connect another client of the same bot."""
     made = bot.client(**options)
-    assert isinstance(made, stars.Stars)
+    assert isinstance(made, stars.api.Stars)
     return made
 
 

@@ -34,7 +34,7 @@ class Adapter(adapter.Adapter):
     name = "stripe"
     target = "stripe"
     shop_id = "acct_1DemoKopilkaSandbox"
-    capabilities = stripe.CAPABILITIES
+    capabilities = stripe.api.CAPABILITIES
     amount = Money(amount_minor=4_500, currency="EUR")
     secrets = (SECRET_KEY, WEBHOOK_SECRET)
     unknown_ref = "cs_test_000000000000000000000000"
@@ -60,8 +60,8 @@ class Adapter(adapter.Adapter):
         secret: str = SECRET_KEY,
         webhook_secrets: tuple[str, ...] = (WEBHOOK_SECRET,),
         **options: Any,
-    ) -> stripe.Stripe:
-        return stripe.Stripe(
+    ) -> stripe.api.Stripe:
+        return stripe.api.Stripe(
             account,
             base_url=base_url or f"{self.world.url}/stripe",
             timeout_s=timeout_s,
@@ -71,7 +71,7 @@ class Adapter(adapter.Adapter):
         )
 
     async def warm_up(self, client: clients.Provider) -> None:
-        assert isinstance(client, stripe.Stripe)
+        assert isinstance(client, stripe.api.Stripe)
         await client._verify()
 
     def forgeries(self, genuine: facts.Webhook) -> dict[str, facts.Webhook]:

@@ -44,8 +44,8 @@ def liar() -> Iterator[imposter.Imposter]:
         yield made
 
 
-def own(base_url: str) -> cryptopay.CryptoPay:
-    return cryptopay.CryptoPay(APP.account, base_url=base_url, timeout_s=5, token=TOKEN)
+def own(base_url: str) -> cryptopay.api.CryptoPay:
+    return cryptopay.api.CryptoPay(APP.account, base_url=base_url, timeout_s=5, token=TOKEN)
 
 
 APP_CLIENT = own("http://127.0.0.1:9")
@@ -103,14 +103,15 @@ async def test_the_least_unit_of_every_asset_comes_back_as_it_was_sent(
 
 
 @given(
-    amount_minor=st.integers(min_value=1, max_value=AMOUNT_MINOR_MAX), currency=st.sampled_from([*cryptopay.EXPONENTS])
+    amount_minor=st.integers(min_value=1, max_value=AMOUNT_MINOR_MAX),
+    currency=st.sampled_from([*cryptopay.api.EXPONENTS]),
 )
 def test_an_amount_is_written_exactly_and_read_again(amount_minor: int, currency: str) -> None:
-    written = cryptopay.written(Money(amount_minor=amount_minor, currency=currency))
+    written = cryptopay.api.written(Money(amount_minor=amount_minor, currency=currency))
 
     assert "e" not in written.lower()
-    assert Decimal(written) * 10 ** cryptopay.EXPONENTS[currency] == amount_minor
-    assert cryptopay._minor(Decimal(written), currency) == amount_minor
+    assert Decimal(written) * 10 ** cryptopay.api.EXPONENTS[currency] == amount_minor
+    assert cryptopay.api._minor(Decimal(written), currency) == amount_minor
 
 
 @pytest.mark.parametrize("return_url", ["", "tg://resolve?domain=shop", "javascript:1"])
@@ -175,7 +176,7 @@ async def test_an_invoice_without_our_payload_is_listed_and_names_no_payment_of_
 
 
 async def test_the_report_has_what_was_paid_long_after_it_was_made(app: adapters.Adapter) -> None:
-    client = cryptopay.CryptoPay(
+    client = cryptopay.api.CryptoPay(
         replace(app.account, payment_ttl=timedelta(days=7)),
         base_url=f"{app.world.url}/cryptopay",
         timeout_s=5,
@@ -251,7 +252,7 @@ def test_the_signature_is_the_one_of_the_documentation() -> None:
 @pytest.mark.parametrize("token", ["", "10001", ":abc", "10001:", "abc:def", "10001:a b"])
 def test_without_a_token_there_is_no_client_that_could_believe_anything(token: str) -> None:
     with pytest.raises(ValueError, match="token is not") as refused:
-        cryptopay.CryptoPay(APP.account, base_url="http://127.0.0.1:9", timeout_s=1, token=token)
+        cryptopay.api.CryptoPay(APP.account, base_url="http://127.0.0.1:9", timeout_s=1, token=token)
 
     assert token == "" or token not in str(refused.value)
 

@@ -23,7 +23,7 @@ async def shown(bot: adapters.Adapter, fact: facts.Fact) -> Any:
     return (await bot.world.control("GET", f"/payments/{bot.invoice(fact)}"))["payment"]
 
 
-async def paid(bot: adapters.Adapter, client: stars.Stars, fact: facts.Fact, payer: int = PAYER) -> facts.Fact:
+async def paid(bot: adapters.Adapter, client: stars.api.Stars, fact: facts.Fact, payer: int = PAYER) -> facts.Fact:
     await bot.pay(client, fact, payer=payer)
     return await bot.truth(client, fact)
 
@@ -100,7 +100,7 @@ async def test_an_answer_is_given_up_while_there_is_time_for_another(bot: adapte
     with pytest.raises(clients.OutcomeUnknown):
         await client.answer(question, None)
 
-    assert time.monotonic() - started < stars.ANSWER_S_MAX + 1
+    assert time.monotonic() - started < stars.api.ANSWER_S_MAX + 1
     await client.answer(question, None)
 
 

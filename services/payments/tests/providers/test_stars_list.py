@@ -112,8 +112,8 @@ async def test_the_test_environment_has_addresses_of_its_own(telegram: imposter.
     assert [path for path, _ in telegram.asked] == [f"/bot{TOKEN}/test/createInvoiceLink"]
 
 
-def imposter_client(telegram: imposter.Imposter, **options: Any) -> stars.Stars:
-    return stars.Stars(BOT.account, base_url=telegram.url, timeout_s=5, token=TOKEN, **options)
+def imposter_client(telegram: imposter.Imposter, **options: Any) -> stars.api.Stars:
+    return stars.api.Stars(BOT.account, base_url=telegram.url, timeout_s=5, token=TOKEN, **options)
 
 
 @pytest.mark.parametrize(

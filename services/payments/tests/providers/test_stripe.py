@@ -32,19 +32,19 @@ def official(shop: adapters.Adapter) -> sdk.StripeClient:
     return sdk.StripeClient(adapters.SECRET_KEY, base_addresses=addresses, max_network_retries=0)
 
 
-def own(shop: adapters.Adapter, **options: Any) -> stripe.Stripe:
+def own(shop: adapters.Adapter, **options: Any) -> stripe.api.Stripe:
     made = shop.client(**options)
-    assert isinstance(made, stripe.Stripe)
+    assert isinstance(made, stripe.api.Stripe)
     return made
 
 
-def silent() -> stripe.Stripe:
+def silent() -> stripe.api.Stripe:
     """Give a client that talks to nobody."""
     nobody: Any = None
     return own(adapters.Adapter(nobody), base_url="http://127.0.0.1:9")
 
 
-async def paid(shop: adapters.Adapter, client: stripe.Stripe, **changes: Any) -> facts.Fact:
+async def paid(shop: adapters.Adapter, client: stripe.api.Stripe, **changes: Any) -> facts.Fact:
     made = await client.create(shop.order(**changes), key=f"pay.{uuid4()}")
     await shop.pay(client, made)
     return await client.fetch(made.provider_ref)
@@ -139,7 +139,7 @@ def test_an_account_without_its_id_is_not_opened(shop_id: str) -> None:
     account = replace(silent().account, shop_id=shop_id)
 
     with pytest.raises(ValueError, match="acct_"):
-        stripe.Stripe(account, base_url="http://127.0.0.1:9", timeout_s=1, secret_key="s", webhook_secrets=["w"])
+        stripe.api.Stripe(account, base_url="http://127.0.0.1:9", timeout_s=1, secret_key="s", webhook_secrets=["w"])
 
 
 async def test_the_account_is_asked_for_once(shop: adapters.Adapter) -> None:

@@ -59,9 +59,9 @@ def liar() -> Iterator[imposter.Imposter]:
         yield made
 
 
-def own(shop: adapters.Adapter, **options: Any) -> stripe.Stripe:
+def own(shop: adapters.Adapter, **options: Any) -> stripe.api.Stripe:
     made = shop.client(**options)
-    assert isinstance(made, stripe.Stripe)
+    assert isinstance(made, stripe.api.Stripe)
     return made
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from payments import clients
-from payments.clients import stripe_signature as signature
+from payments.clients.stripe import signature
 
 SECRET, OTHER = "whsec_test_secret", "whsec_other_secret"
 BODY = b'{"id": "evt_test_webhook", "object": "event"}'

@@ -11,7 +11,8 @@ from providers.ton import deposits
 
 from contracts.message import Money
 from payments import clients
-from payments.clients import cells, ton
+from payments.clients import ton
+from payments.clients.ton import boc
 
 WALLET, USDT = adapters.WALLET, adapters.USDT
 SENDER = "0:" + "CD" * 32
@@ -38,8 +39,8 @@ async def test_a_payment_is_a_comment_and_a_link_and_no_call(chain: adapters.Ada
 
     link = urlsplit(str(fact.confirmation_url))
     assert (link.scheme, link.netloc) == ("ton", "transfer")
-    paid_to = cells.Address.parse(link.path.strip("/"))
-    assert paid_to == cells.Address.parse(WALLET)
+    paid_to = boc.Address.parse(link.path.strip("/"))
+    assert paid_to == boc.Address.parse(WALLET)
     assert link.path.strip("/") == paid_to.friendly(is_bounceable=False, is_test=True)
     assert parse_qs(link.query) == {"amount": ["1500000000"], "text": [fact.provider_ref]}
     assert (fact.state, fact.payment_id, fact.shop_id) == ("pending", order.payment_id, WALLET)
@@ -52,7 +53,7 @@ async def test_a_link_for_a_jetton_names_its_master(chain: adapters.Adapter) -> 
     fact = await chain.client().create(order, key="pay.1.create.1")
 
     asked = parse_qs(urlsplit(str(fact.confirmation_url)).query)
-    assert cells.Address.parse(asked.pop("jetton")[0]) == cells.Address.parse(USDT)
+    assert boc.Address.parse(asked.pop("jetton")[0]) == boc.Address.parse(USDT)
     assert asked == {"amount": ["2500000"], "text": [fact.provider_ref]}
 
 
@@ -81,7 +82,7 @@ async def test_a_final_transfer_is_a_deposit_with_its_comment(chain: adapters.Ad
     assert found.provider_ref == f"{made['lt']}:{made['hash']}"
     assert (found.amount, found.comment) == (Money(amount_minor=1_500_000_000, currency="TON"), "p-1")
     assert found.received_at.timestamp() == made["now"]
-    assert found.sender == cells.Address.parse(SENDER).friendly(is_bounceable=True, is_test=True)
+    assert found.sender == boc.Address.parse(SENDER).friendly(is_bounceable=True, is_test=True)
 
 
 async def test_a_transfer_in_our_own_wallet_of_a_listed_jetton_is_a_deposit(chain: adapters.Adapter) -> None:
@@ -90,7 +91,7 @@ async def test_a_transfer_in_our_own_wallet_of_a_listed_jetton_is_a_deposit(chai
     [found] = await deposits(chain.client())
 
     assert (found.amount, found.comment) == (Money(amount_minor=2_500_000, currency="USDT"), "p-1")
-    assert found.sender == cells.Address.parse(SENDER).friendly(is_bounceable=True, is_test=True)
+    assert found.sender == boc.Address.parse(SENDER).friendly(is_bounceable=True, is_test=True)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ async def test_every_deposit_is_met_once_however_many_pages_there_are(chain: ada
 
 async def test_what_came_before_the_wallet_was_ours_is_not(chain: adapters.Adapter) -> None:
     before, after = await send(chain), await send(chain, comment="ours")
-    client = ton.Ton(chain.account, base_url=f"{chain.world.url}/ton", timeout_s=5, start_lt=int(before["lt"]) + 1)
+    client = ton.api.Ton(chain.account, base_url=f"{chain.world.url}/ton", timeout_s=5, start_lt=int(before["lt"]) + 1)
 
     found = await deposits(client)
 
@@ -168,7 +169,7 @@ async def test_what_came_before_the_wallet_was_ours_is_not(chain: adapters.Adapt
 
 async def test_the_coins_code_is_the_ledgers(chain: adapters.Adapter) -> None:
     await send(chain)
-    client = ton.Ton(chain.account, base_url=f"{chain.world.url}/ton", timeout_s=5, currency="GRAM")
+    client = ton.api.Ton(chain.account, base_url=f"{chain.world.url}/ton", timeout_s=5, currency="GRAM")
 
     assert [one.amount.currency for one in await deposits(client)] == ["GRAM"]
     await client.close()

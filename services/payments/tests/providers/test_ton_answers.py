@@ -53,8 +53,8 @@ def bag(data: bytes) -> str:
     return base64.b64encode(bytes.fromhex("b5ee9c7201010101") + bytes([0, len(cell), 0]) + cell).decode()
 
 
-def watcher(liar: imposter.Imposter) -> ton.Ton:
-    made: ton.Ton = NOBODY.connect(NOBODY.account, timeout_s=5, base_url=liar.url)
+def watcher(liar: imposter.Imposter) -> ton.api.Ton:
+    made: ton.api.Ton = NOBODY.connect(NOBODY.account, timeout_s=5, base_url=liar.url)
     return made
 
 

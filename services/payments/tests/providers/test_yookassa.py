@@ -18,7 +18,7 @@ from providers import yookassa as adapters
 from contracts.message import Money
 from payments import clients
 from payments.clients import yookassa
-from payments.clients import yookassa_objects as objects
+from payments.clients.yookassa import objects
 from payments.domain import facts
 
 # Published at https://yookassa.ru/developers/using-api/webhooks, read on 2026-07-04.
@@ -58,17 +58,17 @@ def liar() -> Iterator[imposter.Imposter]:
 
 
 @pytest.fixture
-def client(shop: adapters.Adapter) -> yookassa.YooKassa:
+def client(shop: adapters.Adapter) -> yookassa.api.YooKassa:
     return own(shop)
 
 
-def own(shop: adapters.Adapter, **options: Any) -> yookassa.YooKassa:
+def own(shop: adapters.Adapter, **options: Any) -> yookassa.api.YooKassa:
     made = shop.client(**options)
-    assert isinstance(made, yookassa.YooKassa)
+    assert isinstance(made, yookassa.api.YooKassa)
     return made
 
 
-def silent(*networks: str) -> yookassa.YooKassa:
+def silent(*networks: str) -> yookassa.api.YooKassa:
     """Give a client that talks to nobody and believes these networks."""
     nobody: Any = None
     return own(adapters.Adapter(nobody), base_url="http://127.0.0.1:9", webhook_secrets=networks or PUBLISHED)
@@ -120,7 +120,9 @@ async def test_a_receipt_is_written_as_the_provider_reads_it(shop: adapters.Adap
     }
 
 
-async def test_a_receipt_that_does_not_add_up_is_rejected(client: yookassa.YooKassa, shop: adapters.Adapter) -> None:
+async def test_a_receipt_that_does_not_add_up_is_rejected(
+    client: yookassa.api.YooKassa, shop: adapters.Adapter
+) -> None:
     line = facts.Item(description="A thing", quantity_milli=1_000, price=shop.part(), vat_code=1)
     order = shop.order(receipt=facts.Receipt(items=(line,), email="payer@shop.example"))
 
@@ -131,7 +133,7 @@ async def test_a_receipt_that_does_not_add_up_is_rejected(client: yookassa.YooKa
 
 
 async def test_a_part_is_captured_with_the_receipt_of_what_is_left(
-    client: yookassa.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: adapters.Adapter
 ) -> None:
     line = facts.Item(description="A thing", quantity_milli=1_000, price=shop.part(), vat_code=1)
     receipt = facts.Receipt(items=(line, line), email="payer@shop.example")
@@ -146,7 +148,7 @@ async def test_a_part_is_captured_with_the_receipt_of_what_is_left(
 
 
 async def test_a_declined_payment_is_canceled_with_the_banks_reason(
-    client: yookassa.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: adapters.Adapter
 ) -> None:
     made = await client.create(shop.order(), key="pay.1.create.1")
 
@@ -156,14 +158,14 @@ async def test_a_declined_payment_is_canceled_with_the_banks_reason(
     assert (fact.state, fact.reason) == ("canceled", "insufficient_funds")
 
 
-async def test_the_fee_is_what_the_shop_does_not_get(client: yookassa.YooKassa, shop: adapters.Adapter) -> None:
+async def test_the_fee_is_what_the_shop_does_not_get(client: yookassa.api.YooKassa, shop: adapters.Adapter) -> None:
     made = await client.create(shop.order(), key="pay.1.create.1")
     await shop.pay(client, made)
 
     assert (await client.fetch(made.provider_ref)).fee_minor == 150_000 * 35 // 1000
 
 
-async def test_the_end_of_a_hold_is_told(client: yookassa.YooKassa, shop: adapters.Adapter) -> None:
+async def test_the_end_of_a_hold_is_told(client: yookassa.api.YooKassa, shop: adapters.Adapter) -> None:
     made = await client.create(shop.order(is_held=True), key="pay.1.create.1")
     await shop.pay(client, made)
 
@@ -174,7 +176,7 @@ async def test_the_end_of_a_hold_is_told(client: yookassa.YooKassa, shop: adapte
 
 
 async def test_a_key_that_made_another_payment_says_nothing_about_this_one(
-    client: yookassa.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: adapters.Adapter
 ) -> None:
     await client.create(shop.order(), key="pay.1.create.1")
     other = shop.order(amount=Money(amount_minor=1, currency="RUB"))
@@ -185,7 +187,7 @@ async def test_a_key_that_made_another_payment_says_nothing_about_this_one(
 
 @pytest.mark.rule("PA9")
 async def test_a_creation_that_timed_out_after_it_was_made_is_the_same_payment_when_repeated(
-    client: yookassa.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: adapters.Adapter
 ) -> None:
     order = shop.order()
     await shop.world.fault("yookassa", "timeout_after_commit")
@@ -200,7 +202,7 @@ async def test_a_creation_that_timed_out_after_it_was_made_is_the_same_payment_w
 
 
 async def test_a_creation_at_an_address_that_is_not_there_is_rejected(
-    client: yookassa.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: adapters.Adapter
 ) -> None:
     await shop.world.fault("yookassa", "http:404")
 
@@ -304,7 +306,7 @@ async def test_a_refund_that_is_pending_for_ever_in_pages_has_an_end(
     with pytest.raises(clients.OutcomeUnknown):
         await own(shop, base_url=liar.url).fetch_refunds(REF)
 
-    assert len(liar.asked) == yookassa.REFUND_PAGES_MAX
+    assert len(liar.asked) == yookassa.api.REFUND_PAGES_MAX
 
 
 # --- amounts ----------------------------------------------------------------------------------------------

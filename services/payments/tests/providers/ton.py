@@ -19,7 +19,7 @@ class Adapter(adapter.Adapter):
     name = "ton"
     target = "ton"
     shop_id = WALLET
-    capabilities = ton.Ton.capabilities
+    capabilities = ton.api.Ton.capabilities
     amount = Money(amount_minor=1_500_000_000, currency="TON")
     secrets = ("demo-toncenter-key",)
     unknown_ref = "0000-0000-0000"
@@ -27,9 +27,9 @@ class Adapter(adapter.Adapter):
     has_webhooks = False
     create_route = "/transactions"
 
-    def connect(self, account: facts.Account, *, timeout_s: float, secret: str = "", **options: Any) -> ton.Ton:
+    def connect(self, account: facts.Account, *, timeout_s: float, secret: str = "", **options: Any) -> ton.api.Ton:
         base_url = options.get("base_url") or f"{self.world.url}/ton"
-        return ton.Ton(account, base_url=base_url, timeout_s=timeout_s, api_key=secret, jettons={"USDT": USDT})
+        return ton.api.Ton(account, base_url=base_url, timeout_s=timeout_s, api_key=secret, jettons={"USDT": USDT})
 
     def forgeries(self, genuine: facts.Webhook) -> NoReturn:  # noqa: ARG002 - there is none
         raise AssertionError("the chain sends nothing")

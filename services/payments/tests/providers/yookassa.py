@@ -20,7 +20,7 @@ class Adapter(adapter.Adapter):
     name = "yookassa"
     target = "yookassa"
     shop_id = "demo-shop"
-    capabilities = yookassa.CAPABILITIES
+    capabilities = yookassa.api.CAPABILITIES
     amount = Money(amount_minor=150_000, currency="RUB")
     secrets = (SECRET,)
     unknown_ref = "22e12f66-000f-5000-8000-18db351245c7"
@@ -48,8 +48,8 @@ class Adapter(adapter.Adapter):
         secret: str = SECRET,
         webhook_secrets: tuple[str, ...] = ("127.0.0.1/32",),
         **options: Any,
-    ) -> yookassa.YooKassa:
-        return yookassa.YooKassa(
+    ) -> yookassa.api.YooKassa:
+        return yookassa.api.YooKassa(
             account,
             base_url=base_url or f"{self.world.url}/yookassa/v3",
             timeout_s=timeout_s,

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 from prometheus_client import Histogram
 
 from chassis import telemetry
+from contracts import payments
 from contracts.message import Money
 from payments.domain import facts
 
@@ -73,6 +74,23 @@ class Malformed(ValueError):  # noqa: N818 - a verdict about the body
 
 class Forged(Exception):  # noqa: N818 - a verdict about a webhook
     """The webhook is not the provider's: a foreign address, a wrong or old signature, or no secret to check with."""
+
+
+class AccountSettings(Protocol):
+    """An account as the settings describe it."""
+
+    @property
+    def provider(self) -> payments.Provider: ...
+    @property
+    def identity(self) -> facts.Account: ...
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def is_test(self) -> bool: ...
+    @property
+    def options(self) -> Mapping[str, object]: ...
+    def secret(self, name: str) -> str: ...
+    def secret_list(self, name: str) -> tuple[str, ...]: ...
 
 
 class Provider(Protocol):

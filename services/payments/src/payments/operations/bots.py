@@ -22,7 +22,7 @@ async def register_webhook(service: app.Service, arguments: Sequence[str]) -> in
     chosen = options.parse_args(arguments)
     async with desk.opened(service) as opened:
         bot = opened.accounts.named("stars", chosen.account)
-        if not isinstance(bot, stars.Stars):
+        if not isinstance(bot, stars.api.Stars):
             sys.stderr.write(f"{chosen.account}: no account that takes Stars\n")
             return 2
         try:

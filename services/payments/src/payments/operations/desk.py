@@ -25,7 +25,7 @@ async def opened(service: app.Service) -> AsyncIterator[Desk]:
     """Open the database and the accounts that the environment names."""
     config = settings.load(service.settings)
     assert isinstance(config, PaymentsSettings)  # as the service says
-    served = accounts.opened(config.accounts, timeout_s=config.provider_timeout_s)
+    served = accounts.open_accounts(config.accounts, timeout_s=config.provider_timeout_s)
     db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=1)
     try:
         yield Desk(db, served)

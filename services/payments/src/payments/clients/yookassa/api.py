@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from contracts.message import Money
 from payments import clients
-from payments.clients import absent, http, wire
-from payments.clients import yookassa_objects as objects
+from payments.clients import http, provider_json, unsupported
+from payments.clients.yookassa import objects
 from payments.domain import facts
 from payments.domain.facts import Capability
 
@@ -38,10 +38,10 @@ PAGE_ITEMS, REFUND_PAGES_MAX = 100, 10
 
 # The three reports that `list_movements` goes through: a payment may be taken days after it was created.
 _LEGS: Final = (("payments", "created_at"), ("payments", "captured_at"), ("refunds", "created_at"))
-_Read = TypeVar("_Read", bound=wire.Shape)
+_Read = TypeVar("_Read", bound=provider_json.ProviderJson)
 
 
-class YooKassa(absent.Absent):
+class YooKassa(unsupported.UnsupportedCalls):
     """One shop at YooKassa."""
 
     capabilities = CAPABILITIES

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from providers import ton as adapters
 
 from contracts import payments
-from payments.clients import cells, ton
+from payments.clients import ton
+from payments.clients.ton import boc
 
 WALLET = adapters.WALLET
 SENDER = "0:" + "CD" * 32
@@ -19,7 +20,7 @@ SOME_ID = payments.PaymentId(UUID("0f3d2f8e-8d0c-4b8e-9a39-1f8a1c2b3d4e"))
 @given(payment_id=st.uuids().map(payments.PaymentId))
 @example(payment_id=payments.PaymentId(UUID(int=0)))
 def test_a_comment_survives_what_people_do_to_it(payment_id: payments.PaymentId) -> None:
-    comment = ton.comment_of(payment_id)
+    comment = ton.api.comment_of(payment_id)
 
     assert len(comment) == 14
     for typed in (
@@ -30,34 +31,36 @@ def test_a_comment_survives_what_people_do_to_it(payment_id: payments.PaymentId)
         comment.replace("0", "o").replace("1", "l"),
         comment.replace("1", "I"),
     ):
-        assert ton.canonical(typed) == comment
+        assert ton.api.canonical(typed) == comment
 
 
 def test_the_comment_of_a_payment_is_the_same_for_ever() -> None:
-    assert ton.comment_of(SOME_ID) == ton.comment_of(SOME_ID) == "EJ2N-9GCP-8SEM"
+    assert ton.api.comment_of(SOME_ID) == ton.api.comment_of(SOME_ID) == "EJ2N-9GCP-8SEM"
 
 
 @given(one=st.uuids(), other=st.uuids())
 def test_two_payments_have_two_comments(one: UUID, other: UUID) -> None:
-    assert (ton.comment_of(payments.PaymentId(one)) == ton.comment_of(payments.PaymentId(other))) is (one == other)
+    assert (ton.api.comment_of(payments.PaymentId(one)) == ton.api.comment_of(payments.PaymentId(other))) is (
+        one == other
+    )
 
 
 @pytest.mark.parametrize(
     "comment", ["p-1", "Спасибо!", "7Q2M-K9XD-4RT", "7Q2M-K9XD-4RTBB", "7Q2M_K9XD_4RTB", "UUUU-UUUU-UUUU"]
 )
 def test_a_comment_that_is_not_ours_stays_as_it_is(comment: str) -> None:
-    assert ton.canonical(comment) == comment
+    assert ton.api.canonical(comment) == comment
 
 
 def test_a_published_bag_is_read() -> None:
     # A comment as toncenter shows it, with a checksum at its end.
-    assert cells.comment(cells.parse("te6cckEBAQEAFQAAJgAAAABZZXNzc3NzIEltIGRvbmV4d0SJ")) == "Yesssss Im done"
+    assert boc.comment(boc.parse("te6cckEBAQEAFQAAJgAAAABZZXNzc3NzIEltIGRvbmV4d0SJ")) == "Yesssss Im done"
 
 
 @pytest.mark.parametrize("wrong", ["", "x", WALLET[:-1], WALLET.swapcase(), WALLET + "A", "1:" + "00" * 32, "0:00"])
 def test_an_address_with_a_typo_is_none(wrong: str) -> None:
-    with pytest.raises(cells.Malformed):
-        cells.Address.parse(wrong)
+    with pytest.raises(boc.Malformed):
+        boc.Address.parse(wrong)
 
 
 @given(
@@ -66,12 +69,12 @@ def test_an_address_with_a_typo_is_none(wrong: str) -> None:
     flags=st.tuples(st.booleans(), st.booleans()),
 )
 def test_an_address_is_the_same_in_every_form(account: bytes, workchain: int, flags: tuple[bool, bool]) -> None:
-    address = cells.Address(workchain, account)
+    address = boc.Address(workchain, account)
     friendly = address.friendly(is_bounceable=flags[0], is_test=flags[1])
 
-    assert cells.Address.parse(friendly) == address
-    assert cells.Address.parse(friendly.replace("-", "+").replace("_", "/")) == address
-    assert cells.Address.parse(f"{workchain}:{account.hex()}") == address
+    assert boc.Address.parse(friendly) == address
+    assert boc.Address.parse(friendly.replace("-", "+").replace("_", "/")) == address
+    assert boc.Address.parse(f"{workchain}:{account.hex()}") == address
 
 
 @given(raw=st.binary(max_size=300) | st.binary(max_size=300).map(lambda raw: bytes.fromhex("b5ee9c72") + raw))
@@ -98,12 +101,12 @@ NOTIFICATION = "te6ccgECAgEAAD0AAWJzYtCcAAAAAAAAAAAyYloIAZubm5ubm5ubm5ubm5ubm5ub
 
 def read(bag: str) -> None:
     try:
-        cell = cells.parse(bag)
-        cells.op(cell)
-        comment = cells.comment(cell)
+        cell = boc.parse(bag)
+        boc.op(cell)
+        comment = boc.comment(cell)
         assert comment is None or comment.isprintable()
-        told = cells.notification(cell)
-    except cells.Malformed:
+        told = boc.notification(cell)
+    except boc.Malformed:
         return
     assert 0 <= told.amount < 2**120
     assert told.comment is None or told.comment.isprintable()
@@ -111,53 +114,53 @@ def read(bag: str) -> None:
 
 @pytest.mark.parametrize(("length", "is_read"), [(1, True), (17, True), (18, False), (5_000, False)])
 def test_a_comment_of_more_cells_than_anybody_writes_is_not_read(length: int, is_read: bool) -> None:  # noqa: FBT001 - a table's column
-    cell = cells.Cell(ord("x"), 8)
+    cell = boc.Cell(ord("x"), 8)
     for _ in range(length - 1):
-        cell = cells.Cell(ord("x"), 8, (cell,))
+        cell = boc.Cell(ord("x"), 8, (cell,))
 
-    assert (cells.comment(cells.Cell(ord("x"), 40, cell.refs)) is not None) is is_read
+    assert (boc.comment(boc.Cell(ord("x"), 40, cell.refs)) is not None) is is_read
 
 
 def test_a_chain_of_cells_that_never_ends_is_malformed() -> None:
     loop = bytes([1, 0, 0])  # one reference, no data, to itself
     raw = bytes.fromhex("b5ee9c72") + bytes([1, 1, 1, 1, 0, len(loop), 0]) + loop
 
-    with pytest.raises(cells.Malformed):
-        cells.parse(base64.b64encode(raw).decode())
+    with pytest.raises(boc.Malformed):
+        boc.parse(base64.b64encode(raw).decode())
 
 
 def test_a_bag_that_promises_more_cells_than_it_has_is_malformed_at_once() -> None:
     raw = bytes.fromhex("b5ee9c72") + bytes([4, 8]) + b"\xff\xff\xff\xff" + bytes([0, 0, 0, 1]) + bytes(20)
 
-    with pytest.raises(cells.Malformed):
-        cells.parse(base64.b64encode(raw).decode())
+    with pytest.raises(boc.Malformed):
+        boc.parse(base64.b64encode(raw).decode())
 
 
 def test_the_notification_of_the_sandbox_is_read() -> None:
-    told = cells.notification(cells.parse(NOTIFICATION))
+    told = boc.notification(boc.parse(NOTIFICATION))
 
-    assert (told.amount, told.sender, told.comment) == (2_500_000, cells.Address.parse(SENDER), "p-1")
+    assert (told.amount, told.sender, told.comment) == (2_500_000, boc.Address.parse(SENDER), "p-1")
 
 
 @pytest.mark.parametrize(
     ("bits", "sender"),
     [
         ("00", None),
-        ("100" + f"{255:08b}" + "1" * 256, cells.Address(-1, b"\xff" * 32)),
-        ("100" + f"{0:08b}" + "0" * 256, cells.Address(0, bytes(32))),
+        ("100" + f"{255:08b}" + "1" * 256, boc.Address(-1, b"\xff" * 32)),
+        ("100" + f"{0:08b}" + "0" * 256, boc.Address(0, bytes(32))),
     ],
 )
-def test_a_notification_names_its_sender_or_nobody(bits: str, sender: cells.Address | None) -> None:
+def test_a_notification_names_its_sender_or_nobody(bits: str, sender: boc.Address | None) -> None:
     said = notification_bits(7) + bits + "0" + f"{0:032b}" + "".join(f"{octet:08b}" for octet in b"p-1")
 
-    assert cells.notification(cells.Cell(int(said, 2), len(said))) == cells.Notification(7, sender, "p-1")
+    assert boc.notification(boc.Cell(int(said, 2), len(said))) == boc.Notification(7, sender, "p-1")
 
 
 @pytest.mark.parametrize("bits", ["", "101", "01", "11", "100" + "1" * 100, "001", "000" + "1" * 40])
 def test_what_follows_the_amount_of_a_notification_can_not_make_it_unreadable(bits: str) -> None:
     said = notification_bits(7) + bits
 
-    assert cells.notification(cells.Cell(int(said, 2), len(said))) == cells.Notification(7, None, None)
+    assert boc.notification(boc.Cell(int(said, 2), len(said))) == boc.Notification(7, None, None)
 
 
 def notification_bits(amount: int) -> str:
@@ -177,17 +180,17 @@ def notification_bits(amount: int) -> str:
     ],
 )
 def test_a_bag_of_another_form_is_malformed(raw: bytes) -> None:
-    with pytest.raises(cells.Malformed):
-        cells.parse(base64.b64encode(bytes.fromhex("b5ee9c72") + raw).decode())
+    with pytest.raises(boc.Malformed):
+        boc.parse(base64.b64encode(bytes.fromhex("b5ee9c72") + raw).decode())
 
 
 def test_a_bag_with_an_index_is_read() -> None:
     body = bytes([0, 14]) + bytes(4) + b"p-1"
     raw = bytes.fromhex("b5ee9c72") + bytes([0x81, 1, 1, 1, 0, len(body), 0, len(body)]) + body
 
-    assert cells.comment(cells.parse(base64.b64encode(raw).decode())) == "p-1"
+    assert boc.comment(boc.parse(base64.b64encode(raw).decode())) == "p-1"
 
 
 def test_a_bag_that_the_chain_would_not_take_is_not_looked_into() -> None:
-    with pytest.raises(cells.Malformed, match="too large"):
-        cells.parse("A" * (cells.BAG_BYTES_MAX * 2))
+    with pytest.raises(boc.Malformed, match="too large"):
+        boc.parse("A" * (boc.BAG_BYTES_MAX * 2))

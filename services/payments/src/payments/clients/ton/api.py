@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 from contracts import payments
 from contracts.message import AMOUNT_MINOR_MAX, Money
 from payments import clients
-from payments.clients import absent, cells, http, wire
+from payments.clients import http, provider_json, unsupported
+from payments.clients.ton import boc
 from payments.domain import facts
 
 # What one answer may hold at most. An attacker's messages may be large, so a page that is too long is asked for anew.
@@ -36,21 +37,21 @@ _Hash = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9+/_=-]+$")]
 _AnyAddress = Annotated[str, Field(max_length=80)]
 
 
-_S = TypeVar("_S", bound=wire.Shape)
+_S = TypeVar("_S", bound=provider_json.ProviderJson)
 
 
-class _Content(wire.Shape):
+class _Content(provider_json.ProviderJson):
     body: str | None = None
 
 
-class _Message(wire.Shape):
+class _Message(provider_json.ProviderJson):
     source: _AnyAddress | None = None
     value: _Number | None = None
     bounced: bool | None = None
     message_content: _Content | None = None
 
 
-class _Transaction(wire.Shape):
+class _Transaction(provider_json.ProviderJson):
     account: _AnyAddress
     hash: _Hash
     lt: _Number
@@ -66,21 +67,21 @@ class _Transaction(wire.Shape):
         return self.mc_block_seqno is not None and not self.emulated and self.finality not in {"pending", "confirmed"}
 
 
-class _Transactions(wire.Shape):
+class _Transactions(provider_json.ProviderJson):
     transactions: Annotated[list[_Transaction], Field(max_length=PAGES[0])]
 
 
-class _Wallet(wire.Shape):
+class _Wallet(provider_json.ProviderJson):
     address: _AnyAddress
     owner: _AnyAddress
     jetton: _AnyAddress
 
 
-class _Wallets(wire.Shape):
+class _Wallets(provider_json.ProviderJson):
     jetton_wallets: Annotated[list[_Wallet], Field(max_length=100)]
 
 
-class Ton(absent.Absent):
+class Ton(unsupported.UnsupportedCalls):
     """One wallet of ours; `account.shop_id` is its address. Amounts are nanotons, or a jetton's base units."""
 
     capabilities = frozenset({facts.Capability.DEPOSIT})
@@ -104,11 +105,11 @@ class Ton(absent.Absent):
         What came before the logical time `start_lt` is none of ours.
         """
         self.account = account
-        self._wallet = cells.Address.parse(account.shop_id)
+        self._wallet = boc.Address.parse(account.shop_id)
         self._is_test = TEST_HOSTS.get(httpx.URL(base_url).host, account.is_test)
         self._currency = currency
-        self._masters = {code: cells.Address.parse(master) for code, master in (jettons or {}).items()}
-        self._jetton_wallets: dict[cells.Address, str] = {}
+        self._masters = {code: boc.Address.parse(master) for code, master in (jettons or {}).items()}
+        self._jetton_wallets: dict[boc.Address, str] = {}
         self._start_lt = start_lt
         headers = {"X-API-Key": api_key} if api_key else {}
         self._http = http.Http(account, base_url=base_url, timeout_s=timeout_s, headers=headers)
@@ -154,7 +155,7 @@ class Ton(absent.Absent):
         bodies = [(one, _body(one)) for one in final if _brings(one)]
         # Asked only after the transactions: where a jetton's very first transfer is among them, the index knows our
         # wallet of it by now.
-        if any(body is None or cells.op(body) == cells.NOTIFICATION_OP for _, body in bodies):
+        if any(body is None or boc.op(body) == boc.NOTIFICATION_OP for _, body in bodies):
             await self._find_wallets()
         deposits = tuple(deposit for one, body in bodies if (deposit := self._deposit(one, body)))
         return facts.Page(deposits=deposits, cursor=final[-1].lt if final else None)
@@ -196,30 +197,30 @@ class Ton(absent.Absent):
                 if (_address(one.owner), _address(one.jetton)) == (self._wallet, master):
                     self._jetton_wallets[_address(one.address)] = code
 
-    def _deposit(self, one: _Transaction, body: cells.Cell | None) -> facts.Deposit | None:
+    def _deposit(self, one: _Transaction, body: boc.Cell | None) -> facts.Deposit | None:
         message = one.in_msg
         assert message is not None, "a transaction that brings something has a message"
         assert message.source is not None, "and the message a sender"
         source = _address(message.source)
-        asked = cells.op(body) if body is not None else None
-        if source in self._jetton_wallets and (body is None or asked == cells.NOTIFICATION_OP):
+        asked = boc.op(body) if body is not None else None
+        if source in self._jetton_wallets and (body is None or asked == boc.NOTIFICATION_OP):
             return self._jetton_deposit(one, self._jetton_wallets[source], body)
         # Anybody can send a notification, so others tell nothing; excesses are what is left of our own fees.
-        if asked in {cells.NOTIFICATION_OP, cells.EXCESSES_OP}:
+        if asked in {boc.NOTIFICATION_OP, boc.EXCESSES_OP}:
             return None
-        comment = cells.comment(body) if body is not None else None
+        comment = boc.comment(body) if body is not None else None
         return self._received(one, self._currency, int(message.value or 0), source, comment)
 
-    def _jetton_deposit(self, one: _Transaction, code: str, body: cells.Cell | None) -> facts.Deposit | None:
+    def _jetton_deposit(self, one: _Transaction, code: str, body: boc.Cell | None) -> facts.Deposit | None:
         try:
-            told = cells.notification(body or cells.Cell(0, 0))
-        except cells.Malformed:
+            told = boc.notification(body or boc.Cell(0, 0))
+        except boc.Malformed:
             # Our own wallet of the jetton says no such thing, so this is not what it said, and to go on is to lose it.
             raise clients.OutcomeUnknown("a notification without an amount") from None
         return self._received(one, code, told.amount, told.sender, told.comment)
 
     def _received(
-        self, one: _Transaction, code: str, amount: int, sender: cells.Address | None, comment: str | None
+        self, one: _Transaction, code: str, amount: int, sender: boc.Address | None, comment: str | None
     ) -> facts.Deposit | None:
         if not 0 < amount <= AMOUNT_MINOR_MAX:
             return None
@@ -262,24 +263,24 @@ def _brings(one: _Transaction) -> bool:
     return message is not None and message.source is not None and not message.bounced and not one.out_msgs
 
 
-def _body(one: _Transaction) -> cells.Cell | None:
+def _body(one: _Transaction) -> boc.Cell | None:
     content = one.in_msg.message_content if one.in_msg else None
     if content is None or content.body is None:
         return None
     try:
-        return cells.parse(content.body)
-    except cells.Malformed:
+        return boc.parse(content.body)
+    except boc.Malformed:
         return None
 
 
-def _address(text: str) -> cells.Address:
+def _address(text: str) -> boc.Address:
     try:
-        return cells.Address.parse(text)
-    except cells.Malformed:
+        return boc.Address.parse(text)
+    except boc.Malformed:
         raise clients.OutcomeUnknown("the answer has an unreadable address") from None
 
 
-def _raw(address: cells.Address) -> str:
+def _raw(address: boc.Address) -> str:
     return f"{address.workchain}:{address.account.hex().upper()}"
 
 

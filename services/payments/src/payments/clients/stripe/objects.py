@@ -14,7 +14,7 @@ from pydantic import Field
 from contracts import payments
 from contracts.message import Money, PositiveMinor
 from payments import clients
-from payments.clients import wire
+from payments.clients import provider_json
 from payments.domain import facts
 
 # Where Stripe's smallest unit is not that of ISO 4217, an amount would be a hundred times too much or too little.
@@ -45,28 +45,28 @@ _Currency = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
 _Metadata = dict[str, Any] | None
 
 
-class Account(wire.Shape):
+class Account(provider_json.ProviderJson):
     """The account that a secret key belongs to."""
 
     id: Id
 
 
-class _Balance(wire.Shape):
+class _Balance(provider_json.ProviderJson):
     id: Id
     created: _Time
     fee: int
     currency: _Currency
 
 
-class _Card(wire.Shape):
+class _Card(provider_json.ProviderJson):
     capture_before: _Time | None = None
 
 
-class _Method(wire.Shape):
+class _Method(provider_json.ProviderJson):
     card: _Card | None = None
 
 
-class Charge(wire.Shape):
+class Charge(provider_json.ProviderJson):
     """What a payment intent has done about the payer's money the last time it tried."""
 
     id: Id
@@ -77,12 +77,12 @@ class Charge(wire.Shape):
     payment_method_details: _Method | None = None
 
 
-class _Failure(wire.Shape):
+class _Failure(provider_json.ProviderJson):
     code: _Word | None = None
     decline_code: _Word | None = None
 
 
-class Intent(wire.Shape):
+class Intent(provider_json.ProviderJson):
     """A payment intent: whoever pays a session makes one."""
 
     id: Id
@@ -103,7 +103,7 @@ class Intent(wire.Shape):
     latest_charge: Charge | Id | None = None
 
 
-class Session(wire.Shape):
+class Session(provider_json.ProviderJson):
     """A Checkout Session: the page that a payer sees."""
 
     id: Id
@@ -131,7 +131,7 @@ class Session(wire.Shape):
         return is_payment and self.currency is not None and is_supported(self.currency.upper())
 
 
-class Refund(wire.Shape):
+class Refund(provider_json.ProviderJson):
     """A refund, or the release of what was held and not taken: that one moves nothing on the balance."""
 
     id: Id
@@ -150,7 +150,7 @@ class Refund(wire.Shape):
         return self.status != "succeeded" or self.balance_transaction is not None
 
 
-class Dispute(wire.Shape):
+class Dispute(provider_json.ProviderJson):
     """A payer's bank that takes money back."""
 
     id: Id
@@ -163,7 +163,7 @@ class Dispute(wire.Shape):
     balance_transactions: tuple[_Balance, ...] = ()
 
 
-class Movement(wire.Shape):
+class Movement(provider_json.ProviderJson):
     """One line of the account's balance."""
 
     id: Id
@@ -171,41 +171,41 @@ class Movement(wire.Shape):
     source: Any = None
 
 
-class Sessions(wire.Shape):
+class Sessions(provider_json.ProviderJson):
     """A page of sessions."""
 
     data: list[Session]
     has_more: bool
 
 
-class Refunds(wire.Shape):
+class Refunds(provider_json.ProviderJson):
     """A page of refunds."""
 
     data: list[Refund]
     has_more: bool
 
 
-class Disputes(wire.Shape):
+class Disputes(provider_json.ProviderJson):
     """A page of disputes."""
 
     data: list[Dispute]
     has_more: bool
 
 
-class Movements(wire.Shape):
+class Movements(provider_json.ProviderJson):
     """A page of the balance."""
 
     data: list[Movement]
     has_more: bool
 
 
-class _Reason(wire.Shape):
+class _Reason(provider_json.ProviderJson):
     type: _Word
     code: _Word | None = None
     decline_code: _Word | None = None
 
 
-class Error(wire.Shape):
+class Error(provider_json.ProviderJson):
     """Why a call was refused."""
 
     error: _Reason
@@ -216,7 +216,7 @@ class Error(wire.Shape):
         return self.error.decline_code or self.error.code or self.error.type
 
 
-class _Subject(wire.Shape):
+class _Subject(provider_json.ProviderJson):
     id: Id
     object: _Word
     payment_intent: Id | None = None
@@ -230,11 +230,11 @@ class _Subject(wire.Shape):
         return (session_in(self.metadata) if self.object == "refund" else None) or self.payment_intent
 
 
-class _Snapshot(wire.Shape):
+class _Snapshot(provider_json.ProviderJson):
     object: _Subject
 
 
-class Event(wire.Shape):
+class Event(provider_json.ProviderJson):
     """The body of a webhook."""
 
     id: Id
@@ -271,7 +271,7 @@ def fact_of(session: Session, intent: Intent | None, *, shop_id: str, refunded_m
         fee_minor=balance.fee if is_paid and balance and balance.currency == session.currency else None,
         shop_id=shop_id,
         is_test=not session.livemode,
-        payment_id=wire.our_id(session.metadata, "payment_id", payments.PaymentId),
+        payment_id=provider_json.our_id(session.metadata, "payment_id", payments.PaymentId),
         created_at=moment(session.created),
         confirmation_url=session.url if session.status == "open" else None,
         paid_at=moment((balance or charge or session).created) if is_paid else None,
@@ -288,7 +288,7 @@ def refund_of(refund: Refund, provider_ref: str) -> facts.RefundFact:
         provider_ref=provider_ref,
         state=_REFUND_STATES[refund.status],
         amount=Money(amount_minor=refund.amount, currency=refund.currency.upper()),
-        refund_id=wire.our_id(refund.metadata, "refund_id", payments.RefundId),
+        refund_id=provider_json.our_id(refund.metadata, "refund_id", payments.RefundId),
         created_at=moment(refund.created),
         reason=(refund.failure_reason or refund.status) if refund.status in {"failed", "canceled"} else None,
     )

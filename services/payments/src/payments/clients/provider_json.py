@@ -11,7 +11,7 @@ from contracts import payments
 Ours = TypeVar("Ours")
 
 
-class Shape(BaseModel):
+class ProviderJson(BaseModel):
     """Untrusted JSON: known members must have their documented type; unknown ones are not looked at."""
 
     # An error text with the input would carry a payer's data into the log.

@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError
 from contracts import payments
 from contracts.message import Currency, Money, PositiveMinor
 from payments import clients
-from payments.clients import absent, http, wire
+from payments.clients import http, provider_json, unsupported
 from payments.domain import facts
 
 CURRENCY = "XTR"
@@ -36,14 +36,14 @@ _Ref = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]
 _UnixTime = Annotated[int, Field(ge=0, lt=2**33)]
 
 
-_S = TypeVar("_S", bound=wire.Shape)
+_S = TypeVar("_S", bound=provider_json.ProviderJson)
 
 
-class _User(wire.Shape):
+class _User(provider_json.ProviderJson):
     id: Annotated[int, Field(gt=0, lt=2**53)]
 
 
-class _Money(wire.Shape):
+class _Money(provider_json.ProviderJson):
     currency: Currency
     total_amount: PositiveMinor
     invoice_payload: Annotated[str, Field(max_length=128)]
@@ -54,7 +54,7 @@ class _Money(wire.Shape):
 
     @property
     def payment_id(self) -> payments.PaymentId | None:
-        return wire.payment_id(self.invoice_payload)
+        return provider_json.payment_id(self.invoice_payload)
 
 
 class _PreCheckout(_Money):
@@ -67,20 +67,20 @@ class _Charge(_Money):
     is_recurring: bool = False
 
 
-class _Message(wire.Shape):
+class _Message(provider_json.ProviderJson):
     date: _UnixTime
     sender: Annotated[_User | None, Field(alias="from")] = None
     successful_payment: _Charge | None = None
     refunded_payment: _Charge | None = None
 
 
-class _Update(wire.Shape):
+class _Update(provider_json.ProviderJson):
     update_id: Annotated[int, Field(ge=0, lt=2**63)]
     pre_checkout_query: _PreCheckout | None = None
     message: _Message | None = None
 
 
-class _Partner(wire.Shape):
+class _Partner(provider_json.ProviderJson):
     type: str
     transaction_type: str | None = None
     user: _User | None = None
@@ -92,7 +92,7 @@ class _Partner(wire.Shape):
         return self.type == "user" and self.transaction_type == "invoice_payment" and self.user is not None
 
 
-class _Transaction(wire.Shape):
+class _Transaction(provider_json.ProviderJson):
     id: _Ref
     amount: int
     date: _UnixTime
@@ -100,35 +100,35 @@ class _Transaction(wire.Shape):
     receiver: _Partner | None = None
 
 
-class _Transactions(wire.Shape):
+class _Transactions(provider_json.ProviderJson):
     transactions: Annotated[list[_Transaction], Field(max_length=TRANSACTIONS_MAX)]
 
 
-class _Wait(wire.Shape):
+class _Wait(provider_json.ProviderJson):
     retry_after: Annotated[int, Field(ge=0)] = RETRY_AFTER_S
 
 
-class _Error(wire.Shape):
+class _Error(provider_json.ProviderJson):
     description: Annotated[str, Field(max_length=1024)]
     parameters: _Wait = _Wait()
 
 
-class _Link(wire.Shape):
+class _Link(provider_json.ProviderJson):
     ok: Literal[True]
     result: Annotated[str, Field(max_length=2048, pattern=r"^https?://")]
 
 
-class _Done(wire.Shape):
+class _Done(provider_json.ProviderJson):
     ok: Literal[True]
     result: Literal[True]
 
 
-class _Listed(wire.Shape):
+class _Listed(provider_json.ProviderJson):
     ok: Literal[True]
     result: _Transactions
 
 
-class Stars(absent.Absent):
+class Stars(unsupported.UnsupportedCalls):
     """One bot and its Stars."""
 
     # There is no call that tells about one charge: what comes signed is the fact, and the list finds what was missed.
@@ -298,7 +298,7 @@ class Stars(absent.Absent):
             one.id,
             amount,
             at,
-            wire.payment_id(partner.invoice_payload),
+            provider_json.payment_id(partner.invoice_payload),
             payer=partner.user.id,
             is_recurring=partner.subscription_period is not None,
         )

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from contracts.message import Money
 from payments import clients
-from payments.clients import absent, http, stripe_signature, wire
-from payments.clients import stripe_objects as objects
+from payments.clients import http, provider_json, unsupported
+from payments.clients.stripe import objects, signature
 from payments.domain import facts
 from payments.domain.facts import Capability
 
@@ -44,10 +44,10 @@ NAME_CHARACTERS_MAX, REASON_CHARACTERS_MAX = 250, 500
 
 _IN_FULL: Final = "payment_intent.latest_charge.balance_transaction"
 _SESSIONS, _INTENTS, _REFUNDS = "/v1/checkout/sessions", "/v1/payment_intents", "/v1/refunds"
-_Read = TypeVar("_Read", bound=wire.Shape)
+_Read = TypeVar("_Read", bound=provider_json.ProviderJson)
 
 
-class Stripe(absent.Absent):
+class Stripe(unsupported.UnsupportedCalls):
     """One account at Stripe."""
 
     capabilities = CAPABILITIES
@@ -83,7 +83,7 @@ class Stripe(absent.Absent):
     def authenticate(self, webhook: facts.Webhook) -> None:
         """Raise Forged unless a secret of ours has signed these bytes within five minutes of their arrival."""
         header = webhook.headers.get("stripe-signature", "")
-        stripe_signature.check(header, webhook.body, secrets=self._webhook_secrets, at=webhook.received_at)
+        signature.check(header, webhook.body, secrets=self._webhook_secrets, at=webhook.received_at)
 
     def read(self, webhook: facts.Webhook) -> facts.Hint:
         """Read an event: its type and the session or intent that it is about. Raises Malformed."""

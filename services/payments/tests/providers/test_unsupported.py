@@ -9,7 +9,7 @@ from providers import ton as adapters
 
 from contracts.message import Money
 from payments import clients
-from payments.clients import absent
+from payments.clients import unsupported
 from payments.domain import facts
 from payments.domain.facts import Capability
 
@@ -19,7 +19,7 @@ QUESTION = facts.Question(question_ref="1", payment_id=None, amount=SOME, payer=
 WALLET: Any = adapters.Adapter(None)  # type: ignore[arg-type]
 
 
-class Nothing(absent.Absent):
+class Nothing(unsupported.UnsupportedCalls):
     """A provider that can do nothing at all."""
 
     account = WALLET.account

@@ -9,7 +9,7 @@ from contracts.message import Money
 from payments.domain import facts
 
 
-class Absent:
+class UnsupportedCalls:
     """A provider that can't do anything; each provider overrides what it can."""
 
     account: facts.Account

@@ -67,7 +67,7 @@ async def test_an_empty_secret_shuts_the_door_instead_of_opening_it(
 @pytest.mark.parametrize("token", ["", "7000000001", "7000000001:", "7000000001:a/b", "a:b", f"{TOKEN}/../x"])
 def test_a_token_that_is_none_is_refused_without_being_told(token: str) -> None:
     with pytest.raises(ValueError, match="token is not") as refused:
-        stars.Stars(BOT.account, base_url="http://127.0.0.1:9", timeout_s=1, token=token)
+        stars.api.Stars(BOT.account, base_url="http://127.0.0.1:9", timeout_s=1, token=token)
 
     assert token == "" or token not in str(refused.value)
 

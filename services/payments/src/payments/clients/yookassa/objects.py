@@ -1,6 +1,6 @@
 """YooKassa's objects on the wire, and how they read in our words. Pure.
 
-What is not of its documented shape is not believed; money is integers here and strings on the wire.
+What is not of its documented shape is not believed; money is integers here and strings on the provider_json.
 """
 
 import re
@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, Field
 from contracts import payments
 from contracts.message import Money
 from payments import clients
-from payments.clients import wire
+from payments.clients import provider_json
 from payments.domain import facts
 
 # Every currency that the provider accepts, with the decimals it writes.
@@ -30,24 +30,24 @@ _Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+
 _VALUE = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,8}))?", re.ASCII)
 
 
-class _Amount(wire.Shape):
+class _Amount(provider_json.ProviderJson):
     value: Annotated[str, Field(max_length=32)]
     currency: Annotated[str, Field(max_length=3)]
 
 
-class _Recipient(wire.Shape):
+class _Recipient(provider_json.ProviderJson):
     account_id: Annotated[str, Field(max_length=64)]
 
 
-class _Confirmation(wire.Shape):
+class _Confirmation(provider_json.ProviderJson):
     confirmation_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
 
 
-class _Cancellation(wire.Shape):
+class _Cancellation(provider_json.ProviderJson):
     reason: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")]
 
 
-class Payment(wire.Shape):
+class Payment(provider_json.ProviderJson):
     """A payment."""
 
     id: _Id
@@ -65,7 +65,7 @@ class Payment(wire.Shape):
     cancellation_details: _Cancellation | None = None
 
 
-class Refund(wire.Shape):
+class Refund(provider_json.ProviderJson):
     """A refund."""
 
     id: _Id
@@ -77,21 +77,21 @@ class Refund(wire.Shape):
     cancellation_details: _Cancellation | None = None
 
 
-class Payments(wire.Shape):
+class Payments(provider_json.ProviderJson):
     """A page of payments."""
 
     items: list[Payment]
     next_cursor: Annotated[str, Field(min_length=1, max_length=64)] | None = None
 
 
-class Refunds(wire.Shape):
+class Refunds(provider_json.ProviderJson):
     """A page of refunds."""
 
     items: list[Refund]
     next_cursor: Annotated[str, Field(min_length=1, max_length=64)] | None = None
 
 
-class Error(wire.Shape):
+class Error(provider_json.ProviderJson):
     """Why a call was refused."""
 
     type: Literal["error"]
@@ -100,12 +100,12 @@ class Error(wire.Shape):
     retry_after: Annotated[int, Field(ge=0)] | None = None
 
 
-class _Subject(wire.Shape):
+class _Subject(provider_json.ProviderJson):
     id: _Id
     payment_id: _Id | None = None
 
 
-class Notification(wire.Shape):
+class Notification(provider_json.ProviderJson):
     """The body of a webhook."""
 
     type: Literal["notification"]
@@ -174,7 +174,7 @@ def fact_of(answer: Payment) -> facts.Fact:
             fee_minor=_fee_minor(answer, taken_minor),
             shop_id=answer.recipient.account_id,
             is_test=answer.test,
-            payment_id=wire.our_id(answer.metadata, "payment_id", payments.PaymentId),
+            payment_id=provider_json.our_id(answer.metadata, "payment_id", payments.PaymentId),
             created_at=answer.created_at,
             confirmation_url=answer.confirmation.confirmation_url if answer.confirmation else None,
             paid_at=answer.captured_at,
@@ -197,7 +197,7 @@ def refund_of(answer: Refund) -> facts.RefundFact:
         provider_ref=answer.payment_id,
         state=answer.status,
         amount=amount,
-        refund_id=wire.our_id(answer.metadata, "refund_id", payments.RefundId),
+        refund_id=provider_json.our_id(answer.metadata, "refund_id", payments.RefundId),
         created_at=answer.created_at,
         reason=answer.cancellation_details.reason if answer.cancellation_details else None,
     )

@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, Field, ValidationError, field_validator, mod
 
 from contracts.message import AMOUNT_MINOR_MAX, Money
 from payments import clients
-from payments.clients import absent, http, wire
+from payments.clients import http, provider_json, unsupported
 from payments.domain import facts
 
 # The assets that the ledger keeps, with the decimals of their minor unit.
@@ -46,10 +46,10 @@ _STATES: Mapping[str, facts.FactState] = {"active": "pending", "paid": "paid", "
 _Id = Annotated[int, Field(gt=0, lt=2**63)]
 
 
-_S = TypeVar("_S", bound=wire.Shape)
+_S = TypeVar("_S", bound=provider_json.ProviderJson)
 
 
-class _Invoice(wire.Shape):
+class _Invoice(provider_json.ProviderJson):
     invoice_id: _Id
     status: Literal["active", "paid", "expired"]
     currency_type: Literal["crypto", "fiat"]
@@ -81,40 +81,40 @@ class _Invoice(wire.Shape):
         return Decimal(text)
 
 
-class _Made(wire.Shape):
+class _Made(provider_json.ProviderJson):
     ok: Literal[True]
     result: _Invoice
 
 
-class _Invoices(wire.Shape):
+class _Invoices(provider_json.ProviderJson):
     items: Annotated[list[_Invoice], Field(max_length=PAGE)]
 
 
-class _Listed(wire.Shape):
+class _Listed(provider_json.ProviderJson):
     ok: Literal[True]
     result: _Invoices
 
 
-class _Subject(wire.Shape):
+class _Subject(provider_json.ProviderJson):
     invoice_id: _Id
 
 
-class _Update(wire.Shape):
+class _Update(provider_json.ProviderJson):
     update_id: Annotated[int, Field(ge=0, lt=2**63)]
     update_type: Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+$")]
     request_date: Annotated[AwareDatetime, Field(strict=False)]
     payload: Any
 
 
-class _Error(wire.Shape):
+class _Error(provider_json.ProviderJson):
     name: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_]+$")]
 
 
-class _Refused(wire.Shape):
+class _Refused(provider_json.ProviderJson):
     error: _Error
 
 
-class CryptoPay(absent.Absent):
+class CryptoPay(unsupported.UnsupportedCalls):
     """One app at Crypto Pay."""
 
     capabilities = frozenset({facts.Capability.FETCH, facts.Capability.LIST})
@@ -227,7 +227,7 @@ class CryptoPay(absent.Absent):
             captured_minor=amount if is_paid else 0,
             shop_id=self._app_id,
             is_test=self._is_test,
-            payment_id=wire.payment_id(invoice.payload),
+            payment_id=provider_json.payment_id(invoice.payload),
             created_at=invoice.created_at,
             fee_minor=_fee_minor(invoice) if is_paid else None,
             confirmation_url=invoice.bot_invoice_url,

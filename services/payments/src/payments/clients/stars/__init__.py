@@ -1,0 +1,5 @@
+"""Everything that is Telegram Stars's own."""
+
+from payments.clients.stars import account, api
+
+__all__ = ["account", "api"]
