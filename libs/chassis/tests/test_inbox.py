@@ -7,6 +7,8 @@ import pytest
 
 from chassis import database, envelope, inbox, testing
 
+RETENTION_DAYS = 14  # as the function inbox_maintain of the migrations has it
+
 DELIVERY = testing.delivery_of(notes.WriteNote(), notes.COMMANDS.name)
 
 
@@ -145,7 +147,7 @@ async def test_maintenance_drops_days_past_retention_and_keeps_the_others(
 ) -> None:
     connection = await asyncpg.connect(servers.database(database_name))
     try:
-        for days in (inbox.RETENTION_DAYS, inbox.RETENTION_DAYS + 1, inbox.RETENTION_DAYS + 40):
+        for days in (RETENTION_DAYS, RETENTION_DAYS + 1, RETENTION_DAYS + 40):
             await connection.execute(f"""
                 SET search_path = notes;
                 DO $$ DECLARE day date := current_date - {days}; BEGIN

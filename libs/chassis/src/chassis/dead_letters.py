@@ -11,25 +11,6 @@ from chassis import database, envelope, publisher, telemetry
 
 LIST_MAX = 1_000
 
-DDL = """
-CREATE TABLE dead_letter (
-  event_id uuid NOT NULL,
-  consumer text NOT NULL,
-  event_type text NOT NULL,
-  partition_key text NOT NULL,
-  headers jsonb NOT NULL,
-  payload bytea NOT NULL,
-  reason text NOT NULL,
-  error text NOT NULL,
-  attempts smallint NOT NULL,
-  failed_at timestamptz NOT NULL DEFAULT now(),
-  resolved_at timestamptz,
-  resolution text,
-  PRIMARY KEY (event_id, consumer)
-);
-CREATE INDEX dead_letter_open ON dead_letter (failed_at) WHERE resolved_at IS NULL;
-"""
-
 _RECORD = """
 INSERT INTO dead_letter (event_id, consumer, event_type, partition_key, headers, payload, reason, error, attempts)
 VALUES ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9)

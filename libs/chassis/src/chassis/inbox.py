@@ -10,53 +10,11 @@ from uuid import UUID
 
 from chassis import database, envelope, outbox, telemetry
 
-RETENTION_DAYS = 14
-DAYS_AHEAD = 3
-
 _CLAIM = """
 INSERT INTO inbox (event_id, consumer) SELECT unnest($1::uuid[]), $2 ON CONFLICT DO NOTHING RETURNING event_id
 """
 
 _UNCLAIM = "DELETE FROM inbox WHERE event_id = ANY($1::uuid[]) AND consumer = $2"
-
-DDL = f"""
-CREATE TABLE inbox (
-  event_id uuid NOT NULL,
-  consumer text NOT NULL,
-  claimed_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (event_id, consumer)
-) PARTITION BY RANGE (event_id);
-CREATE TABLE inbox_default PARTITION OF inbox DEFAULT;
-
-CREATE FUNCTION inbox_bound(day date) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
-  SELECT rpad(lpad(to_hex((extract(epoch FROM day::timestamp) * 1000)::bigint), 12, '0'), 32, '0')::uuid
-$$;
-
--- The role of the service owns no table, so making and dropping partitions is lent to it by this function.
-CREATE FUNCTION inbox_maintain() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
-DECLARE
-  day date;
-  dropped integer := 0;
-  old regclass;
-BEGIN
-  FOR day IN SELECT generate_series(current_date - 1, current_date + {DAYS_AHEAD}, '1 day')::date LOOP
-    IF to_regclass('inbox_' || to_char(day, 'YYYYMMDD')) IS NULL THEN
-      EXECUTE format('CREATE TABLE %I PARTITION OF inbox FOR VALUES FROM (%L) TO (%L)',
-        'inbox_' || to_char(day, 'YYYYMMDD'), inbox_bound(day), inbox_bound(day + 1));
-    END IF;
-  END LOOP;
-  FOR old IN
-    SELECT inhrelid::regclass FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-    WHERE inhparent = 'inbox'::regclass
-      AND relname ~ '^inbox_[0-9]{{8}}$' AND substr(relname, 7) < to_char(current_date - {RETENTION_DAYS}, 'YYYYMMDD')
-  LOOP
-    EXECUTE format('DROP TABLE %s', old);
-    dropped := dropped + 1;
-  END LOOP;
-  RETURN dropped;
-END $$;
-SELECT inbox_maintain();
-"""
 
 
 @dataclass(frozen=True, slots=True)

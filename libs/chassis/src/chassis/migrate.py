@@ -1,5 +1,6 @@
-"""Brings one service's schema to a version: role and schema first, then the service's own migrations.
+"""Brings one service's schema to a version: role and schema, the messaging tables, then the service's own tables.
 
+The messaging tables and the service's tables have a numbered history each, with a version table each (ADR 25).
 Tables belong to the administrator who migrates; the service's role only works in them, and owns nothing it could drop.
 """
 
@@ -11,15 +12,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from chassis import dead_letters, inbox, outbox
-
 LOCK_TIMEOUT_S = 5  # a migration that waits longer for a table would stop everybody who uses it
-MESSAGING = f"{outbox.DDL}\n{inbox.DDL}\n{dead_letters.DDL}"
-"""The tables of the message door, as a service's first migration creates them."""
-UNDO_MESSAGING = """
-DROP TABLE outbox, outbox_slot, outbox_dead, inbox, dead_letter;
-DROP FUNCTION inbox_maintain, inbox_bound;
-"""
+MESSAGING = Path(__file__).parent / "migrations"
+"""The migrations of the tables of outbox, inbox and dead letters, which every schema has."""
+MESSAGING_VERSION = "chassis_version"
+OWN_VERSION = "schema_version"
 
 _ONE_AT_A_TIME = 0x6B6F7069  # services migrate in parallel, and roles and grants are shared by the whole server
 
@@ -27,16 +24,19 @@ _ONE_AT_A_TIME = 0x6B6F7069  # services migrate in parallel, and roles and grant
 async def to_version(
     *, admin_url: str, service_url: str, schema: str, migrations: Path, revision: str = "head"
 ) -> None:
-    """Create the service's role and schema where missing and migrate up or down to `revision`.
+    """Create the service's role and schema where missing and migrate its tables up to `revision`, or down to `base`.
 
-    Calling it again changes nothing. Raises when a lock can't be had within five seconds; nothing is then changed.
+    The messaging tables always go to their newest version first, and away last. Calling it again changes nothing.
+    Raises when the lock of a table can't be had within five seconds; nothing is then changed.
     """
     service = make_url(service_url)
     engine = create_async_engine(make_url(admin_url).set(drivername="postgresql+asyncpg"))
     try:
         async with engine.begin() as connection:
-            await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
             await connection.execute(text("SET LOCAL statement_timeout = '120s'"))
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
+            # Only from here on: another migration is waited for longer than a table.
+            await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
             await connection.run_sync(_prepare, service, schema)
             await connection.run_sync(_run, service, schema, migrations, revision)
     finally:
@@ -56,7 +56,6 @@ def execute(script: str) -> None:
 def _prepare(connection: Connection, service: URL, schema: str) -> None:
     quote = connection.dialect.identifier_preparer.quote
     role, database = quote(str(service.username)), quote(str(connection.engine.url.database))
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
     exists = connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :name"), {"name": service.username})
     # A role can't be made with parameters; the server quotes the password as a literal for us.
     secret = connection.scalar(text("SELECT quote_literal(CAST(:password AS text))"), {"password": service.password})
@@ -78,9 +77,32 @@ def _prepare(connection: Connection, service: URL, schema: str) -> None:
 
 
 def _run(connection: Connection, service: URL, schema: str, migrations: Path, revision: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
-    config.set_main_option("version_locations", str(migrations))
-    config.set_main_option("path_separator", "os")
-    config.attributes.update(connection=connection, schema=schema, role=str(service.username))
-    (command.downgrade if revision == "base" else command.upgrade)(config, revision)
+    def history(folder: Path, version_table: str) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
+        config.set_main_option("version_locations", str(folder))
+        config.set_main_option("path_separator", "os")
+        config.attributes.update(connection=connection, schema=schema, role=str(service.username))
+        config.attributes.update(version_table=version_table)
+        return config
+
+    messaging, own = history(MESSAGING, MESSAGING_VERSION), history(migrations, OWN_VERSION)
+    if _is_without_a_version(connection, schema):
+        command.stamp(messaging, "0001")
+    if revision == "base":
+        command.downgrade(own, "base")
+        command.downgrade(messaging, "base")
+        connection.execute(text(f"DROP TABLE IF EXISTS {MESSAGING_VERSION}"))
+    else:
+        command.upgrade(messaging, "head")
+        command.upgrade(own, revision)
+
+
+def _is_without_a_version(connection: Connection, schema: str) -> bool:
+    """Tell whether the messaging tables were made before they had migrations; they are then those of the first."""
+    return bool(
+        connection.scalar(
+            text("SELECT to_regclass(:outbox) IS NOT NULL AND to_regclass(:version) IS NULL"),
+            {"outbox": f"{schema}.outbox", "version": f"{schema}.{MESSAGING_VERSION}"},
+        )
+    )

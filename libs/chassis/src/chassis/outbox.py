@@ -16,33 +16,6 @@ SLOTS = 16
 # From here on COPY's extra round trip costs less than encoding the rows as arrays.
 COPY_FROM = 16
 
-DDL = """
-CREATE TABLE outbox (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  event_id uuid NOT NULL,
-  exchange text NOT NULL,
-  event_type text NOT NULL,
-  slot smallint NOT NULL,
-  partition_key text NOT NULL,
-  headers text NOT NULL,  -- JSON that only the relay reads; parsing it at every insert would be for nothing
-  payload bytea NOT NULL,
-  enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  attempts smallint NOT NULL DEFAULT 0,
-  last_error text
-) WITH (
-  -- The table is a queue: nearly empty, and rewritten all day. Vacuum by rows, not by a share of nothing.
-  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
-  autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000
-);
-CREATE INDEX outbox_slot_id ON outbox (slot, id);
-CREATE TABLE outbox_slot (
-  slot smallint PRIMARY KEY,
-  blocked_until timestamptz NOT NULL DEFAULT '-infinity'
-);
-INSERT INTO outbox_slot (slot) SELECT generate_series(0, 15);
-CREATE TABLE outbox_dead (LIKE outbox INCLUDING DEFAULTS, died_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (id));
-"""
-
 _COLUMNS = ("event_id", "exchange", "event_type", "slot", "partition_key", "headers", "payload")
 _INSERT = """
 INSERT INTO outbox (event_id, exchange, event_type, slot, partition_key, headers, payload)
@@ -51,7 +24,6 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::
   WITH ORDINALITY AS row(event_id, exchange, event_type, slot, partition_key, headers, payload, position)
 ORDER BY position
 """
-
 
 Row = tuple[UUID, str, str, int, str, str, bytes]
 """One row of the outbox, in the order of its columns."""

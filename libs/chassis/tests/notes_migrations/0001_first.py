@@ -1,4 +1,4 @@
-"""The message door's tables, and two tables to see effects in, without a unique key, so that a double one shows."""
+"""A table to see effects in, without a unique key, so that a double one shows."""
 
 from chassis import migrate
 
@@ -7,13 +7,8 @@ down_revision = None
 
 
 def upgrade() -> None:
-    migrate.execute(
-        migrate.MESSAGING
-        + """
-        CREATE TABLE note (note_id uuid NOT NULL, body text NOT NULL, heard_by text NOT NULL);
-        """
-    )
+    migrate.execute("CREATE TABLE note (note_id uuid NOT NULL, body text NOT NULL, heard_by text NOT NULL);")
 
 
 def downgrade() -> None:
-    migrate.execute("DROP TABLE note;" + migrate.UNDO_MESSAGING)
+    migrate.execute("DROP TABLE note;")

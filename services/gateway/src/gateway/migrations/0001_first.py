@@ -122,7 +122,7 @@ CREATE INDEX products_listed ON products (tenant, title, id) WHERE is_visible;
 
 def upgrade() -> None:
     """Create the message tables and the gateway's own."""
-    migrate.execute(migrate.MESSAGING + _TABLES)
+    migrate.execute(_TABLES)
 
 
 def downgrade() -> None:
@@ -130,7 +130,5 @@ def downgrade() -> None:
     migrate.execute(
         """
         DROP TABLE products, categories, statement_lines, balances, orders, payments, commands, users;
-        DROP TABLE outbox, outbox_slot, outbox_dead, inbox, dead_letter;
-        DROP FUNCTION inbox_maintain(), inbox_bound(date);
         """
     )

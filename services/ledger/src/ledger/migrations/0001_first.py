@@ -1,4 +1,4 @@
-"""Accounts, transfers, postings and holds, with what the database itself refuses, and the message door's tables."""
+"""Accounts, transfers, postings and holds, with what the database itself refuses."""
 
 from chassis import migrate
 
@@ -229,13 +229,12 @@ CREATE TRIGGER posting_check AFTER INSERT ON posting REFERENCING NEW TABLE AS ad
 
 
 def upgrade() -> None:
-    migrate.execute(migrate.MESSAGING + TABLES + RULES)
+    migrate.execute(TABLES + RULES)
 
 
 def downgrade() -> None:
     migrate.execute("""
     DROP TABLE lot_use, lot, hold_part, hold, request, posting, transfer, account;
-    DROP TABLE outbox, outbox_slot, outbox_dead, inbox, dead_letter;
-    DROP FUNCTION append_only, balance_is_posted, account_not_overdrawn, posting_check, inbox_maintain, inbox_bound;
+    DROP FUNCTION append_only, balance_is_posted, account_not_overdrawn, posting_check;
     DROP FUNCTION summarize_ranges, postings_of;
     """)

@@ -1,4 +1,4 @@
-"""Recipients, notifications and their deliveries, and the tables of the message door."""
+"""Recipients, notifications and their deliveries."""
 
 from chassis import migrate
 
@@ -9,8 +9,7 @@ down_revision = None
 def upgrade() -> None:
     """Create everything."""
     migrate.execute(
-        migrate.MESSAGING
-        + """
+        """
 CREATE TABLE recipient (
   tenant text NOT NULL,
   user_id uuid NOT NULL,
@@ -60,4 +59,4 @@ REVOKE UPDATE, DELETE, TRUNCATE ON delivery FROM {role};
 
 def downgrade() -> None:
     """Drop everything."""
-    migrate.execute("DROP TABLE delivery, notification, recipient;" + migrate.UNDO_MESSAGING)
+    migrate.execute("DROP TABLE delivery, notification, recipient;")

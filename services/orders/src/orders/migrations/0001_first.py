@@ -1,4 +1,4 @@
-"""The catalog, the orders with their lines and history, and the tables of the message door."""
+"""The catalog, and the orders with their lines and history."""
 
 from chassis import migrate
 
@@ -9,8 +9,7 @@ down_revision = None
 def upgrade() -> None:
     """Create everything."""
     migrate.execute(
-        migrate.MESSAGING
-        + """
+        """
 CREATE TABLE category (
   tenant text NOT NULL,
   id text NOT NULL,
@@ -89,4 +88,4 @@ REVOKE DELETE, TRUNCATE ON orders FROM {role};
 
 def downgrade() -> None:
     """Drop everything."""
-    migrate.execute("DROP TABLE order_history, order_line, orders, product, category;" + migrate.UNDO_MESSAGING)
+    migrate.execute("DROP TABLE order_history, order_line, orders, product, category;")

@@ -204,12 +204,11 @@ CREATE INDEX finding_open ON finding (finding_id) WHERE resolved_at IS NULL;
 
 def upgrade() -> None:
     """Create the tables of payments and of the message door."""
-    migrate.execute(migrate.MESSAGING + TABLES)
+    migrate.execute(TABLES)
 
 
 def downgrade() -> None:
     """Drop everything that upgrade created."""
     migrate.execute(
         "DROP TABLE finding, clearing, deposit, reading, webhook, provider_attempt, dispute, refund, payment;"
-        + migrate.UNDO_MESSAGING
     )
