@@ -234,7 +234,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     migrate.execute("""
+    DROP FUNCTION summarize_ranges, postings_of;
     DROP TABLE lot_use, lot, hold_part, hold, request, posting, transfer, account;
     DROP FUNCTION append_only, balance_is_posted, account_not_overdrawn, posting_check;
-    DROP FUNCTION summarize_ranges, postings_of;
     """)
