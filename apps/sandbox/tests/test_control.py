@@ -86,9 +86,9 @@ def test_an_unanswered_request_is_on_the_transcript_with_its_fault(ctl: httpx.Cl
     with pytest.raises(httpx.TransportError):
         shop.get("/payments")
 
-    entry = ctl.get("/requests").json()["items"][0]
+    record = ctl.get("/requests").json()["items"][0]
 
-    assert (entry["fault"], entry["status"]) == ("drop", None)
+    assert (record["fault"], record["status"]) == ("drop", None)
 
 
 def test_a_reset_forgets_everything(ctl: httpx.Client, shop: httpx.Client, sandbox_url: str) -> None:

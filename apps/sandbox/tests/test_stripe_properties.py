@@ -6,7 +6,7 @@ import hypothesis
 from hypothesis import strategies
 
 from sandbox import clock, providers, settings, webhooks
-from sandbox.stripe import account, cabinet, forms, shapes
+from sandbox.stripe import account, dashboard, forms, requests
 
 AMOUNT = 1000
 
@@ -17,60 +17,60 @@ actions = strategies.tuples(
 )
 
 
-def books() -> account.Account:
+def new_account() -> account.Account:
     configured = settings.Settings(yookassa_webhook_url="http://127.0.0.1:9/")
     virtual_clock = clock.VirtualClock()
-    return account.Account(configured, virtual_clock, webhooks.Courier(virtual_clock))
+    return account.Account(configured, virtual_clock, webhooks.WebhookSender(virtual_clock))
 
 
-def act(made: account.Account, ref: str, action: str, amount: int, outcome: str) -> None:
-    people = cabinet.Cabinet(made)
-    intent = made.intents.get(ref)
+def act(stripe_account: account.Account, ref: str, action: str, amount: int, outcome: str) -> None:
+    stripe_dashboard = dashboard.Dashboard(stripe_account)
+    intent = stripe_account.intents.get(ref)
     assert intent is not None
     match action:
         case "pay":
-            people.pay(ref, 1)
+            stripe_dashboard.pay(ref, 1)
         case "decline":
-            people.decline(ref, 1)
+            stripe_dashboard.decline(ref, 1)
         case "capture":
-            made.capture(intent, amount)
+            stripe_account.capture(intent, amount)
         case "refund":
-            people.plan_refunds(outcome, 1)
-            people.refund(ref, amount)
+            stripe_dashboard.plan_refunds(outcome, 1)
+            stripe_dashboard.refund(ref, amount)
         case "dispute":
-            people.dispute(ref, amount, "open")
+            stripe_dashboard.dispute(ref, amount, "open")
         case "win" | "lose":
-            people.dispute(ref, None, {"win": "won", "lose": "lost"}[action])
+            stripe_dashboard.dispute(ref, None, {"win": "won", "lose": "lost"}[action])
         case _:
-            latest = next(iter(made.refunds.newest_first()), None)
+            latest = next(iter(stripe_account.refunds.newest_first()), None)
             if latest is not None:
-                people.decide_refund(latest.id, {"fail": "canceled", "succeed": "succeeded"}[action])
+                stripe_dashboard.decide_refund(latest.id, {"fail": "canceled", "succeed": "succeeded"}[action])
 
 
 @hypothesis.given(strategies.booleans(), strategies.lists(actions, max_size=30))
 @hypothesis.settings(deadline=None)
 def test_money_always_adds_up(is_manual: bool, done: list[tuple[str, int, str]]) -> None:  # noqa: FBT001 - drawn
-    made = books()
+    stripe_account = new_account()
     method = "manual" if is_manual else "automatic"
-    ref = made.create_intent(shapes.CreateIntent(amount=AMOUNT, currency="usd", capture_method=method)).id
+    ref = stripe_account.create_intent(requests.CreateIntent(amount=AMOUNT, currency="usd", capture_method=method)).id
 
     for action, amount, outcome in done:
-        with contextlib.suppress(shapes.Refused, providers.NotAllowed):
-            act(made, ref, action, amount, outcome)
+        with contextlib.suppress(requests.StripeError, providers.NotAllowed):
+            act(stripe_account, ref, action, amount, outcome)
 
-        captured = sum(charge.amount_captured for charge in made.charges.newest_first())
-        refunded = sum(refund.amount for refund in made.refunds.newest_first() if refund.status != "failed")
-        withdrawn = sum(dispute.amount for dispute in made.disputes.newest_first() if dispute.status != "won")
-        booked = sum(movement.amount for movement in made.balance.newest_first())
+        captured = sum(charge.amount_captured for charge in stripe_account.charges.newest_first())
+        refunded = sum(refund.amount for refund in stripe_account.refunds.newest_first() if refund.status != "failed")
+        withdrawn = sum(dispute.amount for dispute in stripe_account.disputes.newest_first() if dispute.status != "won")
+        booked = sum(movement.amount for movement in stripe_account.balance.newest_first())
         assert 0 <= refunded <= captured <= AMOUNT
-        assert refunded == sum(charge.amount_refunded for charge in made.charges.newest_first())
+        assert refunded == sum(charge.amount_refunded for charge in stripe_account.charges.newest_first())
         assert booked == captured - refunded - withdrawn
 
 
 @hypothesis.given(strategies.binary(max_size=200))
 def test_any_bytes_are_a_form_or_refused(raw: bytes) -> None:
-    with contextlib.suppress(forms.Unreadable):
-        assert isinstance(forms.decoded(raw), dict)
+    with contextlib.suppress(forms.InvalidForm):
+        assert isinstance(forms.decode(raw), dict)
 
 
 @hypothesis.given(
@@ -87,4 +87,4 @@ def test_what_was_nested_is_found_again(tree: dict[str, str | list[str]]) -> Non
         for number, item in enumerate([value] if isinstance(value, str) else value)
     ]
 
-    assert forms.nested(pairs) == tree
+    assert forms.nest(pairs) == tree

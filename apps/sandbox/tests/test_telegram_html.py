@@ -62,13 +62,13 @@ def test_markup_becomes_text_and_entities(source: str, text: str, entities: list
     ],
 )
 def test_broken_markup_is_refused_in_telegrams_words(source: str, reason: str) -> None:
-    with pytest.raises(html.Unparsable) as refusal:
+    with pytest.raises(html.InvalidMarkup) as refusal:
         html.parse(source)
 
     assert str(refusal.value) == reason
 
 
 def test_white_space_around_the_text_goes_and_entities_follow() -> None:
-    text, entities = html.stripped(*html.parse("\n <b> x </b> "))
+    text, entities = html.strip(*html.parse("\n <b> x </b> "))
 
     assert (text, entities) == ("x", [{"type": "bold", "offset": 0, "length": 1}])

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from sandbox import bodies, clock, door, faults, pages, settings, webhooks
-from sandbox.control import orders, panel
+from sandbox import bodies, clock, faults, pages, recording, settings, webhooks
+from sandbox.control import control_app, orders
+from sandbox.cryptopay import invoices
 from sandbox.cryptopay import routes as cryptopay
-from sandbox.cryptopay import till
-from sandbox.stripe import account, cabinet
+from sandbox.stripe import account, dashboard
 from sandbox.stripe import routes as stripe
 from sandbox.telegram import routes as telegram
 from sandbox.ton import chain
@@ -25,12 +25,12 @@ from sandbox.yookassa import shop
 def build(configured: settings.Settings) -> FastAPI:
     """Return the app; its timers and webhooks run while its lifespan does."""
     virtual_clock = clock.VirtualClock()
-    courier = webhooks.Courier(virtual_clock)
-    parts = _parts(configured, virtual_clock, courier)
+    webhook_sender = webhooks.WebhookSender(virtual_clock)
+    parts = _parts(configured, virtual_clock, webhook_sender)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with courier.running():
+        async with webhook_sender.running():
             ticking = asyncio.create_task(virtual_clock.run())
             yield
             ticking.cancel()
@@ -38,10 +38,12 @@ def build(configured: settings.Settings) -> FastAPI:
 
     app = FastAPI(title="Kopilka sandbox", openapi_url=None, lifespan=lifespan)
     for api in parts.apis:
-        guarded = door.Door(api, planned=parts.planned, transcript=parts.transcript, virtual_clock=virtual_clock)
+        guarded = recording.RecordingMiddleware(
+            api, planned_faults=parts.planned, request_log=parts.request_log, virtual_clock=virtual_clock
+        )
         app.mount(api.base_path, guarded)
-    app.mount("/__ctl", bodies.Bounded(panel.build(parts)))
-    app.mount("/pay", bodies.Bounded(pages.build(parts.payments, courier)))
+    app.mount("/__ctl", bodies.BodyLimitMiddleware(control_app.build(parts)))
+    app.mount("/pay", bodies.BodyLimitMiddleware(pages.build(parts.payments, webhook_sender)))
 
     @app.get("/health")
     @app.get("/health/live")
@@ -52,27 +54,29 @@ def build(configured: settings.Settings) -> FastAPI:
     return app
 
 
-def _parts(configured: settings.Settings, virtual_clock: clock.VirtualClock, courier: webhooks.Courier) -> orders.Parts:
-    shop_books = shop.Shop(configured, virtual_clock, courier)
-    stripe_books = account.Account(configured, virtual_clock, courier)
-    stripe_cabinet = cabinet.Cabinet(stripe_books)
-    invoices = till.Till(configured, virtual_clock, courier)
+def _parts(
+    configured: settings.Settings, virtual_clock: clock.VirtualClock, webhook_sender: webhooks.WebhookSender
+) -> orders.Parts:
+    shop_books = shop.Shop(configured, virtual_clock, webhook_sender)
+    stripe_books = account.Account(configured, virtual_clock, webhook_sender)
+    stripe_cabinet = dashboard.Dashboard(stripe_books)
+    app_invoices = invoices.Invoices(configured, virtual_clock, webhook_sender)
     imitated_chain = chain.Chain(virtual_clock)
-    bot_api = telegram.Telegram(configured, virtual_clock, courier)
+    bot_api = telegram.TelegramApi(configured, virtual_clock, webhook_sender)
     return orders.Parts(
         configured=configured,
         virtual_clock=virtual_clock,
-        courier=courier,
+        webhook_sender=webhook_sender,
         planned=faults.Faults(),
-        transcript=door.Transcript(),
+        request_log=recording.RequestLog(),
         apis=[
             bot_api,
-            yookassa.YooKassa(configured, virtual_clock, shop_books),
-            stripe.Stripe(configured, virtual_clock, stripe_books),
-            cryptopay.CryptoPay(configured, invoices),
-            ton.Ton(imitated_chain),
+            yookassa.YooKassaApi(configured, virtual_clock, shop_books),
+            stripe.StripeApi(configured, virtual_clock, stripe_books),
+            cryptopay.CryptoPayApi(configured, app_invoices),
+            ton.TonApi(imitated_chain),
         ],
-        payments=[shop_books, stripe_cabinet, bot_api.stars, invoices],
+        payments=[shop_books, stripe_cabinet, bot_api.stars, app_invoices],
         refunds=[shop_books, stripe_cabinet],
         yookassa=shop_books,
         stripe=stripe_books,

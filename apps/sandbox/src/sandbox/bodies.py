@@ -1,4 +1,4 @@
-"""Request bodies: read whole, within a size and a time, before anybody acts on them."""
+"""Request bodies: read completely, within limits of size and time, before a request is handled."""
 
 import asyncio
 
@@ -9,16 +9,16 @@ BODY_BYTES_MAX = 1024 * 1024
 BODY_S_MAX = 30.0
 
 
-class Unreadable(Exception):  # noqa: N818 - an answer, not a failure of ours
-    """The body is longer (413) or slower (408) than allowed."""
+class BodyRejected(Exception):  # noqa: N818 - an answer to the client, not a failure
+    """The body is larger (413) or slower (408) than allowed."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
 
 
-class Bounded:
-    """The ASGI app before one that belongs to no provider; it only bounds the bodies."""
+class BodyLimitMiddleware:
+    """The ASGI middleware that enforces the body limits before apps that are no provider."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,29 +27,29 @@ class Bounded:
         """Serve one request."""
         try:
             body = await read(receive)
-        except Unreadable as unreadable:
-            await Response(status_code=unreadable.status)(scope, receive, send)
+        except BodyRejected as rejected:
+            await Response(status_code=rejected.status)(scope, receive, send)
             return
-        await self._app(scope, replayed(body, receive), send)
+        await self._app(scope, replay(body, receive), send)
 
 
 async def read(receive: Receive) -> bytes:
-    """Read the whole body; raises Unreadable."""
+    """Read the whole body; raises BodyRejected."""
     try:
         async with asyncio.timeout(BODY_S_MAX):
             return await _read(receive)
     except TimeoutError:
-        raise Unreadable(408) from None
+        raise BodyRejected(408) from None
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives a body that was read, in one piece, and then what else comes."""
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that yields an already read body in one message, then the following messages."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
-    async def replay() -> Message:
+    async def receive_again() -> Message:
         return next(messages, None) or await receive()
 
-    return replay
+    return receive_again
 
 
 async def _read(receive: Receive) -> bytes:
@@ -63,5 +63,5 @@ async def _read(receive: Receive) -> bytes:
         if not message.get("more_body", False):
             break
     if size > BODY_BYTES_MAX:
-        raise Unreadable(413)
+        raise BodyRejected(413)
     return b"".join(chunks)

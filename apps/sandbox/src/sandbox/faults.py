@@ -1,4 +1,4 @@
-"""Planned faults: which request of which provider goes wrong, and how; the door carries them out."""
+"""Planned faults: which requests of which provider fail, and how. `recording` applies them."""
 
 import dataclasses
 import fnmatch
@@ -14,14 +14,14 @@ _FAULT = re.compile(
 )
 
 
-class UnknownFault(ValueError):  # noqa: N818 - names the state, as the other refusals do
+class UnknownFault(ValueError):  # noqa: N818 - an answer to the client, not a failure
     """A fault is one of timeout_before, timeout_after_commit, drop, slow:MS (up to 60000),
     http:STATUS (400-599), http:STATUS:RETRY_AFTER_S, http_after_commit:STATUS.
     """
 
 
 class TooManyFaults(ValueError):  # noqa: N818 - as above
-    """Clear the planned faults before planning more."""
+    """There are too many planned faults; clear them first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> "Fault":
-        """Read the fault's text form; raises UnknownFault."""
+        """Parse the text form of a fault; raises UnknownFault."""
         match = _FAULT.fullmatch(text)
         if match is None or int(match["slow_ms"] or 0) > SLOW_MS_MAX:
             raise UnknownFault(" ".join((UnknownFault.__doc__ or "").split()))
@@ -57,16 +57,16 @@ class _Planned:
 
 
 class Faults:
-    """The faults that are still to happen, first planned first served."""
+    """The planned faults, applied in the order in which they were planned."""
 
     def __init__(self) -> None:
         self._planned: list[_Planned] = []
 
     def plan(self, target: str, fault: Fault, *, route: str | None, count: int) -> None:
-        """Make the next `count` requests to `target` fail, only those of `route` where it is given.
+        """Make the next `count` requests to `target` fail, or only those that match `route`.
 
-        A route is a path below the provider's base, `*` standing for anything, optionally with a method
-        before it: `/payments`, `POST /payments`, `/payments/*/capture`, `sendMessage`. Raises TooManyFaults.
+        A route is a path below the provider's base with `*` as wildcard, optionally after a method:
+        `/payments`, `POST /payments`, `/payments/*/capture`, `sendMessage`. Raises TooManyFaults.
         """
         if len(self._planned) >= PLANNED_MAX:
             raise TooManyFaults(TooManyFaults.__doc__)
@@ -75,7 +75,7 @@ class Faults:
         self._planned.append(_Planned(target, method.upper() or None, pattern, fault, count))
 
     def take(self, target: str, method: str, route: str) -> Fault | None:
-        """Use up and return the fault planned for this request; None lets it pass."""
+        """Consume and return the fault planned for this request, or None."""
         for planned in self._planned:
             if planned.target == target and planned.method in {None, method} and _matches(planned, route):
                 planned.count -= 1
@@ -84,8 +84,8 @@ class Faults:
                 return planned.fault
         return None
 
-    def forget(self) -> None:
-        """Clear all planned faults."""
+    def reset(self) -> None:
+        """Remove all planned faults."""
         self._planned.clear()
 
 

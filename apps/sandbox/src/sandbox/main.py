@@ -13,14 +13,14 @@ _log = logging.getLogger(__name__)
 def main() -> None:
     """Run the sandbox; a wrong setting ends it with the setting's name."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # else one line for every webhook
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # otherwise it logs every webhook
     configured = settings.read_settings()
-    # uvicorn stops gracefully and then raises the signal again for whoever listened before it: us.
+    # uvicorn shuts down gracefully and then raises the signal again for the previous handler, which is this one.
     for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, _leave)
+        signal.signal(signal_number, _exit)
     _log.info("sandbox.started url=%s", configured.base_url)
     server.build(app.build(configured), host=configured.host, port=configured.port).run()
 
 
-def _leave(_signal_number: int, _frame: FrameType | None) -> None:
+def _exit(_signal_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)

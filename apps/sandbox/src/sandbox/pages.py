@@ -1,6 +1,4 @@
-"""The payment pages that a person can use: what is to be paid, Pay, Decline, the way back to the shop, and what was
-sent to the shop about it.
-"""
+"""The payment pages for people: the amount, Pay and Decline, the link back to the shop, and the webhooks sent to it."""
 
 import html
 import http
@@ -15,7 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from sandbox import providers, webhooks
 
-# A pressed button shows what came of it, where the shop answers within this time.
+# After a button is pressed, the page waits this long for the shop to answer the webhook.
 WEBHOOK_WAIT_S_MAX = 5.0
 SENT_SHOWN_MAX = 20
 PAYER_ID_MAX = 2**52
@@ -39,24 +37,24 @@ li{margin-bottom:1rem;overflow-wrap:anywhere}
 pre{font-size:.8rem;white-space:pre-wrap;overflow-wrap:anywhere;background:#f3f3f3;padding:.6rem;margin:.4rem 0}"""
 
 
-def build(payments: Sequence[providers.Payments], courier: webhooks.Courier) -> FastAPI:
-    """Return the app that serves the pages, to be mounted at /pay."""
+def build(payments: Sequence[providers.Payments], webhook_sender: webhooks.WebhookSender) -> FastAPI:
+    """Build the app that serves the pages, to be mounted at /pay."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
 
     @app.get("/{ref}")
     async def show(ref: Ref) -> Response:
-        invoice = providers.holder(ref, payments).invoice(ref)
-        return HTMLResponse(_page(invoice, courier.sent(invoice.ref, SENT_SHOWN_MAX)))
+        page = providers.find_payments(ref, payments).payment_page(ref)
+        return HTMLResponse(_page(page, webhook_sender.deliveries_of(page.ref, SENT_SHOWN_MAX)))
 
     @app.post("/{ref}")
     async def decide(ref: Ref, request: Request) -> Response:
-        holder = providers.holder(ref, payments)
+        provider_payments = providers.find_payments(ref, payments)
         decision = _decision(await request.body())
         if decision is None:
             return _notice("Choose Pay or Decline", 400)
-        act = holder.pay if decision[0] == "pay" else holder.decline
-        await webhooks.attempted(act(ref, decision[1]), timeout_s=WEBHOOK_WAIT_S_MAX)
-        # Relative, so that it also holds where the page is served under another address; and a reload pays once.
+        act = provider_payments.pay if decision[0] == "pay" else provider_payments.decline
+        await webhooks.wait_for_attempts(act(ref, decision[1]), timeout_s=WEBHOOK_WAIT_S_MAX)
+        # Relative, because the page may have another base URL; a redirect, so that a reload does not pay again.
         return RedirectResponse(ref, 303)
 
     async def refuse(_request: Request, error: Exception) -> Response:
@@ -75,36 +73,34 @@ def _decision(body: bytes) -> tuple[str, int] | None:
         payer_id = int(fields.get("payer_id", [str(providers.PAYER_ID_DEFAULT)])[0])
     except ValueError:
         return None
-    chosen = fields.get("decision", [])
-    is_readable = chosen in (["pay"], ["decline"]) and 1 <= payer_id <= PAYER_ID_MAX
-    return (chosen[0], payer_id) if is_readable else None
+    decisions = fields.get("decision", [])
+    is_valid = decisions in (["pay"], ["decline"]) and 1 <= payer_id <= PAYER_ID_MAX
+    return (decisions[0], payer_id) if is_valid else None
 
 
-def _page(invoice: providers.Invoice, sent: Sequence[webhooks.Delivery]) -> str:
-    # Other schemes than these three would let a return_url run a script in the payer's browser.
-    is_safe = urlsplit(invoice.return_url or "").scheme in {"http", "https", "tg"}
+def _page(page: providers.PaymentPage, sent: Sequence[webhooks.Delivery]) -> str:
+    # With other schemes a return_url could run a script in the payer's browser.
+    is_safe = urlsplit(page.return_url or "").scheme in {"http", "https", "tg"}
     back = (
-        f'<p><a href="{html.escape(invoice.return_url)}">Back to the shop</a></p>'
-        if invoice.return_url and is_safe
-        else ""
+        f'<p><a href="{html.escape(page.return_url)}">Back to the shop</a></p>' if page.return_url and is_safe else ""
     )
-    is_payable = invoice.state == "open" or invoice.asks_payer
-    form = f'<form method="post">{_PAYER if invoice.asks_payer else ""}{_BUTTONS}</form>' if is_payable else ""
-    told = "".join(_told(delivery) for delivery in sent)
+    is_payable = page.state == "open" or page.is_reusable
+    form = f'<form method="post">{_PAYER if page.is_reusable else ""}{_BUTTONS}</form>' if is_payable else ""
+    deliveries = "".join(_list_item(delivery) for delivery in sent)
     return _document(
-        f"<h1>{html.escape(invoice.amount)}</h1><p>{html.escape(invoice.description)}</p>"
-        f'<p role="status">{_STATES[invoice.state]}</p>{form}{back}'
-        f"<h2>Sent to the shop</h2>{f'<ol>{told}</ol>' if told else '<p>Nothing yet.</p>'}"
+        f"<h1>{html.escape(page.amount)}</h1><p>{html.escape(page.description)}</p>"
+        f'<p role="status">{_STATES[page.state]}</p>{form}{back}'
+        f"<h2>Sent to the shop</h2>{f'<ol>{deliveries}</ol>' if deliveries else '<p>Nothing yet.</p>'}"
     )
 
 
-def _told(delivery: webhooks.Delivery) -> str:
-    answers = ", ".join(_answer(status) for status in delivery.statuses) or "on its way"
+def _list_item(delivery: webhooks.Delivery) -> str:
+    statuses = ", ".join(_status_text(status) for status in delivery.statuses) or "not attempted yet"
     body = json.dumps(json.loads(delivery.webhook.body), indent=1, ensure_ascii=False)
-    return f"<li>{html.escape(delivery.webhook.url)}: {answers}<pre>{html.escape(body)}</pre></li>"
+    return f"<li>{html.escape(delivery.webhook.url)}: {statuses}<pre>{html.escape(body)}</pre></li>"
 
 
-def _answer(status: int) -> str:
+def _status_text(status: int) -> str:
     known = http.HTTPStatus._value2member_map_.get(status)
     return f"{status} {known.phrase}" if isinstance(known, http.HTTPStatus) else str(status or "no answer")
 

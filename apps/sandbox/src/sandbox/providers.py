@@ -1,6 +1,4 @@
-"""What an imitated provider is to the rest of the sandbox: an API behind a door, and, where it has payments,
-the payer and the cabinet that act on them. A new provider is one more package with these two.
-"""
+"""The interfaces between an imitated provider and the rest of the sandbox: its HTTP API, its payments, its refunds."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -10,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 
 from sandbox import webhooks
 
-# Who pays when nobody said who; only Telegram asks.
+# The payer of an action that names none; only Telegram uses it.
 PAYER_ID_DEFAULT = 100_000_001
 
 
@@ -18,14 +16,14 @@ class UnknownPayment(LookupError):  # noqa: N818 - an answer to the client, not 
     """No imitated provider has a payment with this id."""
 
 
-class NotAllowed(ValueError):  # noqa: N818 - as above
+class NotAllowed(ValueError):  # noqa: N818 - see UnknownPayment
     """The payment's state does not allow this action."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Invoice:
-    """What the payer sees of a payment; `state` is open, paid or canceled. `asks_payer` where whoever has
-    it may pay it, again and again.
+class PaymentPage:
+    """What the payer sees of a payment; `state` is open, paid or canceled. `is_reusable` means that anybody may pay,
+    any number of times, and the page asks for the payer's id.
     """
 
     ref: str
@@ -33,67 +31,67 @@ class Invoice:
     description: str
     state: str
     return_url: str | None = None
-    asks_payer: bool = False
+    is_reusable: bool = False
 
 
-class Provider(Protocol):
-    """One imitated API: its routes, its way to say no, and what of a request may be shown."""
+class ProviderApi(Protocol):
+    """The HTTP API of one provider: its routes, its error format, and how its requests are recorded."""
 
     name: str
     base_path: str
     app: FastAPI
 
-    def refuse(self, status: int, retry_after_s: int | None = None) -> Response:
-        """Build the provider's own answer for an HTTP status that did not come from its rules."""
+    def error_response(self, status: int, retry_after_s: int | None = None) -> Response:
+        """Build the provider's response to an HTTP error outside its own rules."""
         ...
 
-    def route(self, path: str) -> str:
-        """Tell the route, as faults name it, of a path below the base: most often the path itself."""
+    def fault_route(self, path: str) -> str:
+        """Return the name by which faults match a path below the base; by default the path itself."""
         return path
 
-    def shown_path(self, path: str) -> str:
-        """Give a path below the base without its secrets: most have none."""
+    def path_without_secrets(self, path: str) -> str:
+        """Return a path below the base without secrets; by default it has none."""
         return path
 
-    def forget(self) -> None:
-        """Forget everything that happened here."""
+    def reset(self) -> None:
+        """Return to the initial state."""
         ...
 
-    async def note_failure(self, request: Request, answer: Response) -> None:  # noqa: ARG002 - a default
-        """Note that a planned fault answered this request; most providers have nothing to remember of it."""
+    async def record_failure(self, request: Request, response: Response) -> None:  # noqa: ARG002 - a default
+        """Store the response of a planned fault where the provider would replay it; by default it does not."""
         return
 
 
 class Payments(Protocol):
-    """The payments of one provider, as its payers, its time and its cabinet act on them.
+    """The payments of one provider and the actions of payers, banks, time and the provider's dashboard on them.
 
     Each action returns the webhooks that it sent, a list that may still grow, and raises UnknownPayment or NotAllowed.
     """
 
     name: str
 
-    def knows(self, ref: str) -> bool:
+    def has_payment(self, ref: str) -> bool:
         """Tell whether `ref` is a payment of this provider."""
         ...
 
-    def invoice(self, ref: str) -> Invoice:
-        """Show the payment to its payer."""
+    def payment_page(self, ref: str) -> PaymentPage:
+        """Return the content of the payment page."""
         ...
 
-    def shown(self, ref: str) -> dict[str, Any]:
-        """Show the payment in the provider's own format."""
+    def payment_json(self, ref: str) -> dict[str, Any]:
+        """Return the payment in the provider's own format."""
         ...
 
-    def payments(self, limit: int) -> list[dict[str, Any]]:
-        """List the newest `limit` payments in the provider's own format, newest first."""
+    def latest_payments(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest `limit` payments in the provider's own format, newest first."""
         ...
 
     def pay(self, ref: str, payer_id: int) -> Sequence[webhooks.Delivery]:
-        """Pay as the payer would."""
+        """Pay as the payer."""
         ...
 
     def decline(self, ref: str, payer_id: int) -> Sequence[webhooks.Delivery]:
-        """Let the payer's bank refuse."""
+        """Decline the payment as the payer's bank."""
         ...
 
     def expire(self, ref: str) -> Sequence[webhooks.Delivery]:  # noqa: ARG002 - a default
@@ -101,7 +99,7 @@ class Payments(Protocol):
         raise NotAllowed("This provider's payments do not expire")
 
     def refund(self, ref: str, amount_minor: int | None) -> Sequence[webhooks.Delivery]:  # noqa: ARG002 - a default
-        """Refund from the cabinet; None means all that is left."""
+        """Refund in the provider's dashboard; without an amount all that is left."""
         raise NotAllowed("This provider has no refunds")
 
     def dispute(
@@ -110,57 +108,57 @@ class Payments(Protocol):
         amount_minor: int | None,  # noqa: ARG002 - a default
         outcome: str,  # noqa: ARG002 - a default
     ) -> Sequence[webhooks.Delivery]:
-        """Let the payer's bank dispute the payment (`outcome` is open), or decide its dispute (won, lost)."""
-        raise NotAllowed("This provider tells nothing of disputes")
+        """Open a dispute as the payer's bank (`outcome` open), or decide the open one (won, lost)."""
+        raise NotAllowed("This provider has no disputes")
 
 
 class Refunds(Protocol):
-    """A provider whose refunds need not succeed at once."""
+    """The refunds of a provider where a refund may stay pending or fail."""
 
     name: str
 
     def plan_refunds(self, outcome: str, count: int) -> None:
-        """Let the next `count` refunds become succeeded, pending or canceled."""
+        """Set the outcome of the next `count` refunds: succeeded, pending or canceled."""
         ...
 
-    def knows_refund(self, ref: str) -> bool:
+    def has_refund(self, ref: str) -> bool:
         """Tell whether `ref` is a refund of this provider."""
         ...
 
     def decide_refund(self, ref: str, outcome: str) -> Sequence[webhooks.Delivery]:
-        """Let a pending refund become succeeded or canceled; raises NotAllowed."""
+        """Decide a pending refund: succeeded or canceled. Raises NotAllowed."""
         ...
 
-    def shown_refund(self, ref: str) -> dict[str, Any]:
-        """Show the refund in the provider's own format."""
+    def refund_json(self, ref: str) -> dict[str, Any]:
+        """Return the refund in the provider's own format."""
         ...
 
 
-class OutcomePlan:
-    """What becomes of the next refunds, or receipts; without a plan they succeed."""
+class PlannedOutcomes:
+    """The planned outcome of the next refunds or receipts; without a plan they succeed."""
 
     def __init__(self) -> None:
         self._outcome, self._count = "succeeded", 0
 
     def plan(self, outcome: str, count: int) -> None:
-        """Let the next `count` of them end so; an earlier plan is forgotten."""
+        """Set the outcome of the next `count`; this replaces an earlier plan."""
         self._outcome, self._count = outcome, count
 
     def take(self) -> str:
-        """Use up and return the next outcome."""
+        """Consume and return the next outcome."""
         if self._count == 0:
             return "succeeded"
         self._count -= 1
         return self._outcome
 
-    def forget(self) -> None:
-        """Forget the plan."""
+    def reset(self) -> None:
+        """Remove the plan."""
         self._count = 0
 
 
-def holder(ref: str, among: Iterable[Payments]) -> Payments:
-    """Find the payments that `ref` belongs to; raises UnknownPayment."""
-    for payments in among:
-        if payments.knows(ref):
+def find_payments(ref: str, candidates: Iterable[Payments]) -> Payments:
+    """Find the provider's payments that `ref` belongs to; raises UnknownPayment."""
+    for payments in candidates:
+        if payments.has_payment(ref):
             return payments
     raise UnknownPayment(UnknownPayment.__doc__)

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn on uvloop and httptools, with one addition, a way to hang up without an answer."""
+"""The HTTP server: uvicorn on uvloop and httptools, extended so that a connection can be closed without a response."""
 
 from typing import cast
 
@@ -6,22 +6,22 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http import httptools_impl
 
-from sandbox import door
+from sandbox import recording
 
-# Requests that a fault holds open must not hold up the stop of the process.
+# Requests that a fault holds open must not delay the shutdown.
 SHUTDOWN_S_MAX = 3
 
 
 class _DroppableProtocol(httptools_impl.HttpToolsProtocol):
-    """Offers each request the ASGI extension that the fault "drop" needs; ASGI itself has no such word."""
+    """Adds to each request the ASGI extension that the fault "drop" needs; ASGI itself cannot close a connection."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {door.DROP_EXTENSION: {"drop": self.transport.abort}}
+        self.scope["extensions"] = {recording.DROP_EXTENSION: {"drop": self.transport.abort}}
 
 
 def build(app: FastAPI, *, host: str, port: int) -> uvicorn.Server:
-    """Return a server for `app` that is not started yet."""
+    """Build a server for `app`; it is not started."""
     return uvicorn.Server(
         uvicorn.Config(
             app,

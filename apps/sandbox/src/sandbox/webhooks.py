@@ -1,6 +1,6 @@
-"""Outgoing webhooks of every imitated provider: the delivery plan, bounded concurrency, retries on the virtual clock.
+"""Sends the webhooks of all providers: delivery plans, bounded concurrency, retries on the virtual clock.
 
-A delivery is tried until the receiver acknowledges it or its lifetime, in virtual time, has passed.
+A delivery is attempted until the receiver acknowledges it or its lifetime, in virtual time, has passed.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ import httpx
 from sandbox import clock
 
 CONNECTIONS_MAX = 50
-# Open deliveries (waiting, under way or between retries); beyond it new ones are lost, and counted as lost.
+# Open deliveries (queued, in progress or between retries); more are dropped and counted as lost.
 DELIVERIES_MAX = 100_000
-# Deliveries that can still be looked at, and the statuses of one that are kept.
+# How many deliveries are kept for inspection, and how many statuses of each.
 SENT_MAX, STATUSES_MAX = 10_000, 20
 ANSWER_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 65_536
-# Below the 5 s after which uvicorn closes an idle connection: a webhook must not meet a half-closed one.
+# Below the 5 s after which uvicorn closes an idle connection, so that no webhook uses a half-closed one.
 KEEPALIVE_S = 4.0
 LIFETIME_S = 24 * 3600.0
 RETRY_DELAY_S_FIRST, RETRY_DELAY_S_MAX = 1.0, 3600.0
-# How long an odd notification waits for the one it shall come after.
+# How long the plan "reorder" holds a delivery back while it waits for the next one.
 REORDER_S_MAX = 60.0
 
 _PLAN = re.compile(r"(?P<kind>normal|drop|reorder)|duplicate:(?P<copies>[0-9]{1,4})|delay:(?P<delay_ms>[0-9]{1,8})")
@@ -41,16 +41,16 @@ class UnknownPlan(ValueError):  # noqa: N818 - an answer to the client, not a fa
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """How new webhooks go out; what is already on its way keeps its fate."""
+class DeliveryPlan:
+    """How new webhooks are delivered; it does not change earlier ones."""
 
     text: str = "normal"
     copies: int = 1
     delay_s: float = 0.0
 
     @classmethod
-    def parse(cls, text: str) -> "Plan":
-        """Read the plan's text form; raises UnknownPlan."""
+    def parse(cls, text: str) -> "DeliveryPlan":
+        """Parse the text form of a plan; raises UnknownPlan."""
         match = _PLAN.fullmatch(text)
         if match is None:
             raise UnknownPlan(UnknownPlan.__doc__)
@@ -63,22 +63,22 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """What a provider wants delivered: `about` is the payment, `sign` gives the headers anew for every attempt,
-    `on_answer` is told body and content type of an acknowledging answer.
+    """A webhook to deliver: `sign` returns the headers of one attempt, `on_response` receives body and content type of
+    the response that acknowledges it.
     """
 
     url: str
     body: bytes
     is_acknowledged: Callable[[int], bool]
-    about: str = ""
+    payment_ref: str = ""
     sign: Callable[[], Mapping[str, str]] = dict
     lifetime_s: float = LIFETIME_S
-    on_answer: Callable[[bytes, str], None] = lambda _body, _content_type: None
+    on_response: Callable[[bytes, str], None] = lambda _body, _content_type: None
 
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Delivery:
-    """One copy of one webhook on its way to its receiver; a status of 0 is an attempt without an answer."""
+    """One delivery of a webhook; status 0 stands for an attempt without a response."""
 
     webhook: Webhook
     created_at: datetime
@@ -90,12 +90,12 @@ class Delivery:
     statuses: deque[int] = dataclasses.field(default_factory=lambda: deque(maxlen=STATUSES_MAX))
     attempted: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     # The delivery that the plan "reorder" sends after this one.
-    follower: "Delivery | None" = None
+    successor: "Delivery | None" = None
 
-    def shown(self) -> dict[str, Any]:
-        """Show what was sent where and how it was answered; never the headers, they may hold a secret."""
+    def to_json(self) -> dict[str, Any]:
+        """Return what was sent to which URL and the statuses of the responses; no headers, which may hold secrets."""
         return {
-            "about": self.webhook.about,
+            "about": self.webhook.payment_ref,
             "url": self.webhook.url,
             "created_at": self.created_at.isoformat(),
             "attempts": self.attempts,
@@ -106,18 +106,18 @@ class Delivery:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Answer:
+class _Response:
     status: int
     body: bytes = b""
     content_type: str = ""
 
 
-class Courier:
-    """Carries webhooks to their receivers by the current plan."""
+class WebhookSender:
+    """Delivers webhooks to their receivers by the current plan."""
 
     def __init__(self, virtual_clock: clock.VirtualClock) -> None:
         self._clock = virtual_clock
-        self._plan = Plan()
+        self._plan = DeliveryPlan()
         self._ready: asyncio.Queue[Delivery] = asyncio.Queue(DELIVERIES_MAX)
         self._open: set[Delivery] = set()
         self._due: set[Delivery] = set()
@@ -125,9 +125,9 @@ class Courier:
         self._sent: deque[Delivery] = deque(maxlen=SENT_MAX)
         self._acknowledged = self._failed_attempts = self._lost = 0
 
-    def forget(self) -> None:
-        """Drop every open delivery, the counters and the plan; answers still under way change nothing."""
-        self._plan, self._held = Plan(), None
+    def reset(self) -> None:
+        """Drop all open deliveries, the counters and the plan; responses still in progress are ignored."""
+        self._plan, self._held = DeliveryPlan(), None
         self._open.clear()
         self._due.clear()
         self._sent.clear()
@@ -135,14 +135,14 @@ class Courier:
             self._ready.get_nowait()
         self._acknowledged = self._failed_attempts = self._lost = 0
 
-    def follow_plan(self, plan: Plan) -> None:
-        """Use `plan` for webhooks from now on; one that waited for its successor goes out."""
+    def set_plan(self, plan: DeliveryPlan) -> None:
+        """Use `plan` for new webhooks; a delivery held back by the old plan is sent."""
         self._plan = plan
         if self._held is not None:
             self._release(self._held)
 
-    def post(self, webhook: Webhook) -> list[Delivery]:
-        """Send a webhook by the current plan; returns its deliveries, none where the plan drops it."""
+    def send(self, webhook: Webhook) -> list[Delivery]:
+        """Send a webhook by the current plan; return its deliveries, which are none if the plan drops it."""
         copies = min(self._plan.copies, DELIVERIES_MAX - len(self._open))
         if copies < self._plan.copies:
             self._lost += self._plan.copies - copies
@@ -155,16 +155,16 @@ class Courier:
             self._start(delivery)
         return deliveries
 
-    def sent(self, about: str | None, limit: int) -> list[Delivery]:
-        """List the last `limit` deliveries, those about one payment where it is given, oldest first."""
-        return [delivery for delivery in self._sent if about in {None, delivery.webhook.about}][-limit:]
+    def deliveries_of(self, payment_ref: str, limit: int) -> list[Delivery]:
+        """Return the last `limit` deliveries about one payment, oldest first."""
+        return [delivery for delivery in self._sent if delivery.webhook.payment_ref == payment_ref][-limit:]
 
     def due(self) -> list[Delivery]:
-        """List the deliveries that wait for a free connection or are being attempted right now."""
+        """Return the deliveries that are queued or being attempted."""
         return list(self._due)
 
-    def report(self) -> dict[str, object]:
-        """Tell the plan and the counts since the last reset."""
+    def statistics(self) -> dict[str, object]:
+        """Return the plan and the counters since the last reset."""
         return {
             "plan": self._plan.text,
             "acknowledged": self._acknowledged,
@@ -175,9 +175,9 @@ class Courier:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Deliver while the context is open; what is not delivered at its end is dropped."""
-        trust = httpx.create_ssl_context(trust_env=False)
-        workers = [asyncio.create_task(self._carry(trust)) for _ in range(CONNECTIONS_MAX)]
+        """Deliver while the context is open; at its end undelivered webhooks are dropped."""
+        ssl_context = httpx.create_ssl_context(trust_env=False)
+        workers = [asyncio.create_task(self._run_worker(ssl_context)) for _ in range(CONNECTIONS_MAX)]
         try:
             yield
         finally:
@@ -189,13 +189,13 @@ class Courier:
         if self._plan.text == "reorder" and self._held is None:
             delivery.is_deferred = True
             self._held = delivery
-            self._clock.after(REORDER_S_MAX, lambda: self._release(delivery))
+            self._clock.call_later(REORDER_S_MAX, lambda: self._release(delivery))
         elif self._plan.text == "reorder":
-            delivery.follower, self._held = self._held, None
+            delivery.successor, self._held = self._held, None
             self._enqueue(delivery)
         elif self._plan.delay_s:
             delivery.is_deferred = True
-            self._clock.after(self._plan.delay_s, lambda: self._enqueue(delivery))
+            self._clock.call_later(self._plan.delay_s, lambda: self._enqueue(delivery))
         else:
             self._enqueue(delivery)
 
@@ -205,35 +205,37 @@ class Courier:
             self._enqueue(delivery)
 
     def _enqueue(self, delivery: Delivery) -> None:
-        if delivery not in self._open:  # forgotten by a reset while it waited
+        if delivery not in self._open:  # dropped by a reset while it waited
             return
         delivery.is_deferred = False
         delivery.attempted.clear()
         self._due.add(delivery)
         self._ready.put_nowait(delivery)
 
-    async def _carry(self, trust: ssl.SSLContext) -> None:
-        # A client each: one pool of 50 connections costs three times the CPU, spent on searching the pool.
+    async def _run_worker(self, ssl_context: ssl.SSLContext) -> None:
+        # One client per worker: a shared pool of 50 connections costs three times the CPU, for searching the pool.
         limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S)
-        async with httpx.AsyncClient(verify=trust, trust_env=False, timeout=ANSWER_TIMEOUT_S, limits=limits) as client:
-            while True:  # supervised: a worker lives as long as the sandbox
+        async with httpx.AsyncClient(
+            verify=ssl_context, trust_env=False, timeout=ANSWER_TIMEOUT_S, limits=limits
+        ) as client:
+            while True:  # supervised: a worker runs as long as the sandbox
                 delivery = await self._ready.get()
-                answer = await _attempt(client, delivery.webhook)
-                self._settle(delivery, answer)
+                response = await _attempt(client, delivery.webhook)
+                self._record_attempt(delivery, response)
 
-    def _settle(self, delivery: Delivery, answer: _Answer) -> None:
+    def _record_attempt(self, delivery: Delivery, response: _Response) -> None:
         delivery.attempts += 1
-        delivery.statuses.append(answer.status)
-        is_acknowledged = delivery.webhook.is_acknowledged(answer.status)
+        delivery.statuses.append(response.status)
+        is_acknowledged = delivery.webhook.is_acknowledged(response.status)
         if is_acknowledged and delivery in self._open:
-            _read_answer(delivery.webhook, answer)
+            _pass_response(delivery.webhook, response)
         delivery.attempted.set()
         if delivery not in self._open:
             return
         self._due.discard(delivery)
-        if delivery.follower is not None:
-            self._enqueue(delivery.follower)
-            delivery.follower = None
+        if delivery.successor is not None:
+            self._enqueue(delivery.successor)
+            delivery.successor = None
         if is_acknowledged:
             self._acknowledged += 1
             delivery.is_delivered = True
@@ -245,17 +247,17 @@ class Courier:
             self._lost += 1
             self._close(delivery)
         else:
-            self._clock.after(delay_s, lambda: self._enqueue(delivery))
+            self._clock.call_later(delay_s, lambda: self._enqueue(delivery))
 
     def _close(self, delivery: Delivery) -> None:
         delivery.is_open = False
         self._open.discard(delivery)
 
 
-async def attempted(deliveries: Iterable[Delivery], *, timeout_s: float) -> None:
-    """Wait until each delivery that is not deferred by the plan was attempted, at most `timeout_s`.
+async def wait_for_attempts(deliveries: Iterable[Delivery], *, timeout_s: float) -> None:
+    """Wait up to `timeout_s` until each delivery that the plan does not defer was attempted.
 
-    A list may grow meanwhile: what an answer to one webhook set off is waited for too.
+    The list may grow meanwhile: webhooks caused by the response to a webhook are waited for, too.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
@@ -264,28 +266,28 @@ async def attempted(deliveries: Iterable[Delivery], *, timeout_s: float) -> None
                     await delivery.attempted.wait()
 
 
-def _read_answer(webhook: Webhook, answer: _Answer) -> None:
+def _pass_response(webhook: Webhook, response: _Response) -> None:
     try:
-        webhook.on_answer(answer.body, answer.content_type)
-    except Exception:  # noqa: BLE001 - a loop edge: one strange answer must not cost a worker
-        _log.exception("sandbox.webhooks.answer_failed")
+        webhook.on_response(response.body, response.content_type)
+    except Exception:  # noqa: BLE001 - a loop edge: one invalid response must not end a worker
+        _log.exception("sandbox.webhooks.response_failed")
 
 
-async def _attempt(client: httpx.AsyncClient, webhook: Webhook) -> _Answer:
+async def _attempt(client: httpx.AsyncClient, webhook: Webhook) -> _Response:
     try:
         return await _send(client, webhook)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         _log.info("sandbox.webhooks.unreachable error=%s", type(error).__name__)
-    except Exception:  # noqa: BLE001 - a loop edge: one broken delivery must not cost a worker
+    except Exception:  # noqa: BLE001 - a loop edge: one failing delivery must not end a worker
         _log.exception("sandbox.webhooks.failed")
-    return _Answer(0)
+    return _Response(0)
 
 
-async def _send(client: httpx.AsyncClient, webhook: Webhook) -> _Answer:
+async def _send(client: httpx.AsyncClient, webhook: Webhook) -> _Response:
     headers = {"content-type": "application/json", **webhook.sign()}
-    async with client.stream("POST", webhook.url, content=webhook.body, headers=headers) as answer:
-        # Reading a short body lets the connection be used again; a long one is cut off with it.
-        if int(answer.headers.get("content-length", ANSWER_BYTES_MAX + 1)) <= ANSWER_BYTES_MAX:
-            content_type = answer.headers.get("content-type", "")
-            return _Answer(answer.status_code, await answer.aread(), content_type)
-        return _Answer(answer.status_code)
+    async with client.stream("POST", webhook.url, content=webhook.body, headers=headers) as response:
+        # A short body is read, so that the connection can be reused; a long one ends with its connection.
+        if int(response.headers.get("content-length", ANSWER_BYTES_MAX + 1)) <= ANSWER_BYTES_MAX:
+            content_type = response.headers.get("content-type", "")
+            return _Response(response.status_code, await response.aread(), content_type)
+        return _Response(response.status_code)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from fastapi import Path, Query
 
-from sandbox import clock, door, faults, providers, settings, webhooks
+from sandbox import clock, faults, providers, recording, settings, webhooks
 from sandbox.stripe import account
 from sandbox.telegram import routes as telegram
 from sandbox.ton import chain
@@ -36,15 +36,15 @@ class Parts:
 
     configured: settings.Settings
     virtual_clock: clock.VirtualClock
-    courier: webhooks.Courier
+    webhook_sender: webhooks.WebhookSender
     planned: faults.Faults
-    transcript: door.Transcript
-    apis: Sequence[providers.Provider]
+    request_log: recording.RequestLog
+    apis: Sequence[providers.ProviderApi]
     payments: Sequence[providers.Payments]
     refunds: Sequence[providers.Refunds]
     yookassa: shop.Shop
     stripe: account.Account
-    telegram: telegram.Telegram
+    telegram: telegram.TelegramApi
     ton: chain.Chain
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fastapi import FastAPI, Response
 from starlette.exceptions import HTTPException
 
-from sandbox import providers, webhooks, wire
+from sandbox import json_response, providers, webhooks
 from sandbox.control import orders
 
 
@@ -25,45 +25,48 @@ def _add_views(app: FastAPI, parts: orders.Parts) -> None:
         asked = [one for one in parts.payments if provider in {None, one.name}]
         if not asked:
             raise HTTPException(404, "There is no such provider")
-        items = [{"provider": one.name, "payment": shown} for one in asked for shown in one.payments(limit)]
-        return wire.answer({"items": items})
+        items = [{"provider": one.name, "payment": shown} for one in asked for shown in one.latest_payments(limit)]
+        return json_response.build({"items": items})
 
     @app.get("/payments/{ref}")
     async def payment(ref: orders.Ref) -> Response:
-        holder = providers.holder(ref, parts.payments)
-        sent = [delivery.shown() for delivery in parts.courier.sent(holder.invoice(ref).ref, orders.SENT_SHOWN_MAX)]
-        return wire.answer({"provider": holder.name, "payment": holder.shown(ref), "sent": sent})
+        holder = providers.find_payments(ref, parts.payments)
+        sent = [
+            delivery.to_json()
+            for delivery in parts.webhook_sender.deliveries_of(holder.payment_page(ref).ref, orders.SENT_SHOWN_MAX)
+        ]
+        return json_response.build({"provider": holder.name, "payment": holder.payment_json(ref), "sent": sent})
 
 
 def _add_actions(app: FastAPI, parts: orders.Parts) -> None:
     async def done(ref: str, sent: Sequence[webhooks.Delivery]) -> Response:
-        await webhooks.attempted(sent, timeout_s=orders.WEBHOOK_WAIT_S_MAX)
-        shown = providers.holder(ref, parts.payments).shown(ref)
-        return wire.answer({"payment": shown, "webhooks": len(sent)})
+        await webhooks.wait_for_attempts(sent, timeout_s=orders.WEBHOOK_WAIT_S_MAX)
+        shown = providers.find_payments(ref, parts.payments).payment_json(ref)
+        return json_response.build({"payment": shown, "webhooks": len(sent)})
 
     @app.post("/payments/{ref}/pay")
     async def pay(ref: orders.Ref, order: orders.Payer | None = None) -> Response:
         payer_id = (order or orders.Payer()).user_id
-        return await done(ref, providers.holder(ref, parts.payments).pay(ref, payer_id))
+        return await done(ref, providers.find_payments(ref, parts.payments).pay(ref, payer_id))
 
     @app.post("/payments/{ref}/decline")
     async def decline(ref: orders.Ref, order: orders.Payer | None = None) -> Response:
         payer_id = (order or orders.Payer()).user_id
-        return await done(ref, providers.holder(ref, parts.payments).decline(ref, payer_id))
+        return await done(ref, providers.find_payments(ref, parts.payments).decline(ref, payer_id))
 
     @app.post("/payments/{ref}/expire")
     async def expire(ref: orders.Ref) -> Response:
-        return await done(ref, providers.holder(ref, parts.payments).expire(ref))
+        return await done(ref, providers.find_payments(ref, parts.payments).expire(ref))
 
     @app.post("/payments/{ref}/refund")
     async def refund(ref: orders.Ref, order: orders.Refund | None = None) -> Response:
         amount_minor = order.amount_minor if order else None
-        return await done(ref, providers.holder(ref, parts.payments).refund(ref, amount_minor))
+        return await done(ref, providers.find_payments(ref, parts.payments).refund(ref, amount_minor))
 
     @app.post("/payments/{ref}/dispute")
     async def dispute(ref: orders.Ref, order: orders.Dispute | None = None) -> Response:
         asked = order or orders.Dispute()
-        holder = providers.holder(ref, parts.payments)
+        holder = providers.find_payments(ref, parts.payments)
         return await done(ref, holder.dispute(ref, asked.amount_minor, asked.outcome))
 
 
@@ -85,12 +88,12 @@ def _add_refunds(app: FastAPI, parts: orders.Parts) -> None:
         return await decided(ref, "canceled")
 
     async def decided(ref: str, outcome: str) -> Response:
-        holder = next((one for one in parts.refunds if one.knows_refund(ref)), None)
+        holder = next((one for one in parts.refunds if one.has_refund(ref)), None)
         if holder is None:
             raise providers.UnknownPayment("No imitated provider has a refund with this id")
         sent = holder.decide_refund(ref, outcome)
-        await webhooks.attempted(sent, timeout_s=orders.WEBHOOK_WAIT_S_MAX)
-        return wire.answer({"refund": holder.shown_refund(ref), "webhooks": len(sent)})
+        await webhooks.wait_for_attempts(sent, timeout_s=orders.WEBHOOK_WAIT_S_MAX)
+        return json_response.build({"refund": holder.refund_json(ref), "webhooks": len(sent)})
 
     @app.post("/receipts")
     async def plan_receipts(order: orders.OutcomePlan) -> orders.Json:

@@ -1,4 +1,4 @@
-"""Stripe's events: kept for thirty days, signed anew for every attempt, delivered for three."""
+"""Stripe's events: retained for 30 days, delivered for up to 3 days, signed anew for every attempt."""
 
 import contextlib
 import dataclasses
@@ -7,17 +7,17 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sandbox import clock, settings, shelf, webhooks, wire
+from sandbox import bounded_store, clock, json_response, settings, webhooks
 from sandbox.stripe import objects
 
 API_VERSION = "2026-10-28.endive"
 LIFETIME_S = 3 * 86_400.0
-KEPT_S = 30 * 86_400
+RETENTION_S = 30 * 86_400
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Event:
-    """One event: `snapshot` is the object as it was, in JSON, which never changes any more."""
+    """An event; `snapshot` is the JSON of its object at that time."""
 
     id: str
     number: int
@@ -27,8 +27,8 @@ class Event:
     request_key: str | None
     deliveries: list[webhooks.Delivery] | None = None
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object; the body of a webhook is this, at the time of the event."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses; the body of a webhook is its state at the time of the event."""
         return {
             "id": self.id,
             "object": "event",
@@ -43,7 +43,7 @@ class Event:
 
     @property
     def is_delivered(self) -> bool:
-        """Tell whether every endpoint got it; true where there is none."""
+        """Tell whether the endpoint has acknowledged it; true without an endpoint."""
         return self.deliveries is None or any(one.is_delivered for one in self.deliveries)
 
 
@@ -51,30 +51,30 @@ class Events:
     """The events of one account and their only endpoint."""
 
     def __init__(
-        self, configured: settings.Settings, virtual_clock: clock.VirtualClock, courier: webhooks.Courier
+        self, configured: settings.Settings, virtual_clock: clock.VirtualClock, webhook_sender: webhooks.WebhookSender
     ) -> None:
         self._url = configured.stripe_webhook_url
-        self._first_secrets = configured.stripe_webhook_secrets.split(",")
-        self._secrets = self._first_secrets
+        self._configured_secrets = configured.stripe_webhook_secrets.split(",")
+        self._secrets = self._configured_secrets
         self._clock = virtual_clock
-        self._courier = courier
-        self.made: shelf.Shelf[Event] = shelf.Shelf()
-        # The idempotency key of the request that is being executed: its events name it.
+        self._webhook_sender = webhook_sender
+        self.stored: bounded_store.BoundedStore[Event] = bounded_store.BoundedStore()
+        # The idempotency key of the request in execution; its events contain it.
         self.request_key: str | None = None
         self._collected: list[webhooks.Delivery] | None = None
 
-    def forget(self) -> None:
-        """Forget all events and return to the first secrets."""
-        self.made.forget()
-        self._secrets = self._first_secrets
+    def reset(self) -> None:
+        """Remove all events and restore the configured secrets."""
+        self.stored.reset()
+        self._secrets = self._configured_secrets
 
-    def sign_with(self, secrets: Sequence[str]) -> None:
-        """Use these secrets from now on, also for what is tried again; several while they are being rotated."""
+    def set_secrets(self, secrets: Sequence[str]) -> None:
+        """Sign with these secrets from now on, retries included; several during a rotation."""
         self._secrets = list(secrets)
 
     @contextlib.contextmanager
-    def collected(self) -> Iterator[list[webhooks.Delivery]]:
-        """Gather the deliveries of all events that are told while the context is open."""
+    def collect_deliveries(self) -> Iterator[list[webhooks.Delivery]]:
+        """Collect the deliveries of all events that are emitted while the context is open."""
         sent: list[webhooks.Delivery] = []
         self._collected = sent
         try:
@@ -82,26 +82,26 @@ class Events:
         finally:
             self._collected = None
 
-    def tell(self, kind: str, snapshot: dict[str, Any], about: str) -> None:
-        """Keep an event and send it to the endpoint."""
+    def emit(self, kind: str, snapshot: dict[str, Any], payment_ref: str) -> None:
+        """Store an event and send it to the endpoint."""
         event = Event(
             id=objects.new_id("evt"),
-            number=self.made.next_number,
+            number=self.stored.next_number,
             created=int(self._clock.time_s()),
             type=kind,
-            snapshot=wire.encoded(snapshot),
+            snapshot=json_response.encode(snapshot),
             request_key=self.request_key,
         )
-        self.made.add(event)
+        self.stored.add(event)
         if self._url is None:
             return
-        body = wire.encoded(event.wire() | {"pending_webhooks": 1})
-        event.deliveries = self._courier.post(
+        body = json_response.encode(event.to_json() | {"pending_webhooks": 1})
+        event.deliveries = self._webhook_sender.send(
             webhooks.Webhook(
                 url=self._url,
                 body=body,
                 is_acknowledged=lambda status: 200 <= status < 300,
-                about=about,
+                payment_ref=payment_ref,
                 sign=lambda: {"Stripe-Signature": signature(body, self._secrets, int(self._clock.time_s()))},
                 lifetime_s=LIFETIME_S,
             )
@@ -109,19 +109,19 @@ class Events:
         if self._collected is not None:
             self._collected += event.deliveries
 
-    def kept(self, event_id: str) -> Event | None:
-        """Find an event that is not too old to be shown."""
-        event = self.made.get(event_id)
-        return event if event is not None and event.created > self.shown_since_s() else None
+    def find_retained(self, event_id: str) -> Event | None:
+        """Return an event that is still retained, or None."""
+        event = self.stored.get(event_id)
+        return event if event is not None and event.created > self.retained_since_s() else None
 
-    def shown_since_s(self) -> int:
-        """Tell the time before which events are no longer shown."""
-        return int(self._clock.time_s()) - KEPT_S
+    def retained_since_s(self) -> int:
+        """Return the time before which events are no longer available."""
+        return int(self._clock.time_s()) - RETENTION_S
 
 
 def signature(body: bytes, secrets: Sequence[str], at_s: int) -> str:
-    """Return the header's value: the time, one v1 for each secret, and the v0 that receivers must ignore."""
+    """Return the value of the header: the time, a v1 signature per secret, and a v0 that receivers must ignore."""
     signed = f"{at_s}.".encode() + body
     schemes = [("v1", secret) for secret in secrets] + [("v0", "test")]
-    given = (f"{scheme}={hmac.new(secret.encode(), signed, 'sha256').hexdigest()}" for scheme, secret in schemes)
-    return ",".join([f"t={at_s}", *given])
+    signatures = (f"{scheme}={hmac.new(secret.encode(), signed, 'sha256').hexdigest()}" for scheme, secret in schemes)
+    return ",".join([f"t={at_s}", *signatures])

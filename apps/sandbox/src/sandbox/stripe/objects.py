@@ -1,4 +1,4 @@
-"""Stripe's objects as they are kept and as they look on the wire. Pure: state changes are in `rules`.
+"""Stripe's objects and their JSON. Pure; their state changes are in `lifecycle`.
 
 Amounts are integers in the currency's smallest unit, times are Unix seconds.
 """
@@ -7,11 +7,11 @@ import dataclasses
 import secrets
 from typing import Any
 
-from sandbox.stripe import shapes
+from sandbox.stripe import requests
 
 
 def new_id(prefix: str) -> str:
-    """Make an id as Stripe does: what it is, and 24 random characters."""
+    """Return a new id in Stripe's format: the type's prefix and 24 random characters."""
     return f"{prefix}_{secrets.token_hex(12)}"
 
 
@@ -23,7 +23,7 @@ class Session:
     number: int
     created: int
     expires_at: int
-    asked: shapes.CreateSession
+    request: requests.CreateSession
     page_url: str
     status: str = "open"
     payment_status: str = "unpaid"
@@ -31,31 +31,31 @@ class Session:
 
     @property
     def currency(self) -> str:
-        """The currency of all lines."""
-        return self.asked.line_items[0].price_data.currency
+        """The currency of all line items."""
+        return self.request.line_items[0].price_data.currency
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses."""
         return {
             "id": self.id,
             "object": "checkout.session",
-            "amount_subtotal": self.asked.total,
-            "amount_total": self.asked.total,
-            "cancel_url": self.asked.cancel_url,
-            "client_reference_id": self.asked.client_reference_id,
+            "amount_subtotal": self.request.total,
+            "amount_total": self.request.total,
+            "cancel_url": self.request.cancel_url,
+            "client_reference_id": self.request.client_reference_id,
             "created": self.created,
             "currency": self.currency,
             "customer": None,
-            "customer_email": self.asked.customer_email,
+            "customer_email": self.request.customer_email,
             "expires_at": self.expires_at,
             "livemode": False,
-            "metadata": self.asked.metadata,
+            "metadata": self.request.metadata,
             "mode": "payment",
             "payment_intent": self.intent_id,
-            "payment_method_types": self.asked.payment_method_types,
+            "payment_method_types": self.request.payment_method_types,
             "payment_status": self.payment_status,
             "status": self.status,
-            "success_url": self.asked.success_url,
+            "success_url": self.request.success_url,
             "ui_mode": "hosted",
             "url": self.page_url if self.status == "open" else None,
         }
@@ -63,7 +63,7 @@ class Session:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Intent:
-    """One PaymentIntent, of a session or on its own."""
+    """One PaymentIntent, with or without a session."""
 
     id: str
     number: int
@@ -86,8 +86,8 @@ class Intent:
     last_payment_error: dict[str, Any] | None = None
     next_action: dict[str, Any] | None = None
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses."""
         return {
             "id": self.id,
             "object": "payment_intent",
@@ -118,7 +118,7 @@ class Intent:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Charge:
-    """One attempt to move an intent's money; `status` is succeeded, pending or failed."""
+    """One attempt to charge an intent; `status` is succeeded, pending or failed."""
 
     id: str
     number: int
@@ -135,11 +135,11 @@ class Charge:
 
     @property
     def refundable(self) -> int:
-        """What is left to refund."""
+        """The amount that can still be refunded."""
         return self.amount_captured - self.amount_refunded
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses."""
         is_failed = self.status == "failed"
         return {
             "id": self.id,
@@ -169,7 +169,7 @@ class Charge:
     def _method_details(self) -> dict[str, Any]:
         if self.method != "card":
             return {"type": self.method, self.method: {}}
-        # The card of Stripe's own examples.
+        # The test card of Stripe's documentation.
         card = {"brand": "visa", "country": "US", "exp_month": 12, "exp_year": 2035, "funding": "credit"}
         return {"type": "card", "card": {**card, "last4": "4242", "network": "visa"}}
 
@@ -188,9 +188,9 @@ class Refund:
     status: str = "pending"
     balance_id: str | None = None
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object."""
-        shown = {
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses."""
+        fields = {
             "id": self.id,
             "object": "refund",
             "amount": self.amount,
@@ -204,7 +204,7 @@ class Refund:
             "receipt_number": None,
             "status": self.status,
         }
-        return shown | ({"failure_reason": "expired_or_canceled_card"} if self.status == "failed" else {})
+        return fields | ({"failure_reason": "expired_or_canceled_card"} if self.status == "failed" else {})
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -220,13 +220,13 @@ class Dispute:
     status: str = "needs_response"
     balance: "list[BalanceTransaction]" = dataclasses.field(default_factory=list)
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses."""
         return {
             "id": self.id,
             "object": "dispute",
             "amount": self.amount,
-            "balance_transactions": [one.wire() for one in self.balance],
+            "balance_transactions": [one.to_json() for one in self.balance],
             "charge": self.charge.id,
             "created": self.created,
             "currency": self.charge.currency,
@@ -247,7 +247,7 @@ class Dispute:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class BalanceTransaction:
-    """One movement of the account's money; `amount` is signed and `fee` is taken from it."""
+    """One balance transaction; `amount` is signed, and `fee` is deducted from it."""
 
     id: str
     number: int
@@ -259,8 +259,8 @@ class BalanceTransaction:
     reporting_category: str
     source: str
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses."""
         fees = [{"amount": self.fee, "currency": self.currency, "description": "Stripe fees", "type": "stripe_fee"}]
         return {
             "id": self.id,

@@ -1,6 +1,6 @@
-"""Telegram's `parse_mode=HTML`: plain text and entities, or the reason why they can't be parsed. Pure.
+"""Parses Telegram's `parse_mode=HTML` to plain text and entities. Pure.
 
-Lengths and offsets are UTF-16 code units, the offsets in error texts are UTF-8 bytes, both as in the Bot API.
+Lengths and offsets are in UTF-16 code units, offsets in error texts in UTF-8 bytes, as in the Bot API.
 """
 
 import dataclasses
@@ -31,16 +31,16 @@ _SPECIAL = re.compile(r"[<&]")
 _START_TAG = re.compile(r"""<([^\s>]*)((?:[^>"']|"[^"]*"|'[^']*')*)>""")
 _END_TAG = re.compile(r"</([^\s>]*)\s*>")
 _ATTRIBUTE = re.compile(r"""([^\s=>"']+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9.-]+)))?""")
-# Only these four names exist; any other "&name;" stays as it is written.
+# Only these four names are decoded; any other "&name;" stays unchanged.
 _CHARACTER = re.compile(r"&(?:#x([0-9A-Fa-f]{1,6})|#([0-9]{1,7})|(lt|gt|amp|quot));?")
 
 
-class Unparsable(ValueError):  # noqa: N818 - an answer to the client, not a failure
-    """The markup is not what Telegram accepts."""
+class InvalidMarkup(ValueError):  # noqa: N818
+    """Telegram rejects the markup."""
 
 
 @dataclasses.dataclass(slots=True)
-class _Open:
+class _OpenTag:
     tag: str
     attributes: dict[str, str]
     offset: int
@@ -48,103 +48,103 @@ class _Open:
 
 
 @dataclasses.dataclass(slots=True)
-class _Reading:
+class _Parser:
     source: str
-    pieces: list[str] = dataclasses.field(default_factory=list)
+    parts: list[str] = dataclasses.field(default_factory=list)
     length: int = 0
-    stack: list[_Open] = dataclasses.field(default_factory=list)
+    stack: list[_OpenTag] = dataclasses.field(default_factory=list)
     entities: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def add(self, text: str) -> None:
-        self.pieces.append(text)
+        self.parts.append(text)
         self.length += utf16_length(text)
 
-    def failure(self, reason: str, position: int, rest: str = "") -> Unparsable:
-        return Unparsable(f"{reason} at byte offset {len(self.source[:position].encode())}{rest}")
+    def failure(self, reason: str, position: int, rest: str = "") -> InvalidMarkup:
+        return InvalidMarkup(f"{reason} at byte offset {len(self.source[:position].encode())}{rest}")
 
 
 def parse(source: str) -> tuple[str, list[dict[str, Any]]]:
-    """Return the plain text and its entities; raises Unparsable with Telegram's words."""
-    reading = _Reading(source)
+    """Return the plain text and its entities; raises InvalidMarkup with Telegram's error text."""
+    parser = _Parser(source)
     position = 0
     while (special := _SPECIAL.search(source, position)) is not None:
-        reading.add(source[position : special.start()])
+        parser.add(source[position : special.start()])
         if special.group() == "&":
-            position = _read_character(reading, special.start())
+            position = _read_character(parser, special.start())
         elif source.startswith("</", special.start()):
-            position = _read_end(reading, special.start())
+            position = _read_end(parser, special.start())
         else:
-            position = _read_start(reading, special.start())
-    reading.add(source[position:])
-    if reading.stack:
-        raise Unparsable(f'Can\'t find end tag corresponding to start tag "{reading.stack[-1].tag}"')
-    reading.entities.sort(key=lambda entity: (entity["offset"], -entity["length"]))
-    return "".join(reading.pieces), reading.entities
+            position = _read_start(parser, special.start())
+    parser.add(source[position:])
+    if parser.stack:
+        raise InvalidMarkup(f'Can\'t find end tag corresponding to start tag "{parser.stack[-1].tag}"')
+    parser.entities.sort(key=lambda entity: (entity["offset"], -entity["length"]))
+    return "".join(parser.parts), parser.entities
 
 
-def stripped(text: str, entities: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-    """Return the text without the white space around it and the entities moved and cut to match."""
+def strip(text: str, entities: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Strip white space at both ends of the text and adjust the entities."""
     begin = utf16_length(text) - utf16_length(text.lstrip())
     text = text.strip()
     end = begin + utf16_length(text)
-    kept = []
+    adjusted = []
     for entity in entities:
         first, last = max(entity["offset"], begin), min(entity["offset"] + entity["length"], end)
         if first < last:
-            kept.append({**entity, "offset": first - begin, "length": last - first})
-    return text, kept
+            adjusted.append({**entity, "offset": first - begin, "length": last - first})
+    return text, adjusted
 
 
 def utf16_length(text: str) -> int:
-    """Count UTF-16 code units."""
+    """Return the length in UTF-16 code units."""
     return len(text.encode("utf-16-le")) // 2
 
 
-def _read_character(reading: _Reading, start: int) -> int:
-    match = _CHARACTER.match(reading.source, start)
+def _read_character(parser: _Parser, start: int) -> int:
+    match = _CHARACTER.match(parser.source, start)
     character = _decoded(match) if match else None
     if match is None or character is None:
-        reading.add("&")
+        parser.add("&")
         return start + 1
-    reading.add(character)
+    parser.add(character)
     return match.end()
 
 
-def _read_start(reading: _Reading, start: int) -> int:
-    match = _START_TAG.match(reading.source, start)
+def _read_start(parser: _Parser, start: int) -> int:
+    match = _START_TAG.match(parser.source, start)
     if match is None:
-        raise reading.failure("Unclosed start tag", start)
+        raise parser.failure("Unclosed start tag", start)
     tag = match[1].lower()
     if tag not in _ENTITY_OF_TAG:
-        raise reading.failure(f'Unsupported start tag "{tag}"', start)
+        raise parser.failure(f'Unsupported start tag "{tag}"', start)
     attributes = {
         name.lower(): _unescaped(double or single or bare)
         for name, double, single, bare in _ATTRIBUTE.findall(match[2])
     }
     if tag == "span" and attributes.get("class") != "tg-spoiler":
-        raise reading.failure('Tag "span" must have class "tg-spoiler"', start)
-    reading.stack.append(_Open(tag, attributes, reading.length))
+        raise parser.failure('Tag "span" must have class "tg-spoiler"', start)
+    parser.stack.append(_OpenTag(tag, attributes, parser.length))
     return match.end()
 
 
-def _read_end(reading: _Reading, start: int) -> int:
-    if not reading.stack:
-        raise reading.failure("Unexpected end tag", start)
-    match = _END_TAG.match(reading.source, start)
+def _read_end(parser: _Parser, start: int) -> int:
+    if not parser.stack:
+        raise parser.failure("Unexpected end tag", start)
+    match = _END_TAG.match(parser.source, start)
     if match is None:
-        raise reading.failure("Unclosed end tag", start)
-    expected, found = reading.stack[-1].tag, match[1].lower()
+        raise parser.failure("Unclosed end tag", start)
+    expected, found = parser.stack[-1].tag, match[1].lower()
     if found and found != expected:
-        raise reading.failure("Unmatched end tag", start, f', expected "</{expected}>", found "</{found}>"')
-    _close(reading, reading.stack.pop())
+        raise parser.failure("Unmatched end tag", start, f', expected "</{expected}>", found "</{found}>"')
+    _close(parser, parser.stack.pop())
     return match.end()
 
 
-def _close(reading: _Reading, closed: _Open) -> None:
-    length = reading.length - closed.offset
+def _close(parser: _Parser, closed: _OpenTag) -> None:
+    length = parser.length - closed.offset
     if length == 0:
         return
-    parent = reading.stack[-1] if reading.stack else None
+    parent = parser.stack[-1] if parser.stack else None
     language = closed.attributes.get("class", "").partition("language-")[2]
     if closed.tag == "code" and language and parent and parent.tag == "pre" and parent.offset == closed.offset:
         parent.language = language
@@ -160,7 +160,7 @@ def _close(reading: _Reading, closed: _Open) -> None:
         entity["type"] = "expandable_blockquote"
     elif closed.tag == "pre" and closed.language:
         entity["language"] = closed.language
-    reading.entities.append(entity)
+    parser.entities.append(entity)
 
 
 def _unescaped(value: str) -> str:

@@ -1,4 +1,4 @@
-"""Mini App initData, minted exactly as Telegram does; every received field but `hash` is under the HMAC."""
+"""Signs Mini App initData as Telegram does; the HMAC covers every field except `hash`."""
 
 import base64
 import hashlib
@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 
-def mint(user: Mapping[str, Any], *, bot_token: str, auth_date: int, start_param: str | None = None) -> str:
+def build(user: Mapping[str, Any], *, bot_token: str, auth_date: int, start_param: str | None = None) -> str:
     """Return a signed, percent-encoded initData string for `user`.
 
-    `signature` is random: the key of the real Ed25519 signature is Telegram's own, but the field is sent
-    and belongs to the HMAC. Source: core.telegram.org/bots/webapps, "Validating data received via the Mini App".
+    `signature` is random, because only Telegram has the Ed25519 key; the field is still sent and covered by the HMAC.
+    Source: core.telegram.org/bots/webapps, "Validating data received via the Mini App".
     """
     fields = {
         "query_id": _unpadded(secrets.token_bytes(18)),
@@ -23,19 +23,19 @@ def mint(user: Mapping[str, Any], *, bot_token: str, auth_date: int, start_param
         "auth_date": str(auth_date),
         "signature": _unpadded(secrets.token_bytes(64)),
     }
-    fields["hash"] = sign(fields, bot_token)
+    fields["hash"] = signature(fields, bot_token)
     return "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items())
 
 
-def sign(fields: Mapping[str, str], bot_token: str) -> str:
-    """Return the hexadecimal HMAC of the decoded fields under the bot's token."""
+def signature(fields: Mapping[str, str], bot_token: str) -> str:
+    """Return the hexadecimal HMAC of the decoded fields, keyed by the bot's token."""
     secret = hmac.digest(b"WebAppData", bot_token.encode(), "sha256")
     lines = "\n".join(sorted(f"{name}={value}" for name, value in fields.items()))
     return hmac.new(secret, lines.encode(), hashlib.sha256).hexdigest()
 
 
 def _telegram_json(value: Mapping[str, Any]) -> str:
-    # Telegram escapes the slash; whoever re-serialises the field instead of keeping it breaks the HMAC.
+    # Telegram escapes the slash; a checker that re-serializes the field instead of keeping it breaks the HMAC.
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("/", "\\/")
 
 

@@ -1,6 +1,6 @@
-"""Parameters of a Bot API call, whichever way they came: query string, form, multipart or JSON. Pure.
+"""Parameters of a Bot API call, sent as query string, form, multipart or JSON. Pure.
 
-Forms carry everything as text, so each reader takes a value in its JSON type and in its text form.
+Forms carry text only, so each method accepts a value in its JSON type and as text.
 """
 
 import email
@@ -16,7 +16,7 @@ PARAMETERS_MAX = 100
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
-class BadRequest(ValueError):  # noqa: N818 - Telegram's own word for it
+class BadRequest(ValueError):  # noqa: N818
     """A call that Telegram answers with 400 and this text."""
 
     def __init__(self, description: str) -> None:
@@ -30,7 +30,7 @@ class Parameters:
         self._values = values
 
     def text(self, name: str) -> str:
-        """Return a text, empty where it is absent; a number given in JSON counts as its text."""
+        """Return a text, empty if absent; a JSON number is converted to text."""
         value = self._values.get(name)
         if value is None:
             return ""
@@ -39,7 +39,7 @@ class Parameters:
         raise BadRequest(f'field "{name}" must be of type String')
 
     def integer(self, name: str, default: int | None = None) -> int:
-        """Return a number; raises BadRequest where it is absent without a default, or is none."""
+        """Return a number; raises BadRequest if it is absent without a default, or not a number."""
         text = self.text(name)
         if not text and default is not None:
             return default
@@ -47,13 +47,13 @@ class Parameters:
             raise BadRequest(f'parameter "{name}" is required and must be a number')
         return int(text)
 
-    def flag(self, name: str) -> bool:
-        """Return a yes or no; absent means no."""
+    def boolean(self, name: str) -> bool:
+        """Return a boolean, False if absent."""
         value = self._values.get(name)
         return value if isinstance(value, bool) else self.text(name).lower() in {"true", "1", "yes"}
 
-    def structure(self, name: str, kind: type[Any]) -> Any:
-        """Return an object (`dict`) or array (`list`), given as JSON or as JSON text; None where absent."""
+    def json_value(self, name: str, kind: type[Any]) -> Any:
+        """Return an object (`dict`) or array (`list`), sent as JSON or JSON text; None if absent."""
         value = self._values.get(name)
         if value is None or value == "":
             return None
@@ -66,8 +66,8 @@ class Parameters:
         return value
 
 
-def read(query: Iterable[tuple[str, str]], body: bytes, content_type: str) -> Parameters:
-    """Merge the query string and the body; the body wins. Raises BadRequest."""
+def parse(query: Iterable[tuple[str, str]], body: bytes, content_type: str) -> Parameters:
+    """Merge the query string and the body, which takes precedence. Raises BadRequest."""
     media_type = content_type.partition(";")[0].strip().lower()
     values: dict[str, Any] = dict(query)
     if body and media_type == "application/json":
@@ -86,11 +86,11 @@ def read(query: Iterable[tuple[str, str]], body: bytes, content_type: str) -> Pa
     return Parameters(values)
 
 
-def _json(raw: bytes, complaint: str) -> Any:
+def _json(raw: bytes, error: str) -> Any:
     try:
         return pydantic_core.from_json(raw, allow_inf_nan=False)
     except ValueError:
-        raise BadRequest(complaint) from None
+        raise BadRequest(error) from None
 
 
 def _form(body: bytes) -> dict[str, str]:
@@ -102,7 +102,7 @@ def _form(body: bytes) -> dict[str, str]:
 
 
 def _multipart(body: bytes, content_type: str) -> dict[str, str]:
-    # The mail parser of the standard library reads the same format: RFC 7578 is built on RFC 2046.
+    # The standard library's mail parser handles the format, because RFC 7578 is based on RFC 2046.
     head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1")
     message = email.message_from_bytes(head + body)
     values: dict[str, str] = {}

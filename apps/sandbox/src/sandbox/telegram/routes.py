@@ -1,6 +1,6 @@
-"""Telegram's Bot API over HTTP: the methods that bots of this product call, with Telegram's answers and errors.
+"""Telegram's Bot API over HTTP: the methods that this product calls, with Telegram's results and errors.
 
-Bots may write to any chat id but 0; usernames are nobody's here. Markdown is refused, this product writes HTML.
+Every chat id except 0 exists, usernames do not. Markdown is refused, because this product uses HTML.
 """
 
 import re
@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from sandbox import clock, providers, settings, webhooks, wire
-from sandbox.telegram import chats, parameters, rules, stars, updates
+from sandbox import clock, json_response, providers, settings, webhooks
+from sandbox.telegram import bots, objects, parameters, stars, updates
 
 _DESCRIPTIONS = {
     400: "Bad Request",
@@ -28,20 +28,20 @@ _DESCRIPTIONS = {
 }
 
 
-class Telegram(providers.Provider):
-    """The imitated Bot API."""
+class TelegramApi(providers.ProviderApi):
+    """The Bot API."""
 
     name = "telegram"
     base_path = "/telegram"
 
     def __init__(
-        self, configured: settings.Settings, virtual_clock: clock.VirtualClock, courier: webhooks.Courier
+        self, configured: settings.Settings, virtual_clock: clock.VirtualClock, webhook_sender: webhooks.WebhookSender
     ) -> None:
         self._clock = virtual_clock
-        self.chats = chats.Chats(configured.demo_bot_token)
-        self._updates = updates.Updates(courier, self._answer_by_webhook)
-        self.stars = stars.Stars(configured, virtual_clock, self.chats, self._updates)
-        self._methods: dict[str, Callable[[chats.Bot, parameters.Parameters], Any]] = {
+        self.bots = bots.Bots(configured.demo_bot_token)
+        self._updates = updates.Updates(webhook_sender, self._call_from_webhook)
+        self.stars = stars.Stars(configured, virtual_clock, self.bots, self._updates)
+        self._methods: dict[str, Callable[[bots.Bot, parameters.Parameters], Any]] = {
             "getme": self._get_me,
             "getchat": self._get_chat,
             "sendmessage": self._send_message,
@@ -61,59 +61,59 @@ class Telegram(providers.Provider):
         }
         self.app = self._routes()
 
-    # --- what the sandbox asks of every provider -----------------------------------------------------
+    # --- providers.ProviderApi ------------------------------------------------------------------------
 
-    def refuse(self, status: int, retry_after_s: int | None = None) -> Response:
-        """Build an error answer; a wait is told in seconds, in the text and in `parameters`."""
+    def error_response(self, status: int, retry_after_s: int | None = None) -> Response:
+        """Build an error response; the retry time is in seconds, in the text and in `parameters`."""
         if status == 429:
             wait_s = 1 if retry_after_s is None else retry_after_s
             return _error(429, f"Too Many Requests: retry after {wait_s}", {"retry_after": wait_s})
         return _error(status, _DESCRIPTIONS.get(status, "Internal Server Error" if status >= 500 else "Bad Request"))
 
-    def route(self, path: str) -> str:
-        """Tell the route of a path: the method's name."""
+    def fault_route(self, path: str) -> str:
+        """Return the name of the method."""
         return path.rpartition("/")[2]
 
-    def shown_path(self, path: str) -> str:
-        """Give the path without the token's secret."""
+    def path_without_secrets(self, path: str) -> str:
+        """Return the path without the secret of the token."""
         return re.sub(r":[^/]*", ":***", path)[:256]
 
-    def forget(self) -> None:
-        """Forget bots, messages and Stars."""
-        self.chats.forget()
-        self.stars.forget()
+    def reset(self) -> None:
+        """Remove bots, messages and Stars."""
+        self.bots.reset()
+        self.stars.reset()
 
-    # --- what people do ------------------------------------------------------------------------------
+    # --- actions of people ----------------------------------------------------------------------------
 
     def block(self, chat_id: int, bot_id: int | None, *, is_blocked: bool) -> Sequence[webhooks.Delivery]:
-        """Let a chat block or unblock one bot, or all; each bot hears of it as `my_chat_member`."""
-        self.chats.block(chat_id, bot_id, is_blocked=is_blocked)
+        """Block or unblock one bot, or all bots, for a chat; each bot gets an update `my_chat_member`."""
+        self.bots.set_blocked(chat_id, bot_id, is_blocked=is_blocked)
         deliveries: list[webhooks.Delivery] = []
-        for bot in self.chats.bots(bot_id):
-            was, now = ("member", "kicked") if is_blocked else ("kicked", "member")
+        for bot in self.bots.find(bot_id):
+            old_status, new_status = ("member", "kicked") if is_blocked else ("kicked", "member")
             change = {
-                "chat": rules.shown_chat(chat_id),
+                "chat": objects.chat_json(chat_id),
                 "from": {"id": abs(chat_id), "is_bot": False, "first_name": "Chat"},
                 "date": self._now_s(),
-                "old_chat_member": rules.shown_membership(bot, was),
-                "new_chat_member": rules.shown_membership(bot, now),
+                "old_chat_member": objects.chat_member_json(bot, old_status),
+                "new_chat_member": objects.chat_member_json(bot, new_status),
             }
-            deliveries += self._updates.tell(bot, "my_chat_member", change)
+            deliveries += self._updates.send(bot, "my_chat_member", change)
         return deliveries
 
-    # --- the door ------------------------------------------------------------------------------------
+    # --- routes ---------------------------------------------------------------------------------------
 
     def _routes(self) -> FastAPI:
         app = FastAPI(openapi_url=None, redirect_slashes=False)
         app.add_route("/bot{token}/{method}", self._call, methods=["GET", "POST"])
 
-        async def refuse(_request: Request, error: Exception) -> Response:
+        async def handle_error(_request: Request, error: Exception) -> Response:
             if isinstance(error, HTTPException):
                 return _error(error.status_code, error.detail)
             return _error(400, str(error))
 
-        app.add_exception_handler(HTTPException, refuse)
-        app.add_exception_handler(parameters.BadRequest, refuse)
+        app.add_exception_handler(HTTPException, handle_error)
+        app.add_exception_handler(parameters.BadRequest, handle_error)
         return app
 
     async def _call(self, request: Request) -> Response:
@@ -122,31 +122,31 @@ class Telegram(providers.Provider):
         method = self._methods.get(name)
         if method is None:
             raise HTTPException(404, "Not Found: method not found")
-        asked = parameters.read(
+        params = parameters.parse(
             request.query_params.multi_items(), await request.body(), request.headers.get("content-type", "")
         )
         if name == "getupdates":
-            await self._updates.wait(bot, asked)
-        return wire.answer({"ok": True, "result": method(bot, asked)})
+            await self._updates.wait(bot, params)
+        return json_response.build({"ok": True, "result": method(bot, params)})
 
-    def _answer_by_webhook(self, bot: chats.Bot, name: str, asked: parameters.Parameters) -> None:
+    def _call_from_webhook(self, bot: bots.Bot, name: str, params: parameters.Parameters) -> None:
         method = self._methods.get(name.lower())
         if method is not None:
-            method(bot, asked)
+            method(bot, params)
 
-    def _bot(self, token: str) -> chats.Bot:
+    def _bot(self, token: str) -> bots.Bot:
         if settings.BOT_TOKEN.fullmatch(token) is None:
             raise HTTPException(401, "Unauthorized: invalid token specified")
-        bot = self.chats.bot(token)
+        bot = self.bots.authenticate(token)
         if bot is None:
             raise HTTPException(401, "Unauthorized")
         return bot
 
     # --- messages ------------------------------------------------------------------------------------
 
-    def _get_me(self, bot: chats.Bot, _asked: parameters.Parameters) -> dict[str, Any]:
+    def _get_me(self, bot: bots.Bot, _params: parameters.Parameters) -> dict[str, Any]:
         return {
-            **rules.shown_bot(bot),
+            **objects.bot_json(bot),
             "can_join_groups": True,
             "can_read_all_group_messages": False,
             "supports_inline_queries": False,
@@ -154,9 +154,9 @@ class Telegram(providers.Provider):
             "has_main_web_app": True,
         }
 
-    def _get_chat(self, _bot: chats.Bot, asked: parameters.Parameters) -> dict[str, Any]:
+    def _get_chat(self, _bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
         return {
-            **rules.shown_chat(rules.chat_id(asked)),
+            **objects.chat_json(objects.chat_id(params)),
             "accent_color_id": 0,
             "max_reaction_count": 11,
             "accepted_gift_types": {
@@ -168,45 +168,45 @@ class Telegram(providers.Provider):
             },
         }
 
-    def _send_message(self, bot: chats.Bot, asked: parameters.Parameters) -> dict[str, Any]:
-        chat_id = rules.chat_id(asked)
-        content = rules.content(asked)
-        self._require_welcome(bot, chat_id)
-        message = self.chats.add(bot, chat_id, sent_at=self._now_s(), **content)
-        return rules.shown_message(bot, message)
+    def _send_message(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
+        chat_id = objects.chat_id(params)
+        content = objects.content(params)
+        self._require_not_blocked(bot, chat_id)
+        message = self.bots.add_message(bot, chat_id, sent_at=self._now_s(), **content)
+        return objects.message_json(bot, message)
 
-    def _send_invoice(self, bot: chats.Bot, asked: parameters.Parameters) -> dict[str, Any]:
-        chat_id = rules.chat_id(asked)
-        self._require_welcome(bot, chat_id)
-        return self.stars.send_invoice(bot, chat_id, asked)
+    def _send_invoice(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
+        chat_id = objects.chat_id(params)
+        self._require_not_blocked(bot, chat_id)
+        return self.stars.send_invoice(bot, chat_id, params)
 
-    def _edit_message_text(self, bot: chats.Bot, asked: parameters.Parameters) -> dict[str, Any]:
-        chat_id = rules.chat_id(asked)
-        message = self.chats.message(bot, chat_id, asked.integer("message_id"))
+    def _edit_message_text(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
+        chat_id = objects.chat_id(params)
+        message = self.bots.find_message(bot, chat_id, params.integer("message_id"))
         if message is None:
             raise parameters.BadRequest("message to edit not found")
-        content = rules.content(asked)
+        content = objects.content(params)
         if all(getattr(message, name) == content[name] for name in ("text", "entities", "reply_markup")):
             raise parameters.BadRequest(
                 "message is not modified: specified new message content and reply markup are exactly the same "
                 "as a current content and reply markup of the message"
             )
-        self._require_welcome(bot, chat_id)
+        self._require_not_blocked(bot, chat_id)
         for name, value in content.items():
             setattr(message, name, value)
         message.edited_at = self._now_s()
-        return rules.shown_message(bot, message)
+        return objects.message_json(bot, message)
 
-    def _delete_message(self, bot: chats.Bot, asked: parameters.Parameters) -> bool:
-        message = self.chats.message(bot, rules.chat_id(asked), asked.integer("message_id"))
+    def _delete_message(self, bot: bots.Bot, params: parameters.Parameters) -> bool:
+        message = self.bots.find_message(bot, objects.chat_id(params), params.integer("message_id"))
         if message is None:
             raise parameters.BadRequest("message to delete not found")
         message.is_deleted = True
         return True
 
-    def _require_welcome(self, bot: chats.Bot, chat_id: int) -> None:
-        if self.chats.has_blocked(chat_id, bot):
-            is_group = chats.is_group(chat_id)
+    def _require_not_blocked(self, bot: bots.Bot, chat_id: int) -> None:
+        if self.bots.is_blocked(bot, chat_id=chat_id):
+            is_group = bots.is_group(chat_id)
             raise HTTPException(
                 403,
                 "Forbidden: bot was kicked from the group chat"
@@ -220,4 +220,4 @@ class Telegram(providers.Provider):
 
 def _error(status: int, description: str, parameters: dict[str, int] | None = None) -> Response:
     body: dict[str, Any] = {"ok": False, "error_code": status, "description": description}
-    return wire.answer(body | ({"parameters": parameters} if parameters else {}), status)
+    return json_response.build(body | ({"parameters": parameters} if parameters else {}), status)

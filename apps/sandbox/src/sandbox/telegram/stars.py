@@ -1,6 +1,6 @@
-"""Telegram Stars: invoices, the payer's pre-checkout question with its deadline, charges, refunds, the balance.
+"""Telegram Stars: invoices, pre-pre_checkout queries with their deadline, charges, refunds, the balance.
 
-A payment exists by its charge id, never by its invoice: one invoice can be paid any number of times.
+A payment is identified by its charge id, not by its invoice: an invoice can be paid any number of times.
 """
 
 import itertools
@@ -9,18 +9,18 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from sandbox import clock, providers, settings, shelf, webhooks
-from sandbox.telegram import chats, parameters, rules, star_rules, updates
+from sandbox import bounded_store, clock, providers, settings, webhooks
+from sandbox.telegram import bots, objects, parameters, star_objects, updates
 
-CHECKOUTS_MAX = 10_000
+PRE_CHECKOUTS_MAX = 10_000
 TRANSACTIONS_MAX = 100_000
-# Answers beyond it are refused, and the payer sees the payment fail.
-ANSWER_WITHIN_S = 10.0
+# A later answer is refused, and the payment has failed.
+ANSWER_TIMEOUT_S = 10.0
 _TOO_OLD = "query is too old and response timeout expired or query ID is invalid"
 
 
 class Stars(providers.Payments):
-    """All invoices in Stars and what was paid on them. A payment's ref is its invoice's slug or its charge id."""
+    """All invoices in Stars and their payments. The ref of a payment is the slug of its invoice or its charge id."""
 
     name = "telegram"
 
@@ -28,83 +28,83 @@ class Stars(providers.Payments):
         self,
         configured: settings.Settings,
         virtual_clock: clock.VirtualClock,
-        known_chats: chats.Chats,
-        told: updates.Updates,
+        telegram_bots: bots.Bots,
+        bot_updates: updates.Updates,
     ) -> None:
         self._base_url = configured.base_url
         self._clock = virtual_clock
-        self._chats = known_chats
-        self._updates = told
-        self._invoices: shelf.Shelf[star_rules.Invoice] = shelf.Shelf()
-        self._charges: shelf.Shelf[star_rules.Charge] = shelf.Shelf()
-        self._checkouts: dict[str, star_rules.Checkout] = {}
+        self._bots = telegram_bots
+        self._updates = bot_updates
+        self._invoices: bounded_store.BoundedStore[star_objects.StarInvoice] = bounded_store.BoundedStore()
+        self._charges: bounded_store.BoundedStore[star_objects.StarCharge] = bounded_store.BoundedStore()
+        self._pre_checkouts: dict[str, star_objects.PreCheckout] = {}
         self._transactions: dict[int, deque[dict[str, Any]]] = {}
 
-    def forget(self) -> None:
-        """Forget all invoices, questions and charges."""
-        self._invoices.forget()
-        self._charges.forget()
-        self._checkouts.clear()
+    def reset(self) -> None:
+        """Remove all invoices, pre-pre_checkout queries and charges."""
+        self._invoices.reset()
+        self._charges.reset()
+        self._pre_checkouts.clear()
         self._transactions.clear()
 
-    # --- what the sandbox asks of everybody with payments --------------------------------------------
+    # --- providers.Payments ---------------------------------------------------------------------------
 
-    def knows(self, ref: str) -> bool:
+    def has_payment(self, ref: str) -> bool:
         """Tell whether there is such an invoice or charge."""
         return self._invoices.get(ref) is not None or self._charges.get(ref) is not None
 
-    def invoice(self, ref: str) -> providers.Invoice:
-        """Show the invoice to whoever may pay it."""
+    def payment_page(self, ref: str) -> providers.PaymentPage:
+        """Return the content of the payment page."""
         invoice = self._invoice(ref)
-        return providers.Invoice(
+        return providers.PaymentPage(
             ref=ref,
             amount=f"{invoice.total_amount} XTR",
             description=invoice.title,
             state="paid" if any(not charge.is_refunded for charge in invoice.charges) else "open",
-            asks_payer=True,
+            is_reusable=True,
         )
 
-    def shown(self, ref: str) -> dict[str, Any]:
-        """Show the invoice with its questions and charges; Telegram itself has no such object."""
-        return self._invoice(ref).shown()
+    def payment_json(self, ref: str) -> dict[str, Any]:
+        """Return the invoice with its pre-pre_checkout queries and charges; Telegram itself has no such object."""
+        return self._invoice(ref).details()
 
-    def payments(self, limit: int) -> list[dict[str, Any]]:
-        """List the newest invoices."""
+    def latest_payments(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest invoices."""
         newest = zip(range(limit), self._invoices.newest_first(), strict=False)
-        return [invoice.shown() for _, invoice in newest]
+        return [invoice.details() for _, invoice in newest]
 
     def pay(self, ref: str, payer_id: int) -> Sequence[webhooks.Delivery]:
-        """Pay an invoice as a person would, once the bot agrees; or renew the subscription of a charge."""
+        """Pay an invoice as a person, after the bot has agreed; or renew the subscription of a charge."""
         charge = self._charges.get(ref)
         if charge is None:
-            return self._ask(self._invoice(ref), payer_id, is_solvent=True)
+            return self._start_pre_checkout(self._invoice(ref), payer_id, has_stars=True)
         if charge.invoice.subscription_period is None or charge.is_canceled:
             raise providers.NotAllowed("Only the charge of a running subscription can be renewed")
         return self._charge(charge.invoice, charge.user_id, first=charge)
 
     def decline(self, ref: str, payer_id: int) -> Sequence[webhooks.Delivery]:
-        """Ask the bot before the payment, and then have no Stars to pay with."""
-        return self._ask(self._invoice(ref), payer_id, is_solvent=False)
+        """Send the pre-pre_checkout query to the bot, for a payer who has no Stars."""
+        return self._start_pre_checkout(self._invoice(ref), payer_id, has_stars=False)
 
     def refund(self, ref: str, amount_minor: int | None) -> Sequence[webhooks.Delivery]:
-        """Give a charge back, or the latest one of an invoice, as Telegram's support does."""
+        """Refund a charge, or the latest charge of an invoice, as Telegram's support."""
         charge = self._charges.get(ref) or self._invoice(ref).latest_charge()
         if charge is None or charge.is_refunded:
             raise providers.NotAllowed("There is no charge left to refund")
         if amount_minor not in {None, charge.invoice.total_amount}:
             raise providers.NotAllowed("Stars are refunded in full only")
-        return self._give_back(charge)
+        return self._refund(charge)
 
-    # --- the methods of the Bot API ------------------------------------------------------------------
+    # --- methods of the Bot API -----------------------------------------------------------------------
 
-    def create_invoice_link(self, bot: chats.Bot, asked: parameters.Parameters) -> str:
-        """Make an invoice that whoever has its link may pay."""
-        return f"{self._base_url}/pay/{self._make_invoice(bot, asked, is_link=True).id}"
+    def create_invoice_link(self, bot: bots.Bot, params: parameters.Parameters) -> str:
+        """Create an invoice that everybody with its link can pay."""
+        return f"{self._base_url}/pay/{self._create_invoice(bot, params, is_link=True).id}"
 
-    def send_invoice(self, bot: chats.Bot, chat_id: int, asked: parameters.Parameters) -> dict[str, Any]:
-        """Make an invoice and show it in a chat."""
-        invoice = self._make_invoice(bot, asked, is_link=False)
-        message = self._chats.add(
+    def send_invoice(self, bot: bots.Bot, chat_id: int, params: parameters.Parameters) -> dict[str, Any]:
+        """Create an invoice and send it to a chat."""
+        invoice = self._create_invoice(bot, params, is_link=False)
+        message = self._bots.add_message(
             bot,
             chat_id,
             sent_at=self._now_s(),
@@ -113,151 +113,159 @@ class Stars(providers.Payments):
             parse_mode=None,
             entities=[],
             reply_markup=None,
-            invoice=invoice.wire(),
+            invoice=invoice.to_json(),
         )
-        return rules.shown_message(bot, message)
+        return objects.message_json(bot, message)
 
-    def answer_pre_checkout_query(self, bot: chats.Bot, asked: parameters.Parameters) -> bool:
-        """Let a payer go on, or not; too late is an error."""
-        checkout = self._checkouts.get(asked.text("pre_checkout_query_id"))
-        if checkout is None or checkout.invoice.bot_id != bot.id or checkout.state != "asked":
+    def answer_pre_checkout_query(self, bot: bots.Bot, params: parameters.Parameters) -> bool:
+        """Approve or refuse a payment; an answer after the deadline is an error."""
+        pre_checkout = self._pre_checkouts.get(params.text("pre_checkout_query_id"))
+        if pre_checkout is None or pre_checkout.invoice.bot_id != bot.id or pre_checkout.state != "asked":
             raise parameters.BadRequest(_TOO_OLD)
-        if asked.flag("ok"):
-            checkout.state = "agreed" if checkout.is_solvent else "unpaid"
-            if checkout.is_solvent:
-                checkout.deliveries += self._charge(checkout.invoice, checkout.user_id)
+        if params.boolean("ok"):
+            pre_checkout.state = "agreed" if pre_checkout.has_stars else "unpaid"
+            if pre_checkout.has_stars:
+                pre_checkout.deliveries += self._charge(pre_checkout.invoice, pre_checkout.user_id)
             return True
-        checkout.error_message = asked.text("error_message")
-        if not checkout.error_message:
+        pre_checkout.error_message = params.text("error_message")
+        if not pre_checkout.error_message:
             raise parameters.BadRequest("error_message is required when ok is false")
-        checkout.state = "refused"
+        pre_checkout.state = "refused"
         return True
 
-    def refund_star_payment(self, bot: chats.Bot, asked: parameters.Parameters) -> bool:
-        """Give a charge back in full."""
-        charge = self._charge_of(bot, asked)
+    def refund_star_payment(self, bot: bots.Bot, params: parameters.Parameters) -> bool:
+        """Refund a charge in full."""
+        charge = self._charge_of(bot, params)
         if charge.is_refunded:
             raise parameters.BadRequest("CHARGE_ALREADY_REFUNDED")
-        self._give_back(charge)
+        self._refund(charge)
         return True
 
-    def edit_user_star_subscription(self, bot: chats.Bot, asked: parameters.Parameters) -> bool:
-        """End or resume the renewals of a subscription, and tell so."""
-        charge = self._charge_of(bot, asked)
+    def edit_user_star_subscription(self, bot: bots.Bot, params: parameters.Parameters) -> bool:
+        """Cancel or resume the renewals of a subscription; the bot gets an update."""
+        charge = self._charge_of(bot, params)
         if charge.invoice.subscription_period is None:
             raise parameters.BadRequest("SUBSCRIPTION_NOT_ACTIVE")
-        charge.is_canceled = asked.flag("is_canceled")
+        charge.is_canceled = params.boolean("is_canceled")
         content = {
-            "user": rules.shown_user(charge.user_id),
+            "user": objects.user_json(charge.user_id),
             "invoice_payload": charge.invoice.payload,
             "state": "canceled" if charge.is_canceled else "active",
         }
-        self._updates.tell(bot, "subscription", content, about=charge.invoice.id)
+        self._updates.send(bot, "subscription", content, payment_ref=charge.invoice.id)
         return True
 
-    def get_star_transactions(self, bot: chats.Bot, asked: parameters.Parameters) -> dict[str, Any]:
-        """List what came and went, oldest first."""
-        offset, limit = asked.integer("offset", 0), asked.integer("limit", 100)
+    def get_star_transactions(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
+        """Return a page of payments and refunds, oldest first."""
+        offset, limit = params.integer("offset", 0), params.integer("limit", 100)
         if offset < 0 or not 1 <= limit <= 100:
             raise parameters.BadRequest("offset must not be negative and limit must be from 1 to 100")
-        done = self._transactions.get(bot.id, deque())
-        return {"transactions": list(itertools.islice(done, offset, offset + limit))}
+        transactions = self._transactions.get(bot.id, deque())
+        return {"transactions": list(itertools.islice(transactions, offset, offset + limit))}
 
-    def get_my_star_balance(self, bot: chats.Bot, _asked: parameters.Parameters) -> dict[str, Any]:
-        """Tell how many Stars the bot has."""
-        done = self._transactions.get(bot.id, deque())
-        return {"amount": sum(one["amount"] if "source" in one else -one["amount"] for one in done)}
+    def get_my_star_balance(self, bot: bots.Bot, _params: parameters.Parameters) -> dict[str, Any]:
+        """Return the Stars of the bot."""
+        transactions = self._transactions.get(bot.id, deque())
+        return {"amount": sum(one["amount"] if "source" in one else -one["amount"] for one in transactions)}
 
-    # --- behind both ---------------------------------------------------------------------------------
+    # --- shared ----------------------------------------------------------------------------------------
 
-    def _invoice(self, ref: str) -> star_rules.Invoice:
+    def _invoice(self, ref: str) -> star_objects.StarInvoice:
         charge = self._charges.get(ref)
         invoice = charge.invoice if charge else self._invoices.get(ref)
         if invoice is None:
             raise providers.UnknownPayment(providers.UnknownPayment.__doc__)
         return invoice
 
-    def _charge_of(self, bot: chats.Bot, asked: parameters.Parameters) -> star_rules.Charge:
-        charge = self._charges.get(asked.text("telegram_payment_charge_id"))
-        is_theirs = charge is not None and charge.invoice.bot_id == bot.id
-        if charge is None or not is_theirs or charge.user_id != asked.integer("user_id"):
+    def _charge_of(self, bot: bots.Bot, params: parameters.Parameters) -> star_objects.StarCharge:
+        charge = self._charges.get(params.text("telegram_payment_charge_id"))
+        is_own = charge is not None and charge.invoice.bot_id == bot.id
+        if charge is None or not is_own or charge.user_id != params.integer("user_id"):
             raise parameters.BadRequest("CHARGE_NOT_FOUND")
         return charge
 
-    def _make_invoice(self, bot: chats.Bot, asked: parameters.Parameters, *, is_link: bool) -> star_rules.Invoice:
-        invoice = star_rules.invoice(
-            asked, number=self._invoices.next_number, bot_id=bot.id, created_at=self._now_s(), is_link=is_link
+    def _create_invoice(
+        self, bot: bots.Bot, params: parameters.Parameters, *, is_link: bool
+    ) -> star_objects.StarInvoice:
+        invoice = star_objects.invoice(
+            params, number=self._invoices.next_number, bot_id=bot.id, created_at=self._now_s(), is_link=is_link
         )
         self._invoices.add(invoice)
         return invoice
 
-    def _ask(self, invoice: star_rules.Invoice, payer_id: int, *, is_solvent: bool) -> Sequence[webhooks.Delivery]:
-        checkout = star_rules.Checkout(
-            id=str(secrets.randbits(63)), invoice=invoice, user_id=payer_id, is_solvent=is_solvent
+    def _start_pre_checkout(
+        self, invoice: star_objects.StarInvoice, payer_id: int, *, has_stars: bool
+    ) -> Sequence[webhooks.Delivery]:
+        pre_checkout = star_objects.PreCheckout(
+            id=str(secrets.randbits(63)), invoice=invoice, user_id=payer_id, has_stars=has_stars
         )
-        self._checkouts[checkout.id] = checkout
-        if len(self._checkouts) > CHECKOUTS_MAX:
-            del self._checkouts[next(iter(self._checkouts))]
-        invoice.checkouts.append(checkout)
+        self._pre_checkouts[pre_checkout.id] = pre_checkout
+        if len(self._pre_checkouts) > PRE_CHECKOUTS_MAX:
+            del self._pre_checkouts[next(iter(self._pre_checkouts))]
+        invoice.pre_checkouts.append(pre_checkout)
 
-        def give_up() -> None:
-            if checkout.state == "asked":
-                checkout.state = "timed_out"
+        def time_out() -> None:
+            if pre_checkout.state == "asked":
+                pre_checkout.state = "timed_out"
 
-        self._clock.after(ANSWER_WITHIN_S, give_up)
-        checkout.deliveries += self._tell(invoice, "pre_checkout_query", checkout.wire())
-        return checkout.deliveries
+        self._clock.call_later(ANSWER_TIMEOUT_S, time_out)
+        pre_checkout.deliveries += self._send_update(invoice, "pre_checkout_query", pre_checkout.to_json())
+        return pre_checkout.deliveries
 
     def _charge(
-        self, invoice: star_rules.Invoice, user_id: int, *, first: star_rules.Charge | None = None
+        self, invoice: star_objects.StarInvoice, user_id: int, *, first: star_objects.StarCharge | None = None
     ) -> list[webhooks.Delivery]:
-        charge = star_rules.charge(
+        charge = star_objects.charge(
             invoice, user_id, number=self._charges.next_number, charged_at=self._now_s(), first=first
         )
         self._charges.add(charge)
         invoice.charges.append(charge)
-        self._book(charge, "source")
+        self._add_transaction(charge, "source")
         if invoice.subscription_period is not None:
             self._renew_later(charge, first or charge)
-        return self._tell_payer(charge, {"successful_payment": charge.wire()})
+        return self._send_service_message(charge, {"successful_payment": charge.to_json()})
 
-    def _renew_later(self, charge: star_rules.Charge, first: star_rules.Charge) -> None:
+    def _renew_later(self, charge: star_objects.StarCharge, first: star_objects.StarCharge) -> None:
         def renew() -> None:
             if not first.is_canceled and not charge.is_refunded:
                 self._charge(charge.invoice, charge.user_id, first=first)
 
-        self._clock.after(charge.invoice.subscription_period or 0, renew)
+        self._clock.call_later(charge.invoice.subscription_period or 0, renew)
 
-    def _give_back(self, charge: star_rules.Charge) -> list[webhooks.Delivery]:
+    def _refund(self, charge: star_objects.StarCharge) -> list[webhooks.Delivery]:
         charge.is_refunded = True
-        self._book(charge, "receiver")
+        self._add_transaction(charge, "receiver")
         refunded = {
             "currency": "XTR",
             "total_amount": charge.invoice.total_amount,
             "invoice_payload": charge.invoice.payload,
             "telegram_payment_charge_id": charge.id,
         }
-        return self._tell_payer(charge, {"refunded_payment": refunded})
+        return self._send_service_message(charge, {"refunded_payment": refunded})
 
-    def _book(self, charge: star_rules.Charge, direction: str) -> None:
-        done = self._transactions.setdefault(charge.invoice.bot_id, deque(maxlen=TRANSACTIONS_MAX))
-        done.append(charge.transaction(direction, self._now_s()))
+    def _add_transaction(self, charge: star_objects.StarCharge, direction: str) -> None:
+        transactions = self._transactions.setdefault(charge.invoice.bot_id, deque(maxlen=TRANSACTIONS_MAX))
+        transactions.append(charge.transaction(direction, self._now_s()))
 
-    def _tell_payer(self, charge: star_rules.Charge, content: dict[str, Any]) -> list[webhooks.Delivery]:
-        # A service message of the private chat between payer and bot; the update `message` brings it to the bot.
-        [bot] = self._chats.bots(charge.invoice.bot_id)
+    def _send_service_message(
+        self, charge: star_objects.StarCharge, content: dict[str, Any]
+    ) -> list[webhooks.Delivery]:
+        # A service message in the private chat of payer and bot; the bot gets it in an update `message`.
+        [bot] = self._bots.find(charge.invoice.bot_id)
         message = {
             "message_id": next(bot.message_ids),
-            "from": rules.shown_user(charge.user_id),
-            "chat": rules.shown_chat(charge.user_id),
+            "from": objects.user_json(charge.user_id),
+            "chat": objects.chat_json(charge.user_id),
             "date": self._now_s(),
             **content,
         }
-        return self._tell(charge.invoice, "message", message)
+        return self._send_update(charge.invoice, "message", message)
 
-    def _tell(self, invoice: star_rules.Invoice, kind: str, content: dict[str, Any]) -> list[webhooks.Delivery]:
-        [bot] = self._chats.bots(invoice.bot_id)
-        return self._updates.tell(bot, kind, content, about=invoice.id)
+    def _send_update(
+        self, invoice: star_objects.StarInvoice, kind: str, content: dict[str, Any]
+    ) -> list[webhooks.Delivery]:
+        [bot] = self._bots.find(invoice.bot_id)
+        return self._updates.send(bot, kind, content, payment_ref=invoice.id)
 
     def _now_s(self) -> int:
         return int(self._clock.time_s())

@@ -1,1 +1,1 @@
-"""TON, as toncenter's API v3 shows it."""
+"""TON, through the API v3 of toncenter."""

@@ -1,6 +1,6 @@
-"""The imitated chain: what accounts received, which of it is final, and whose jetton wallet is whose.
+"""The imitated blockchain: incoming transactions of accounts, their finality, and the addresses of jetton wallets.
 
-Logical times only grow, and an account's transactions become final in their order: a cursor by them misses nothing.
+Logical times only grow, and transactions become final in their order, so a cursor by logical time misses none.
 """
 
 import base64
@@ -10,29 +10,29 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from sandbox import clock, providers, shelf
-from sandbox.ton import cells
+from sandbox import bounded_store, clock, providers
+from sandbox.ton import boc
 
 PENDING_MAX, ACCOUNTS_MAX = 10_000, 100_000
-# A block of the masterchain in this time.
+# The time between two masterchain blocks.
 BLOCK_S = 0.4
-# Brings the numbers near those of the real chain.
+# Makes sequence numbers close to those of the real chain.
 SEQNO_OFFSET = 4_440_000_000
 _NO_HASH = base64.b64encode(bytes(32)).decode()
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Transaction:
-    """One transaction of an account, caused by one incoming message; `seqno` is None until it is final."""
+    """A transaction caused by one incoming message; `seqno` is None until it is final."""
 
     id: str
     number: int
-    account: cells.Address
+    account: boc.Address
     lt: int
     now_s: int
-    source: cells.Address
+    source: boc.Address
     value: int
-    body: cells.Cell
+    body: boc.Cell
     comment: str | None
     is_bounced: bool
     sends_on: bool
@@ -41,8 +41,8 @@ class Transaction:
     previous_hash: str = _NO_HASH
     previous_lt: int = 0
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses."""
         return {
             "account": self.account.raw,
             "hash": self.id,
@@ -72,15 +72,15 @@ class Transaction:
         }
 
     def transfer(self) -> dict[str, Any]:
-        """Render the jetton transfer behind a notification."""
+        """Return the jetton transfer of a notification."""
         assert self.jetton is not None, "only a notification has a transfer"
-        payload = self.body.refs[0].boc() if self.body.refs else None
+        payload = self.body.refs[0].to_boc() if self.body.refs else None
         return {
             "query_id": "0",
             "source": self.jetton.sender.raw,
             "destination": self.account.raw,
             "amount": str(self.jetton.amount),
-            "source_wallet": cells.Address.derived(b"wallet", self.jetton.sender.account).raw,
+            "source_wallet": boc.Address.derived(b"wallet", self.jetton.sender.account).raw,
             "jetton_master": self.jetton.master.raw,
             "transaction_hash": self.id,
             "transaction_lt": str(self.lt),
@@ -93,11 +93,11 @@ class Transaction:
             "trace_id": self.id,
         }
 
-    def _message(self, source: cells.Address, destination: cells.Address, lt: int) -> dict[str, Any]:
+    def _message(self, source: boc.Address, destination: boc.Address, lt: int) -> dict[str, Any]:
         decoded = {"type": "text_comment", "comment": self.comment}
         body_hash = base64.b64encode(self.body.hash()).decode()
         return {
-            "hash": base64.b64encode(cells.Cell(f"{lt:064b}").hash()).decode(),
+            "hash": base64.b64encode(boc.Cell(f"{lt:064b}").hash()).decode(),
             "source": source.raw,
             "destination": destination.raw,
             "value": str(self.value),
@@ -113,7 +113,7 @@ class Transaction:
             "import_fee": None,
             "message_content": {
                 "hash": body_hash,
-                "body": self.body.boc(),
+                "body": self.body.to_boc(),
                 "decoded": decoded if self.comment is not None and not self.jetton and not self.is_bounced else None,
             },
             "init_state": None,
@@ -122,26 +122,26 @@ class Transaction:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Jetton:
-    """What a jetton wallet says that its owner has received."""
+    """The transfer that a notification of a jetton wallet reports."""
 
-    master: cells.Address
-    sender: cells.Address
+    master: boc.Address
+    sender: boc.Address
     amount: int
 
 
 class Chain:
-    """All accounts of the imitated chain; every address exists."""
+    """The transactions of all accounts; every address exists."""
 
     def __init__(self, virtual_clock: clock.VirtualClock) -> None:
         self._clock = virtual_clock
-        self._final: shelf.Shelf[Transaction] = shelf.Shelf()
+        self._final: bounded_store.BoundedStore[Transaction] = bounded_store.BoundedStore()
         self._pending: dict[str, Transaction] = {}
-        self._last: dict[cells.Address, tuple[str, int]] = {}
+        self._last: dict[boc.Address, tuple[str, int]] = {}
         self._last_lt = 0
 
-    def forget(self) -> None:
-        """Forget all transactions; logical times go on, so that no cursor points to the future."""
-        self._final.forget()
+    def reset(self) -> None:
+        """Remove all transactions. Logical times continue, so that no cursor points to the future."""
+        self._final.reset()
         self._pending.clear()
         self._last.clear()
 
@@ -158,22 +158,22 @@ class Chain:
         jetton_master: str | None,
         is_foreign_wallet: bool,
     ) -> dict[str, Any]:
-        """Let an account receive coins, or a jetton wallet's notification; raises BadAddress.
+        """Add an incoming transfer of coins, or of a jetton as a notification; raises InvalidAddress.
 
-        A foreign wallet is one of another jetton, whose master is not the given one, that sends the same words.
+        With `is_foreign_wallet` the wallet of another jetton sends the same notification.
         """
-        owner = cells.Address.parse(account)
-        sender = cells.Address.parse(source) if source else cells.Address.derived(b"payer")
-        body = cells.Cell("") if comment is None else cells.comment(comment)
+        owner = boc.Address.parse(account)
+        sender = boc.Address.parse(source) if source else boc.Address.derived(b"payer")
+        body = boc.Cell("") if comment is None else boc.comment(comment)
         jetton, value = None, amount
         if jetton_master is not None:
-            master = cells.Address.parse(jetton_master)
+            master = boc.Address.parse(jetton_master)
             if is_foreign_wallet:
-                master = cells.Address.derived(b"foreign", master.account)
+                master = boc.Address.derived(b"foreign", master.account)
             jetton, value = Jetton(master, sender, amount), 1
-            body = cells.transfer_notification(amount, sender, body if comment is not None else None)
-            sender = wallet(owner, master)
-        made = Transaction(
+            body = boc.transfer_notification(amount, sender, body if comment is not None else None)
+            sender = jetton_wallet(owner, master)
+        transaction = Transaction(
             id=base64.b64encode(secrets.token_bytes(32)).decode(),
             number=0,
             account=owner,
@@ -181,63 +181,63 @@ class Chain:
             now_s=self._now_s(),
             source=sender,
             value=value,
-            body=cells.bounced(body) if is_bounced else body,
+            body=boc.bounced(body) if is_bounced else body,
             comment=comment,
             is_bounced=is_bounced,
             sends_on=sends_on,
             jetton=jetton,
         )
         if is_final:
-            self._finalize(made)
+            self._finalize(transaction)
         else:
-            self._pending[made.id] = made
+            self._pending[transaction.id] = transaction
             if len(self._pending) > PENDING_MAX:
                 del self._pending[next(iter(self._pending))]
-        return made.wire()
+        return transaction.to_json()
 
     def finalize(self, transaction_id: str) -> dict[str, Any]:
-        """Make a pending transaction final, with a logical time of its own; raises UnknownPayment."""
-        made = self._taken(transaction_id)
-        made.lt, made.now_s = self._next_lt(), self._now_s()
-        self._finalize(made)
-        return made.wire()
+        """Make a pending transaction final, with a new logical time; raises UnknownPayment."""
+        transaction = self._pop_pending(transaction_id)
+        transaction.lt, transaction.now_s = self._next_lt(), self._now_s()
+        self._finalize(transaction)
+        return transaction.to_json()
 
     def invalidate(self, transaction_id: str) -> None:
-        """Let a pending transaction never have been; raises UnknownPayment."""
-        self._taken(transaction_id)
+        """Remove a pending transaction; raises UnknownPayment."""
+        self._pop_pending(transaction_id)
 
     def latest(self, account: str | None, limit: int) -> list[dict[str, Any]]:
-        """List what is pending, and then what is final, newest first; raises BadAddress."""
-        owner = cells.Address.parse(account) if account else None
-        everything = itertools.chain(reversed(self._pending.values()), self._final.newest_first())
-        found = (made for made in everything if owner in {None, made.account})
-        return [made.wire() for made in itertools.islice(found, limit)]
+        """Return the pending, then the final transactions, newest first; raises InvalidAddress."""
+        owner = boc.Address.parse(account) if account else None
+        transactions = itertools.chain(reversed(self._pending.values()), self._final.newest_first())
+        found = (transaction for transaction in transactions if owner in {None, transaction.account})
+        return [transaction.to_json() for transaction in itertools.islice(found, limit)]
 
     def final(self) -> Iterable[Transaction]:
-        """Walk the final transactions of all accounts, newest first."""
+        """Iterate over the final transactions of all accounts, newest first."""
         return self._final.newest_first()
 
     def pending(self) -> Iterable[Transaction]:
-        """Walk the transactions that are not final yet."""
+        """Iterate over the pending transactions."""
         return self._pending.values()
 
     def seqno(self) -> int:
-        """Tell the number of the masterchain's latest block."""
+        """Return the sequence number of the latest masterchain block."""
         return int(self._clock.time_s() / BLOCK_S) - SEQNO_OFFSET
 
-    def _finalize(self, made: Transaction) -> None:
-        made.number, made.seqno = self._final.next_number, self.seqno()
-        made.previous_hash, made.previous_lt = self._last.pop(made.account, (_NO_HASH, 0))
-        self._final.add(made)
-        self._last[made.account] = (made.id, made.lt)
+    def _finalize(self, transaction: Transaction) -> None:
+        transaction.number, transaction.seqno = self._final.next_number, self.seqno()
+        transaction.previous_hash, transaction.previous_lt = self._last.pop(transaction.account, (_NO_HASH, 0))
+        self._final.add(transaction)
+        self._last[transaction.account] = (transaction.id, transaction.lt)
         if len(self._last) > ACCOUNTS_MAX:
             del self._last[next(iter(self._last))]
 
-    def _taken(self, transaction_id: str) -> Transaction:
-        made = self._pending.pop(transaction_id, None)
-        if made is None:
+    def _pop_pending(self, transaction_id: str) -> Transaction:
+        transaction = self._pending.pop(transaction_id, None)
+        if transaction is None:
             raise providers.UnknownPayment("There is no pending transaction with this hash")
-        return made
+        return transaction
 
     def _next_lt(self) -> int:
         self._last_lt = max(self._last_lt + 10, int(self._clock.time_s() * 1_000_000))
@@ -247,6 +247,6 @@ class Chain:
         return int(self._clock.time_s())
 
 
-def wallet(owner: cells.Address, master: cells.Address) -> cells.Address:
-    """Tell the address of an owner's wallet of a jetton."""
-    return cells.Address.derived(b"jetton-wallet", master.account, owner.account)
+def jetton_wallet(owner: boc.Address, master: boc.Address) -> boc.Address:
+    """Return the address of an owner's wallet of a jetton."""
+    return boc.Address.derived(b"jetton-wallet", master.account, owner.account)

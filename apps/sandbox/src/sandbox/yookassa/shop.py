@@ -1,48 +1,48 @@
-"""One shop at the imitated YooKassa: its payments and refunds, what people and time do to them, and who is told.
+"""One shop at YooKassa: its payments and refunds, the actions on them and their notifications.
 
-All state changes happen without an await in between, so two requests with one key can never both execute.
+State changes contain no await, so two requests with one key cannot both be executed.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sandbox import clock, providers, settings, shelf, webhooks, wire
-from sandbox.yookassa import rules, shapes
+from sandbox import bounded_store, clock, json_response, providers, settings, webhooks
+from sandbox.yookassa import lifecycle, requests
 
 
 class Shop(providers.Payments, providers.Refunds):
-    """The shop's books."""
+    """The objects of the shop and the actions on them."""
 
     name = "yookassa"
 
     def __init__(
-        self, configured: settings.Settings, virtual_clock: clock.VirtualClock, courier: webhooks.Courier
+        self, configured: settings.Settings, virtual_clock: clock.VirtualClock, webhook_sender: webhooks.WebhookSender
     ) -> None:
         self._configured = configured
         self._clock = virtual_clock
-        self._courier = courier
-        self._refund_plan = providers.OutcomePlan()
-        self._receipt_plan = providers.OutcomePlan()
-        self.made_payments: shelf.Shelf[rules.Payment] = shelf.Shelf()
-        self.made_refunds: shelf.Shelf[rules.Refund] = shelf.Shelf()
+        self._webhook_sender = webhook_sender
+        self._refund_plan = providers.PlannedOutcomes()
+        self._receipt_plan = providers.PlannedOutcomes()
+        self.payments: bounded_store.BoundedStore[lifecycle.Payment] = bounded_store.BoundedStore()
+        self.refunds: bounded_store.BoundedStore[lifecycle.Refund] = bounded_store.BoundedStore()
 
-    def forget(self) -> None:
-        """Forget payments, refunds and plans."""
-        for part in (self._refund_plan, self._receipt_plan, self.made_payments, self.made_refunds):
-            part.forget()
+    def reset(self) -> None:
+        """Remove payments, refunds and plans."""
+        for part in (self._refund_plan, self._receipt_plan, self.payments, self.refunds):
+            part.reset()
 
-    # --- what the sandbox asks of everybody with payments --------------------------------------------
+    # --- providers.Payments ---------------------------------------------------------------------------
 
-    def knows(self, ref: str) -> bool:
+    def has_payment(self, ref: str) -> bool:
         """Tell whether there is such a payment."""
-        return self.made_payments.get(ref) is not None
+        return self.payments.get(ref) is not None
 
-    def invoice(self, ref: str) -> providers.Invoice:
-        """Show the payment to its payer."""
+    def payment_page(self, ref: str) -> providers.PaymentPage:
+        """Return the content of the payment page."""
         payment = self._payment(ref)
         confirmation = payment.request.confirmation
-        amount = rules.money(payment.amount_minor, payment.currency)
-        return providers.Invoice(
+        amount = lifecycle.money(payment.amount_minor, payment.currency)
+        return providers.PaymentPage(
             ref=ref,
             amount=f"{amount['value']} {amount['currency']}",
             description=payment.request.description or "",
@@ -50,152 +50,156 @@ class Shop(providers.Payments, providers.Refunds):
             return_url=confirmation.return_url if confirmation else None,
         )
 
-    def shown(self, ref: str) -> dict[str, Any]:
-        """Show the payment as the API does."""
-        return self._payment(ref).wire()
+    def payment_json(self, ref: str) -> dict[str, Any]:
+        """Return the payment as the API does."""
+        return self._payment(ref).to_json()
 
-    def payments(self, limit: int) -> list[dict[str, Any]]:
-        """List the newest payments as the API shows them."""
-        newest = zip(range(limit), self.made_payments.newest_first(), strict=False)
-        return [payment.wire() for _, payment in newest]
+    def latest_payments(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest payments as the API does."""
+        newest = zip(range(limit), self.payments.newest_first(), strict=False)
+        return [payment.to_json() for _, payment in newest]
 
-    def pay(self, ref: str, payer_id: int) -> Sequence[webhooks.Delivery]:  # noqa: ARG002 - nobody asks who pays
-        """Pay as the payer would; without `capture` the money is only held."""
+    def pay(self, ref: str, payer_id: int) -> Sequence[webhooks.Delivery]:  # noqa: ARG002 - the payer is anonymous
+        """Pay as the payer; without `capture` the money is only held."""
         payment = self._payment(ref)
-        event = rules.pay(payment, self._clock.now())
+        event = lifecycle.pay(payment, self._clock.now())
         if payment.status == "waiting_for_capture":
-            self._expire_later(payment, rules.CAPTURE_WITHIN.total_seconds())
+            self._expire_later(payment, lifecycle.CAPTURE_WITHIN.total_seconds())
         return self._notify_of(payment, event)
 
     def decline(self, ref: str, payer_id: int) -> Sequence[webhooks.Delivery]:  # noqa: ARG002 - as above
-        """Let the payer's bank refuse."""
+        """Decline the payment as the payer's bank."""
         payment = self._payment(ref)
-        return self._notify_of(payment, rules.decline(payment))
+        return self._notify_of(payment, lifecycle.decline(payment))
 
     def expire(self, ref: str) -> Sequence[webhooks.Delivery]:
         """Let the time to pay, or to capture, run out."""
         payment = self._payment(ref)
-        return self._notify_of(payment, rules.expire(payment))
+        return self._notify_of(payment, lifecycle.expire(payment))
 
     def refund(self, ref: str, amount_minor: int | None) -> Sequence[webhooks.Delivery]:
-        """Refund from the cabinet, where nobody is asked for a receipt; None means all that is left."""
+        """Refund in the dashboard, which requires no receipt; None means all that is left."""
         payment = self._payment(ref)
-        amount = rules.money(payment.refundable_minor if amount_minor is None else amount_minor, payment.currency)
+        amount = lifecycle.money(payment.refundable_minor if amount_minor is None else amount_minor, payment.currency)
         try:
-            request = shapes.body(shapes.CreateRefund, {"payment_id": ref, "amount": amount})
-            made = rules.refund(payment, request, number=self.made_refunds.next_number, now=self._clock.now())
-        except shapes.Refused as refused:
-            raise providers.NotAllowed(refused.description) from None
-        return self._start_refund(payment, made)
+            request = requests.parse(requests.CreateRefund, {"payment_id": ref, "amount": amount})
+            refund = lifecycle.refund(payment, request, number=self.refunds.next_number, now=self._clock.now())
+        except requests.YooKassaError as error:
+            raise providers.NotAllowed(error.description) from None
+        return self._start_refund(payment, refund)
 
     def plan_refunds(self, outcome: str, count: int) -> None:
-        """Let the next refunds become succeeded, pending or canceled."""
+        """Set the outcome of the next refunds."""
         self._refund_plan.plan(outcome, count)
 
-    def knows_refund(self, ref: str) -> bool:
+    def has_refund(self, ref: str) -> bool:
         """Tell whether there is such a refund."""
-        return self.made_refunds.get(ref) is not None
+        return self.refunds.get(ref) is not None
 
     def decide_refund(self, ref: str, outcome: str) -> Sequence[webhooks.Delivery]:
-        """End a pending refund."""
-        made = self._refund(ref)
-        return self._decide(self._payment(made.payment_id), made, outcome)
+        """Decide a pending refund."""
+        refund = self._refund(ref)
+        return self._decide(self._payment(refund.payment_id), refund, outcome)
 
-    def shown_refund(self, ref: str) -> dict[str, Any]:
-        """Show the refund as the API does."""
-        return self._refund(ref).wire()
+    def refund_json(self, ref: str) -> dict[str, Any]:
+        """Return the refund as the API does."""
+        return self._refund(ref).to_json()
 
     def plan_receipts(self, outcome: str, count: int) -> None:
-        """Let the next receipts be registered, refused by the tax office (canceled), or stay pending."""
+        """Set the outcome of the next receipts; canceled means refused by the tax office."""
         self._receipt_plan.plan(outcome, count)
 
-    # --- what the shop asks for ----------------------------------------------------------------------
+    # --- calls of the API ------------------------------------------------------------------------------
 
-    def create_payment(self, request: shapes.CreatePayment) -> rules.Payment:
-        """Start a pending payment."""
-        payment = rules.create(
+    def create_payment(self, request: requests.CreatePayment) -> lifecycle.Payment:
+        """Create a pending payment."""
+        payment = lifecycle.create(
             request,
-            number=self.made_payments.next_number,
+            number=self.payments.next_number,
             shop_id=self._configured.yookassa_shop_id,
             public_url=self._configured.base_url,
             now=self._clock.now(),
         )
-        self.made_payments.add(payment)
-        self._expire_later(payment, rules.PAY_WITHIN.total_seconds())
+        self.payments.add(payment)
+        self._expire_later(payment, lifecycle.PAY_WITHIN.total_seconds())
         return payment
 
-    def capture(self, payment: rules.Payment, asked: shapes.CapturePayment) -> None:
-        """Take held money."""
-        self._notify_of(payment, rules.capture(payment, asked, self._clock.now()))
+    def capture(self, payment: lifecycle.Payment, request: requests.CapturePayment) -> None:
+        """Capture held money."""
+        self._notify_of(payment, lifecycle.capture(payment, request, self._clock.now()))
 
-    def cancel(self, payment: rules.Payment) -> None:
-        """Let go of held money."""
-        self._notify_of(payment, rules.cancel_by_merchant(payment))
+    def cancel(self, payment: lifecycle.Payment) -> None:
+        """Release held money."""
+        self._notify_of(payment, lifecycle.cancel_by_merchant(payment))
 
-    def create_refund(self, payment: rules.Payment, request: shapes.CreateRefund) -> rules.Refund:
-        """Return captured money; raises Refused where the receipt for it is missing."""
-        rules.require_refund_receipt(payment, request)
-        made = rules.refund(payment, request, number=self.made_refunds.next_number, now=self._clock.now())
-        self._start_refund(payment, made)
-        return made
+    def create_refund(self, payment: lifecycle.Payment, request: requests.CreateRefund) -> lifecycle.Refund:
+        """Refund captured money; raises YooKassaError when a required receipt is missing."""
+        lifecycle.require_refund_receipt(payment, request)
+        refund = lifecycle.refund(payment, request, number=self.refunds.next_number, now=self._clock.now())
+        self._start_refund(payment, refund)
+        return refund
 
-    # --- behind both ---------------------------------------------------------------------------------
+    # --- shared ----------------------------------------------------------------------------------------
 
-    def _payment(self, ref: str) -> rules.Payment:
-        payment = self.made_payments.get(ref)
+    def _payment(self, ref: str) -> lifecycle.Payment:
+        payment = self.payments.get(ref)
         if payment is None:
             raise providers.UnknownPayment(providers.UnknownPayment.__doc__)
         return payment
 
-    def _refund(self, ref: str) -> rules.Refund:
-        made = self.made_refunds.get(ref)
-        if made is None:
+    def _refund(self, ref: str) -> lifecycle.Refund:
+        refund = self.refunds.get(ref)
+        if refund is None:
             raise providers.UnknownPayment("There is no such refund")
-        return made
+        return refund
 
-    def _start_refund(self, payment: rules.Payment, made: rules.Refund) -> Sequence[webhooks.Delivery]:
-        self.made_refunds.add(made)
+    def _start_refund(self, payment: lifecycle.Payment, refund: lifecycle.Refund) -> Sequence[webhooks.Delivery]:
+        self.refunds.add(refund)
         outcome = self._refund_plan.take()
-        return [] if outcome == "pending" else self._decide(payment, made, outcome)
+        return [] if outcome == "pending" else self._decide(payment, refund, outcome)
 
-    def _decide(self, payment: rules.Payment, made: rules.Refund, outcome: str) -> Sequence[webhooks.Delivery]:
-        event = rules.decide_refund(payment, made, outcome)
-        if event is None:  # there is no event for a canceled refund
+    def _decide(
+        self, payment: lifecycle.Payment, refund: lifecycle.Refund, outcome: str
+    ) -> Sequence[webhooks.Delivery]:
+        event = lifecycle.decide_refund(payment, refund, outcome)
+        if event is None:  # there is no notification of a canceled refund
             return []
-        self._register_receipt_later(made)
-        return self._notify(event, payment.id, made.wire())
+        self._register_receipt_later(refund)
+        return self._notify(event, payment.id, refund.to_json())
 
-    def _expire_later(self, payment: rules.Payment, delay_s: float) -> None:
+    def _expire_later(self, payment: lifecycle.Payment, delay_s: float) -> None:
         status = payment.status
 
         def expire() -> None:
             if payment.status == status:
-                self._notify_of(payment, rules.expire(payment))
+                self._notify_of(payment, lifecycle.expire(payment))
 
-        self._clock.after(delay_s, expire)
+        self._clock.call_later(delay_s, expire)
 
-    def _register_receipt_later(self, receipted: rules.Payment | rules.Refund) -> None:
-        if receipted.receipt_registration is None:
+    def _register_receipt_later(self, subject: lifecycle.Payment | lifecycle.Refund) -> None:
+        if subject.receipt_registration is None:
             return
         outcome = self._receipt_plan.take()
 
         def register() -> None:
-            receipted.receipt_registration = outcome
+            subject.receipt_registration = outcome
 
-        self._clock.after(rules.RECEIPT_AFTER.total_seconds(), register)
+        self._clock.call_later(lifecycle.RECEIPT_AFTER.total_seconds(), register)
 
-    def _notify_of(self, payment: rules.Payment, event: str) -> Sequence[webhooks.Delivery]:
+    def _notify_of(self, payment: lifecycle.Payment, event: str) -> Sequence[webhooks.Delivery]:
         if event == "payment.succeeded":
             self._register_receipt_later(payment)
-        return self._notify(event, payment.id, payment.wire())
+        return self._notify(event, payment.id, payment.to_json())
 
-    def _notify(self, event: str, about: str, snapshot: dict[str, Any]) -> Sequence[webhooks.Delivery]:
-        # Exactly three members: no event id, no time, no attempt number, no signature.
-        body = wire.encoded({"type": "notification", "event": event, "object": snapshot})
-        return self._courier.post(
-            webhooks.Webhook(url=self._configured.yookassa_webhook_url, body=body, is_acknowledged=_IS_OK, about=about)
+    def _notify(self, event: str, payment_ref: str, snapshot: dict[str, Any]) -> Sequence[webhooks.Delivery]:
+        # A notification has exactly three members: no event id, time, attempt number or signature.
+        body = json_response.encode({"type": "notification", "event": event, "object": snapshot})
+        return self._webhook_sender.send(
+            webhooks.Webhook(
+                url=self._configured.yookassa_webhook_url, body=body, is_acknowledged=_IS_OK, payment_ref=payment_ref
+            )
         )
 
 
-# Nothing but an exact 200 acknowledges.
+# YooKassa repeats a notification until the response has status 200.
 _IS_OK: Callable[[int], bool] = (200).__eq__

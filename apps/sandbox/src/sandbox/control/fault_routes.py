@@ -24,38 +24,38 @@ def _add_faults(app: FastAPI, parts: orders.Parts) -> None:
 
     @app.delete("/faults", status_code=204)
     async def clear_faults() -> None:
-        parts.planned.forget()
+        parts.planned.reset()
 
 
 def _add_webhooks(app: FastAPI, parts: orders.Parts) -> None:
     @app.post("/webhooks")
     async def plan_webhooks(order: orders.WebhookPlan) -> orders.Json:
-        parts.courier.follow_plan(webhooks.Plan.parse(order.plan))
-        return parts.courier.report()
+        parts.webhook_sender.set_plan(webhooks.DeliveryPlan.parse(order.plan))
+        return parts.webhook_sender.statistics()
 
     @app.get("/webhooks")
     async def report_webhooks() -> orders.Json:
-        return parts.courier.report()
+        return parts.webhook_sender.statistics()
 
     @app.post("/stripe/webhook-secrets", status_code=204)
     async def rotate(order: orders.WebhookSecrets) -> None:
-        parts.stripe.events.sign_with(order.secrets)
+        parts.stripe.events.set_secrets(order.secrets)
 
     @app.post("/clock")
     async def advance(order: orders.Jump) -> orders.Json:
         parts.virtual_clock.advance(order.advance_s)
-        await webhooks.attempted(parts.courier.due(), timeout_s=orders.WEBHOOK_WAIT_S_MAX)
+        await webhooks.wait_for_attempts(parts.webhook_sender.due(), timeout_s=orders.WEBHOOK_WAIT_S_MAX)
         return {"now": parts.virtual_clock.now().isoformat()}
 
 
 def _add_memory(app: FastAPI, parts: orders.Parts) -> None:
     @app.get("/requests")
     async def requests(target: str | None = None, limit: orders.Limit = 1000) -> orders.Json:
-        return {"items": parts.transcript.latest(target=target, limit=limit)}
+        return {"items": parts.request_log.latest(target=target, limit=limit)}
 
     @app.post("/reset", status_code=204)
     async def reset() -> None:
-        for part in (parts.virtual_clock, parts.courier, parts.planned, parts.transcript):
-            part.forget()
+        for part in (parts.virtual_clock, parts.webhook_sender, parts.planned, parts.request_log):
+            part.reset()
         for api in parts.apis:
-            api.forget()
+            api.reset()

@@ -1,6 +1,6 @@
-"""What Telegram accepts in a message and a webhook, and the objects that it shows. Pure.
+"""Validation of messages and webhooks, and the JSON objects of the Bot API. Pure.
 
-Whatever breaks a rule raises BadRequest with Telegram's words.
+Invalid parameters raise BadRequest with Telegram's error text.
 """
 
 import ipaddress
@@ -8,22 +8,22 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from sandbox.telegram import chats, html, parameters
+from sandbox.telegram import bots, html, parameters
 
 TEXT_MAX = 4096
-# Longer sources are refused before their markup is read.
+# Longer sources are refused before their markup is parsed.
 SOURCE_MAX = 65_536
 CHAT_ID_MAX = 2**52
 WEBHOOK_PORTS = {443, 80, 88, 8443, None}
 
 
-def chat_id(asked: parameters.Parameters) -> int:
-    """Read the chat of a call; usernames are nobody's here."""
-    text = asked.text("chat_id")
+def chat_id(params: parameters.Parameters) -> int:
+    """Return the chat id of a call; usernames do not exist here."""
+    text = params.text("chat_id")
     if not text:
         raise parameters.BadRequest("chat_id is empty")
     try:
-        number = asked.integer("chat_id")
+        number = params.integer("chat_id")
     except parameters.BadRequest:
         number = 0
     if number == 0 or abs(number) > CHAT_ID_MAX:
@@ -31,22 +31,22 @@ def chat_id(asked: parameters.Parameters) -> int:
     return number
 
 
-def content(asked: parameters.Parameters) -> dict[str, Any]:
-    """Read what a message says: its source, the text without markup, entities and keyboard."""
-    source = asked.text("text")
+def content(params: parameters.Parameters) -> dict[str, Any]:
+    """Return the content of a message: its source, the text without markup, entities and keyboard."""
+    source = params.text("text")
     if len(source) > SOURCE_MAX:
         raise parameters.BadRequest("message is too long")
-    parse_mode = asked.text("parse_mode")
+    parse_mode = params.text("parse_mode")
     entities: list[dict[str, Any]] = []
     text = source
     if parse_mode.lower() == "html":
         try:
             text, entities = html.parse(source)
-        except html.Unparsable as error:
+        except html.InvalidMarkup as error:
             raise parameters.BadRequest(f"can't parse entities: {error}") from None
     elif parse_mode:
         raise parameters.BadRequest("unsupported parse_mode")
-    text, entities = html.stripped(text, entities)
+    text, entities = html.strip(text, entities)
     if not text:
         raise parameters.BadRequest("message text is empty")
     if len(text) > TEXT_MAX:
@@ -56,71 +56,71 @@ def content(asked: parameters.Parameters) -> dict[str, Any]:
         "text": text,
         "parse_mode": parse_mode or None,
         "entities": entities,
-        "reply_markup": _reply_markup(asked),
+        "reply_markup": _reply_markup(params),
     }
 
 
 def is_secret_token(text: str) -> bool:
-    """Tell whether the text may be a webhook's secret token."""
+    """Tell whether the text is a valid secret token of a webhook."""
     return re.fullmatch(r"[A-Za-z0-9_-]{1,256}", text) is not None
 
 
 def require_webhook_url(url: str) -> None:
-    """Refuse a URL that updates cannot go to."""
+    """Raise BadRequest for a URL that cannot receive updates."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise parameters.BadRequest("bad webhook: invalid URL") from None
-    # Telegram itself insists on HTTPS and four ports; only a receiver on this machine is let off both.
+    # Telegram requires HTTPS and one of four ports; receivers on this machine are exempt from both.
     is_allowed = parts.scheme == "https" and host and port in WEBHOOK_PORTS
     if not is_allowed and not (parts.scheme in {"http", "https"} and _is_loopback(host)):
         raise parameters.BadRequest("bad webhook: An HTTPS URL must be provided for webhook")
 
 
-def shown_message(bot: chats.Bot, message: chats.Message) -> dict[str, Any]:
-    """Render a message as its bot sees it."""
-    shown: dict[str, Any] = {
+def message_json(bot: bots.Bot, message: bots.Message) -> dict[str, Any]:
+    """Return a Message."""
+    fields: dict[str, Any] = {
         "message_id": message.message_id,
-        "from": shown_bot(bot),
-        "chat": shown_chat(message.chat_id),
+        "from": bot_json(bot),
+        "chat": chat_json(message.chat_id),
         "date": message.sent_at,
         **({"invoice": message.invoice} if message.invoice else {"text": message.text}),
     }
     if message.edited_at is not None:
-        shown["edit_date"] = message.edited_at
+        fields["edit_date"] = message.edited_at
     if message.entities:
-        shown["entities"] = message.entities
-    # Only inline keyboards come back with the message; the others live in the client.
+        fields["entities"] = message.entities
+    # Only inline keyboards are part of a returned message.
     if message.reply_markup and "inline_keyboard" in message.reply_markup:
-        shown["reply_markup"] = message.reply_markup
-    return shown
+        fields["reply_markup"] = message.reply_markup
+    return fields
 
 
-def shown_chat(chat_id: int) -> dict[str, Any]:
-    """Render a chat; all that is known of it is its id."""
-    if chats.is_group(chat_id):
+def chat_json(chat_id: int) -> dict[str, Any]:
+    """Return a Chat; only its id is known."""
+    if bots.is_group(chat_id):
         return {"id": chat_id, "type": "supergroup", "title": f"Chat {abs(chat_id)}"}
     return {"id": chat_id, "type": "private", "first_name": f"User {chat_id}"}
 
 
-def shown_user(user_id: int) -> dict[str, Any]:
-    """Render a person; all that is known of them is their id."""
+def user_json(user_id: int) -> dict[str, Any]:
+    """Return the User of a person; only the id is known."""
     return {"id": user_id, "is_bot": False, "first_name": f"User {user_id}"}
 
 
-def shown_bot(bot: chats.Bot) -> dict[str, Any]:
-    """Render a bot as a user."""
+def bot_json(bot: bots.Bot) -> dict[str, Any]:
+    """Return the User of a bot."""
     return {"id": bot.id, "is_bot": True, "first_name": f"Bot {bot.id}", "username": f"sandbox_{bot.id}_bot"}
 
 
-def shown_membership(bot: chats.Bot, status: str) -> dict[str, Any]:
-    """Render a bot's standing in a chat."""
-    return {"user": shown_bot(bot), "status": status, **({"until_date": 0} if status == "kicked" else {})}
+def chat_member_json(bot: bots.Bot, status: str) -> dict[str, Any]:
+    """Return the ChatMember of a bot."""
+    return {"user": bot_json(bot), "status": status, **({"until_date": 0} if status == "kicked" else {})}
 
 
-def _reply_markup(asked: parameters.Parameters) -> dict[str, Any] | None:
-    markup: dict[str, Any] | None = asked.structure("reply_markup", dict)
+def _reply_markup(params: parameters.Parameters) -> dict[str, Any] | None:
+    markup: dict[str, Any] | None = params.json_value("reply_markup", dict)
     rows = (markup or {}).get("inline_keyboard", [])
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise parameters.BadRequest("inline keyboard expected as array of arrays")

@@ -1,4 +1,4 @@
-"""What bots did: messages per bot and chat, blocked chats, webhooks and updates that wait. All of it is bounded."""
+"""The state of all bots: messages by chat, blocks, webhooks and pending updates. All of it is bounded."""
 
 import asyncio
 import dataclasses
@@ -18,9 +18,7 @@ UPDATE_ID_MIN = 500_000_000
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Message:
-    """One message of a bot; `source` is the text as the bot sent it, `text` is what people read. An invoice has
-    neither.
-    """
+    """A message of a bot; `source` is the text as sent, `text` the text without markup. An invoice has none."""
 
     number: int
     bot_id: int
@@ -36,14 +34,14 @@ class Message:
     edited_at: int | None = None
     is_deleted: bool = False
 
-    def shown(self) -> dict[str, Any]:
-        """Show everything there is to know about the message."""
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields of the message."""
         return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(slots=True)
-class Webhook:
-    """Where a bot wants its updates, and those that went there."""
+class BotWebhook:
+    """The webhook of a bot and the deliveries to it."""
 
     url: str
     secret_token: str
@@ -54,22 +52,22 @@ class Webhook:
 
 @dataclasses.dataclass(slots=True)
 class Bot:
-    """One bot and its updates that nobody fetched yet."""
+    """A bot and its pending updates."""
 
     id: int
     secret: str
-    webhook: Webhook | None = None
+    webhook: BotWebhook | None = None
     updates: deque[dict[str, Any]] = dataclasses.field(default_factory=lambda: deque(maxlen=UPDATES_MAX))
     update_arrived: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     message_ids: "itertools.count[int]" = dataclasses.field(default_factory=lambda: itertools.count(1))
-    # From a random number on, as after a week without updates: receivers remember those of an earlier run.
+    # Starts at a random number, as after a week without updates: receivers may remember those of an earlier run.
     update_ids: "itertools.count[int]" = dataclasses.field(
         default_factory=lambda: itertools.count(UPDATE_ID_MIN + secrets.randbelow(UPDATE_ID_MIN))
     )
 
 
-class Chats:
-    """All bots, their messages and who blocked whom."""
+class Bots:
+    """All bots, their messages and the chats that block them."""
 
     def __init__(self, demo_token: str) -> None:
         self._demo_token = demo_token
@@ -78,32 +76,30 @@ class Chats:
         self._by_chat: dict[tuple[int, int], dict[int, Message]] = {}
         self._blocked: dict[tuple[int | None, int], None] = {}
         self._numbers = itertools.count(1)
-        self.bot(demo_token)
+        self.authenticate(demo_token)
 
-    def forget(self) -> None:
-        """Forget every bot but the demo bot, and all that happened."""
+    def reset(self) -> None:
+        """Remove all messages, blocks and bots except the demo bot."""
         self._bots.clear()
         self._messages.clear()
         self._by_chat.clear()
         self._blocked.clear()
-        self.bot(self._demo_token)
+        self.authenticate(self._demo_token)
 
-    def bot(self, token: str) -> Bot | None:
-        """Find the bot of a token. The first well-formed token of a bot id introduces that bot; None means
-        that the token is another one than that.
-        """
+    def authenticate(self, token: str) -> Bot | None:
+        """Return the bot of a token, or None if the token is wrong. The first token with a bot id creates the bot."""
         bot_id, _, secret = token.partition(":")
         bot = self._bots.get(int(bot_id))
         if bot is None and len(self._bots) < BOTS_MAX:
             bot = self._bots[int(bot_id)] = Bot(int(bot_id), secret)
         return bot if bot is not None and bot.secret == secret else None
 
-    def bots(self, bot_id: int | None) -> list[Bot]:
-        """List the bots with this id, or all of them."""
+    def find(self, bot_id: int | None) -> list[Bot]:
+        """Return the bot with this id, or all bots for None."""
         return [bot for bot in self._bots.values() if bot_id in {None, bot.id}]
 
-    def add(self, bot: Bot, chat_id: int, **content: Any) -> Message:
-        """Keep a new message; the oldest of all leaves when there is no room."""
+    def add_message(self, bot: Bot, chat_id: int, **content: Any) -> Message:
+        """Store a new message; the oldest of all is evicted when the store is full."""
         message = Message(
             number=next(self._numbers),
             bot_id=bot.id,
@@ -117,22 +113,22 @@ class Chats:
             self._evict_oldest()
         return message
 
-    def message(self, bot: Bot, chat_id: int, message_id: int) -> Message | None:
-        """Find a message that is still in its chat."""
+    def find_message(self, bot: Bot, chat_id: int, message_id: int) -> Message | None:
+        """Return a message that was not deleted, or None."""
         message = self._by_chat.get((bot.id, chat_id), {}).get(message_id)
         return message if message is not None and not message.is_deleted else None
 
-    def latest(self, *, chat_id: int | None, bot_id: int | None, limit: int) -> list[Message]:
-        """List the last `limit` messages of a chat and a bot, or of any, oldest first, deleted ones too."""
+    def latest_messages(self, *, chat_id: int | None, bot_id: int | None, limit: int) -> list[Message]:
+        """Return the last `limit` messages, of one chat and bot if given, oldest first, including deleted ones."""
         if chat_id is None:
             found = [message for message in self._messages.values() if bot_id in {None, message.bot_id}]
         else:
-            chats = [self._by_chat.get((bot.id, chat_id), {}) for bot in self.bots(bot_id)]
+            chats = [self._by_chat.get((bot.id, chat_id), {}) for bot in self.find(bot_id)]
             found = sorted((message for chat in chats for message in chat.values()), key=lambda message: message.number)
         return found[-limit:]
 
-    def block(self, chat_id: int, bot_id: int | None, *, is_blocked: bool) -> None:
-        """Let a chat block, or unblock, one bot or all of them."""
+    def set_blocked(self, chat_id: int, bot_id: int | None, *, is_blocked: bool) -> None:
+        """Block or unblock one bot, or all bots, for a chat."""
         if is_blocked:
             self._blocked[bot_id, chat_id] = None
             if len(self._blocked) > BLOCKED_MAX:
@@ -142,8 +138,8 @@ class Chats:
         else:
             self._blocked.pop((bot_id, chat_id), None)
 
-    def has_blocked(self, chat_id: int, bot: Bot) -> bool:
-        """Tell whether the bot may not write to the chat."""
+    def is_blocked(self, bot: Bot, *, chat_id: int) -> bool:
+        """Tell whether the chat blocks the bot."""
         return (bot.id, chat_id) in self._blocked or (None, chat_id) in self._blocked
 
     def _evict_oldest(self) -> None:
@@ -155,5 +151,5 @@ class Chats:
 
 
 def is_group(chat_id: int) -> bool:
-    """Tell whether the id is a group's: groups and channels have negative ids."""
+    """Tell whether the id is that of a group or channel, which are negative."""
     return chat_id < 0

@@ -1,13 +1,13 @@
-"""What Stripe accepts and how it refuses: parameters of the calls and the error object. Pure.
+"""Stripe's request parameters and error object. Pure.
 
-Parameters that are not imitated are ignored; Stripe itself refuses names that it has never heard of.
+Parameters that are not imitated are ignored; Stripe itself rejects unknown names.
 """
 
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 
-# Amounts of these are whole units: 500 JPY is 500.
+# Currencies without minor units: 500 JPY is 500.
 ZERO_DECIMAL = {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof"}
 CURRENCIES = ZERO_DECIMAL | {
     *("aed", "amd", "aud", "azn", "brl", "byn", "cad", "chf", "cny", "czk", "dkk", "eur", "gbp", "gel", "hkd", "huf"),
@@ -15,11 +15,11 @@ CURRENCIES = ZERO_DECIMAL | {
     *("usd", "uzs"),
 }
 AMOUNT_MAX = 99_999_999
-# Payment methods whose money arrives days after the payer has agreed.
+# Payment methods whose money arrives days after the confirmation.
 DELAYED = {"acss_debit", "bacs_debit", "boleto", "oxxo", "sepa_debit", "us_bank_account"}
 EXPIRES_S_MIN, EXPIRES_S_MAX = 30 * 60, 24 * 3600
 
-Shape = TypeVar("Shape", bound="_Shape")
+Model = TypeVar("Model", bound="_Parameters")
 Metadata = Annotated[
     dict[
         Annotated[str, pydantic.StringConstraints(max_length=40)],
@@ -31,9 +31,9 @@ Amount = Annotated[int, pydantic.Field(ge=1, le=AMOUNT_MAX)]
 Text = Annotated[str, pydantic.StringConstraints(max_length=5000)]
 
 
-class Refused(Exception):  # noqa: N818 - the provider's answer, not a failure of ours
-    """A request that Stripe answers with 4xx; `more` goes into the error object. `is_kept` tells whether the answer
-    stays with its idempotency key: not where the parameters were wrong, so that nothing had begun.
+class StripeError(Exception):
+    """A request that Stripe answers with 4xx; `members` are added to the error object. `is_stored` tells whether the
+    response is stored under its idempotency key: invalid parameters are not, because nothing was executed.
     """
 
     def __init__(
@@ -44,20 +44,20 @@ class Refused(Exception):  # noqa: N818 - the provider's answer, not a failure o
         code: str | None = None,
         status: int = 400,
         type_: str = "invalid_request_error",
-        is_kept: bool = True,
-        **more: Any,
+        is_stored: bool = True,
+        **members: Any,
     ) -> None:
         super().__init__(message)
-        self.message, self.status, self.is_kept = message, status, is_kept
-        self._members = {"code": code, "message": message, "param": param, "type": type_, **more}
+        self.message, self.status, self.is_stored = message, status, is_stored
+        self._members = {"code": code, "message": message, "param": param, "type": type_, **members}
 
     def body(self) -> dict[str, Any]:
-        """Build the error body."""
+        """Return the error body."""
         return {"error": {name: value for name, value in self._members.items() if value is not None}}
 
 
-class _Shape(pydantic.BaseModel):
-    """Everything arrives as text, so numbers and booleans are read from it."""
+class _Parameters(pydantic.BaseModel):
+    """Base of the parameters: form fields are text, so numbers and booleans are parsed from it."""
 
     model_config = pydantic.ConfigDict(frozen=True)
 
@@ -71,7 +71,7 @@ def _known_currency(value: str) -> str:
 Currency = Annotated[str, pydantic.AfterValidator(_known_currency)]
 
 
-class CreateIntent(_Shape):
+class CreateIntent(_Parameters):
     """POST /v1/payment_intents."""
 
     amount: Amount
@@ -85,7 +85,7 @@ class CreateIntent(_Shape):
     receipt_email: Text | None = None
 
 
-class UpdateIntent(_Shape):
+class UpdateIntent(_Parameters):
     """POST /v1/payment_intents/{id}."""
 
     amount: Amount | None = None
@@ -93,54 +93,54 @@ class UpdateIntent(_Shape):
     metadata: Metadata = {}
 
 
-class ConfirmIntent(_Shape):
+class ConfirmIntent(_Parameters):
     """POST /v1/payment_intents/{id}/confirm."""
 
     payment_method: Text | None = None
 
 
-class CaptureIntent(_Shape):
+class CaptureIntent(_Parameters):
     """POST /v1/payment_intents/{id}/capture."""
 
     amount_to_capture: Amount | None = None
 
 
-class CancelIntent(_Shape):
+class CancelIntent(_Parameters):
     """POST /v1/payment_intents/{id}/cancel."""
 
     cancellation_reason: Literal["duplicate", "fraudulent", "requested_by_customer", "abandoned"] | None = None
 
 
-class ProductData(_Shape):
-    """What is sold."""
+class ProductData(_Parameters):
+    """The product of a line item."""
 
     name: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=250)]
 
 
-class PriceData(_Shape):
-    """A price made for one session."""
+class PriceData(_Parameters):
+    """An inline price."""
 
     currency: Currency
     unit_amount: Annotated[int, pydantic.Field(ge=0, le=AMOUNT_MAX)]
     product_data: ProductData
 
 
-class LineItem(_Shape):
-    """One line of a session; prices of a catalog do not exist here."""
+class LineItem(_Parameters):
+    """One line of a session; only inline prices are imitated."""
 
     price_data: PriceData
     quantity: Annotated[int, pydantic.Field(ge=1, le=999_999)] = 1
 
 
-class IntentData(_Shape):
-    """What a session passes on to its payment intent."""
+class IntentData(_Parameters):
+    """The parameters that a session passes to its payment intent."""
 
     capture_method: Literal["automatic", "automatic_async", "manual"] = "automatic"
     description: Text | None = None
     metadata: Metadata = {}
 
 
-class CreateSession(_Shape):
+class CreateSession(_Parameters):
     """POST /v1/checkout/sessions, for single payments."""
 
     mode: Literal["payment"]
@@ -155,7 +155,7 @@ class CreateSession(_Shape):
     payment_method_types: Annotated[list[Text], pydantic.Field(min_length=1, max_length=20)] = ["card"]
 
     @pydantic.model_validator(mode="after")
-    def _adds_up(self) -> "CreateSession":
+    def _has_valid_total(self) -> "CreateSession":
         if len({item.price_data.currency for item in self.line_items}) > 1:
             raise ValueError("All line items must have the same currency")
         if not 1 <= self.total <= AMOUNT_MAX:
@@ -168,7 +168,7 @@ class CreateSession(_Shape):
         return sum(item.price_data.unit_amount * item.quantity for item in self.line_items)
 
 
-class CreateRefund(_Shape):
+class CreateRefund(_Parameters):
     """POST /v1/refunds."""
 
     charge: Text | None = None
@@ -178,22 +178,22 @@ class CreateRefund(_Shape):
     reason: Literal["duplicate", "fraudulent", "requested_by_customer"] | None = None
 
 
-def body(shape: type[Shape], params: dict[str, Any]) -> Shape:
-    """Check the parameters of a call; raises Refused that names the first wrong one."""
+def parse(model: type[Model], params: dict[str, Any]) -> Model:
+    """Validate the parameters of a call; raises StripeError with the first invalid one."""
     try:
-        return shape.model_validate(params)
+        return model.model_validate(params)
     except pydantic.ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         first, *rest = [str(part) for part in problem["loc"] if part != "[key]"] or [""]
         param = first + "".join(f"[{part}]" for part in rest)
         if problem["type"] == "missing":
             missing = f"Missing required param: {param}."
-            raise Refused(missing, param=param, code="parameter_missing", is_kept=False) from None
+            raise StripeError(missing, param=param, code="parameter_missing", is_stored=False) from None
         code = "parameter_invalid_integer" if problem["type"] == "int_parsing" else None
         message = problem["msg"].removeprefix("Value error, ")
-        raise Refused(message, param=param or None, code=code, is_kept=False) from None
+        raise StripeError(message, param=param or None, code=code, is_stored=False) from None
 
 
-def no_such(noun: str, object_id: str, param: str | None = "id", *, status: int = 404) -> Refused:
-    """Build the refusal of an id that nobody has."""
-    return Refused(f"No such {noun}: '{object_id[:64]}'", param=param, code="resource_missing", status=status)
+def no_such_object(noun: str, object_id: str, param: str | None = "id", *, status: int = 404) -> StripeError:
+    """Build the error for an unknown id."""
+    return StripeError(f"No such {noun}: '{object_id[:64]}'", param=param, code="resource_missing", status=status)

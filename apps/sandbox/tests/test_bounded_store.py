@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from sandbox import shelf
+from sandbox import bounded_store
 
 
 @dataclasses.dataclass
@@ -14,8 +14,8 @@ class Thing:
 
 
 def test_the_oldest_leave_a_full_shelf(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "SHELF_MAX", 3)
-    things: shelf.Shelf[Thing] = shelf.Shelf()
+    monkeypatch.setattr(bounded_store, "ITEMS_MAX", 3)
+    things: bounded_store.BoundedStore[Thing] = bounded_store.BoundedStore()
 
     for number in range(1, 6):
         things.add(Thing(f"thing-{number}", number))

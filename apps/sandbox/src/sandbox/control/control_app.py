@@ -6,9 +6,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from sandbox import faults, providers, webhooks, wire
-from sandbox.control import disorder, orders, payments, people
-from sandbox.ton import cells
+from sandbox import faults, json_response, providers, webhooks
+from sandbox.control import fault_routes, orders, payments, people
+from sandbox.ton import boc
 
 
 def build(parts: orders.Parts) -> FastAPI:
@@ -16,7 +16,7 @@ def build(parts: orders.Parts) -> FastAPI:
     app = FastAPI(title="Sandbox control plane", docs_url=None, redoc_url=None)
     people.add_routes(app, parts)
     payments.add_routes(app, parts)
-    disorder.add_routes(app, parts)
+    fault_routes.add_routes(app, parts)
     for kind in (
         HTTPException,
         RequestValidationError,
@@ -25,7 +25,7 @@ def build(parts: orders.Parts) -> FastAPI:
         faults.TooManyFaults,
         faults.UnknownFault,
         webhooks.UnknownPlan,
-        cells.BadAddress,
+        boc.InvalidAddress,
     ):
         app.add_exception_handler(kind, _refuse)
     return app
@@ -55,4 +55,4 @@ def _problem(status: int, detail: str) -> Response:
         "detail": detail,
         "code": title.lower().replace(" ", "_"),
     }
-    return wire.answer(body, status, media_type="application/problem+json")
+    return json_response.build(body, status, media_type="application/problem+json")

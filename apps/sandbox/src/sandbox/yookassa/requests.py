@@ -1,6 +1,6 @@
-"""What YooKassa accepts and how it refuses: request bodies, list filters and the error body. Pure.
+"""YooKassa's request bodies, list queries and error body. Pure.
 
-Everything that is not of the documented shape raises Refused, which is the provider's own 4xx.
+A request that does not match its documented schema raises YooKassaError, which becomes a 4xx response.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import pydantic_core
 LIST_LIMIT, LIST_LIMIT_MAX = 10, 100
 RECEIPT_ITEMS_MAX = 80
 
-Shape = TypeVar("Shape", bound="_Shape")
+Model = TypeVar("Model", bound="_RequestModel")
 Metadata = Annotated[
     dict[
         Annotated[str, pydantic.StringConstraints(max_length=32)],
@@ -27,8 +27,8 @@ Metadata = Annotated[
 ]
 
 
-class Refused(Exception):  # noqa: N818 - the provider's answer, not a failure of ours
-    """A request that the provider answers with 4xx."""
+class YooKassaError(Exception):
+    """A request that YooKassa answers with 4xx."""
 
     def __init__(
         self, description: str, parameter: str | None = None, *, status: int = 400, code: str = "invalid_request"
@@ -37,14 +37,14 @@ class Refused(Exception):  # noqa: N818 - the provider's answer, not a failure o
         self.description, self.parameter, self.status, self.code = description, parameter, status, code
 
 
-class _Shape(pydantic.BaseModel):
-    """Unknown members are ignored, as the provider does; known ones must have their JSON type."""
+class _RequestModel(pydantic.BaseModel):
+    """Base of the request bodies: unknown members are ignored, known ones must have their JSON type."""
 
     model_config = pydantic.ConfigDict(strict=True, frozen=True)
 
 
-class Amount(_Shape):
-    """Money on the wire."""
+class Amount(_RequestModel):
+    """An amount of money."""
 
     value: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9]{1,12}\.[0-9]{2}$")]
     currency: Literal["RUB", "EUR", "USD", "KZT", "BYN", "UAH", "UZS", "TRY", "INR", "MDL", "AZN", "AMD"]
@@ -62,8 +62,8 @@ class Amount(_Shape):
         return int(self.value.replace(".", ""))
 
 
-class Confirmation(_Shape):
-    """How the payer will confirm."""
+class Confirmation(_RequestModel):
+    """How the payer confirms the payment."""
 
     type: Literal["redirect", "embedded", "external", "qr", "mobile_application"]
     return_url: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=2048)] | None = None
@@ -82,8 +82,8 @@ class Confirmation(_Shape):
         return self
 
 
-class PaymentMethodData(_Shape):
-    """The payment method that the shop chose for the payer."""
+class PaymentMethodData(_RequestModel):
+    """The payment method that the shop has chosen for the payer."""
 
     type: Literal[
         "bank_card",
@@ -100,8 +100,8 @@ class PaymentMethodData(_Shape):
     ]
 
 
-class ReceiptCustomer(_Shape):
-    """Who gets the receipt; an address of some kind is needed."""
+class ReceiptCustomer(_RequestModel):
+    """The recipient of the receipt; email or phone is required."""
 
     email: Annotated[str, pydantic.StringConstraints(min_length=3, max_length=256)] | None = None
     phone: Annotated[str, pydantic.StringConstraints(pattern=r"^\+?[0-9]{10,15}$")] | None = None
@@ -113,8 +113,8 @@ class ReceiptCustomer(_Shape):
         return self
 
 
-class ReceiptItem(_Shape):
-    """One line of a receipt; the price is of one piece, the quantity a number or its text."""
+class ReceiptItem(_RequestModel):
+    """One line of a receipt; the amount is the unit price, the quantity a number or its text."""
 
     description: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=128)]
     quantity: Annotated[Decimal, pydantic.Field(gt=0, le=99_999, strict=False)]
@@ -124,7 +124,7 @@ class ReceiptItem(_Shape):
     payment_subject: str | None = None
 
 
-class Receipt(_Shape):
+class Receipt(_RequestModel):
     """A fiscal receipt (54-FZ)."""
 
     customer: ReceiptCustomer
@@ -137,21 +137,21 @@ class Receipt(_Shape):
         return sum((item.quantity * item.amount.minor for item in self.items), Decimal())
 
 
-class _Receipted(_Shape):
+class _WithReceipt(_RequestModel):
     """A body with an amount and a receipt for it."""
 
     receipt: Receipt | None = None
 
     @pydantic.model_validator(mode="after")
-    def _receipt_tells_the_amount(self) -> "_Receipted":
+    def _receipt_matches_the_amount(self) -> "_WithReceipt":
         amount: Amount | None = getattr(self, "amount", None)
         if self.receipt is not None and amount is not None and round(self.receipt.total_minor) != amount.minor:
             raise ValueError("the receipt's items do not add up to the amount")
         return self
 
 
-class CreatePayment(_Receipted):
-    """The body of POST /payments; `capture` is false unless asked for, which is the provider's famous trap."""
+class CreatePayment(_WithReceipt):
+    """The body of POST /payments; `capture` is false by default, as at YooKassa."""
 
     amount: Amount
     capture: bool = False
@@ -160,18 +160,18 @@ class CreatePayment(_Receipted):
     merchant_customer_id: Annotated[str, pydantic.StringConstraints(max_length=200)] | None = None
     metadata: Metadata | None = None
     payment_method_data: PaymentMethodData | None = None
-    # Nobody saved a payment method or made a token here, so these name something that does not exist.
+    # There are no saved payment methods and no tokens, so any value is invalid.
     payment_method_id: None = None
     payment_token: None = None
 
 
-class CapturePayment(_Receipted):
-    """The body of POST /payments/{id}/capture; it may be absent."""
+class CapturePayment(_WithReceipt):
+    """The body of POST /payments/{id}/capture; an empty body is valid."""
 
     amount: Amount | None = None
 
 
-class CreateRefund(_Receipted):
+class CreateRefund(_WithReceipt):
     """The body of POST /refunds."""
 
     payment_id: Annotated[str, pydantic.StringConstraints(min_length=36, max_length=36)]
@@ -181,19 +181,19 @@ class CreateRefund(_Receipted):
 
 
 class Listed(Protocol):
-    """What can be listed: payments and refunds."""
+    """An object of a list: a payment or a refund."""
 
     @property
     def id(self) -> str: ...
-    def wire(self) -> dict[str, Any]: ...
+    def to_json(self) -> dict[str, Any]: ...
 
 
 Item = TypeVar("Item", bound=Listed)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Listing:
-    """A request for a list: page size, the id that the page starts after, and the filters."""
+class ListQuery:
+    """A list query: page size, the id that the page starts after, and the filters."""
 
     limit: int
     cursor: str | None
@@ -201,15 +201,15 @@ class Listing:
     times: tuple[tuple[str, str, datetime], ...]
 
     def page(self, newest_first: Iterable[Item]) -> dict[str, Any]:
-        """Build one page of what passes the filters."""
+        """Return one page of the objects that pass the filters."""
         page: list[Item] = []
         for item in newest_first:
             if not self._accepts(item):
                 continue
             if len(page) == self.limit:
-                return {"type": "list", "items": [one.wire() for one in page], "next_cursor": page[-1].id}
+                return {"type": "list", "items": [one.to_json() for one in page], "next_cursor": page[-1].id}
             page.append(item)
-        return {"type": "list", "items": [one.wire() for one in page]}
+        return {"type": "list", "items": [one.to_json() for one in page]}
 
     def _accepts(self, item: Listed) -> bool:
         return all(_member(item, name) == value for name, value in self.equal.items()) and all(
@@ -217,28 +217,28 @@ class Listing:
         )
 
 
-def body(shape: type[Shape], value: Any) -> Shape:
-    """Check a decoded JSON body; raises Refused that names the first wrong parameter."""
+def parse(model: type[Model], value: Any) -> Model:
+    """Validate a decoded JSON body; raises YooKassaError with the first invalid parameter."""
     try:
-        return shape.model_validate(value)
+        return model.model_validate(value)
     except pydantic.ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        parameter = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-        raise Refused(problem["msg"], parameter or None) from None
+        error_details = error.errors(include_input=False, include_url=False)[0]
+        parameter = ".".join(str(part) for part in error_details["loc"] if part != "[key]")
+        raise YooKassaError(error_details["msg"], parameter or None) from None
 
 
-def decoded(raw: bytes) -> Any:
-    """Decode a JSON body, None where it is empty; raises Refused."""
+def decode_json(raw: bytes) -> Any:
+    """Decode a JSON body; an empty one gives None. Raises YooKassaError."""
     if not raw:
         return None
     try:
         return pydantic_core.from_json(raw, allow_inf_nan=False)
     except ValueError:
-        raise Refused("Request body is not valid JSON") from None
+        raise YooKassaError("Request body is not valid JSON") from None
 
 
-def listing(query: Iterable[tuple[str, str]], *, equal: set[str], times: set[str]) -> Listing:
-    """Read a list's query; raises Refused for what is unknown, repeated or malformed."""
+def parse_list_query(query: Iterable[tuple[str, str]], *, equal: set[str], times: set[str]) -> ListQuery:
+    """Parse a list query; raises YooKassaError for an unknown, repeated or malformed parameter."""
     seen: set[str] = set()
     limit, cursor = LIST_LIMIT, None
     equals: dict[str, str] = {}
@@ -246,7 +246,7 @@ def listing(query: Iterable[tuple[str, str]], *, equal: set[str], times: set[str
     for name, value in query:
         member, _, operator = name.partition(".")
         if name in seen:
-            raise Refused("Parameter is repeated", name)
+            raise YooKassaError("Parameter is repeated", name)
         seen.add(name)
         if name == "limit":
             limit = _limit(value)
@@ -257,15 +257,15 @@ def listing(query: Iterable[tuple[str, str]], *, equal: set[str], times: set[str
         elif member in times and operator in {"gte", "gt", "lte", "lt"}:
             bounds.append((member, operator, _time(name, value)))
         else:
-            raise Refused("Unknown parameter", name[:64])
-    return Listing(limit, cursor, equals, tuple(bounds))
+            raise YooKassaError("Unknown parameter", name[:64])
+    return ListQuery(limit, cursor, equals, tuple(bounds))
 
 
 def error_body(
     code: str, description: str, *, parameter: str | None = None, retry_after_s: int | None = None
 ) -> dict[str, Any]:
-    """Build the provider's error object; it counts `retry_after` in milliseconds."""
-    shown = {
+    """Build YooKassa's error object, where `retry_after` is in milliseconds."""
+    fields = {
         "type": "error",
         "id": str(uuid.uuid4()),
         "code": code,
@@ -273,12 +273,12 @@ def error_body(
         "parameter": parameter,
         "retry_after": None if retry_after_s is None else retry_after_s * 1000,
     }
-    return {name: value for name, value in shown.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _limit(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= 3 and 1 <= int(value) <= LIST_LIMIT_MAX):
-        raise Refused(f"Must be a number from 1 to {LIST_LIMIT_MAX}", "limit")
+        raise YooKassaError(f"Must be a number from 1 to {LIST_LIMIT_MAX}", "limit")
     return int(value)
 
 
@@ -286,12 +286,12 @@ def _time(name: str, value: str) -> datetime:
     try:
         parsed = datetime.fromisoformat(value)
     except ValueError:
-        raise Refused("Must be a time in ISO 8601", name) from None
+        raise YooKassaError("Must be a time in ISO 8601", name) from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def _member(item: Listed, name: str) -> Any:
-    return (item.wire().get("payment_method") or {}).get("type") if name == "payment_method" else getattr(item, name)
+    return (item.to_json().get("payment_method") or {}).get("type") if name == "payment_method" else getattr(item, name)
 
 
 def _compares(actual: datetime | None, operator: str, bound: datetime) -> bool:

@@ -1,13 +1,13 @@
-"""A bounded place in memory for what a provider created: the oldest leave when it is full."""
+"""A bounded in-memory store of the objects that a provider created; the oldest are evicted when it is full."""
 
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
-SHELF_MAX = 200_000
+ITEMS_MAX = 200_000
 
 
 class Numbered(Protocol):
-    """What can stand on a shelf: numbered in the order of its creation."""
+    """An object that can be stored: it has an id and a number in the order of creation."""
 
     @property
     def id(self) -> str: ...
@@ -18,8 +18,8 @@ class Numbered(Protocol):
 Item = TypeVar("Item", bound=Numbered)
 
 
-class Shelf(Generic[Item]):
-    """Items by id, and newest first."""
+class BoundedStore(Generic[Item]):
+    """Objects that can be found by id and listed newest first."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, Item] = {}
@@ -32,27 +32,27 @@ class Shelf(Generic[Item]):
         return self._next_number
 
     def add(self, item: Item) -> None:
-        """Put the next item here; the oldest leaves when there is no room."""
+        """Add the next item; the oldest is evicted when the store is full."""
         assert item.number == self._next_number, "items are numbered without gaps"
         self._next_number += 1
         self._by_id[item.id] = item
         self._by_number[item.number] = item
-        evicted = self._by_number.pop(item.number - SHELF_MAX, None)
+        evicted = self._by_number.pop(item.number - ITEMS_MAX, None)
         if evicted is not None:
             del self._by_id[evicted.id]
 
     def get(self, item_id: str) -> Item | None:
-        """Find an item; None where it never was here or has left."""
+        """Return an item, or None when it is unknown or was evicted."""
         return self._by_id.get(item_id)
 
     def newest_first(self, *, before: int | None = None) -> Iterator[Item]:
-        """Walk the items from the newest, or from the one created just before number `before`."""
+        """Iterate over the items from the newest, or from the one created just before number `before`."""
         start = self._next_number if before is None else before
         for number in range(start - 1, self._next_number - len(self._by_number) - 1, -1):
             yield self._by_number[number]
 
-    def forget(self) -> None:
-        """Empty the shelf."""
+    def reset(self) -> None:
+        """Remove all items."""
         self._by_id.clear()
         self._by_number.clear()
         self._next_number = 1

@@ -1,6 +1,6 @@
-"""What Crypto Pay accepts and how it refuses, and the invoice on the wire. Pure.
+"""Crypto Pay's request parameters, errors and invoices. Pure.
 
-Amounts are decimal numbers of the asset, written without an exponent. Source: help.send.tg, "Crypto Pay API".
+Amounts are decimal numbers of the asset, formatted without an exponent. Source: help.send.tg, "Crypto Pay API".
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-# What a unit is worth in USD here; the real rates change every minute, these never do.
+# The fixed price of one unit in USD.
 ASSET_RATES = {
     "USDT": Decimal(1),
     "TON": Decimal(3),
@@ -37,7 +37,7 @@ FEE = Decimal("0.03")
 PLACES = Decimal("0.00000001")
 
 
-class Refused(Exception):  # noqa: N818 - the provider's answer, not a failure of ours
+class CryptoPayError(Exception):
     """A request that Crypto Pay answers with an error of this name."""
 
     def __init__(self, name: str, status: int = 400) -> None:
@@ -50,7 +50,7 @@ class Refused(Exception):  # noqa: N818 - the provider's answer, not a failure o
 
 
 class CreateInvoice(pydantic.BaseModel):
-    """The parameters of createInvoice; they arrive as JSON or as text."""
+    """The parameters of createInvoice, in JSON types or as text."""
 
     model_config = pydantic.ConfigDict(frozen=True, coerce_numbers_to_str=True)
 
@@ -70,17 +70,17 @@ class CreateInvoice(pydantic.BaseModel):
 
     @pydantic.field_validator("accepted_assets", mode="before")
     @classmethod
-    def _is_split(cls, value: Any) -> Any:
+    def _split(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Invoice:
-    """One invoice; `status` is active, paid or expired."""
+    """An invoice; `status` is active, paid or expired."""
 
     id: str
     number: int
-    asked: CreateInvoice
+    request: CreateInvoice
     page_url: str
     hash: str
     created_at: datetime
@@ -91,95 +91,95 @@ class Invoice:
 
     @property
     def currency(self) -> str:
-        """The asset or fiat currency that it is written in."""
-        return self.asked.asset or self.asked.fiat or ""
+        """The asset or fiat currency of its amount."""
+        return self.request.asset or self.request.fiat or ""
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object; what is not set is not there."""
-        shown = {
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses, without unset members."""
+        fields = {
             "invoice_id": int(self.id),
             "hash": self.hash,
-            "currency_type": self.asked.currency_type,
-            "asset": self.asked.asset,
-            "fiat": self.asked.fiat,
-            "amount": written(self.asked.amount),
-            "accepted_assets": self.asked.accepted_assets,
+            "currency_type": self.request.currency_type,
+            "asset": self.request.asset,
+            "fiat": self.request.fiat,
+            "amount": format_amount(self.request.amount),
+            "accepted_assets": self.request.accepted_assets,
             "pay_url": self.page_url,
             "bot_invoice_url": self.page_url,
             "mini_app_invoice_url": self.page_url,
             "web_app_invoice_url": self.page_url,
-            "description": self.asked.description,
+            "description": self.request.description,
             "status": self.status,
-            "created_at": _moment(self.created_at),
-            "allow_comments": self.asked.allow_comments,
-            "allow_anonymous": self.asked.allow_anonymous,
-            "expiration_date": _moment(self.expires_at),
-            "hidden_message": self.asked.hidden_message,
-            "payload": self.asked.payload,
-            "paid_btn_name": self.asked.paid_btn_name,
-            "paid_btn_url": self.asked.paid_btn_url,
+            "created_at": _timestamp(self.created_at),
+            "allow_comments": self.request.allow_comments,
+            "allow_anonymous": self.request.allow_anonymous,
+            "expiration_date": _timestamp(self.expires_at),
+            "hidden_message": self.request.hidden_message,
+            "payload": self.request.payload,
+            "paid_btn_name": self.request.paid_btn_name,
+            "paid_btn_url": self.request.paid_btn_url,
             **(self._paid() if self.status == "paid" else {}),
         }
-        return {name: value for name, value in shown.items() if value is not None}
+        return {name: value for name, value in fields.items() if value is not None}
 
     def _paid(self) -> dict[str, Any]:
-        asset = self.asked.asset or (self.asked.accepted_assets or ["USDT"])[0]
+        asset = self.request.asset or (self.request.accepted_assets or ["USDT"])[0]
         rate = ASSET_RATES[asset]
-        amount = self.asked.amount
-        if self.asked.fiat is not None:
-            amount = (amount * FIAT_RATES[self.asked.fiat] / rate).quantize(PLACES)
+        amount = self.request.amount
+        if self.request.fiat is not None:
+            amount = (amount * FIAT_RATES[self.request.fiat] / rate).quantize(PLACES)
         fee = (amount * FEE).quantize(PLACES)
         fiat = {
             "paid_asset": asset,
-            "paid_amount": written(amount),
-            "paid_fiat_rate": written(rate / FIAT_RATES[self.asked.fiat or "USD"]),
+            "paid_amount": format_amount(amount),
+            "paid_fiat_rate": format_amount(rate / FIAT_RATES[self.request.fiat or "USD"]),
         }
         return {
-            "paid_at": _moment(self.paid_at),
+            "paid_at": _timestamp(self.paid_at),
             "paid_anonymously": True,
-            "paid_usd_rate": written(rate),
+            "paid_usd_rate": format_amount(rate),
             "fee_asset": asset,
             "fee_amount": float(fee),
-            "fee": written(fee),
-            "fee_in_usd": written((fee * rate).quantize(PLACES)),
-            **(fiat if self.asked.fiat is not None else {}),
+            "fee": format_amount(fee),
+            "fee_in_usd": format_amount((fee * rate).quantize(PLACES)),
+            **(fiat if self.request.fiat is not None else {}),
         }
 
 
-def create_invoice(asked: Mapping[str, Any]) -> CreateInvoice:
-    """Read the parameters of a new invoice; raises Refused that names the first wrong one."""
+def parse_create_invoice(params: Mapping[str, Any]) -> CreateInvoice:
+    """Validate the parameters of a new invoice; raises CryptoPayError that names the first invalid one."""
     try:
-        request = CreateInvoice.model_validate(asked)
+        request = CreateInvoice.model_validate(params)
     except pydantic.ValidationError as error:
-        wrong = str((error.errors(include_input=False, include_url=False)[0]["loc"] or ("params",))[0])
-        raise Refused(f"{wrong.upper()}_INVALID") from None
+        invalid = str((error.errors(include_input=False, include_url=False)[0]["loc"] or ("params",))[0])
+        raise CryptoPayError(f"{invalid.upper()}_INVALID") from None
     is_crypto = request.currency_type == "crypto"
     if (request.asset not in ASSET_RATES) if is_crypto else (request.fiat not in FIAT_RATES):
-        raise Refused("ASSET_INVALID" if is_crypto else "FIAT_INVALID")
+        raise CryptoPayError("ASSET_INVALID" if is_crypto else "FIAT_INVALID")
     accepted = request.accepted_assets
     if accepted is not None and (is_crypto or not accepted or not ASSET_RATES.keys() >= set(accepted)):
-        raise Refused("ACCEPTED_ASSETS_INVALID")
+        raise CryptoPayError("ACCEPTED_ASSETS_INVALID")
     if request.paid_btn_name is not None and request.paid_btn_url is None:
-        raise Refused("PAID_BTN_URL_REQUIRED")
+        raise CryptoPayError("PAID_BTN_URL_REQUIRED")
     return request.model_copy(update={"fiat" if is_crypto else "asset": None})
 
 
-def integer(asked: Mapping[str, Any], name: str, default: int, *, most: int) -> int:
-    """Read a whole number that is not negative; raises Refused."""
+def parse_integer(params: Mapping[str, Any], name: str, default: int, *, maximum: int) -> int:
+    """Parse an integer that is not negative; raises CryptoPayError."""
     try:
-        value = int(asked.get(name, default))
+        value = int(params.get(name, default))
     except (TypeError, ValueError):
-        raise Refused(f"{name.upper()}_INVALID") from None
-    if not 0 <= value <= most:
-        raise Refused(f"{name.upper()}_INVALID")
+        raise CryptoPayError(f"{name.upper()}_INVALID") from None
+    if not 0 <= value <= maximum:
+        raise CryptoPayError(f"{name.upper()}_INVALID")
     return value
 
 
-def written(amount: Decimal) -> str:
-    """Write an amount without exponent and needless zeros."""
+def format_amount(amount: Decimal) -> str:
+    """Format an amount without exponent and trailing zeros."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _moment(value: datetime | None) -> str | None:
+def _timestamp(value: datetime | None) -> str | None:
     return value.isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None

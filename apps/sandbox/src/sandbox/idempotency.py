@@ -1,4 +1,4 @@
-"""Idempotence keys of a provider: the first answer of a key is its only answer for 24 virtual hours."""
+"""Idempotency keys of a provider: for 24 virtual hours every request with a key gets the response of the first."""
 
 import dataclasses
 import hashlib
@@ -10,12 +10,12 @@ KEYS_MAX = 200_000
 
 
 class KeyReused(ValueError):  # noqa: N818 - an answer to the client, not a failure
-    """The key was used with another request before."""
+    """The key was used with a different request before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """A finished answer."""
+class StoredResponse:
+    """A response that is replayed for its key."""
 
     status: int
     body: bytes
@@ -25,35 +25,35 @@ class Answer:
 class _Used:
     at_s: float
     fingerprint: bytes
-    answer: Answer
+    response: StoredResponse
 
 
-class Keys:
-    """The keys in use, oldest first."""
+class IdempotencyKeys:
+    """The used keys, oldest first."""
 
     def __init__(self, virtual_clock: clock.VirtualClock) -> None:
         self._clock = virtual_clock
         self._used: dict[str, _Used] = {}
 
-    def replay(self, key: str, fingerprint: bytes) -> Answer | None:
-        """Return the original answer; None when the request must be executed. Raises KeyReused."""
-        self._drop_old()
+    def replay(self, key: str, fingerprint: bytes) -> StoredResponse | None:
+        """Return the stored response, or None when the request must be executed. Raises KeyReused."""
+        self._evict()
         used = self._used.get(key)
         if used is None:
             return None
         if used.fingerprint != fingerprint:
             raise KeyReused(KeyReused.__doc__)
-        return used.answer
+        return used.response
 
-    def keep(self, key: str, fingerprint: bytes, answer: Answer) -> None:
-        """Remember the answer of a key."""
-        self._used[key] = _Used(self._clock.time_s(), fingerprint, answer)
+    def store(self, key: str, fingerprint: bytes, response: StoredResponse) -> None:
+        """Store the response of a key."""
+        self._used[key] = _Used(self._clock.time_s(), fingerprint, response)
 
-    def forget(self) -> None:
-        """Forget all keys."""
+    def reset(self) -> None:
+        """Remove all keys."""
         self._used.clear()
 
-    def _drop_old(self) -> None:
+    def _evict(self) -> None:
         latest_s = self._clock.time_s() - KEY_LIFETIME_S
         while self._used:
             oldest = next(iter(self._used))
@@ -63,5 +63,5 @@ class Keys:
 
 
 def fingerprint(*parts: bytes) -> bytes:
-    """Digest what must be the same when a key comes again."""
+    """Return a digest of the parts of a request that must not change when its key is used again."""
     return hashlib.sha256(b"\0".join(parts)).digest()

@@ -1,6 +1,6 @@
-"""YooKassa's payments and refunds: states, decisions and the objects on the wire. Pure: no I/O, no clock.
+"""YooKassa's payments and refunds: their states, transitions and JSON. Pure: no I/O, no clock.
 
-Money is integer minor units inside and a string with two decimals on the wire (API v3, https://yookassa.ru/developers/api).
+Amounts are integers of minor units here and strings with two decimals in JSON (API v3, https://yookassa.ru/developers/api).
 """
 
 import dataclasses
@@ -9,26 +9,24 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sandbox import providers
-from sandbox.yookassa import shapes
+from sandbox.yookassa import requests
 
-# The provider does not publish its limit to pay; a bank card's hold lasts 7 days.
+# YooKassa does not publish the time to pay; a hold on a bank card lasts 7 days.
 PAY_WITHIN = timedelta(hours=1)
 CAPTURE_WITHIN = timedelta(days=7)
-# A receipt is registered some time after its money has moved.
+# A receipt is registered some time after the payment or refund.
 RECEIPT_AFTER = timedelta(seconds=30)
-# The shop's fee in thousandths; it is not given back with a refund.
+# The fee in thousandths; it is not returned with a refund.
 FEE_PERMILLE = 35
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Payment:
-    """One payment of the shop; `captured_at`, `expires_at` and `canceled_by` (party, reason) appear with
-    their states.
-    """
+    """A payment; `captured_at`, `expires_at` and `canceled_by` (party, reason) are set on entering their states."""
 
     id: str
     number: int
-    request: shapes.CreatePayment
+    request: requests.CreatePayment
     shop_id: str
     confirmation_url: str
     created_at: datetime
@@ -49,13 +47,13 @@ class Payment:
 
     @property
     def refundable_minor(self) -> int:
-        """What is left to refund; a pending refund holds its part."""
+        """The amount that can still be refunded; pending refunds count as refunded."""
         return self.amount_minor - self.refunded_minor - self.refund_pending_minor
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object as the API and the notifications show it."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses and notifications."""
         is_succeeded = self.status == "succeeded"
-        shown = {
+        fields = {
             "id": self.id,
             "status": self.status,
             "amount": money(self.amount_minor, self.currency),
@@ -63,9 +61,9 @@ class Payment:
             "description": self.request.description,
             "recipient": {"account_id": self.shop_id, "gateway_id": "1000001"},
             "payment_method": self._payment_method(),
-            "captured_at": moment(self.captured_at),
-            "created_at": moment(self.created_at),
-            "expires_at": moment(self.expires_at) if self.status == "waiting_for_capture" else None,
+            "captured_at": timestamp(self.captured_at),
+            "created_at": timestamp(self.created_at),
+            "expires_at": timestamp(self.expires_at) if self.status == "waiting_for_capture" else None,
             "confirmation": self._confirmation() if self.status == "pending" else None,
             "test": True,
             "refunded_amount": money(self.refunded_minor, self.currency) if is_succeeded else None,
@@ -77,20 +75,20 @@ class Payment:
             "authorization_details": self._authorization(),
             "merchant_customer_id": self.request.merchant_customer_id,
         }
-        return {name: value for name, value in shown.items() if value is not None}
+        return {name: value for name, value in fields.items() if value is not None}
 
     def _confirmation(self) -> dict[str, str] | None:
-        asked = self.request.confirmation
-        if asked is None:
+        confirmation = self.request.confirmation
+        if confirmation is None:
             return None
         details = {
-            "redirect": {"return_url": asked.return_url or "", "confirmation_url": self.confirmation_url},
+            "redirect": {"return_url": confirmation.return_url or "", "confirmation_url": self.confirmation_url},
             "mobile_application": {"confirmation_url": self.confirmation_url},
             "embedded": {"confirmation_token": f"ct-{self.id}"},
             "qr": {"confirmation_data": self.confirmation_url},
             "external": {},
         }
-        return {"type": asked.type, **details[asked.type]}
+        return {"type": confirmation.type, **details[confirmation.type]}
 
     def _payment_method(self) -> dict[str, Any] | None:
         chosen = self.request.payment_method_data
@@ -120,7 +118,7 @@ class Payment:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Refund:
-    """One refund; while it is pending its amount is held back."""
+    """A refund; while it is pending, its amount is reserved on the payment."""
 
     id: str
     number: int
@@ -133,27 +131,27 @@ class Refund:
     receipt_registration: str | None = None
     status: str = "pending"
 
-    def wire(self) -> dict[str, Any]:
-        """Render the object as the API and the notifications show it."""
-        shown = {
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as in API responses and notifications."""
+        fields = {
             "id": self.id,
             "payment_id": self.payment_id,
             "status": self.status,
-            "created_at": moment(self.created_at),
+            "created_at": timestamp(self.created_at),
             "amount": money(self.amount_minor, self.currency),
             "description": self.description,
             "receipt_registration": self.receipt_registration,
             "metadata": self.metadata,
-            # The provider names no event for it: whoever waits for a canceled refund must ask.
+            # There is no notification for it: clients must poll to see a canceled refund.
             "cancellation_details": _cancellation(
                 ("refund_network", "general_decline") if self.status == "canceled" else None
             ),
         }
-        return {name: value for name, value in shown.items() if value is not None}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
-def create(request: shapes.CreatePayment, *, number: int, shop_id: str, public_url: str, now: datetime) -> Payment:
-    """Start a pending payment."""
+def create(request: requests.CreatePayment, *, number: int, shop_id: str, public_url: str, now: datetime) -> Payment:
+    """Create a pending payment."""
     payment_id = str(uuid.uuid4())
     return Payment(
         id=payment_id,
@@ -168,7 +166,7 @@ def create(request: shapes.CreatePayment, *, number: int, shop_id: str, public_u
 
 
 def pay(payment: Payment, now: datetime) -> str:
-    """Take the payer's money, or hold it where the shop asked for two steps; returns the event."""
+    """Pay: take the money, or hold it if the shop captures in a second step. Return the event."""
     _require(payment, "pending", to="be paid")
     payment.is_authorized = True
     if payment.request.capture:
@@ -178,47 +176,47 @@ def pay(payment: Payment, now: datetime) -> str:
     return "payment.waiting_for_capture"
 
 
-def capture(payment: Payment, asked: shapes.CapturePayment, now: datetime) -> str:
-    """Take the held money, or a part of it while the rest returns to the payer; returns the event."""
+def capture(payment: Payment, request: requests.CapturePayment, now: datetime) -> str:
+    """Capture the held money, or a part of it and release the rest; return the event."""
     _require(payment, "waiting_for_capture", to="be captured")
-    if asked.amount is not None:
-        _require_amount(asked.amount, payment.currency, payment.amount_minor)
-        payment.amount_minor = asked.amount.minor
-    if asked.receipt is not None:
+    if request.amount is not None:
+        _require_amount(request.amount, payment.currency, payment.amount_minor)
+        payment.amount_minor = request.amount.minor
+    if request.receipt is not None:
         payment.receipt_registration = "pending"
     payment.status, payment.captured_at = "succeeded", now
     return "payment.succeeded"
 
 
 def cancel_by_merchant(payment: Payment) -> str:
-    """Let go of held money; a pending payment cannot be cancelled by its shop. Returns the event."""
+    """Release held money; the shop cannot cancel a pending payment. Return the event."""
     _require(payment, "waiting_for_capture", to="be canceled")
     return _cancel(payment, "merchant", "canceled_by_merchant")
 
 
 def decline(payment: Payment) -> str:
-    """Have the payer's bank refuse; returns the event."""
+    """Decline as the payer's bank; return the event."""
     _require(payment, "pending", to="be declined")
     return _cancel(payment, "payment_network", "insufficient_funds")
 
 
 def expire(payment: Payment) -> str:
-    """Let the time to pay or to capture run out; returns the event."""
+    """Cancel because the time to pay or to capture ran out; return the event."""
     if payment.status == "waiting_for_capture":
         return _cancel(payment, "yoo_money", "expired_on_capture")
     _require(payment, "pending", to="expire")
     return _cancel(payment, "yoo_money", "expired_on_confirmation")
 
 
-def require_refund_receipt(payment: Payment, request: shapes.CreateRefund) -> None:
-    """Insist on a receipt of what is returned, where a part of a payment with a receipt is; raises Refused."""
+def require_refund_receipt(payment: Payment, request: requests.CreateRefund) -> None:
+    """Require a receipt for a partial refund of a payment that has one; raises YooKassaError."""
     is_partial = request.amount.minor < payment.amount_minor
     if is_partial and payment.receipt_registration is not None and request.receipt is None:
-        raise shapes.Refused("Receipt is required for a partial refund of this payment", "receipt")
+        raise requests.YooKassaError("Receipt is required for a partial refund of this payment", "receipt")
 
 
-def refund(payment: Payment, request: shapes.CreateRefund, *, number: int, now: datetime) -> Refund:
-    """Hold back what shall be returned, in whole or in part, in a pending refund."""
+def refund(payment: Payment, request: requests.CreateRefund, *, number: int, now: datetime) -> Refund:
+    """Create a pending refund and reserve its amount on the payment."""
     _require(payment, "succeeded", to="be refunded")
     _require_amount(request.amount, payment.currency, payment.refundable_minor)
     payment.refund_pending_minor += request.amount.minor
@@ -235,25 +233,25 @@ def refund(payment: Payment, request: shapes.CreateRefund, *, number: int, now: 
     )
 
 
-def decide_refund(payment: Payment, made: Refund, outcome: str) -> str | None:
-    """End a pending refund as succeeded or canceled; returns the event, None where there is none."""
-    if made.status != "pending":
-        raise providers.NotAllowed(f"The refund is already {made.status}")
-    made.status = outcome
-    payment.refund_pending_minor -= made.amount_minor
+def decide_refund(payment: Payment, refund: Refund, outcome: str) -> str | None:
+    """Decide a pending refund: succeeded or canceled. Return the event, or None for a canceled refund."""
+    if refund.status != "pending":
+        raise providers.NotAllowed(f"The refund is already {refund.status}")
+    refund.status = outcome
+    payment.refund_pending_minor -= refund.amount_minor
     if outcome == "canceled":
         return None
-    payment.refunded_minor += made.amount_minor
+    payment.refunded_minor += refund.amount_minor
     return "refund.succeeded"
 
 
 def money(amount_minor: int, currency: str) -> dict[str, str]:
-    """Render an amount; every currency of this provider has two decimals."""
+    """Return an amount in JSON; every currency of this provider has two decimals."""
     return {"value": f"{amount_minor // 100}.{amount_minor % 100:02d}", "currency": currency}
 
 
-def moment(value: datetime | None) -> str | None:
-    """Render a time as the provider does, with milliseconds and Z."""
+def timestamp(value: datetime | None) -> str | None:
+    """Return a time as the provider writes it, with milliseconds and Z."""
     return value.isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None
 
 
@@ -277,8 +275,8 @@ def _require(payment: Payment, status: str, *, to: str) -> None:
         raise providers.NotAllowed(f"A payment that is {payment.status} cannot {to}")
 
 
-def _require_amount(amount: shapes.Amount, currency: str, minor_max: int) -> None:
+def _require_amount(amount: requests.Amount, currency: str, minor_max: int) -> None:
     if amount.currency != currency:
-        raise shapes.Refused("Currency differs from the payment's currency", "amount.currency")
+        raise requests.YooKassaError("Currency differs from the payment's currency", "amount.currency")
     if amount.minor > minor_max:
-        raise shapes.Refused("Amount exceeds what is left of the payment", "amount.value")
+        raise requests.YooKassaError("Amount exceeds what is left of the payment", "amount.value")
