@@ -5,7 +5,7 @@ import contextlib
 import hypothesis
 from hypothesis import strategies
 
-from sandbox import clock, providers, settings, webhooks
+from sandbox import clock, errors, settings, webhooks
 from sandbox.stripe import account, dashboard, forms, requests
 
 AMOUNT = 1000
@@ -55,7 +55,7 @@ def test_money_always_adds_up(is_manual: bool, done: list[tuple[str, int, str]])
     ref = stripe_account.create_intent(requests.CreateIntent(amount=AMOUNT, currency="usd", capture_method=method)).id
 
     for action, amount, outcome in done:
-        with contextlib.suppress(requests.StripeError, providers.NotAllowed):
+        with contextlib.suppress(requests.StripeError, errors.NotAllowed):
             act(stripe_account, ref, action, amount, outcome)
 
         captured = sum(charge.amount_captured for charge in stripe_account.charges.newest_first())

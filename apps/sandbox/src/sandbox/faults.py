@@ -4,6 +4,8 @@ import dataclasses
 import fnmatch
 import re
 
+from sandbox import errors
+
 PLANNED_MAX = 1000
 SLOW_MS_MAX = 60_000
 
@@ -14,14 +16,16 @@ _FAULT = re.compile(
 )
 
 
-class UnknownFault(ValueError):  # noqa: N818 - an answer to the client, not a failure
+class UnknownFault(errors.ControlError):
     """A fault is one of timeout_before, timeout_after_commit, drop, slow:MS (up to 60000),
     http:STATUS (400-599), http:STATUS:RETRY_AFTER_S, http_after_commit:STATUS.
     """
 
 
-class TooManyFaults(ValueError):  # noqa: N818 - as above
+class TooManyFaults(errors.ControlError):
     """There are too many planned faults; clear them first."""
+
+    status = 409
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

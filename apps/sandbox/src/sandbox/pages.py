@@ -11,7 +11,7 @@ from fastapi import FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from sandbox import providers, webhooks
+from sandbox import errors, providers, webhooks
 
 # After a button is pressed, the page waits this long for the shop to answer the webhook.
 WEBHOOK_WAIT_S_MAX = 5.0
@@ -58,11 +58,11 @@ def build(payments: Sequence[providers.Payments], webhook_sender: webhooks.Webho
         return RedirectResponse(ref, 303)
 
     async def refuse(_request: Request, error: Exception) -> Response:
-        if isinstance(error, providers.NotAllowed):
+        if isinstance(error, errors.NotAllowed):
             return _notice("This payment is already decided", 409)
         return _notice("There is no such payment", 404)
 
-    for kind in (providers.UnknownPayment, providers.NotAllowed, RequestValidationError):
+    for kind in (errors.UnknownPayment, errors.NotAllowed, RequestValidationError):
         app.add_exception_handler(kind, refuse)
     return app
 

@@ -1,23 +1,15 @@
-"""The interfaces between an imitated provider and the rest of the sandbox: its HTTP API, its payments, its refunds."""
+"""The interfaces between an imitated provider and the rest of the sandbox: its HTTP API, payments and refunds."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response
 
-from sandbox import webhooks
+from sandbox import clock, errors, settings, webhooks
 
 # The payer of an action that names none; only Telegram uses it.
 PAYER_ID_DEFAULT = 100_000_001
-
-
-class UnknownPayment(LookupError):  # noqa: N818 - an answer to the client, not a failure
-    """No imitated provider has a payment with this id."""
-
-
-class NotAllowed(ValueError):  # noqa: N818 - see UnknownPayment
-    """The payment's state does not allow this action."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,11 +88,11 @@ class Payments(Protocol):
 
     def expire(self, ref: str) -> Sequence[webhooks.Delivery]:  # noqa: ARG002 - a default
         """Let the time to pay, or to capture, run out."""
-        raise NotAllowed("This provider's payments do not expire")
+        raise errors.NotAllowed("This provider's payments do not expire")
 
     def refund(self, ref: str, amount_minor: int | None) -> Sequence[webhooks.Delivery]:  # noqa: ARG002 - a default
         """Refund in the provider's dashboard; without an amount all that is left."""
-        raise NotAllowed("This provider has no refunds")
+        raise errors.NotAllowed("This provider has no refunds")
 
     def dispute(
         self,
@@ -109,7 +101,7 @@ class Payments(Protocol):
         outcome: str,  # noqa: ARG002 - a default
     ) -> Sequence[webhooks.Delivery]:
         """Open a dispute as the payer's bank (`outcome` open), or decide the open one (won, lost)."""
-        raise NotAllowed("This provider has no disputes")
+        raise errors.NotAllowed("This provider has no disputes")
 
 
 class Refunds(Protocol):
@@ -132,6 +124,29 @@ class Refunds(Protocol):
     def refund_json(self, ref: str) -> dict[str, Any]:
         """Return the refund in the provider's own format."""
         ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Runtime:
+    """What a provider is built from."""
+
+    configured: settings.Settings
+    virtual_clock: clock.VirtualClock
+    webhook_sender: webhooks.WebhookSender
+
+
+def _add_no_routes(_app: FastAPI) -> None:
+    """Add nothing."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """One imitated provider. `add_control_routes` adds its own routes to the control app."""
+
+    api: ProviderApi
+    payments: Payments | None = None
+    refunds: Refunds | None = None
+    add_control_routes: Callable[[FastAPI], None] = _add_no_routes
 
 
 class PlannedOutcomes:
@@ -161,4 +176,4 @@ def find_payments(ref: str, candidates: Iterable[Payments]) -> Payments:
     for payments in candidates:
         if payments.has_payment(ref):
             return payments
-    raise UnknownPayment(UnknownPayment.__doc__)
+    raise errors.UnknownPayment(errors.UnknownPayment.__doc__)

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from sandbox import clock
+from sandbox import clock, errors
 
 CONNECTIONS_MAX = 50
 # Open deliveries (queued, in progress or between retries); more are dropped and counted as lost.
@@ -36,7 +36,7 @@ _PLAN = re.compile(r"(?P<kind>normal|drop|reorder)|duplicate:(?P<copies>[0-9]{1,
 _log = logging.getLogger(__name__)
 
 
-class UnknownPlan(ValueError):  # noqa: N818 - an answer to the client, not a failure
+class UnknownPlan(errors.ControlError):
     """A webhook plan is one of normal, drop, duplicate:N (1-1000), delay:MS (up to a day), reorder."""
 
 

@@ -1,1 +1,1 @@
-"""The control plane below /__ctl: acts as payers, cabinets, chats and chains would, and plans what goes wrong."""
+"""The control app: it acts as payers, banks and time, and plans faults. Providers add routes of their own."""

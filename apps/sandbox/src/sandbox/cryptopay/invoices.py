@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from sandbox import bounded_store, clock, json_response, providers, settings, webhooks
+from sandbox import bounded_store, clock, errors, json_response, providers, settings, webhooks
 from sandbox.cryptopay import objects
 
 INVOICES_MAX = 1000
@@ -175,13 +175,13 @@ class Invoices(providers.Payments):
     def _invoice(self, ref: str) -> objects.Invoice:
         invoice = self._invoices.get(ref)
         if invoice is None:
-            raise providers.UnknownPayment(providers.UnknownPayment.__doc__)
+            raise errors.UnknownPayment(errors.UnknownPayment.__doc__)
         return invoice
 
     def _active(self, ref: str) -> objects.Invoice:
         invoice = self._invoice(ref)
         if invoice.status != "active":
-            raise providers.NotAllowed(f"The invoice is {invoice.status}")
+            raise errors.NotAllowed(f"The invoice is {invoice.status}")
         return invoice
 
 

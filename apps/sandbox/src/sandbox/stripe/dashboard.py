@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sandbox import providers, webhooks
+from sandbox import errors, providers, webhooks
 from sandbox.stripe import account, objects, requests
 
 
@@ -71,7 +71,7 @@ class Dashboard(providers.Payments, providers.Refunds):
             elif session is not None and session.status == "open":
                 self._account.expire_session(session)
             else:
-                raise providers.NotAllowed("Only an open session or held money expires")
+                raise errors.NotAllowed("Only an open session or held money expires")
         return sent
 
     def refund(self, ref: str, amount_minor: int | None) -> Sequence[webhooks.Delivery]:
@@ -80,7 +80,7 @@ class Dashboard(providers.Payments, providers.Refunds):
             with self._account.events.collect_deliveries() as sent:
                 self._account.create_refund(self._latest_charge(ref), requests.CreateRefund(amount=amount_minor))
         except requests.StripeError as error:
-            raise providers.NotAllowed(error.message) from None
+            raise errors.NotAllowed(error.message) from None
         return sent
 
     def dispute(self, ref: str, amount_minor: int | None, outcome: str) -> Sequence[webhooks.Delivery]:
@@ -90,7 +90,7 @@ class Dashboard(providers.Payments, providers.Refunds):
             if outcome == "open":
                 self._account.open_dispute(charge, amount_minor)
             elif charge.dispute is None:
-                raise providers.NotAllowed("There is no dispute to decide")
+                raise errors.NotAllowed("There is no dispute to decide")
             else:
                 self._account.close_dispute(charge.dispute, outcome)
         return sent
@@ -116,14 +116,14 @@ class Dashboard(providers.Payments, providers.Refunds):
     def _refund(self, ref: str) -> objects.Refund:
         refund = self._account.refunds.get(ref)
         if refund is None:
-            raise providers.UnknownPayment("There is no such refund")
+            raise errors.UnknownPayment("There is no such refund")
         return refund
 
     def _find(self, ref: str) -> tuple[objects.Session | None, objects.Intent | None]:
         intent = self._account.intents.get(ref)
         session = self._account.sessions.get(intent.session_id or "" if intent else ref)
         if intent is None and session is None:
-            raise providers.UnknownPayment(providers.UnknownPayment.__doc__)
+            raise errors.UnknownPayment(errors.UnknownPayment.__doc__)
         if intent is None and session is not None and session.intent_id is not None:
             intent = self._account.intents.get(session.intent_id)
         return session, intent
@@ -131,7 +131,7 @@ class Dashboard(providers.Payments, providers.Refunds):
     def _attempt(self, ref: str, *, is_declined: bool) -> Sequence[webhooks.Delivery]:
         session, intent = self._find(ref)
         if session is not None and session.status == "expired":
-            raise providers.NotAllowed("The session has expired")
+            raise errors.NotAllowed("The session has expired")
         try:
             with self._account.events.collect_deliveries() as sent:
                 if intent is None:
@@ -142,13 +142,13 @@ class Dashboard(providers.Payments, providers.Refunds):
                 else:
                     self._account.charge(intent, is_declined=is_declined)
         except requests.StripeError as error:
-            raise providers.NotAllowed(error.message) from None
+            raise errors.NotAllowed(error.message) from None
         return sent
 
     def _latest_charge(self, ref: str) -> objects.Charge:
         _, intent = self._find(ref)
         if intent is None or intent.charge_id is None:
-            raise providers.NotAllowed("Nothing was paid yet")
+            raise errors.NotAllowed("Nothing was paid yet")
         return self._account.charge_of(intent)
 
 

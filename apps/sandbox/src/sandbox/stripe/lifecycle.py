@@ -6,7 +6,7 @@ Each transition returns its events in order, as (type, object) pairs.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sandbox import providers
+from sandbox import errors
 from sandbox.stripe import objects, requests
 
 HOLD_S = 7 * 86_400
@@ -140,7 +140,7 @@ def start_refund(refund: objects.Refund) -> NewEvents:
 def decide_refund(refund: objects.Refund, *, is_failed: bool) -> NewEvents:
     """Decide a pending refund; the amount of a failed one can be refunded again."""
     if refund.status != "pending":
-        raise providers.NotAllowed(f"The refund is already {refund.status}")
+        raise errors.NotAllowed(f"The refund is already {refund.status}")
     if not is_failed:
         refund.status = "succeeded"
         return [("refund.updated", refund)]
@@ -152,9 +152,9 @@ def decide_refund(refund: objects.Refund, *, is_failed: bool) -> NewEvents:
 def open_dispute(charge: objects.Charge, amount: int | None, *, number: int, now_s: int) -> objects.Dispute:
     """Open a dispute of a charge; raises NotAllowed."""
     if not charge.amount_captured or charge.dispute is not None:
-        raise providers.NotAllowed("Only a captured charge without a dispute can be disputed")
+        raise errors.NotAllowed("Only a captured charge without a dispute can be disputed")
     if (amount or 0) > charge.amount_captured:
-        raise providers.NotAllowed("The dispute is above the charge")
+        raise errors.NotAllowed("The dispute is above the charge")
     charge.dispute = objects.Dispute(
         id=objects.new_id("du"),
         number=number,
@@ -169,7 +169,7 @@ def open_dispute(charge: objects.Charge, amount: int | None, *, number: int, now
 def close_dispute(dispute: objects.Dispute, outcome: str) -> NewEvents:
     """Decide a dispute; the money of a won one is returned."""
     if dispute.status != "needs_response":
-        raise providers.NotAllowed(f"The dispute is already {dispute.status}")
+        raise errors.NotAllowed(f"The dispute is already {dispute.status}")
     dispute.status = outcome
     reinstated: NewEvents = [("charge.dispute.funds_reinstated", dispute)] if outcome == "won" else []
     return [*reinstated, ("charge.dispute.closed", dispute)]

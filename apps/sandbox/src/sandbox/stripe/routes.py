@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from sandbox import bounded_store, clock, idempotency, json_response, providers, settings
+from sandbox import bounded_store, clock, errors, idempotency, json_response, providers, settings
 from sandbox.stripe import account, events, forms, lists, objects, requests
 
 KEY_CHARACTERS_MAX = 255
@@ -244,7 +244,7 @@ class StripeApi(providers.ProviderApi):
             answer = idempotency.StoredResponse(200, json_response.encode(execute(forms.decode(raw))))
         except forms.InvalidForm as error:
             raise requests.StripeError(str(error)) from None
-        except providers.NotAllowed as not_allowed:
+        except errors.NotAllowed as not_allowed:
             answer = idempotency.StoredResponse(
                 400, json_response.encode(requests.StripeError(str(not_allowed)).body())
             )

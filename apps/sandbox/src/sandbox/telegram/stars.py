@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from sandbox import bounded_store, clock, providers, settings, webhooks
+from sandbox import bounded_store, clock, errors, providers, settings, webhooks
 from sandbox.telegram import bots, objects, parameters, star_objects, updates
 
 PRE_CHECKOUTS_MAX = 10_000
@@ -79,7 +79,7 @@ class Stars(providers.Payments):
         if charge is None:
             return self._start_pre_checkout(self._invoice(ref), payer_id, has_stars=True)
         if charge.invoice.subscription_period is None or charge.is_canceled:
-            raise providers.NotAllowed("Only the charge of a running subscription can be renewed")
+            raise errors.NotAllowed("Only the charge of a running subscription can be renewed")
         return self._charge(charge.invoice, charge.user_id, first=charge)
 
     def decline(self, ref: str, payer_id: int) -> Sequence[webhooks.Delivery]:
@@ -90,9 +90,9 @@ class Stars(providers.Payments):
         """Refund a charge, or the latest charge of an invoice, as Telegram's support."""
         charge = self._charges.get(ref) or self._invoice(ref).latest_charge()
         if charge is None or charge.is_refunded:
-            raise providers.NotAllowed("There is no charge left to refund")
+            raise errors.NotAllowed("There is no charge left to refund")
         if amount_minor not in {None, charge.invoice.total_amount}:
-            raise providers.NotAllowed("Stars are refunded in full only")
+            raise errors.NotAllowed("Stars are refunded in full only")
         return self._refund(charge)
 
     # --- methods of the Bot API -----------------------------------------------------------------------
@@ -174,7 +174,7 @@ class Stars(providers.Payments):
         charge = self._charges.get(ref)
         invoice = charge.invoice if charge else self._invoices.get(ref)
         if invoice is None:
-            raise providers.UnknownPayment(providers.UnknownPayment.__doc__)
+            raise errors.UnknownPayment(errors.UnknownPayment.__doc__)
         return invoice
 
     def _charge_of(self, bot: bots.Bot, params: parameters.Parameters) -> star_objects.StarCharge:

@@ -9,13 +9,15 @@ import dataclasses
 import hashlib
 import re
 
+from sandbox import errors
+
 BITS_MAX, REFS_MAX = 1023, 4
 COMMENT_OP, NOTIFICATION_OP, BOUNCED_OP = 0x00000000, 0x7362D09C, 0xFFFFFFFF
 
 _RAW = re.compile(r"(-1|0):([0-9a-fA-F]{64})")
 
 
-class InvalidAddress(ValueError):  # noqa: N818 - an answer to the client, not a failure
+class InvalidAddress(errors.ControlError):
     """An address is `workchain:hex`, or 48 characters of base64 with a checksum."""
 
 

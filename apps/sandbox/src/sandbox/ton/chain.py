@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from sandbox import bounded_store, clock, providers
+from sandbox import bounded_store, clock, errors
 from sandbox.ton import boc
 
 PENDING_MAX, ACCOUNTS_MAX = 10_000, 100_000
@@ -236,7 +236,7 @@ class Chain:
     def _pop_pending(self, transaction_id: str) -> Transaction:
         transaction = self._pending.pop(transaction_id, None)
         if transaction is None:
-            raise providers.UnknownPayment("There is no pending transaction with this hash")
+            raise errors.UnknownPayment("There is no pending transaction with this hash")
         return transaction
 
     def _next_lt(self) -> int:

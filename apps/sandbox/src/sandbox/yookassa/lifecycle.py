@@ -8,7 +8,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
-from sandbox import providers
+from sandbox import errors
 from sandbox.yookassa import requests
 
 # YooKassa does not publish the time to pay; a hold on a bank card lasts 7 days.
@@ -236,7 +236,7 @@ def refund(payment: Payment, request: requests.CreateRefund, *, number: int, now
 def decide_refund(payment: Payment, refund: Refund, outcome: str) -> str | None:
     """Decide a pending refund: succeeded or canceled. Return the event, or None for a canceled refund."""
     if refund.status != "pending":
-        raise providers.NotAllowed(f"The refund is already {refund.status}")
+        raise errors.NotAllowed(f"The refund is already {refund.status}")
     refund.status = outcome
     payment.refund_pending_minor -= refund.amount_minor
     if outcome == "canceled":
@@ -272,7 +272,7 @@ def _cancellation(canceled_by: tuple[str, str] | None) -> dict[str, str] | None:
 
 def _require(payment: Payment, status: str, *, to: str) -> None:
     if payment.status != status:
-        raise providers.NotAllowed(f"A payment that is {payment.status} cannot {to}")
+        raise errors.NotAllowed(f"A payment that is {payment.status} cannot {to}")
 
 
 def _require_amount(amount: requests.Amount, currency: str, minor_max: int) -> None:

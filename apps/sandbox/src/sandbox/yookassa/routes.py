@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from sandbox import bounded_store, clock, idempotency, json_response, providers, settings
+from sandbox import bounded_store, clock, errors, idempotency, json_response, providers, settings
 from sandbox.yookassa import lifecycle, requests, shop
 
 # The documented pattern, including its range `+-_`.
@@ -184,7 +184,7 @@ def _execute(execute: Callable[[Any], dict[str, Any]], body: Any) -> idempotency
         return idempotency.StoredResponse(200, json_response.encode(execute(body)))
     except requests.YooKassaError as error:
         response = _error_response(error)
-    except providers.NotAllowed as not_allowed:
+    except errors.NotAllowed as not_allowed:
         response = _error_response(requests.YooKassaError(str(not_allowed)))
     return idempotency.StoredResponse(response.status_code, bytes(response.body))
 

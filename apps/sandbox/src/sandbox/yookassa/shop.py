@@ -6,7 +6,7 @@ State changes contain no await, so two requests with one key cannot both be exec
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sandbox import bounded_store, clock, json_response, providers, settings, webhooks
+from sandbox import bounded_store, clock, errors, json_response, providers, settings, webhooks
 from sandbox.yookassa import lifecycle, requests
 
 
@@ -85,7 +85,7 @@ class Shop(providers.Payments, providers.Refunds):
             request = requests.parse(requests.CreateRefund, {"payment_id": ref, "amount": amount})
             refund = lifecycle.refund(payment, request, number=self.refunds.next_number, now=self._clock.now())
         except requests.YooKassaError as error:
-            raise providers.NotAllowed(error.description) from None
+            raise errors.NotAllowed(error.description) from None
         return self._start_refund(payment, refund)
 
     def plan_refunds(self, outcome: str, count: int) -> None:
@@ -144,13 +144,13 @@ class Shop(providers.Payments, providers.Refunds):
     def _payment(self, ref: str) -> lifecycle.Payment:
         payment = self.payments.get(ref)
         if payment is None:
-            raise providers.UnknownPayment(providers.UnknownPayment.__doc__)
+            raise errors.UnknownPayment(errors.UnknownPayment.__doc__)
         return payment
 
     def _refund(self, ref: str) -> lifecycle.Refund:
         refund = self.refunds.get(ref)
         if refund is None:
-            raise providers.UnknownPayment("There is no such refund")
+            raise errors.UnknownPayment("There is no such refund")
         return refund
 
     def _start_refund(self, payment: lifecycle.Payment, refund: lifecycle.Refund) -> Sequence[webhooks.Delivery]:
