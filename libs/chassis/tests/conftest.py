@@ -40,6 +40,16 @@ def processes(database_url: str, declared: str, tmp_path: Path) -> Iterator[test
 
 
 @pytest.fixture
+def operator(
+    monkeypatch: pytest.MonkeyPatch, servers: testing.Servers, database_name: str, database_url: str, declared: str
+) -> None:
+    """The environment of an operator's console."""
+    monkeypatch.setenv("KOPILKA_DATABASE_URL", servers.database(database_name))
+    monkeypatch.setenv("NOTES_DATABASE_URL", database_url)
+    monkeypatch.setenv("KOPILKA_AMQP_URL", declared)
+
+
+@pytest.fixture
 async def proxied() -> AsyncIterator[Callable[[str], Awaitable[outages.Proxy]]]:
     """Gives a proxy in front of a server; it is taken away with the test."""
     made: list[outages.Proxy] = []

@@ -8,19 +8,9 @@ import notes
 import pytest
 import rabbit
 
-from chassis import database, dead_letters, operations, publisher, settings, telemetry, testing
+from chassis import database, dead_letters, operations, publisher, settings, telemetry
 
 QUEUE = notes.COMMANDS.name
-
-
-@pytest.fixture
-def operator(
-    monkeypatch: pytest.MonkeyPatch, servers: testing.Servers, database_name: str, database_url: str, declared: str
-) -> None:
-    """The environment of an operator's console."""
-    monkeypatch.setenv("KOPILKA_DATABASE_URL", servers.database(database_name))
-    monkeypatch.setenv("NOTES_DATABASE_URL", database_url)
-    monkeypatch.setenv("KOPILKA_AMQP_URL", declared)
 
 
 async def bury(db: database.Database, message: notes.Spoken, **changed: object) -> UUID | None:

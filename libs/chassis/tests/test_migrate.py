@@ -169,9 +169,22 @@ async def test_a_database_from_before_the_messaging_migrations_comes_along_with_
         await testing.administer(servers, f'DROP DATABASE "{new}" WITH (FORCE)')
     rows = await query(servers, old, "SELECT event_id::text, partition_key FROM outbox")
     letters = await query(servers, old, "SELECT event_id::text, reason FROM dead_letter WHERE consumer <> 'outbox'")
+    outgoing = await query(
+        servers,
+        old,
+        "SELECT event_id::text, reason, error, attempts, exchange, outbox_id, failed_at::text, headers->>'ce-id' AS id"
+        " FROM dead_letter WHERE consumer = 'outbox' ORDER BY outbox_id",
+    )
     claims = await query(servers, old, "SELECT event_id::text, consumer FROM inbox")
     assert [tuple(row) for row in rows] == [("018f0000-0000-7000-8000-000000000003", "good")]
     assert [tuple(row) for row in letters] == [("018f0000-0000-7000-8000-000000000005", "unprocessable")]
+    first, second = "018f0000-0000-7000-8000-000000000001", "018f0000-0000-7000-8000-000000000002"
+    kept = ("unpublishable", "PublishError: returned", 10, "kopilka.events")
+    assert [tuple(row) for row in outgoing] == [
+        (first, *kept, 1, "2026-01-31 12:30:00+00", first),
+        (second, *kept, 2, "2026-01-31 12:30:00+00", second),
+    ]
+    assert await query(servers, old, "SELECT FROM outbox_dead") == []
     assert [tuple(row) for row in claims] == [("018f0000-0000-7000-8000-000000000004", "notes.commands")]
 
 

@@ -11,7 +11,7 @@ import outages
 import pytest
 import rabbit
 
-from chassis import database, outbox, publisher, relay, telemetry, testing, topology
+from chassis import database, dead_letters, outbox, publisher, relay, telemetry, testing, topology
 
 Proxied = Callable[[str], Awaitable[outages.Proxy]]
 
@@ -194,10 +194,10 @@ async def test_two_relays_send_each_row_once_and_keep_the_order_of_keys(
 
 
 @pytest.mark.parametrize("harm", ["returned", "refused", "unencodable"])
-async def test_a_row_that_cannot_be_published_is_set_aside_and_holds_up_nobody(
+async def test_a_row_that_cannot_be_published_becomes_a_dead_letter_and_holds_up_nobody(
     db: database.Database, sender: publisher.Publisher, wire: rabbit.Wire, harm: str
 ) -> None:
-    """Goal: the row moves aside after its tries, and the rows of other keys flow from the first try on.
+    """Goal: the row becomes a dead letter after its tries, and the rows of other keys flow from the first try on.
 
     Method: the pause between tries is taken away by unblocking the slots, so that ten tries take no time.
     """
@@ -213,9 +213,9 @@ async def test_a_row_that_cannot_be_published_is_set_aside_and_holds_up_nobody(
         await carrier.relay_once()
 
     async with db.transaction() as tx:
-        dead = await tx.fetch("SELECT partition_key, attempts FROM outbox_dead")
+        dead = await tx.fetch("SELECT partition_key, attempts, consumer, reason FROM dead_letter")
     assert others_sent_at_once > 0
-    assert [(row["partition_key"], row["attempts"]) for row in dead] == [("bad", relay.ATTEMPTS_MAX)]
+    assert [tuple(row) for row in dead] == [("bad", relay.ATTEMPTS_MAX, dead_letters.OUTGOING, "unpublishable")]
     assert await waiting(db) == 0
     # The row behind it was in flight with its first try; from then on it waited.
     assert orders_of([message.body for message in await wire.take_all(notes.ECHO.name)])["bad"] == [99, 99]
@@ -317,4 +317,3 @@ async def test_the_gauges_tell_how_much_waits_and_how_long(db: database.Database
 
     assert telemetry.OUTBOX_PENDING.labels("notes")._value.get() == 7
     assert telemetry.OUTBOX_AGE.labels("notes")._value.get() > 0
-    assert telemetry.OUTBOX_DEAD.labels("notes")._value.get() == 0

@@ -1,4 +1,4 @@
-"""Messages that were given up, each with its reason, kept until an operator replays or discards it."""
+"""Messages that can't be handled or published, each with its reason, kept until an operator replays or discards it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,26 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from chassis import database, envelope, publisher, telemetry
+import asyncpg
+
+from chassis import database, envelope, outbox, publisher, telemetry
 
 LIST_MAX = 1_000
+OUTGOING = "outbox"
+"""The consumer of a message that could not be published; no queue has this name."""
 
 _RECORD = """
 INSERT INTO dead_letter (event_id, consumer, event_type, partition_key, headers, payload, reason, error, attempts)
 VALUES ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9)
 ON CONFLICT (event_id, consumer) DO UPDATE SET failed_at = now(), resolved_at = NULL, resolution = NULL,
   reason = excluded.reason, error = excluded.error, attempts = excluded.attempts
+"""
+_RECORD_OUTGOING = f"""
+INSERT INTO dead_letter
+  (event_id, consumer, event_type, partition_key, headers, payload, reason, error, attempts, exchange, outbox_id)
+VALUES ($1, '{OUTGOING}', $2, $3, $4::text::jsonb, $5, 'unpublishable', $6, $7, $8, $9)
+ON CONFLICT (event_id, consumer) DO UPDATE SET failed_at = now(), resolved_at = NULL, resolution = NULL,
+  error = excluded.error, attempts = excluded.attempts
 """
 _LIST = """
 SELECT event_id, consumer, event_type, partition_key, reason, error, attempts, failed_at
@@ -27,6 +38,18 @@ ORDER BY failed_at LIMIT $4
 _RESOLVE = """
 UPDATE dead_letter SET resolved_at = now(), resolution = $3
 WHERE event_id = $1 AND consumer = $2 AND resolved_at IS NULL
+"""
+# With its former id a row is read before the later rows of its key that still wait.
+_RETURN_TO_OUTBOX = f"""
+WITH resolved AS (
+  UPDATE dead_letter SET resolved_at = now(), resolution = 'replayed'
+  FROM unnest($1::uuid[], $2::smallint[]) AS chosen (id, slot)
+  WHERE event_id = chosen.id AND consumer = '{OUTGOING}' AND resolved_at IS NULL
+  RETURNING dead_letter.*, chosen.slot
+)
+INSERT INTO outbox (id, event_id, exchange, event_type, slot, partition_key, headers, payload)
+OVERRIDING SYSTEM VALUE
+SELECT outbox_id, event_id, exchange, event_type, slot, partition_key, headers::text, payload FROM resolved
 """
 
 
@@ -80,6 +103,28 @@ async def record(
     telemetry.log.error("dead_letter.recorded", event_id=str(event_id), consumer=consumer, reason=reason)
 
 
+async def record_outgoing(
+    tx: database.Tx, failures: Sequence[tuple[asyncpg.Record, BaseException]], *, attempts: int
+) -> None:
+    """Keep rows of the outbox that can't be published, each with its last error; the caller deletes the rows."""
+    rows = [
+        (
+            row["event_id"],
+            row["event_type"],
+            row["partition_key"],
+            json.dumps(envelope.ours(json.loads(row["headers"]))),
+            row["payload"],
+            describe(error),
+            attempts,
+            row["exchange"],
+            row["id"],
+        )
+        for row, error in failures
+    ]
+    await tx.executemany(_RECORD_OUTGOING, rows)
+    telemetry.DEAD_LETTERS.labels(OUTGOING, "unpublishable").inc(len(rows))
+
+
 def describe(error: BaseException) -> str:
     """Tell what went wrong without repeating the message's values, which may be personal."""
     problems = getattr(error, "errors", None)
@@ -115,11 +160,15 @@ async def content(db: database.Database, letter: DeadLetter) -> tuple[dict[str, 
 
 
 async def replay(db: database.Database, sender: publisher.Publisher, letters: Sequence[DeadLetter]) -> int:
-    """Send dead letters to the queue they came from, under their own ids, and mark them resolved; gives how many.
+    """Send dead letters again under their own ids and mark them resolved; gives their number.
 
-    Replaying twice is harmless: the inbox keeps one effect.
+    One that was received goes to the queue it came from, one that could not be published back to the outbox. Replaying
+    twice is harmless: the inbox keeps one effect.
     """
+    await _return_to_outbox(db, [letter for letter in letters if letter.consumer == OUTGOING])
     for letter in letters:
+        if letter.consumer == OUTGOING:
+            continue
         headers, body = await content(db, letter)
         headers.pop(envelope.ATTEMPT, None)
         headers[envelope.REPLAY] = "1"
@@ -142,6 +191,16 @@ async def measure(db: database.Database) -> None:
     async with db.transaction() as tx:
         count = await tx.fetchval("SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL")
     telemetry.DEAD_LETTERS_OPEN.labels(db.schema).set(count)
+
+
+async def _return_to_outbox(db: database.Database, letters: Sequence[DeadLetter]) -> None:
+    """Put letters back where they were, in one transaction, so that the relay finds those of one key in their order."""
+    async with db.transaction() as tx:
+        await tx.execute(
+            _RETURN_TO_OUTBOX,
+            [letter.event_id for letter in letters],
+            [outbox.slot_of(letter.partition_key) for letter in letters],
+        )
 
 
 async def _resolve(db: database.Database, letter: DeadLetter, resolution: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import asyncpg
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 
-from chassis import database, failpoints, publisher, telemetry
+from chassis import database, dead_letters, failpoints, publisher, telemetry
 
 BATCH = 500
 SLOTS_PER_CLAIM = 8  # half of them, so that a second relay finds work under load
@@ -30,18 +30,14 @@ WHERE blocked_until <= now() AND EXISTS (SELECT FROM outbox o WHERE o.slot = s.s
 ORDER BY random() LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _READ = """
-SELECT id, exchange, event_type, partition_key, slot, headers, payload, attempts
+SELECT id, event_id, exchange, event_type, partition_key, slot, headers, payload, attempts
 FROM outbox WHERE slot = ANY($1::smallint[]) ORDER BY id LIMIT $2
 """
 _DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 _FAILED = """
-UPDATE outbox SET attempts = attempts + 1, last_error = left($2, 500) WHERE id = ANY($1::bigint[]) RETURNING attempts
+UPDATE outbox SET attempts = attempts + 1, last_error = left($2, 500) WHERE id = $1
 """
 _BLOCK = "UPDATE outbox_slot SET blocked_until = now() + make_interval(secs => $2) WHERE slot = ANY($1::smallint[])"
-_BURY = """
-WITH buried AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]) RETURNING *)
-INSERT INTO outbox_dead SELECT * FROM buried
-"""
 
 
 class Relay:
@@ -141,34 +137,34 @@ class Relay:
     async def _back_off(
         self, tx: database.Tx, rows: Sequence[asyncpg.Record], errors: dict[int, BaseException]
     ) -> None:
-        guilty = [row for row in rows if _is_its_own_fault(errors[row["id"]])]
-        for row in guilty:
-            reason = f"{type(errors[row['id']]).__name__}: {errors[row['id']]}"
-            await tx.fetch(_FAILED, [row["id"]], reason)
-        buried = [row["id"] for row in guilty if row["attempts"] + 1 >= ATTEMPTS_MAX]
-        if buried:
-            await tx.execute(_BURY, buried)
-            telemetry.log.error("relay.buried", rows=len(buried))
+        refused = [row for row in rows if _is_about_the_row(errors[row["id"]])]
+        for row in refused:
+            await tx.execute(_FAILED, row["id"], dead_letters.describe(errors[row["id"]]))
+        if given_up := [row for row in refused if row["attempts"] + 1 >= ATTEMPTS_MAX]:
+            failures = [(row, errors[row["id"]]) for row in given_up]
+            await dead_letters.record_outgoing(tx, failures, attempts=ATTEMPTS_MAX)
+            await tx.execute(_DELETE, [row["id"] for row in given_up])
+            for row in given_up:
+                telemetry.log.error("relay.dead_lettered", event_id=str(row["event_id"]), type=row["event_type"])
         pause_s = min(0.5 * 2 ** max(row["attempts"] for row in rows), BACKOFF_MAX_S)
         await tx.execute(_BLOCK, sorted({row["slot"] for row in rows}), pause_s)
         telemetry.log.warning("relay.backing_off", rows=len(rows), pause_s=pause_s)
 
 
 async def measure(db: database.Database) -> None:
-    """Set the gauges of the outbox: how many rows wait, how old the oldest is, how many were set aside."""
+    """Set the gauges of the outbox: the number of rows that wait, and the age of the oldest."""
     async with db.transaction() as tx:
         row = await tx.fetchrow(
             "SELECT count(*) AS pending, coalesce(extract(epoch FROM clock_timestamp() - min(enqueued_at)), 0)::float8"
-            " AS age_s, (SELECT count(*) FROM outbox_dead) AS dead FROM outbox"
+            " AS age_s FROM outbox"
         )
     assert row is not None  # an aggregate always gives a row
     telemetry.OUTBOX_PENDING.labels(db.schema).set(row["pending"])
     telemetry.OUTBOX_AGE.labels(db.schema).set(row["age_s"])
-    telemetry.OUTBOX_DEAD.labels(db.schema).set(row["dead"])
 
 
 def _next(rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
-    """Leave out what stands behind a row that failed before: it is sent when that one is through or set aside."""
+    """Leave out rows behind one of their key that failed before; they wait until it is sent or dead-lettered."""
     stuck: set[str] = set()
     sendable: list[asyncpg.Record] = []
     for row in rows:
@@ -179,9 +175,9 @@ def _next(rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
     return sendable
 
 
-def _is_its_own_fault(error: BaseException) -> bool:
-    # A broken connection or a late confirm says nothing about the row, and never leads to it being set aside. A
-    # return, a refusal and whatever can't be encoded do.
+def _is_about_the_row(error: BaseException) -> bool:
+    # A broken connection or a late confirm says nothing about the row, which is then tried without end. A return, a
+    # refusal and what can't be encoded do.
     if isinstance(error, DeliveryError):
         return True
     return not isinstance(error, AMQPError | ChannelInvalidStateError | OSError | TimeoutError)

@@ -15,7 +15,6 @@ LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
 
 OUTBOX_PENDING = Gauge("kopilka_outbox_pending", "Rows that wait for the broker.", ["service"])
 OUTBOX_AGE = Gauge("kopilka_outbox_oldest_age_seconds", "Age of the oldest waiting row.", ["service"])
-OUTBOX_DEAD = Gauge("kopilka_outbox_dead", "Rows that could not be published and were set aside.", ["service"])
 OUTBOX_PUBLISHED = Counter(
     "kopilka_outbox_publish_total",
     "Publishes by outcome: confirmed, returned, timeout, error.",
