@@ -194,3 +194,11 @@ def test_a_bag_with_an_index_is_read() -> None:
 def test_a_bag_that_the_chain_would_not_take_is_not_looked_into() -> None:
     with pytest.raises(boc.Malformed, match="too large"):
         boc.parse("A" * (boc.BAG_BYTES_MAX * 2))
+
+
+def test_a_last_byte_of_padding_alone_is_refused() -> None:
+    # TON's own reader calls it an overlong encoding: the same cell has a shorter form.
+    bag = bytes.fromhex("b5ee9c72 01 01 01 01 00 04 00 0003 ff80")
+
+    with pytest.raises(boc.Malformed):
+        boc.parse(base64.b64encode(bag).decode())

@@ -166,9 +166,10 @@ def _read_cell(octets: _Octets, ref_size: int) -> tuple[int, int, tuple[int, ...
     data = octets.take((second + 1) // 2)
     value, bits = int.from_bytes(data), 8 * len(data)
     if second % 2:
-        # The last byte is not full: its lowest one marks where the bits end.
-        if not data[-1]:
-            raise Malformed("a cell without its last bit")
+        # The last byte is not full: its lowest one marks where the bits end. TON's own reader refuses a byte without
+        # any bits before the mark, too, because the cell has a shorter encoding.
+        if not data[-1] & 0x7F:
+            raise Malformed("a cell whose last byte holds no bits")
         padding = (data[-1] & -data[-1]).bit_length()
         value, bits = value >> padding, bits - padding
     return value, bits, tuple(octets.number(ref_size) for _ in range(refs))
