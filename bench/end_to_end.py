@@ -16,7 +16,7 @@ import asyncpg
 import harness
 import httpx
 
-from demo import people, stack
+from demo import clients, stack
 
 ROOT = Path(__file__).parents[1]
 CUSTOMERS = 200
@@ -59,8 +59,8 @@ async def main() -> None:
         idle = await _cpu_of_an_idle_window(10)
         started_at = await database.fetchval("SELECT clock_timestamp()")
         before = _cpu_seconds()
-        await _pay(people.Outside(where, http), urls, chosen.rate)
-        await people.eventually(lambda: _credited(database, started_at), lambda n: n >= count, patience_s=SETTLE_S)
+        await _pay(clients.Sandbox(where, http), urls, chosen.rate)
+        await clients.eventually(lambda: _credited(database, started_at), lambda n: n >= count, timeout_s=SETTLE_S)
         await asyncio.sleep(2)
         after = _cpu_seconds()
         rows = await database.fetch(LATENCIES, started_at)
@@ -69,8 +69,8 @@ async def main() -> None:
 
 
 async def _create(where: stack.Stack, http: httpx.AsyncClient, count: int) -> list[str]:
-    outside = people.Outside(where, http)
-    crowd = [people.Customer(where, http, outside) for _ in range(CUSTOMERS)]
+    sandbox = clients.Sandbox(where, http)
+    crowd = [clients.Customer(where, http, sandbox) for _ in range(CUSTOMERS)]
     for customer in crowd:
         await customer.log_in()
     gate = asyncio.Semaphore(CREATE_AT_ONCE)
@@ -82,13 +82,13 @@ async def _create(where: stack.Stack, http: httpx.AsyncClient, count: int) -> li
     return await asyncio.gather(*(create(number) for number in range(count)))
 
 
-async def _pay(outside: people.Outside, urls: list[str], rate: float) -> None:
+async def _pay(sandbox: clients.Sandbox, urls: list[str], rate: float) -> None:
     loop = asyncio.get_running_loop()
     begin = loop.time()
     sends = []
     for number, url in enumerate(urls):
         await asyncio.sleep(max(0.0, begin + number / rate - loop.time()))
-        sends.append(asyncio.create_task(outside.pay(url)))
+        sends.append(asyncio.create_task(sandbox.pay(url)))
     await asyncio.gather(*sends)
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from chassis import testing
-from demo import people, stack
+from demo import clients, stack
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 120
@@ -37,15 +37,15 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def outside(where: stack.Stack, http: httpx.AsyncClient) -> AsyncIterator[people.Outside]:
-    world = people.Outside(where, http)
-    yield world
-    await world.plan_webhooks("normal")
-    await world.clear_faults()
+async def sandbox(where: stack.Stack, http: httpx.AsyncClient) -> AsyncIterator[clients.Sandbox]:
+    control = clients.Sandbox(where, http)
+    yield control
+    await control.plan_webhooks("normal")
+    await control.clear_faults()
 
 
 @pytest.fixture
-async def customer(where: stack.Stack, http: httpx.AsyncClient, outside: people.Outside) -> people.Customer:
-    person = people.Customer(where, http, outside)
+async def customer(where: stack.Stack, http: httpx.AsyncClient, sandbox: clients.Sandbox) -> clients.Customer:
+    person = clients.Customer(where, http, sandbox)
     await person.log_in()
     return person

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from demo import people, stack
+from demo import clients, stack
 
 NONSENSE = [
     b"",
@@ -22,7 +22,7 @@ NONSENSE = [
 @pytest.mark.parametrize("path", ["/auth/telegram", "/payments", "/orders"])
 @pytest.mark.parametrize("body", NONSENSE)
 async def test_nonsense_at_the_gateway_is_a_problem(
-    where: stack.Stack, customer: people.Customer, http: httpx.AsyncClient, path: str, body: bytes
+    where: stack.Stack, customer: clients.Customer, http: httpx.AsyncClient, path: str, body: bytes
 ) -> None:
     headers = {**customer._headers(), "Content-Type": "application/json", "Idempotency-Key": "nonsense-1"}
 

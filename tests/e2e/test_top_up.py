@@ -4,19 +4,19 @@ import asyncio
 
 import pytest
 
-from demo import people
+from demo import clients
 
 AMOUNT_MINOR = 150_000
 
 
 async def test_a_paid_top_up_reaches_the_wallet_the_statement_and_the_chat(
-    customer: people.Customer, outside: people.Outside
+    customer: clients.Customer, sandbox: clients.Sandbox
 ) -> None:
     payment = await customer.start_top_up(AMOUNT_MINOR)
 
-    await outside.pay(payment["confirmation_url"])
+    await sandbox.pay(payment["confirmation_url"])
 
-    wallet = await customer.balance_of(AMOUNT_MINOR)
+    wallet = await customer.wait_for_balance(AMOUNT_MINOR)
     assert wallet == {
         "asset": "RUB",
         "balance_minor": AMOUNT_MINOR,
@@ -25,7 +25,7 @@ async def test_a_paid_top_up_reaches_the_wallet_the_statement_and_the_chat(
     }
     [line] = await customer.statement()
     assert (line["kind"], line["amount_minor"], line["balance_after_minor"]) == ("credit", AMOUNT_MINOR, AMOUNT_MINOR)
-    chat = await people.eventually(lambda: outside.chat(customer.telegram_id), bool)
+    chat = await clients.eventually(lambda: sandbox.chat(customer.telegram_id), bool)
     assert len(chat) == 1
     assert "1,500.00 RUB" in chat[0]
     settled = (await customer.get(f"/payments/{payment['id']}")).json()
@@ -33,36 +33,36 @@ async def test_a_paid_top_up_reaches_the_wallet_the_statement_and_the_chat(
 
 
 @pytest.mark.rule("PA1")
-async def test_fifty_more_notifications_change_nothing(customer: people.Customer, outside: people.Outside) -> None:
+async def test_fifty_more_notifications_change_nothing(customer: clients.Customer, sandbox: clients.Sandbox) -> None:
     payment = await customer.top_up(AMOUNT_MINOR)
-    await customer.balance_of(AMOUNT_MINOR)
-    notification = await outside.notification(payment["confirmation_url"])
+    await customer.wait_for_balance(AMOUNT_MINOR)
+    notification = await sandbox.notification(payment["confirmation_url"])
 
     statuses = [
-        status for _ in range(5) for status in await asyncio.gather(*(outside.notify(notification) for _ in range(10)))
+        status for _ in range(5) for status in await asyncio.gather(*(sandbox.notify(notification) for _ in range(10)))
     ]
 
     assert statuses == [200] * 50
     await asyncio.sleep(1)
     assert (await customer.balance())["balance_minor"] == AMOUNT_MINOR
     assert len(await customer.statement()) == 1
-    assert len(await outside.chat(customer.telegram_id)) == 1
+    assert len(await sandbox.chat(customer.telegram_id)) == 1
 
 
-async def test_a_declined_payment_credits_nothing(customer: people.Customer, outside: people.Outside) -> None:
+async def test_a_declined_payment_credits_nothing(customer: clients.Customer, sandbox: clients.Sandbox) -> None:
     payment = await customer.start_top_up(AMOUNT_MINOR)
 
-    await outside.decline(payment["confirmation_url"])
+    await sandbox.decline(payment["confirmation_url"])
 
     async def status() -> str:
         return str((await customer.get(f"/payments/{payment['id']}")).json()["status"])
 
-    assert await people.eventually(status, lambda seen: seen == "canceled") == "canceled"
+    assert await clients.eventually(status, lambda seen: seen == "canceled") == "canceled"
     assert (await customer.balance())["balance_minor"] == 0
 
 
 @pytest.mark.rule("GW8")
-async def test_the_same_key_gives_the_same_payment_and_another_body_is_refused(customer: people.Customer) -> None:
+async def test_the_same_key_gives_the_same_payment_and_another_body_is_refused(customer: clients.Customer) -> None:
     first = await customer.start_top_up(AMOUNT_MINOR, key="one-tap")
 
     second = await customer.start_top_up(AMOUNT_MINOR, key="one-tap")
@@ -84,12 +84,12 @@ async def test_the_same_key_gives_the_same_payment_and_another_body_is_refused(c
 
 @pytest.mark.rule("PA9")
 async def test_a_create_that_timed_out_at_the_provider_becomes_one_payment(
-    customer: people.Customer, outside: people.Outside
+    customer: clients.Customer, sandbox: clients.Sandbox
 ) -> None:
-    await outside.plan_fault(target="yookassa", fault="timeout_after_commit", count=1)
+    await sandbox.plan_fault(target="yookassa", fault="timeout_after_commit", count=1)
 
     payment = await customer.start_top_up(AMOUNT_MINOR)
-    await outside.pay(payment["confirmation_url"])
+    await sandbox.pay(payment["confirmation_url"])
 
-    await customer.balance_of(AMOUNT_MINOR)
+    await customer.wait_for_balance(AMOUNT_MINOR)
     assert len(await customer.statement()) == 1

@@ -1,1 +1,1 @@
-"""The main journey on real input, step by step."""
+"""The demo: the main journey on a running stack, step by step."""

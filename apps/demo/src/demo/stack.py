@@ -1,4 +1,4 @@
-"""Where the running stack is, and the ways to break one of its processes."""
+"""The running stack: its URLs and the commands that kill and restart its processes."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ RESTART_TIMEOUT_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The addresses of one running stack and how its processes are restarted."""
+    """One running stack."""
 
     gateway_url: str
     payments_url: str
@@ -20,19 +20,19 @@ class Stack:
     bot_token: str
     manager_chat_id: int
     environment: dict[str, str]
-    runner: tuple[str, ...]
+    command: tuple[str, ...]
     options: tuple[str, ...]
 
     def kill(self, process: str) -> None:
-        """End one process as a crash would."""
+        """Kill one process with SIGKILL."""
         self._run("kill", process)
 
     def restart(self, process: str) -> None:
-        """Start one process again and wait until it is ready."""
+        """Restart one process and wait until it is ready."""
         self._run("restart", process)
 
-    def operator(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `kopilka ...` as an operator would, and give what it printed."""
+    def run_kopilka(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `kopilka ...` with the settings of the stack and return its output."""
         return subprocess.run(
             [str(Path(sys.executable).parent / "kopilka"), *arguments],
             env={**os.environ, **self.environment},
@@ -44,14 +44,14 @@ class Stack:
 
     def _run(self, action: str, process: str) -> None:
         subprocess.run(
-            [*self.runner, action, process, *self.options], check=True, timeout=RESTART_TIMEOUT_S, capture_output=True
+            [*self.command, action, process, *self.options], check=True, timeout=RESTART_TIMEOUT_S, capture_output=True
         )
 
 
-def read(environment_file: Path, runner: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> Stack:
-    """Read the file that `make up` wrote. Raises FileNotFoundError when no stack was started.
+def read(environment_file: Path, command: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> Stack:
+    """Read the environment file that `make up` wrote. Raises FileNotFoundError when no stack runs.
 
-    `runner` is the command that kills and restarts processes, `options` what tells it which stack is meant.
+    `command` is the command line that kills and restarts processes, `options` select the stack.
     """
     values: dict[str, str] = {}
     for line in environment_file.read_text().splitlines():
@@ -66,6 +66,6 @@ def read(environment_file: Path, runner: tuple[str, ...] = (), options: tuple[st
         bot_token=values["DEMO_BOT_TOKEN"],
         manager_chat_id=int(values["NOTIFIER_MANAGER_CHAT_ID"]),
         environment=values,
-        runner=runner,
+        command=command,
         options=options,
     )
