@@ -63,6 +63,7 @@ lint: setup ## Format, style, import rules, and the checks of tools/
 	@$(BIN)/python tools/asyncapi.py
 	@$(BIN)/python tools/settings_doc.py
 	@$(BIN)/python tools/compose_check.py
+	@$(BIN)/python tools/service_lists.py
 	@$(BIN)/python tools/flows.py
 	@$(BIN)/python tools/rules.py
 
@@ -93,9 +94,12 @@ bench: setup ## Measure every claim of bench/ and write bench/RESULTS.md; leaves
 	$(STACK) up; $(BIN)/python bench/end_to_end.py --write
 
 .PHONY: events
-events: setup ## Write the schemas and AsyncAPI documents of all messages anew from the code
+events: setup ## Write the schemas of all messages anew from the code
 	@$(BIN)/python tools/contracts_compat.py --write
-	@$(BIN)/python tools/asyncapi.py --write
+
+.PHONY: asyncapi
+asyncapi: setup ## Build the AsyncAPI documents of all services into .run/asyncapi
+	@$(BIN)/python tools/asyncapi.py
 
 .PHONY: docs
 docs: setup ## Write the pages of settings and of rules anew from the code

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from chassis import cli
+from chassis import discovery
 
 ONLY_FOR_MIGRATE = {"alembic", "sqlalchemy"}
 
 
-@pytest.mark.parametrize("service", cli.SERVICES)
+@pytest.mark.parametrize("service", discovery.names())
 def test_a_process_does_not_load_what_only_migrate_needs(service: str) -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", f"import sys, {service}.main; print(*sys.modules)"],

@@ -1,12 +1,11 @@
 """The schema of every service goes away whole and comes back, as an operator's `migrate --to base` promises."""
 
-import importlib
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
-from chassis import app, cli, migrate, testing
+from chassis import discovery, migrate, testing
 
 
 @pytest.fixture
@@ -18,11 +17,11 @@ async def empty(servers: testing.Servers, run_id: str) -> AsyncIterator[str]:
 
 
 @pytest.mark.rule("OP11")
-@pytest.mark.parametrize("name", cli.SERVICES)
+@pytest.mark.parametrize("name", discovery.names())
 async def test_every_services_schema_goes_down_to_base_and_up_again(
     servers: testing.Servers, empty: str, name: str
 ) -> None:
-    service: app.Service = importlib.import_module(f"{name}.main").SERVICE
+    service = discovery.load(name)
     found = []
 
     for revision in ("head", "base", "head"):

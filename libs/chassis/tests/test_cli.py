@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis import cli
+from chassis import discovery
 
 KOPILKA = Path(sys.executable).parent / "kopilka"
 
@@ -13,7 +13,7 @@ KOPILKA = Path(sys.executable).parent / "kopilka"
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """A place with a console script for each service, which tells how it was called."""
-    for service in cli.SERVICES:
+    for service in discovery.names():
         script = tmp_path / "bin" / service
         script.parent.mkdir(exist_ok=True)
         script.write_text(f'#!/bin/sh\necho "{service} $* $NOTE"\n[ "{service}" != "$FAILING" ] || exit 3\n')
@@ -52,14 +52,14 @@ def test_a_command_for_all_asks_every_service(installed: Path) -> None:
     done = run(installed, "dlq", "list")
 
     assert done.returncode == 0
-    assert done.stdout.splitlines() == [f"{service} dlq list " for service in cli.SERVICES]
+    assert done.stdout.splitlines() == [f"{service} dlq list " for service in discovery.names()]
 
 
 def test_one_service_that_fails_fails_the_whole(installed: Path) -> None:
     done = run(installed, "dlq", "list", FAILING="orders")
 
     assert done.returncode == 3
-    assert len(done.stdout.splitlines()) == len(cli.SERVICES)
+    assert len(done.stdout.splitlines()) == len(discovery.names())
 
 
 def test_the_settings_of_the_local_stack_are_used_where_the_environment_is_silent(installed: Path) -> None:

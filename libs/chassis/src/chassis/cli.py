@@ -1,6 +1,6 @@
-"""`kopilka <service> <command>`: a thin dispatcher that runs the service's own console script.
+"""`kopilka <service> <command>`: runs the console script of a service; `kopilka dlq` and `topology` run those of all.
 
-It imports no service. `kopilka dlq` and `kopilka topology` ask every service in turn.
+It imports no service.
 """
 
 import os
@@ -8,29 +8,30 @@ import subprocess
 import sys
 from pathlib import Path
 
-SERVICES = ("gateway", "ledger", "orders", "payments", "notifier")
+from chassis import discovery
+
 FOR_ALL = ("dlq", "topology")
 ENVIRONMENT = Path(".run/env")
 
-USAGE = f"""usage: kopilka <service> <command> [...]   services: {", ".join(SERVICES)}
+USAGE = """usage: kopilka <service> <command> [...]   services: {services}
        kopilka dlq list|show|replay|discard|drain-broker [--type T] [--key K] [--id ID]
        kopilka topology
 """
 
 
 def main() -> None:
-    """Run one service's command in its place, or one command of every service, and exit with its code."""
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] not in (*SERVICES, *FOR_ALL):
-        sys.stderr.write(USAGE)
+    """Replace this process by one service's command, or run a command of every service; exits with the first error."""
+    arguments, services = sys.argv[1:], discovery.names()
+    if not arguments or arguments[0] not in (*services, *FOR_ALL):
+        sys.stderr.write(USAGE.format(services=", ".join(services)))
         raise SystemExit(0 if arguments[:1] in ([], ["help"], ["--help"]) else 2)
     environment = {**_local_stack(), **os.environ}
-    if arguments[0] in SERVICES:
+    if arguments[0] in services:
         script = _script(arguments[0])
-        os.execve(script, [script, *arguments[1:]], environment)  # noqa: S606 - the dispatcher's whole purpose
+        os.execve(script, [script, *arguments[1:]], environment)  # noqa: S606 - what this program is for
     codes = [
         subprocess.run([_script(service), *arguments], env=environment, check=False).returncode  # noqa: S603
-        for service in SERVICES
+        for service in services
     ]
     raise SystemExit(next((code for code in codes if code), 0))
 
@@ -40,7 +41,7 @@ def _script(service: str) -> str:
 
 
 def _local_stack() -> dict[str, str]:
-    """Give the settings of the stack that `make up` started here, or nothing where the environment rules."""
+    """Give the settings of the stack that `make up` started in this folder, or nothing without one."""
     if not ENVIRONMENT.is_file():
         return {}
     lines = (line.partition("=") for line in ENVIRONMENT.read_text().splitlines() if "=" in line)
