@@ -9,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+# Tools are scripts and no packages; a test that calls a function of one imports it from their folder.
+sys.path.insert(0, str(ROOT / "tools"))
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
