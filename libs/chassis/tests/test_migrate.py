@@ -20,6 +20,16 @@ async def empty(servers: testing.Servers, run_id: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def several(servers: testing.Servers, run_id: str) -> AsyncIterator[list[str]]:
+    names = [f"test_{run_id}_several_{number}" for number in range(4)]
+    for name in names:
+        await testing.administer(servers, f'CREATE DATABASE "{name}"')
+    yield names
+    for name in names:
+        await testing.administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
 async def old(servers: testing.Servers, empty: str) -> str:
     """A database as it was before the messaging tables had migrations of their own, with rows in each table."""
     await make_old(servers, empty)
@@ -238,3 +248,9 @@ async def test_the_service_may_write_rows_and_change_no_table(servers: testing.S
                 await connection.execute(forbidden)
     finally:
         await connection.close()
+
+
+async def test_databases_of_one_server_are_migrated_at_once(servers: testing.Servers, several: list[str]) -> None:
+    await asyncio.gather(*(bring(servers, name) for name in several))
+
+    assert [len(await objects(servers, name)) for name in several] == [len(await objects(servers, several[0]))] * 4

@@ -4,19 +4,26 @@ The messaging tables and the service's tables have a numbered history each, with
 Tables belong to the administrator who migrates; the service's role only works in them, and owns nothing it could drop.
 """
 
+import asyncio
 from pathlib import Path
 
 from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.exc import InternalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 LOCK_TIMEOUT_S = 5  # a migration that waits longer for a table would stop everybody who uses it
 MESSAGING = Path(__file__).parent / "migrations"
 """The migrations of the tables of outbox, inbox and dead letters, which every schema has."""
 MESSAGING_VERSION = "chassis_version"
 OWN_VERSION = "schema_version"
+
+# Roles belong to the whole server, but an advisory lock to one database: two installations on one server can meet.
+ROLE_ATTEMPTS_MAX = 10
+ROLE_PAUSE_S = 0.2
+_ROLE_IS_CHANGING = "tuple concurrently updated"
 
 _ONE_AT_A_TIME = 0x6B6F7069  # services migrate in parallel, and roles and grants are shared by the whole server
 
@@ -32,15 +39,27 @@ async def to_version(
     service = make_url(service_url)
     engine = create_async_engine(make_url(admin_url).set(drivername="postgresql+asyncpg"))
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text("SET LOCAL statement_timeout = '120s'"))
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
-            # Only from here on: another migration is waited for longer than a table.
-            await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
-            await connection.run_sync(_prepare, service, schema)
-            await connection.run_sync(_run, service, schema, migrations, revision)
+        for attempt in range(ROLE_ATTEMPTS_MAX):
+            try:
+                await _migrate(engine, service, schema, migrations, revision)
+            except InternalError as error:
+                if _ROLE_IS_CHANGING not in str(error) or attempt + 1 == ROLE_ATTEMPTS_MAX:
+                    raise
+                await asyncio.sleep(ROLE_PAUSE_S)
+            else:
+                return
     finally:
         await engine.dispose()
+
+
+async def _migrate(engine: AsyncEngine, service: URL, schema: str, migrations: Path, revision: str) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("SET LOCAL statement_timeout = '120s'"))
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
+        # Only from here on: another migration is waited for longer than a table.
+        await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+        await connection.run_sync(_prepare, service, schema)
+        await connection.run_sync(_run, service, schema, migrations, revision)
 
 
 def execute(script: str) -> None:
