@@ -1,29 +1,38 @@
-"""The pytest plugin: real servers, a fresh database and a fresh vhost for each test that asks.
+"""The pytest plugin: real servers, a clean database and a new vhost for each test that asks.
 
 A test package names its service in a `service` fixture. Schemas are migrated once into a template database per run.
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
+import httpx
 import pytest
+from httpx._transports import default as http_transports
 
-from chassis import app, database, envelope, inbox, migrate, publisher, topology
+from chassis import app, database, envelope, inbox, migrate, publisher, reusable_databases, topology
 
 PASSWORD = "test-only"  # noqa: S105 - roles of databases that live for one test
 READY_S = 30
+RUN = "KOPILKA_TEST_RUN"  # the environment variable with the name of a run
+PORTS_FROM = 20_000  # ten workers' ranges end below 32,768, where Linux begins with clients' ports
+PORTS_OF_A_WORKER = 1_200
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,47 +77,84 @@ def servers() -> Servers:
         pytest.exit(f"these tests need real servers: run `make test`, or set {error}", returncode=3)
 
 
+def pytest_configure() -> None:
+    """Name this run of the tests once, for all its processes: they share template databases."""
+    # Each client of httpx loads all certificate authorities, which takes longer than most tests; these need none.
+    http_transports.create_ssl_context = cache(httpx.create_ssl_context)  # type: ignore[attr-defined]
+    os.environ.setdefault(RUN, f"{os.getpid():x}{time.time_ns() // 1_000_000 % 0xFFFFFF:x}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Drop what the run left on the server, when the last of its processes has ended."""
+    if hasattr(session.config, "workerinput"):
+        return
+    try:
+        servers = Servers.of_environment()
+    except LookupError:
+        return
+    asyncio.run(_drop_databases(servers, f"test_{os.environ.pop(RUN)}_"))
+
+
 @pytest.fixture(scope="session")
 def run_id() -> str:
-    """A short name that no other test run has."""
-    return f"{os.getpid():x}{time.time_ns() // 1_000_000 % 0xFFFFFF:x}"
+    """A short name that no other process of any test run has."""
+    return f"{os.environ[RUN]}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 
 
 @pytest.fixture(scope="session")
-def template(servers: Servers, run_id: str) -> Iterator[Callable[[app.Service], str]]:
-    """Gives the name of a migrated template database for a service, made at first use."""
-    made: dict[str, str] = {}
+def server_administrator(servers: Servers) -> Iterator[reusable_databases.Administrator]:
+    """Runs statements as the administrator."""
+    opened = reusable_databases.Administrator(lambda name: servers.database(name) if name else servers.database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers, server_administrator: reusable_databases.Administrator) -> Callable[[app.Service], str]:
+    """Gives the name of a migrated template database for a service; the first process that asks makes it."""
 
     def template_of(service: app.Service) -> str:
-        if service.name not in made:
-            name = f"test_{run_id}_{service.name}"
-            asyncio.run(administer(servers, f'CREATE DATABASE "{name}"'))
-            asyncio.run(
-                migrate.to_version(
-                    admin_url=servers.database(name),
-                    service_url=servers.service_database(name, service.name),
-                    schema=service.name,
-                    migrations=service.migrations,
+        name = f"test_{os.environ[RUN]}_{service.name}"
+        # One at a time: roles are shared by the whole server, and a template can't be copied while it is made.
+        with (Path(tempfile.gettempdir()) / f"kopilka-test-{os.environ[RUN]}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not server_administrator.fetchval(f"SELECT true FROM pg_database WHERE datname = '{name}'"):
+                server_administrator.execute(f'CREATE DATABASE "{name}"')
+                asyncio.run(
+                    migrate.to_version(
+                        admin_url=servers.database(name),
+                        service_url=servers.service_database(name, service.name),
+                        schema=service.name,
+                        migrations=service.migrations,
+                    )
                 )
-            )
-            made[service.name] = name
-        return made[service.name]
+                reusable_databases.install(server_administrator, name, schema=service.name)
+        return name
 
-    yield template_of
-    for name in made.values():
-        asyncio.run(administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    return template_of
+
+
+@pytest.fixture(scope="session")
+def reusable(
+    server_administrator: reusable_databases.Administrator, template: Callable[[app.Service], str], run_id: str
+) -> Callable[[app.Service], reusable_databases.ReusableDatabase]:
+    """Gives this process's database for a service."""
+    copies: dict[str, reusable_databases.ReusableDatabase] = {}
+
+    def reusable_of(service: app.Service) -> reusable_databases.ReusableDatabase:
+        if service.name not in copies:
+            copies[service.name] = reusable_databases.ReusableDatabase(
+                server_administrator, template=template(service), name=f"test_{run_id}_{service.name}"
+            )
+        return copies[service.name]
+
+    return reusable_of
 
 
 @pytest.fixture
-def database_name(
-    servers: Servers, template: Callable[[app.Service], str], service: app.Service, run_id: str
-) -> Iterator[str]:
-    """A database of this test alone, with the service's schema."""
-    source = template(service)
-    name = f"test_{run_id}_{time.monotonic_ns():x}"
-    asyncio.run(administer(servers, f'CREATE DATABASE "{name}" TEMPLATE "{source}"'))
-    yield name
-    asyncio.run(administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
+def database_name(reusable: Callable[[app.Service], reusable_databases.ReusableDatabase], service: app.Service) -> str:
+    """A database with the service's schema and the rows of its migrations, for this test alone."""
+    return reusable(service).clean()
 
 
 @pytest.fixture
@@ -237,11 +283,27 @@ async def outbox_messages(db: database.Database) -> list[tuple[str, dict[str, ob
 
 
 def free_port() -> int:
-    """Give a port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Give a port of loopback that nobody listens on now, below those that the kernel gives to clients.
+
+    One of the kernel's own could become some client's before the process that it is meant for listens.
+    """
+    for port in _ports():
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """Give the ports of this process: each worker of a run has a range of its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
+    first = PORTS_FROM + worker * PORTS_OF_A_WORKER
+    offset = os.getpid() % PORTS_OF_A_WORKER  # two runs at once begin at different places
+    return cycle(first + (offset + number) % PORTS_OF_A_WORKER for number in range(PORTS_OF_A_WORKER))
 
 
 async def administer(servers: Servers, statement: str) -> None:
@@ -264,6 +326,15 @@ def manage(servers: Servers, method: str, path: str) -> bytes:
     with opener.open(request, timeout=10) as answer:
         body: bytes = answer.read()
     return body
+
+
+async def _drop_databases(servers: Servers, prefix: str) -> None:
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        for row in await connection.fetch("SELECT datname FROM pg_database WHERE starts_with(datname, $1)", prefix):
+            await connection.execute(f'DROP DATABASE "{row[0]}" WITH (FORCE)')
+    finally:
+        await connection.close()
 
 
 def _answers(url: str) -> bool:
