@@ -1,6 +1,7 @@
 #!/bin/bash
 # Runs the tests on real servers and ends with pytest's own summary.
 # usage: test.sh [pytest arguments]     with arguments (a part of the tests) coverage is not measured
+# Most tests wait for servers and processes, so two for each core run at once.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,7 +24,7 @@ if [ $# -gt 0 ]; then
 fi
 
 "$bin/coverage" erase
-"$bin/coverage" run -m pytest 2>&1 | tee "$output"
+"$bin/coverage" run -m pytest --numprocesses=$((2 * $(nproc))) --maxprocesses=8 2>&1 | tee "$output"
 code=${PIPESTATUS[0]}
 "$bin/coverage" combine -q && "$bin/coverage" report
 covered=$?

@@ -13,7 +13,7 @@ from aio_pika.exceptions import DeliveryError
 
 from chassis import batch, broker, database, dead_letters, envelope, publisher, relay
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 def headers_of(message: notes.Spoken, **changed: Any) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Wire:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something is true. Raises TimeoutError when it is not within half a minute."""
+    """Wait until something is true. Raises TimeoutError when it is not within a minute."""
     async with asyncio.timeout(PATIENCE_S):
         while not await condition():  # noqa: ASYNC110 - what is waited for happens on a server
             await asyncio.sleep(0.02)
