@@ -132,10 +132,10 @@ def spend(user_id: message.UserId) -> ledger.PostTransfers:
     """Ask for a purchase straight from the wallet."""
     code = chart.user_account(DEMO, user_id, "RUB").name.code
     legs = (
-        ledger.AskedLeg(account=code, asset="RUB", amount_minor=-100),
-        ledger.AskedLeg(account="revenue", asset="RUB", amount_minor=100),
+        ledger.RequestedLeg(account=code, asset="RUB", amount_minor=-100),
+        ledger.RequestedLeg(account="revenue", asset="RUB", amount_minor=100),
     )
-    transfer = ledger.AskedTransfer(kind="spend", reference="order:1", legs=legs)
+    transfer = ledger.RequestedTransfer(kind="spend", reference="order:1", legs=legs)
     return ledger.PostTransfers(tenant=DEMO, request_id=str(uuid.uuid4()), transfers=(transfer,))
 
 

@@ -1,4 +1,4 @@
-"""Compares what services say with what they have promised: the committed JSON Schemas and golden examples.
+"""Compares the messages in the code with the committed JSON Schemas and examples.
 
 The failure it prevents: a field is renamed, every test of the changed service passes, and the messages that already
 wait in a queue, or come from a process not yet replaced, are unreadable. Old readers must read new messages and new
@@ -59,7 +59,7 @@ def broken_promises(schemas: Path, registry: dict[str, Any]) -> Iterator[str]:
     for path in sorted(schemas.glob("*.json")):
         message = registry.get(path.stem)
         if message is None:
-            yield f"{path.stem}: the message is gone; keep the class as long as anyone may still say it"
+            yield f"{path.stem}: the message is gone; keep the class as long as it may still be published"
             continue
         old, new = json.loads(path.read_text()), message.model_json_schema()
         for problem in differences(inlined(old), inlined(new), path.stem):
@@ -122,7 +122,7 @@ def inlined(schema: Node) -> Node:
 
 
 def differences(old: Node, new: Node, place: str) -> Iterator[str]:
-    """Give every difference that a reader or a speaker of the other version would stumble over."""
+    """Give every difference that breaks a reader or a publisher of the other version."""
     if shape(old) != shape(new):
         yield f"{place}: the type changed from {shape(old)} to {shape(new)}"
         return

@@ -1,6 +1,7 @@
 import importlib
 import json
 import pkgutil
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from pydantic import ValidationError
 from contracts import gateway, ledger, message, orders, payments
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-SPEAKERS = (gateway, ledger, orders, payments)
+README = Path(__file__).parent.parent / "README.md"
+PUBLISHERS = (gateway, ledger, orders, payments)
 
 
 def example(wire_type: str) -> dict[str, Any]:
@@ -50,14 +52,14 @@ def test_every_message_names_its_tenant_subject_and_key(wire_type: str) -> None:
 
 @pytest.mark.parametrize("wire_type", sorted(message.REGISTRY))
 def test_a_message_without_a_tenant_is_refused(wire_type: str) -> None:
-    homeless = {name: value for name, value in example(wire_type).items() if name != "tenant"}
+    without_tenant = {name: value for name, value in example(wire_type).items() if name != "tenant"}
 
     with pytest.raises(ValidationError, match="tenant"):
-        message.REGISTRY[wire_type].model_validate(homeless)
+        message.REGISTRY[wire_type].model_validate(without_tenant)
 
 
 @pytest.mark.parametrize("wire_type", sorted(message.REGISTRY))
-def test_a_type_begins_with_its_speaker_or_owner_and_ends_with_its_version(wire_type: str) -> None:
+def test_a_type_begins_with_its_service_and_ends_with_its_version(wire_type: str) -> None:
     cls = message.REGISTRY[wire_type]
 
     service, noun, verb, version = wire_type.split(".")
@@ -97,10 +99,10 @@ def test_the_largest_amount_survives_the_wire() -> None:
 
 
 def test_a_message_can_not_be_changed_after_it_was_made() -> None:
-    said = payments.PaymentPaid.model_validate(example("payments.payment.paid.v1"))
+    event = payments.PaymentPaid.model_validate(example("payments.payment.paid.v1"))
 
     with pytest.raises(ValidationError, match="frozen"):
-        setattr(said, "version", 99)  # noqa: B010 - a plain assignment is refused by the type checker already
+        setattr(event, "version", 99)  # noqa: B010 - a plain assignment is refused by the type checker already
 
 
 def test_movements_of_one_owner_share_a_key_and_system_movements_share_the_tenants() -> None:
@@ -129,10 +131,10 @@ def test_an_order_names_no_price() -> None:
     assert "unit_price" not in read.items[0].model_dump()
 
 
-def test_every_speaker_is_in_the_registry() -> None:
-    spoken = {cls.__module__.split(".")[1] for cls in message.REGISTRY.values()}
+def test_every_service_that_publishes_is_in_the_registry() -> None:
+    modules = {cls.__module__.split(".")[1] for cls in message.REGISTRY.values()}
 
-    assert spoken == {module.__name__.removeprefix("contracts.") for module in SPEAKERS}
+    assert modules == {module.__name__.removeprefix("contracts.") for module in PUBLISHERS}
 
 
 def test_every_class_of_the_ledgers_modules_is_a_name_of_the_package() -> None:
@@ -148,6 +150,18 @@ def test_every_class_of_the_ledgers_modules_is_a_name_of_the_package() -> None:
     assert set(message.REGISTRY.values()) & classes
     assert classes == {getattr(ledger, cls.__name__, None) for cls in classes}
     assert set(ledger.__all__) >= {cls.__name__ for cls in classes}
+
+
+@pytest.mark.parametrize(("column", "kind"), [(1, "event"), (2, "command")])
+def test_the_readmes_table_has_every_message_of_every_service(column: int, kind: str) -> None:
+    rows = [line.split("|")[1:] for line in README.read_text().splitlines() if line.startswith("| `")]
+
+    listed = {row[0].strip(" `"): set(re.findall(r"`(\w+)`", row[column])) for row in rows}
+
+    for module in PUBLISHERS:
+        registered = {cls for cls in message.REGISTRY.values() if kind == cls.KIND}
+        name = module.__name__.removeprefix("contracts.")
+        assert listed[name] == {cls.__name__ for cls in registered if cls.__module__.split(".")[1] == name}
 
 
 COMMANDS = [wire_type for wire_type, cls in message.REGISTRY.items() if issubclass(cls, ledger.LedgerCommand)]
@@ -215,8 +229,8 @@ def test_a_text_that_no_row_can_hold_is_refused(wire_type: str, field: str, text
     ],
 )
 def test_a_receipt_needs_one_address_and_items(change: dict[str, Any]) -> None:
-    asked = example("payments.payment.create.v1")
-    asked["receipt"].update(change)
+    command = example("payments.payment.create.v1")
+    command["receipt"].update(change)
 
     with pytest.raises(ValidationError, match="receipt"):
-        payments.CreatePayment.model_validate(asked)
+        payments.CreatePayment.model_validate(command)

@@ -70,19 +70,19 @@ def extend(hold: ledger.PlaceHold, seconds: float) -> ledger.ExtendHold:
 
 def leg(
     account: str, amount_minor: int, asset: Currency = "RUB", *, expires_at: datetime | None = None
-) -> ledger.AskedLeg:
+) -> ledger.RequestedLeg:
     """One leg of a transfer that is asked for."""
-    return ledger.AskedLeg(account=account, asset=asset, amount_minor=amount_minor, expires_at=expires_at)
+    return ledger.RequestedLeg(account=account, asset=asset, amount_minor=amount_minor, expires_at=expires_at)
 
 
 def transfer(
-    *legs: ledger.AskedLeg, kind: ledger.AskedKind = "adjustment", occurred_at: datetime | None = None
-) -> ledger.AskedTransfer:
+    *legs: ledger.RequestedLeg, kind: ledger.RequestedKind = "adjustment", occurred_at: datetime | None = None
+) -> ledger.RequestedTransfer:
     """One transfer that is asked for."""
-    return ledger.AskedTransfer(kind=kind, reference="order:1", legs=legs, occurred_at=occurred_at)
+    return ledger.RequestedTransfer(kind=kind, reference="order:1", legs=legs, occurred_at=occurred_at)
 
 
-def post(*transfers: ledger.AskedTransfer, key: str | None = None) -> ledger.PostTransfers:
+def post(*transfers: ledger.RequestedTransfer, key: str | None = None) -> ledger.PostTransfers:
     """A group of transfers."""
     return ledger.PostTransfers(tenant=DEMO, request_id=key or str(uuid4()), transfers=transfers)
 

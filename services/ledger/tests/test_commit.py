@@ -23,10 +23,10 @@ def grant(amount_minor: int = 100, *, request_id: str | None = None, reference: 
     """Ask for a gift to the user from what the business spends on promotion."""
     wallet = chart.user_account(DEMO, USER, "RUB").name
     legs = (
-        ledger.AskedLeg(account="promotion", asset="RUB", amount_minor=-amount_minor),
-        ledger.AskedLeg(account=wallet.code, asset="RUB", amount_minor=amount_minor),
+        ledger.RequestedLeg(account="promotion", asset="RUB", amount_minor=-amount_minor),
+        ledger.RequestedLeg(account=wallet.code, asset="RUB", amount_minor=amount_minor),
     )
-    transfer = ledger.AskedTransfer(kind="grant", reference=reference, legs=legs)
+    transfer = ledger.RequestedTransfer(kind="grant", reference=reference, legs=legs)
     return ledger.PostTransfers(tenant=DEMO, request_id=request_id or str(uuid4()), transfers=(transfer,))
 
 
@@ -34,10 +34,10 @@ def spend(amount_minor: int) -> ledger.PostTransfers:
     """Ask for a purchase by the user."""
     wallet = chart.user_account(DEMO, USER, "RUB").name
     legs = (
-        ledger.AskedLeg(account=wallet.code, asset="RUB", amount_minor=-amount_minor),
-        ledger.AskedLeg(account="revenue", asset="RUB", amount_minor=amount_minor),
+        ledger.RequestedLeg(account=wallet.code, asset="RUB", amount_minor=-amount_minor),
+        ledger.RequestedLeg(account="revenue", asset="RUB", amount_minor=amount_minor),
     )
-    transfer = ledger.AskedTransfer(kind="spend", reference="order:1", legs=legs)
+    transfer = ledger.RequestedTransfer(kind="spend", reference="order:1", legs=legs)
     return ledger.PostTransfers(tenant=DEMO, request_id=str(uuid4()), transfers=(transfer,))
 
 

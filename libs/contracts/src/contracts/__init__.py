@@ -1,1 +1,1 @@
-"""What the services say to each other: events and commands, one module per speaker, and nothing else."""
+"""Events and commands that the services exchange, one module or package for each service, and nothing else."""

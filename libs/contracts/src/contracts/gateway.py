@@ -1,10 +1,10 @@
-"""What the gateway says: who its users are and where they can be reached."""
+"""The gateway's events: who its users are and where they can be reached."""
 
 from contracts.message import Event, UserId
 
 
 class UserRegistered(Event, type="gateway.user.registered.v1"):
-    """A person came for the first time. Carries the chat address and nothing else about the person."""
+    """A person logged in for the first time; `telegram_id` is also the id of their chat with the bot."""
 
     user_id: UserId
     telegram_id: int

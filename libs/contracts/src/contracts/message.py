@@ -1,6 +1,6 @@
-"""What every event and command has in common. A message is a frozen fact or request; it knows no transport.
+"""The base classes of events and commands: frozen models with a wire type, which know no transport.
 
-Within a version fields are only added, as optional; anything else is a new version beside the old one.
+Within a version fields are only added, as optional; any other change is a new version beside the old one.
 """
 
 from abc import abstractmethod
@@ -22,7 +22,7 @@ PositiveMinor = Annotated[int, Field(strict=True, gt=0, le=AMOUNT_MINOR_MAX)]
 SignedMinor = Annotated[int, Field(strict=True, ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
 
 REGISTRY: dict[str, type["Message"]] = {}
-"""Every message type on the wire and the class that reads it."""
+"""The class of each wire type."""
 
 
 class Money(BaseModel):
@@ -35,7 +35,7 @@ class Money(BaseModel):
 
 
 class Message(BaseModel):
-    """A message between services; subclasses name their wire type and what orders them."""
+    """A message between services. A subclass names its wire type, and the key whose messages stay in order."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -44,7 +44,7 @@ class Message(BaseModel):
 
     tenant: TenantId = Field(min_length=1, max_length=64)
 
-    def __init_subclass__(cls, *, type: str | None = None, **kwargs: object) -> None:  # noqa: A002 - the wire's word
+    def __init_subclass__(cls, *, type: str | None = None, **kwargs: object) -> None:  # noqa: A002 - the word of CloudEvents
         super().__init_subclass__()
         if type is not None:
             cls.TYPE = type
@@ -67,7 +67,7 @@ class Message(BaseModel):
 
 
 class Event(Message):
-    """A past fact, said by the service whose name begins its type."""
+    """A fact of the past, published by the service whose name begins its type."""
 
     KIND = "event"
 

@@ -1,4 +1,4 @@
-"""What orders hears and says: the catalog as the public sees it, and the life of an order."""
+"""The commands and events of orders: the public catalog, and the life of an order."""
 
 from datetime import datetime
 from typing import Annotated, Literal, NewType
@@ -17,7 +17,7 @@ Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000)]
 
 
 class OrderItem(BaseModel):
-    """What the client asks for; it says nothing about the price."""
+    """One product that the client orders, without a price."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -37,7 +37,7 @@ class OrderLine(BaseModel):
 
 
 class PlaceOrder(Command, type="orders.order.place.v1"):
-    """Buy from the catalog, paid from the wallet; answered by OrderPaid, OrderRefused or OrderCanceled."""
+    """Buy products and pay from the wallet; answered by OrderPaid, OrderRefused or OrderCanceled."""
 
     order_id: OrderId
     user_id: UserId
@@ -51,7 +51,7 @@ class PlaceOrder(Command, type="orders.order.place.v1"):
 
 
 class OrderEvent(Event):
-    """What every event of an order carries."""
+    """An event of one order."""
 
     order_id: OrderId
     user_id: UserId
@@ -70,35 +70,35 @@ class OrderEvent(Event):
 
 
 class OrderPlaced(OrderEvent, type="orders.order.placed.v1"):
-    """The order has its prices and waits for the money."""
+    """The order has its prices and waits for its payment."""
 
     lines: tuple[OrderLine, ...] = Field(min_length=1)
     total: Money
 
 
 class OrderPaid(OrderEvent, type="orders.order.paid.v1"):
-    """The money is taken; the shop owes the goods."""
+    """The order is paid; the shop owes the goods."""
 
     lines: tuple[OrderLine, ...] = Field(min_length=1)
     total: Money
 
 
 class OrderRefused(OrderEvent, type="orders.order.refused.v1"):
-    """The order cannot be: nothing is held or charged."""
+    """The order is refused; nothing is held or charged."""
 
     code: str
     detail: str
 
 
 class OrderCanceled(OrderEvent, type="orders.order.canceled.v1"):
-    """The order was given up before it was paid; whatever was held is released."""
+    """The order was canceled before it was paid; what was held is released."""
 
     code: str
     detail: str
 
 
 class CategoryListed(Event, type="orders.category.listed.v1"):
-    """A category of the catalog as it is from now on."""
+    """The present state of a category of the catalog."""
 
     category_id: CategoryId
     title: str
@@ -116,7 +116,7 @@ class CategoryListed(Event, type="orders.category.listed.v1"):
 
 
 class ProductListed(Event, type="orders.product.listed.v1"):
-    """A product of the catalog as it is from now on; hidden products stay unlisted."""
+    """The present state of a product of the catalog; a product that is not visible is not sold."""
 
     product_id: ProductId
     category_id: CategoryId

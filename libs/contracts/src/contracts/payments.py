@@ -1,6 +1,6 @@
-"""What payments hears and says: a payment's life from the request to the money that really moved, and back.
+"""The commands and events of payments: the life of a payment, its refunds and disputes, deposits, and findings.
 
-The `amount` of an event is what it is about: what was asked for, what was really taken, what one refund gave back.
+The `amount` of an event is the one that the event is about: requested, taken, refunded or disputed.
 """
 
 from datetime import datetime
@@ -18,7 +18,7 @@ DepositId = NewType("DepositId", UUID)
 Purpose = Literal["top_up"]
 Provider = Literal["yookassa", "stripe", "stars", "cryptopay", "ton"]
 
-# PostgreSQL keeps no NUL in a text, so a message with one could be heard but never written down.
+# A text of PostgreSQL can hold no NUL, so a message with one could be received and never stored.
 _WITHOUT_NUL = r"^[^\x00]*$"
 Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=_WITHOUT_NUL)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_WITHOUT_NUL)]
@@ -40,7 +40,7 @@ class ReceiptItem(BaseModel):
 
 
 class Receipt(BaseModel):
-    """What a fiscal receipt needs: one way to reach the customer, and the items."""
+    """The data of a fiscal receipt: one address of the customer, and the items."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -56,7 +56,7 @@ class Receipt(BaseModel):
 
 
 class PaymentCommand(Command):
-    """What every command about a payment carries; the same one again does nothing twice."""
+    """A command about one payment; it has its effect once, however often it is sent."""
 
     payment_id: PaymentId
 
@@ -67,10 +67,10 @@ class PaymentCommand(Command):
 
 
 class CreatePayment(PaymentCommand, type="payments.payment.create.v1"):
-    """Ask a provider for a payment; answered by PaymentCreated or PaymentFailed.
+    """Create a payment at a provider; answered by PaymentCreated or PaymentFailed.
 
-    `is_held` asks to hold the money until it is captured. `payer` is who may pay, in the provider's own words.
-    `account` names one of the tenant's accounts at the provider; without it the first one takes the payment.
+    With `is_held` the money is authorized only, until it is captured. `payer` is the provider's own id of the one who
+    may pay. `account` names one of the tenant's accounts at the provider; without it the first one takes the payment.
     """
 
     user_id: UserId
@@ -86,9 +86,9 @@ class CreatePayment(PaymentCommand, type="payments.payment.create.v1"):
 
 
 class CapturePayment(PaymentCommand, type="payments.payment.capture.v1"):
-    """Take what a payment holds, or `amount` of it and let the rest go; answered by PaymentPaid or CaptureRefused.
+    """Capture an authorized payment, in whole or only `amount` of it; answered by PaymentPaid or CaptureRefused.
 
-    `receipt` has the items that are sold after all, where the provider makes fiscal receipts.
+    What is not captured is released. `receipt` has the items that are sold, where the provider makes fiscal receipts.
     """
 
     amount: Money | None = None
@@ -96,11 +96,11 @@ class CapturePayment(PaymentCommand, type="payments.payment.capture.v1"):
 
 
 class CancelPayment(PaymentCommand, type="payments.payment.cancel.v1"):
-    """Let go of what a payment holds; answered by PaymentCanceled or CancelRefused."""
+    """Release an authorized payment; answered by PaymentCanceled or CancelRefused."""
 
 
 class RefundPayment(PaymentCommand, type="payments.payment.refund.v1"):
-    """Give back `amount`, or all that is left; answered by PaymentRefunded, RefundFailed or RefundRefused."""
+    """Refund `amount`, or all that is not refunded yet; answered by PaymentRefunded, RefundFailed or RefundRefused."""
 
     refund_id: RefundId
     amount: Money | None = None
@@ -109,7 +109,7 @@ class RefundPayment(PaymentCommand, type="payments.payment.refund.v1"):
 
 
 class PaymentEvent(Event):
-    """What every event of a payment carries."""
+    """An event of one payment."""
 
     payment_id: PaymentId
     user_id: UserId
@@ -130,7 +130,7 @@ class PaymentEvent(Event):
 
 
 class PaymentCreated(PaymentEvent, type="payments.payment.created.v1"):
-    """The provider accepted the payment; the payer continues at its page."""
+    """The provider accepted the payment; the payer continues at `confirmation_url`."""
 
     confirmation_url: str
     expires_at: datetime
@@ -143,7 +143,7 @@ class PaymentFailed(PaymentEvent, type="payments.payment.failed.v1"):
 
 
 class PaymentAuthorized(PaymentEvent, type="payments.payment.authorized.v1"):
-    """The payer's money is held and buys nothing yet; `capture_before` is when the provider lets it go by itself."""
+    """The payer's money is authorized and not captured; the provider releases it at `capture_before`."""
 
     provider_account: Code
     provider_ref: Text
@@ -151,11 +151,11 @@ class PaymentAuthorized(PaymentEvent, type="payments.payment.authorized.v1"):
 
 
 class PaymentPaid(PaymentEvent, type="payments.payment.paid.v1"):
-    """The provider holds the payer's money; fetched from the provider, never believed from a webhook.
+    """The provider has the payer's money.
 
-    `amount` is what was really taken; `asked` is given where that is less than what the payment was made for. `fee` is
-    what the provider keeps of it, where it is known. `accepted_at` is when the hint that led to it was stored: there
-    the credit latency begins. `origin_id` names the payment whose invoice was paid once more, by a payment of its own.
+    `amount` is what was taken; `asked` is set where the payment was created for more. `fee` is what the provider keeps
+    of it, where it is known. `accepted_at` is the time when the webhook was stored that led to this event: there the
+    credit latency begins. `origin_id` names the payment whose invoice was paid once more; this is the second payment.
     """
 
     provider_account: str
@@ -168,17 +168,20 @@ class PaymentPaid(PaymentEvent, type="payments.payment.paid.v1"):
 
 
 class PaymentPaidLate(PaymentPaid, type="payments.payment.paid_late.v1"):
-    """The same for a payment that had already been given up; the money is real all the same."""
+    """A payment that was failed or canceled before has been paid after all."""
 
 
 class PaymentCanceled(PaymentEvent, type="payments.payment.canceled.v1"):
-    """The payer declined or let it expire, or what was held was let go."""
+    """The payer declined, the payment expired, or its authorization was released."""
 
     reason: str
 
 
 class PaymentRefunded(PaymentEvent, type="payments.payment.refunded.v1"):
-    """One refund went through, also one of the cabinet; `amount` is this one's, `refunded` that of all so far."""
+    """One refund succeeded: `amount` is its own, `refunded` that of all so far.
+
+    `is_ours` is false for a refund that was made in the provider's dashboard.
+    """
 
     refund_id: RefundId
     provider_account: Code
@@ -192,14 +195,14 @@ class PaymentRefunded(PaymentEvent, type="payments.payment.refunded.v1"):
 
 
 class RefundFailed(PaymentEvent, type="payments.refund.failed.v1"):
-    """The provider did not give the money back; `amount`, which was reserved for it, is free again."""
+    """The provider did not refund the money; `amount`, which was reserved for it, can be refunded again."""
 
     refund_id: RefundId
     code: Code
 
 
 class PaymentDisputed(PaymentEvent, type="payments.payment.disputed.v1"):
-    """The payer's bank took `amount` back and `fee` besides, until the dispute is decided."""
+    """The payer's bank took back `amount`, and `fee` besides, until the dispute is decided."""
 
     dispute_ref: Text
     provider_account: Code
@@ -208,7 +211,7 @@ class PaymentDisputed(PaymentEvent, type="payments.payment.disputed.v1"):
 
 
 class DisputeClosed(PaymentEvent, type="payments.dispute.closed.v1"):
-    """A dispute is decided: won, and the money came back, or lost for good."""
+    """A dispute is decided: won, and the money came back, or lost."""
 
     dispute_ref: Text
     provider_account: Code
@@ -217,7 +220,7 @@ class DisputeClosed(PaymentEvent, type="payments.dispute.closed.v1"):
 
 
 class Refused(Event):
-    """A command that can't be carried out: a stable code and words for people. Nothing was changed."""
+    """A command was refused, with a stable code and a text for people; nothing was changed."""
 
     payment_id: PaymentId
     code: Code
@@ -230,23 +233,23 @@ class Refused(Event):
 
 
 class CaptureRefused(Refused, type="payments.capture.refused.v1"):
-    """The payment holds nothing that can be taken so, or the provider did not take it."""
+    """The payment has no authorization for this capture, or the provider refused it."""
 
 
 class CancelRefused(Refused, type="payments.cancellation.refused.v1"):
-    """The payment holds nothing to let go, or the provider did not let go."""
+    """The payment has no authorization to release, or the provider refused to release it."""
 
 
 class RefundRefused(Refused, type="payments.refund.refused.v1"):
-    """The payment has nothing that can be given back so; the provider was not asked."""
+    """The payment has nothing left for this refund; no request went to the provider."""
 
     refund_id: RefundId
 
 
 class DepositReceived(Event, type="payments.deposit.received.v1"):
-    """Money arrived that pays nothing we asked for; it waits in suspense for a person.
+    """Money arrived that matches no open payment; it is kept in suspense until a person decides.
 
-    `payment_id` and `user_id` are given where the payer named a payment: one paid before, or with another amount.
+    `payment_id` and `user_id` are set where the payer named a payment, which was paid before or has another amount.
     """
 
     deposit_id: DepositId
@@ -266,7 +269,7 @@ class DepositReceived(Event, type="payments.deposit.received.v1"):
 
 
 class FindingOpened(Event, type="payments.finding.opened.v1"):
-    """Something does not agree with a provider and needs a person's eye."""
+    """Something does not agree with a provider and must be looked at by a person."""
 
     finding_id: int = Field(ge=1, le=AMOUNT_MINOR_MAX)
     kind: Code

@@ -1,4 +1,4 @@
-"""What the ledger consumes and publishes: transfers, accounts, and holds on a user's own money."""
+"""The ledger's commands and events: transfers, accounts, and holds on a user's own money."""
 
 from contracts.ledger.accounts import (
     AccountAnswer,
@@ -42,11 +42,11 @@ from contracts.ledger.requests import (
 from contracts.ledger.transfers import (
     LEGS_MAX,
     TRANSFERS_MAX,
-    AskedKind,
-    AskedLeg,
-    AskedTransfer,
     PostingLine,
     PostTransfers,
+    RequestedKind,
+    RequestedLeg,
+    RequestedTransfer,
     RequestPosted,
     ReverseTransfer,
     TransferFunds,
@@ -64,9 +64,6 @@ __all__ = [
     "AccountCommand",
     "AccountState",
     "Answer",
-    "AskedKind",
-    "AskedLeg",
-    "AskedTransfer",
     "CaptureHold",
     "CaptureRefused",
     "CloseAccount",
@@ -94,6 +91,9 @@ __all__ = [
     "RequestCommand",
     "RequestPosted",
     "RequestRefused",
+    "RequestedKind",
+    "RequestedLeg",
+    "RequestedTransfer",
     "ReverseTransfer",
     "SetOverdraft",
     "TransferFunds",

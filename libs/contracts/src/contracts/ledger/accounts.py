@@ -9,7 +9,7 @@ from contracts.message import AMOUNT_MINOR_MAX, Currency, SignedMinor, TenantId,
 
 
 class AccountState(BaseModel):
-    """One account right after a movement. `version` grows by one with every change of balance or held."""
+    """One account right after a change. `version` grows by one with every change of the balance or of what is held."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -41,19 +41,19 @@ class CloseAccount(AccountCommand, type="ledger.account.close.v1"):
 
 
 class SetOverdraft(AccountCommand, type="ledger.account.limit.v1"):
-    """Say how far below zero an account's available balance may go."""
+    """Set how far below zero an account's available balance may go."""
 
     overdraft_minor: int = Field(strict=True, ge=0, le=AMOUNT_MINOR_MAX)
 
 
 class AccountAnswer(requests.Answer):
-    """An answer that tells an account right after it."""
+    """An answer that carries the state of one account right after the change."""
 
     account: AccountState
 
     @property
     def partition_key(self) -> str:
-        """The account's owner."""
+        """The key of the account's owner."""
         return partition_key_of(self.tenant, self.account)
 
     @property
@@ -75,6 +75,6 @@ class AccountChanged(AccountAnswer, requests.RequestAnswer, type="ledger.account
 
 
 def partition_key_of(tenant: TenantId, *accounts: AccountState) -> str:
-    """Give the key that orders one owner's movements; system-only movements are ordered by tenant."""
+    """Give the key that keeps one owner's movements in order; those of the house alone share the tenant's key."""
     owner = next((account.owner for account in accounts if account.owner is not None), None)
     return f"{tenant}:{owner or 'system'}"

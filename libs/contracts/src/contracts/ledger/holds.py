@@ -13,7 +13,7 @@ HoldId = NewType("HoldId", UUID)
 
 
 class AboutHold(Message):
-    """What everything about one hold has in common."""
+    """A message about one hold."""
 
     hold_id: HoldId
 
@@ -24,7 +24,7 @@ class AboutHold(Message):
 
 
 class HoldRefusal(AboutHold, requests.Answer):
-    """What every refusal carries: a stable code, and what the hold is for."""
+    """A refused command about a hold: a stable code, and what the hold is for."""
 
     reference: str
     code: str
@@ -40,11 +40,11 @@ class CaptureRefused(HoldRefusal, type="ledger.hold.capture_refused.v1"):
 
 
 class ExtensionRefused(HoldRefusal, type="ledger.hold.extension_refused.v1"):
-    """The hold ends when it did."""
+    """The hold was not extended; it expires when it would have."""
 
 
 class HoldCommand(AboutHold, requests.LedgerCommand):
-    """A command about one hold. It does not know what the hold is for; whoever refuses it adds that."""
+    """A command about one hold. It does not carry what the hold is for; the ledger adds that to a refusal."""
 
     REFUSAL: ClassVar[type[HoldRefusal]] = HoldRefused
 
@@ -54,9 +54,9 @@ class HoldCommand(AboutHold, requests.LedgerCommand):
 
 
 class PlaceHold(HoldCommand, type="ledger.hold.place.v1"):
-    """Set a user's own money aside; answered by HoldPlaced or HoldRefused.
+    """Reserve a user's own money; answered by HoldPlaced or HoldRefused.
 
-    `also` is held with it, both or neither: points, say, counted in the same unit as the amount.
+    `also` is a second amount, such as points, of an asset with as many decimals; both are held or neither.
     """
 
     user_id: UserId
@@ -67,7 +67,7 @@ class PlaceHold(HoldCommand, type="ledger.hold.place.v1"):
 
     @property
     def request_key(self) -> str:
-        """The hold's own."""
+        """The hold's key."""
         return f"hold:{self.hold_id}"
 
     def refused(self, code: str, detail: str) -> HoldRefusal:
@@ -84,15 +84,15 @@ class ExtendHold(HoldCommand, type="ledger.hold.extend.v1"):
 
     @property
     def request_key(self) -> str:
-        """One for each new end."""
+        """A key for each new time of expiry."""
         return f"extend:{self.hold_id}:{self.expires_at.isoformat()}"
 
 
 class CaptureHold(HoldCommand, type="ledger.hold.capture.v1"):
     """Turn a hold into revenue; answered by HoldCaptured or CaptureRefused.
 
-    The rest is released, unless `keep_rest` keeps it for further captures; each of several has a `capture_id`. The
-    amount is shared between the parts of the hold in proportion.
+    What is not captured is released, unless `keep_rest` keeps it for further captures, each with its own `capture_id`.
+    The amount is taken from the parts of the hold in proportion.
     """
 
     REFUSAL = CaptureRefused
@@ -103,21 +103,21 @@ class CaptureHold(HoldCommand, type="ledger.hold.capture.v1"):
 
     @property
     def request_key(self) -> str:
-        """The capture's own, or the hold's where there is only one."""
+        """The key of the capture, or of the hold where there is only one capture."""
         return f"capture:{self.capture_id or self.hold_id}"
 
 
 class ReleaseHold(HoldCommand, type="ledger.hold.release.v1"):
-    """Give a hold back to its owner; answered by HoldReleased. Releasing an ended hold changes nothing."""
+    """Release a hold; answered by HoldReleased. Releasing an ended hold changes nothing."""
 
     @property
     def request_key(self) -> str:
-        """The hold's own."""
+        """The hold's key."""
         return f"release:{self.hold_id}"
 
 
 class HoldPart(BaseModel):
-    """What happened to one part of a hold, and its account right after."""
+    """The amount of one part of a hold, and its account right after."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -126,9 +126,9 @@ class HoldPart(BaseModel):
 
 
 class HoldEvent(AboutHold, accounts.AccountAnswer):
-    """What every event of a hold carries: the amount of all its parts, and its first account right after it.
+    """An event of a hold: the amount of all its parts, and the first part's account right after.
 
-    `parts` tells them apart where there are two.
+    `parts` has each part by itself where there are two.
     """
 
     reference: str
@@ -138,7 +138,7 @@ class HoldEvent(AboutHold, accounts.AccountAnswer):
 
 
 class HoldPlaced(HoldEvent, type="ledger.hold.placed.v1"):
-    """The amount is set aside: still the owner's balance, no longer available."""
+    """The amount is reserved: it is still in the owner's balance and no longer available."""
 
     expires_at: datetime
 
@@ -150,7 +150,7 @@ class HoldExtended(HoldEvent, type="ledger.hold.extended.v1"):
 
 
 class HoldCaptured(HoldEvent, type="ledger.hold.captured.v1"):
-    """`amount` was taken from the hold and posted; `remaining_minor` is still held, the rest is released."""
+    """`amount` was taken from the hold and posted; `remaining_minor` is still held, and anything else is released."""
 
     transfer_id: transfers.TransferId
     remaining_minor: int = Field(default=0, strict=True, ge=0, le=AMOUNT_MINOR_MAX)
@@ -161,7 +161,7 @@ class HoldReleased(HoldEvent, type="ledger.hold.released.v1"):
 
 
 class HoldExpired(HoldEvent, type="ledger.hold.expired.v1"):
-    """Nobody captured the hold in time; `amount` is available to its owner again."""
+    """The hold was not captured in time; `amount` is available to its owner again."""
 
 
 HoldEnding = HoldCaptured | HoldReleased | HoldExpired | HoldRefused

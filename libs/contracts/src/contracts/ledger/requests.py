@@ -1,4 +1,4 @@
-"""What every command to the ledger has, and the answer that refuses one."""
+"""The base classes of the ledger's commands and of the events that answer them."""
 
 from abc import abstractmethod
 
@@ -8,18 +8,18 @@ from contracts.message import Command, Event
 
 
 class Answer(Event):
-    """An answer to one command; the same command again gets the same one, marked as replayed."""
+    """The answer to one command; the same command again gets the same answer, marked as replayed."""
 
     is_replayed: bool = False
 
 
 class LedgerCommand(Command):
-    """What every command to the ledger has: a key that its outcome is frozen under, for ever."""
+    """A command to the ledger; its outcome is kept for ever under `request_key`."""
 
     @property
     @abstractmethod
     def request_key(self) -> str:
-        """The key, unique in its tenant."""
+        """The key of the outcome, unique within the tenant."""
 
     @abstractmethod
     def refused(self, code: str, detail: str) -> Answer:
@@ -27,7 +27,7 @@ class LedgerCommand(Command):
 
 
 class RequestCommand(LedgerCommand):
-    """A command with a key of the caller's own choice; refused by RequestRefused."""
+    """A command whose key the caller chooses; refused by RequestRefused."""
 
     request_id: str = Field(min_length=1, max_length=128)
 
@@ -38,7 +38,7 @@ class RequestCommand(LedgerCommand):
 
     @property
     def request_key(self) -> str:
-        """The caller's own."""
+        """The caller's key."""
         return f"request:{self.request_id}"
 
     def refused(self, code: str, detail: str) -> "RequestRefused":
@@ -47,7 +47,7 @@ class RequestCommand(LedgerCommand):
 
 
 class RequestAnswer(Answer):
-    """An answer to a command with a key of the caller's own."""
+    """The answer to a command whose key the caller chose."""
 
     request_id: str
 
@@ -58,7 +58,7 @@ class RequestAnswer(Answer):
 
 
 class RequestRefused(RequestAnswer, type="ledger.request.refused.v1"):
-    """Nothing was done; this key never succeeds later."""
+    """Nothing was posted or changed, and this key never succeeds later."""
 
     code: str
     detail: str

@@ -16,16 +16,16 @@ TransferKind = Literal[
     "deposit", "dispute",
 ]  # fmt: skip
 
-AskedKind = Literal["grant", "spend", "fee", "refund", "adjustment", "opening"]
-"""The kinds of transfer that a command may ask for; the others follow from what happened."""
+RequestedKind = Literal["grant", "spend", "fee", "refund", "adjustment", "opening"]
+"""The kinds of transfer that PostTransfers may request; the ledger posts the others by itself."""
 
 TRANSFERS_MAX = 64
 
 LEGS_MAX = 32
 
 
-class AskedLeg(BaseModel):
-    """One leg of a transfer that is asked for. A credit to an account that keeps lots may expire."""
+class RequestedLeg(BaseModel):
+    """One leg of a requested transfer. A credit to an account that keeps lots may expire."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -35,21 +35,21 @@ class AskedLeg(BaseModel):
     expires_at: AwareDatetime | None = None
 
 
-class AskedTransfer(BaseModel):
-    """One balanced transfer that is asked for; `occurred_at` may lie in the past."""
+class RequestedTransfer(BaseModel):
+    """One requested transfer, which must balance; `occurred_at` may lie in the past."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    kind: AskedKind
+    kind: RequestedKind
     reference: str = Field(min_length=1, max_length=128)
-    legs: tuple[AskedLeg, ...] = Field(min_length=2, max_length=LEGS_MAX)
+    legs: tuple[RequestedLeg, ...] = Field(min_length=2, max_length=LEGS_MAX)
     occurred_at: AwareDatetime | None = None
 
 
 class PostTransfers(requests.RequestCommand, type="ledger.transfers.post.v1"):
     """Post one transfer or a group, all or none; answered by RequestPosted."""
 
-    transfers: tuple[AskedTransfer, ...] = Field(min_length=1, max_length=TRANSFERS_MAX)
+    transfers: tuple[RequestedTransfer, ...] = Field(min_length=1, max_length=TRANSFERS_MAX)
 
 
 class TransferFunds(requests.RequestCommand, type="ledger.funds.transfer.v1"):
@@ -70,13 +70,13 @@ class ReverseTransfer(requests.RequestCommand, type="ledger.transfer.reverse.v1"
 
 
 class RequestPosted(requests.RequestAnswer, type="ledger.request.posted.v1"):
-    """What a request asked for is on the books; each transfer is told by a TransferPosted of its own."""
+    """The transfers of a request are posted; each of them is also published as a TransferPosted."""
 
     transfer_ids: tuple[TransferId, ...]
 
 
 class PostingLine(BaseModel):
-    """One leg of a transfer: credits are positive, debits negative; the legs of a transfer sum to zero."""
+    """One posting of a transfer: credits are positive, debits negative, and the postings of a transfer sum to zero."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -86,7 +86,7 @@ class PostingLine(BaseModel):
 
 
 class TransferPosted(Event, type="ledger.transfer.posted.v1"):
-    """A balanced movement is on the books for ever; `reverses` names the transfer that it undoes."""
+    """A balanced transfer is posted, for ever; `reverses` names the transfer that it undoes."""
 
     transfer_id: TransferId
     kind: TransferKind
@@ -102,5 +102,5 @@ class TransferPosted(Event, type="ledger.transfer.posted.v1"):
 
     @property
     def partition_key(self) -> str:
-        """The user whose money moved, so that one person's statement arrives in order."""
+        """The key of the user whose money moved, so that one person's statement arrives in order."""
         return accounts.partition_key_of(self.tenant, *(line.account for line in self.postings))

@@ -97,10 +97,10 @@ def read(of: Source, line: int, row: Mapping[str, str]) -> Row | None:
     expires_at = _expiry(of, cells.get("expires_at", ""))
     funds = chart.user_account(of.tenant, user_of(of, user), of.asset).name.code
     legs = (
-        ledger.AskedLeg(account=of.account, asset=of.asset, amount_minor=-amount_minor),
-        ledger.AskedLeg(account=funds, asset=of.asset, amount_minor=amount_minor, expires_at=expires_at),
+        ledger.RequestedLeg(account=of.account, asset=of.asset, amount_minor=-amount_minor),
+        ledger.RequestedLeg(account=funds, asset=of.asset, amount_minor=amount_minor, expires_at=expires_at),
     )
-    asked = ledger.AskedTransfer(kind="opening", reference=reference or key, legs=legs)
+    asked = ledger.RequestedTransfer(kind="opening", reference=reference or key, legs=legs)
     return Row(line, amount_minor, ledger.PostTransfers(tenant=of.tenant, request_id=key, transfers=(asked,)))
 
 
