@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from contracts import assets
-from gateway.domain import topups
+from gateway.wallet.domain import topups
 from notifier import domain as notifier
 
 

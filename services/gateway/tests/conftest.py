@@ -1,4 +1,4 @@
-"""The gateway's test doors: an application in this process, real processes, and the other services' voices."""
+"""Fixtures of the gateway: the application in this process, events of other services, a Redis that can be cut off."""
 
 import asyncio
 import contextlib
@@ -16,14 +16,12 @@ import pytest
 
 from chassis import app, database, envelope, inbox, testing
 from contracts import ledger, message, orders, payments
-from gateway import handlers, main, settings
-from gateway.clients import wakeups
+from gateway import main, settings
 
 BOT_TOKEN = "42:TEST"
 SESSION_SECRET = "only-for-tests-and-long-enough-to-be-accepted"
 TENANT = "demo"
-# Tests are many people in a hurry at one address, which Redis remembers from one test to the next; those of the limits
-# set their own.
+# All tests share one address, whose counts Redis keeps from one test to the next; the tests of limits set their own.
 GENEROUS_LIMITS = "health=60000,login=60000,balance=60000,transactions=60000,orders=60000,payments=60000,other=60000"
 
 Sign = Callable[..., str]
@@ -37,7 +35,7 @@ def service() -> app.Service:
 
 @pytest.fixture
 def sign() -> Sign:
-    """Signs initData as Telegram does."""
+    """A function that signs initData as Telegram does."""
 
     def signed(telegram_id: int = 42, *, bot_token: str = BOT_TOKEN, age_s: int = 0, **more: str) -> str:
         fields = {
@@ -75,7 +73,7 @@ def config(servers: testing.Servers, database_url: str) -> settings.GatewaySetti
 
 @pytest.fixture
 async def client(service: app.Service, config: settings.GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the real application in this process; wake-ups are not listened to, so it finds out by looking."""
+    """A client of the real application in this process. Nothing listens for wake-ups, so waiting requests poll."""
     process = app.Process(service, "api", config)
     service.roles["api"](process)
     async with httpx.AsyncClient(
@@ -88,7 +86,7 @@ async def client(service: app.Service, config: settings.GatewaySettings) -> Asyn
 
 @pytest.fixture
 def log_in(sign: Sign) -> LogIn:
-    """Logs a Telegram account in and gives the headers that speak for it."""
+    """A function that logs a Telegram account in and returns its request headers."""
 
     async def logged_in(client: httpx.AsyncClient, telegram_id: int = 42) -> httpx.Headers:
         answer = await client.post("/auth/telegram", json={"init_data": sign(telegram_id)})
@@ -99,21 +97,21 @@ def log_in(sign: Sign) -> LogIn:
 
 
 class Others:
-    """The other services: says their events to the gateway's own handlers."""
+    """The other services: passes their events to the gateway's handlers."""
 
     def __init__(self, db: database.Database) -> None:
         self._db = db
-        self._batch_queues = handlers.batch_queues(wakeups.publish_nothing)
-        self._queues = handlers.queues(wakeups.publish_nothing)
+        self._batch_queues = main.SERVICE.batch_queues
+        self._queues = main.SERVICE.queues
 
-    async def say(self, *events: message.Event, event_id: UUID | None = None) -> None:
+    async def publish(self, *events: message.Event, event_id: UUID | None = None) -> None:
         for event in events:
-            await self.say_at_once([event], event_id=event_id)
+            await self.publish_batch([event], event_id=event_id)
             for queue in self._queues:
                 if handle := queue.handlers.get(type(event)):
                     await handle(self._db, testing.delivery_of(event, queue.name, event_id=event_id), event)
 
-    async def say_at_once(self, events: Sequence[message.Event], event_id: UUID | None = None) -> None:
+    async def publish_batch(self, events: Sequence[message.Event], event_id: UUID | None = None) -> None:
         for queue in self._batch_queues:
             deliveries: list[tuple[inbox.Delivery, Any]] = [
                 (testing.delivery_of(event, queue.name, event_id=event_id), event)
@@ -130,7 +128,7 @@ def others(db: database.Database) -> Others:
 
 
 class Facts:
-    """Makes the events that other services would say."""
+    """Builds events of the other services."""
 
     def payment(self, kind: type[payments.PaymentEvent], payment_id: str, user_id: str, **more: Any) -> Any:
         known: dict[type[payments.PaymentEvent], dict[str, Any]] = {
@@ -271,14 +269,14 @@ def facts() -> Facts:
     return Facts()
 
 
-class Wire:
-    """A wire to Redis that can be cut, and held so that nothing comes back."""
+class RedisProxy:
+    """A proxy before Redis that can cut connections, and hold back what Redis answers."""
 
     def __init__(self, redis_url: str) -> None:
         self._to = urlsplit(redis_url)
         self._port = testing.free_port()
-        self._is_let_go = asyncio.Event()
-        self._is_let_go.set()
+        self._may_answer = asyncio.Event()
+        self._may_answer.set()
         self._server: asyncio.Server | None = None
         self._ends: list[asyncio.StreamWriter] = []
 
@@ -286,7 +284,7 @@ class Wire:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._port}{self._to.path}"
 
-    async def mend(self) -> None:
+    async def start(self) -> None:
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", self._port)
 
     async def cut(self) -> None:
@@ -297,28 +295,28 @@ class Wire:
         self._ends.clear()
 
     def hold(self) -> None:
-        self._is_let_go.clear()
+        self._may_answer.clear()
 
-    def let_go(self) -> None:
-        self._is_let_go.set()
+    def resume(self) -> None:
+        self._may_answer.set()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_redis, to_redis = await asyncio.open_connection(self._to.hostname, self._to.port)
         self._ends += [writer, to_redis]
-        await asyncio.gather(self._pass_on(reader, to_redis), self._pass_on(from_redis, writer))
+        await asyncio.gather(self._forward(reader, to_redis), self._forward(from_redis, writer))
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
-                await self._is_let_go.wait()
+                await self._may_answer.wait()
                 writer.write(data)
         writer.close()
 
 
 @pytest.fixture
-async def redis_wire(servers: testing.Servers) -> AsyncIterator[Wire]:
-    wire = Wire(servers.redis_url)
-    await wire.mend()
-    yield wire
-    wire.let_go()
-    await wire.cut()
+async def redis_proxy(servers: testing.Servers) -> AsyncIterator[RedisProxy]:
+    proxy = RedisProxy(servers.redis_url)
+    await proxy.start()
+    yield proxy
+    proxy.resume()
+    await proxy.cut()

@@ -172,17 +172,17 @@ async def test_without_redis_the_process_limits_by_itself_and_logs_it_once(
 
 @pytest.mark.rule("GW7")
 async def test_requests_are_served_while_redis_is_cut_off_and_shared_again_afterwards(
-    open_limiter: Open, redis_wire: Any, monkeypatch: pytest.MonkeyPatch
+    open_limiter: Open, redis_proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limiter, "RETRY_AFTER_S", 0.05)
     monkeypatch.setattr(limiter, "TIMEOUT_S", 1)
-    replicas, own = [open_limiter(redis_wire.url) for _ in range(2)], quota(10)
+    replicas, own = [open_limiter(redis_proxy.url) for _ in range(2)], quota(10)
 
     before = [await replica.decide("balance", [own]) for replica in replicas]
-    await redis_wire.cut()
+    await redis_proxy.cut()
     without = [await replica.decide("balance", [own]) for replica in replicas]
     was_local = limiter.IS_LOCAL._value.get()
-    await redis_wire.mend()
+    await redis_proxy.start()
     await _until(lambda: _is_shared(replicas, own))
     again = [await replica.decide("balance", [own]) for replica in replicas]
 
@@ -193,10 +193,10 @@ async def test_requests_are_served_while_redis_is_cut_off_and_shared_again_after
 
 
 @pytest.mark.rule("GW7")
-async def test_a_redis_that_does_not_answer_delays_one_request_only(open_limiter: Open, redis_wire: Any) -> None:
-    slow, own = open_limiter(redis_wire.url), quota(1_000)
+async def test_a_redis_that_does_not_answer_delays_one_request_only(open_limiter: Open, redis_proxy: Any) -> None:
+    slow, own = open_limiter(redis_proxy.url), quota(1_000)
     await slow.decide("balance", [own])
-    redis_wire.hold()
+    redis_proxy.hold()
     before = shared_requests()
 
     waits_s = []
@@ -212,23 +212,23 @@ async def test_a_redis_that_does_not_answer_delays_one_request_only(open_limiter
 
 
 async def test_a_late_answer_is_not_read_as_the_answer_to_another_request(
-    open_limiter: Open, redis_wire: Any, monkeypatch: pytest.MonkeyPatch
+    open_limiter: Open, redis_proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limiter, "RETRY_AFTER_S", 0)
-    waiting, one, two = open_limiter(redis_wire.url), quota(7), quota(9)
+    waiting, one, two = open_limiter(redis_proxy.url), quota(7), quota(9)
     await waiting.decide("balance", [one])
 
-    redis_wire.hold()
+    redis_proxy.hold()
     await waiting.decide("balance", [one])
-    redis_wire.let_go()
+    redis_proxy.resume()
     await _until(lambda: _is_shared([waiting], two))
     decision = await waiting.decide("balance", [two])
 
     assert (decision.limit, decision.remaining) == (9, 7)
 
 
-async def test_a_client_that_disconnects_does_not_disturb_the_others(open_limiter: Open, redis_wire: Any) -> None:
-    waiting, own = open_limiter(redis_wire.url), quota(10)
+async def test_a_client_that_disconnects_does_not_disturb_the_others(open_limiter: Open, redis_proxy: Any) -> None:
+    waiting, own = open_limiter(redis_proxy.url), quota(10)
 
     leaving, staying = (asyncio.create_task(waiting.decide("balance", [own])) for _ in range(2))
     await asyncio.sleep(0)

@@ -1,1 +1,1 @@
-"""The HTTP door for Mini Apps, bots and staff."""
+"""The HTTP API for Mini Apps."""

@@ -3,37 +3,39 @@
 from functools import partial
 from pathlib import Path
 
+import gateway.shop.handlers
+import gateway.wallet.handlers
 from chassis import app, entrypoint
-from gateway import api, handlers, settings, timers
+from gateway import api, settings, timers
+from gateway.access.api import authenticator, users
 from gateway.api import deps
 from gateway.clients import limiter, wakeups
-
-REDIS_RETRY_S = 5  # while Redis is away; waiting requests poll meanwhile
+from gateway.shop.api import catalog, orders
+from gateway.wallet.api import payments, statement
 
 
 def _api(process: app.Process) -> None:
-    """Serve the clients."""
     config = _settings(process)
     listener = wakeups.WakeupListener(config.redis_url.get_secret_value())
     limits = limiter.Limiter(config.redis_url.get_secret_value())
-    process.every("listen_for_wakeups", listener.listen, idle_max_s=REDIS_RETRY_S)
+    process.every("listen_for_wakeups", listener.listen, idle_max_s=wakeups.RETRY_S)
     process.closers += [listener.close, limits.close]
-    api.mount(process.http, deps.Deps(config, process.db, listener, limits))
+    routers = (users.router, payments.router, statement.router, catalog.router, orders.router)
+    parts = deps.Deps(config, process.db, authenticator.Authenticator(config, process.db), listener, limits)
+    api.mount(process.http, parts, routers)
 
 
 def _worker(process: app.Process) -> None:
-    """Project what other services say."""
     publisher = wakeups.WakeupPublisher(_settings(process).redis_url.get_secret_value())
-    process.every("send_wakeups", publisher.send, idle_max_s=REDIS_RETRY_S)
+    process.every("send_wakeups", publisher.send, idle_max_s=wakeups.RETRY_S)
     process.closers.append(publisher.close)
-    process.consume(*handlers.queues(publisher.publish))
-    process.consume_batches(*handlers.batch_queues(publisher.publish))
-    process.every("forget_commands", partial(timers.forget_commands, process.db), idle_min_s=60, idle_max_s=3_600)
+    process.consume(*gateway.shop.handlers.queues(publisher.publish))
+    process.consume_batches(*gateway.wallet.handlers.batch_queues(publisher.publish))
+    process.every("delete_commands", partial(timers.delete_commands, process.db), idle_min_s=60, idle_max_s=3_600)
     process.housekeeping()
 
 
 def _all(process: app.Process) -> None:
-    """Do both in one process."""
     _api(process)
     _worker(process)
 
@@ -48,8 +50,8 @@ SERVICE = app.Service(
     settings=settings.GatewaySettings,
     roles={"api": _api, "worker": _worker, "all": _all},
     migrations=Path(__file__).parent / "migrations",
-    queues=handlers.queues(wakeups.publish_nothing),
-    batch_queues=handlers.batch_queues(wakeups.publish_nothing),
+    queues=gateway.shop.handlers.queues(wakeups.publish_nothing),
+    batch_queues=gateway.wallet.handlers.batch_queues(wakeups.publish_nothing),
 )
 
 

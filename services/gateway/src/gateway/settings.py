@@ -8,7 +8,8 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from chassis import settings
 from contracts import message
-from gateway.domain import limits, topups
+from gateway.domain import limits
+from gateway.wallet.domain import topups
 
 
 def _split(value: object) -> object:

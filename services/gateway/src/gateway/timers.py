@@ -1,12 +1,12 @@
-"""The clock door: forgetting what has been kept long enough."""
+"""The timers of the gateway: deletion of data past its retention."""
 
 from chassis import database
-from gateway.store import commands
+from gateway import store
 
 BATCH = 1_000
 
 
-async def forget_commands(db: database.Database) -> int:
-    """Delete a batch of commands past retention; gives how many."""
+async def delete_commands(db: database.Database) -> int:
+    """Delete a batch of commands past retention; return their number."""
     async with db.statement() as tx:
-        return await commands.forget(tx, BATCH)
+        return await store.delete_commands(tx, BATCH)

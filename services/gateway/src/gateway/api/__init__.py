@@ -1,25 +1,27 @@
-"""The HTTP door: what clients may ask of the gateway."""
+"""The HTTP API of the gateway: what the routes of all slices share."""
+
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.middleware import Middleware
 
-from gateway.api import access, catalog, deps, document, limits, orders, payments, users, wallet
+from gateway.api import authentication, content_type, deps, document, limits
 from gateway.domain import sessions
 
 PREFIX = "/api/v1"
 
 
-def mount(app: FastAPI, deps: deps.Deps) -> None:
-    """Add the gateway's routes to the application of a process, and complete its OpenAPI document."""
+def mount(app: FastAPI, deps: deps.Deps, routers: Sequence[APIRouter]) -> None:
+    """Add the routes of the slices to the application of a process, and complete its OpenAPI document."""
     app.state.deps = deps
-    # An address with a slash too many is no address; a redirect would be built from what the client calls us.
+    # A path with a trailing slash is unknown; a redirect would be built from the Host header that the client sends.
     app.router.redirect_slashes = False
-    router = APIRouter(prefix=PREFIX, dependencies=[Depends(access.json_only)])
-    for part in (users, payments, wallet, catalog, orders):
-        router.include_router(part.router)
-    app.include_router(router)
-    app.add_exception_handler(sessions.Unauthenticated, access.challenge)
+    root = APIRouter(prefix=PREFIX, dependencies=[Depends(content_type.require_json)])
+    for router in routers:
+        root.include_router(router)
+    app.include_router(root)
+    app.add_exception_handler(sessions.Unauthenticated, authentication.challenge)
     # The innermost: a refusal has a correlation id, is measured, and may be read by pages of permitted origins.
     app.user_middleware.append(Middleware(limits.Limits, deps=deps))
     if deps.settings.cors_origins:

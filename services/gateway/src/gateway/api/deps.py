@@ -1,7 +1,7 @@
-"""What every route works with, built once by the process and given to each route by parameter."""
+"""The dependencies of routes, built once by the process and given to each route by parameter."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from typing import Annotated, Protocol, cast
 
 from fastapi import Depends, Request
 
@@ -9,7 +9,17 @@ from chassis import database
 from contracts import message
 from gateway import settings
 from gateway.clients import limiter, wakeups
-from gateway.domain import initdata
+from gateway.domain import sessions
+
+
+class Authenticator(Protocol):
+    """Finds out who sends a request; the access slice has the one in use."""
+
+    async def session_of(self, request: Request) -> sessions.Session:
+        """Return the session of a request. Raises a subclass of Unauthenticated."""
+
+    async def known_user(self, request: Request) -> message.UserId | None:
+        """Return the user of a request without registering anybody; None when there is no proof of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +28,14 @@ class Deps:
 
     settings: settings.GatewaySettings
     db: database.Database
+    authenticator: Authenticator
     wakeups: wakeups.WakeupListener
     limiter: limiter.Limiter
     tenant: message.TenantId = field(init=False)
-    init_data_secret: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Derive what every request needs."""
         object.__setattr__(self, "tenant", message.TenantId(self.settings.tenant))
-        secret = initdata.secret_of(self.settings.bot_token.get_secret_value())
-        object.__setattr__(self, "init_data_secret", secret)
 
 
 def of(request: Request) -> Deps:

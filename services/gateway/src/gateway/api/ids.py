@@ -1,12 +1,12 @@
-"""Ids in addresses: opaque to clients, so one that is malformed is simply the id of nothing."""
+"""Ids in paths. They are opaque to clients, so a malformed one is the id of nothing."""
 
 from uuid import UUID
 
 from chassis import errors
 
 
-def parsed(text: str, missing: type[errors.Refusal]) -> UUID:
-    """Read an id. Raises `missing` for what can't be the id of anything."""
+def parse(text: str, missing: type[errors.Refusal]) -> UUID:
+    """Return the id that a path segment holds. Raises `missing` when it is malformed."""
     try:
         return UUID(text)
     except ValueError:

@@ -3,19 +3,15 @@
 A request is refused before anything is read or changed: no Idempotency-Key is used up, and repetitions count too.
 """
 
-from collections import OrderedDict
-
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis import client_address, envelope, web
-from gateway.api import access, deps
-from gateway.domain import initdata, limits, sessions
-from gateway.store import users
+from chassis import client_address, web
+from gateway.api import deps
+from gateway.domain import limits
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After")
-USER_IDS_MAX = 10_000
 
 
 class Limits:
@@ -29,7 +25,6 @@ class Limits:
         self._app = app
         self._deps = deps
         self._hash_key = deps.settings.session_secret.get_secret_value().encode()
-        self._user_ids: OrderedDict[int, str] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request within its limits, or refuse it."""
@@ -67,38 +62,8 @@ class Limits:
         if route_class == "health":
             return [limits.Quota(f"{prefix}:address:{network}", limit)]
         shared = limit * config.rate_limit_address_factor
-        user_id = await self._user_of(request)
+        user_id = await self._deps.authenticator.known_user(request)
         if user_id is None:
             # Anonymous requests are counted apart, so that they can't use up what the users of an address share.
             return [limits.Quota(f"{prefix}:anonymous:{network}", shared)]
         return [limits.Quota(f"{prefix}:user:{user_id}", limit), limits.Quota(f"{prefix}:address:{network}", shared)]
-
-    async def _user_of(self, request: Request) -> str | None:
-        """Return the authenticated user of a request; None without valid credentials, or before the first login."""
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "tma":
-            return await self._user_of_init_data(credentials.strip())
-        try:
-            return str((await access.session_of(request, self._deps)).user_id)
-        except sessions.Unauthenticated:
-            return None
-
-    async def _user_of_init_data(self, init_data: str) -> str | None:
-        deps = self._deps
-        try:
-            person = initdata.check(
-                init_data, secret=deps.init_data_secret, now=envelope.now(), ttl_s=deps.settings.init_data_ttl_s
-            )
-        except sessions.Unauthenticated:
-            return None
-        if person.id in self._user_ids:
-            self._user_ids.move_to_end(person.id)
-            return self._user_ids[person.id]
-        async with deps.db.statement() as tx:
-            user = await users.find(tx, deps.tenant, person.id)
-        if user is None:
-            return None
-        self._user_ids[person.id] = str(user.id)
-        while len(self._user_ids) > USER_IDS_MAX:
-            self._user_ids.popitem(last=False)
-        return self._user_ids[person.id]

@@ -1,4 +1,4 @@
-"""Lists: pages of bounded size, each continued by an opaque cursor, and the texts that may be searched for."""
+"""Parameters and shape of lists: pages of bounded size, opaque cursors, texts to filter by."""
 
 from typing import Annotated, Generic, TypeVar
 
@@ -21,6 +21,6 @@ class Page(BaseModel, Generic[ItemT]):
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Items on one page, at most.")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 
-# PostgreSQL can't keep a NUL, so no text of ours has one.
+# PostgreSQL can't store a NUL character in a text.
 Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]

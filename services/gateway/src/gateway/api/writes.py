@@ -12,9 +12,9 @@ from prometheus_client import Counter
 from pydantic import BaseModel
 
 from chassis import database, envelope, telemetry, web
+from gateway import store
 from gateway.api import deps
 from gateway.domain import commands, sessions
-from gateway.store import commands as store
 
 RETRY_AFTER_S = 1
 
@@ -44,10 +44,10 @@ async def claim(tx: database.Tx, command: commands.Command) -> commands.Command:
 
     Raises IdempotencyKeyReused when that one came with another body.
     """
-    if await store.add(tx, command):
+    if await store.add_command(tx, command):
         database.on_commit(tx, KEYS.labels("new").inc)
         return command
-    accepted = await store.get(tx, command)
+    accepted = await store.get_command(tx, command)
     if accepted.fingerprint != command.fingerprint:
         KEYS.labels("mismatch").inc()
         raise commands.IdempotencyKeyReused
@@ -68,7 +68,7 @@ async def respond(deps: deps.Deps, request: Request, command: commands.Command, 
                 shown, answer = await read(tx, command)
                 if answer is not None:
                     # What was read is final, so the answer may be stored by a statement of its own.
-                    answer = await store.answer(tx, command, answer)
+                    answer = await store.keep_answer(tx, command, answer)
     telemetry.log.info(
         "gateway.write.done", operation=command.operation, id=str(command.id), is_answered=answer is not None
     )
@@ -87,4 +87,5 @@ def _pending(shown: BaseModel | None) -> JSONResponse:
 def _final(request: Request, answer: commands.Answer) -> JSONResponse:
     if answer.status < 400:
         return JSONResponse(answer.body, status_code=answer.status)
-    return web.answer(request, answer.status, **answer.body)
+    fields = dict(answer.body)
+    return web.answer(request, answer.status, str(fields.pop("code")), str(fields.pop("detail")), **fields)

@@ -1,1 +1,1 @@
-"""The hand on what is outside: Redis, which carries hints and counts requests, and keeps nothing that must last."""
+"""The clients of Redis, which carries wake-ups and counts requests. Nothing in it needs to last."""

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 CHANNEL = "kopilka.gateway.answered"
 CONNECT_TIMEOUT_S = 1
 TICK_S = 1
+RETRY_S = 5  # pause before the next attempt while Redis is away; waiting requests poll meanwhile
 PENDING_MAX = 10_000
 BATCH = 500
 POLL_MIN_S = 0.05

@@ -1,1 +1,1 @@
-"""The heart of the gateway: who a client is, what its request means, and how facts become what it reads. Pure."""
+"""What all slices of the gateway share: commands and their keys, sessions, cursors, rate limits. Pure."""

@@ -1,13 +1,12 @@
-"""A request that changes something: the key that makes it one effect, and how long its sender would wait."""
+"""Commands: the idempotency key that gives a request one effect, and how long its client waits for the answer."""
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from chassis import errors
 from contracts import message
@@ -15,7 +14,7 @@ from contracts import message
 KEY_MAX_CHARS = 255
 WAIT_MAX_S = 10
 
-# The draft standard sends a quoted string; most clients send the bare text. Both name the same key.
+# The IETF draft has a quoted string, most clients send the bare text. Both are the same key.
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
 _BARE = re.compile(r"[\x21\x23-\x7e]+")
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,4})\"?\s*(?=$|[,;])", re.IGNORECASE)
@@ -44,15 +43,15 @@ class IdempotencyKeyReused(errors.Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The final answer to a command, kept so that a repetition gets the same."""
+    """The final answer to a command, stored so that a repetition gets the same."""
 
     status: int
-    body: dict[str, Any]
+    body: Mapping[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One accepted request. Its id is also the id of what it makes."""
+    """One request that changes something. Its id is also the id of what it creates."""
 
     id: UUID
     tenant: message.TenantId
@@ -65,7 +64,10 @@ class Command:
 
 
 def key_of(headers: Sequence[str]) -> str:
-    """Read the key from the Idempotency-Key headers of a request. Raises when there is not exactly one good one."""
+    """Return the key of a request from its Idempotency-Key headers.
+
+    Raises IdempotencyKeyRequired without one, and IdempotencyKeyInvalid for a malformed or a second one.
+    """
     if not headers:
         raise IdempotencyKeyRequired
     value = headers[0].strip()
@@ -77,11 +79,11 @@ def key_of(headers: Sequence[str]) -> str:
 
 
 def fingerprint_of(body: BaseModel) -> bytes:
-    """Tell bodies apart by what they mean: spacing and the order of members do not count."""
+    """Return a hash of the parsed body, which does not depend on white space and the order of members."""
     return hashlib.sha256(body.model_dump_json().encode()).digest()
 
 
 def wait_of(headers: Sequence[str], *, default_s: float) -> float:
-    """Give how many seconds to wait for the answer: `Prefer: wait=N` of RFC 7240, at most 10, else the default."""
-    found = _WAIT.search(",".join(headers))
-    return min(float(found[1]), WAIT_MAX_S) if found else default_s
+    """Return the seconds to wait for the answer: `Prefer: wait=N` of RFC 7240, at most 10, else the default."""
+    match = _WAIT.search(",".join(headers))
+    return min(float(match[1]), WAIT_MAX_S) if match else default_s

@@ -1,0 +1,1 @@
+"""The wallet: balances, the statement, and the payments that top it up."""

@@ -1,0 +1,161 @@
+"""Payments into the wallet: creating one through a provider, and reading it."""
+
+import ipaddress
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter
+
+from chassis import database, errors, outbox
+from contracts import message, payments
+from gateway.api import authentication, deps, document, ids, writes
+from gateway.domain import commands, sessions
+from gateway.wallet import domain, store
+
+URL_MAX_CHARS = 2_048
+_URL = TypeAdapter(HttpUrl)
+
+router = APIRouter(prefix="/payments", tags=["payments"])
+
+
+class PaymentNotFound(errors.Refusal):
+    """You have no such payment."""
+
+    code = "payment_not_found"
+    status = 404
+
+
+def _return_url(text: str) -> str:
+    """Return a URL in its normal form. Raises ValueError unless the payer can safely be sent there."""
+    url = _URL.validate_python(text)
+    # Plain HTTP is for a developer's own machine; a user name in a URL can make a phishing site look familiar.
+    if url.scheme != "https" and not _is_loopback(url.host or ""):
+        raise ValueError("must be an https address")
+    if url.username is not None or url.password is not None:
+        raise ValueError("must not carry a user name or password")
+    if len(str(url)) > URL_MAX_CHARS:
+        raise ValueError("is too long")
+    return str(url)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Amount(BaseModel):
+    """Money as a client sends it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    amount_minor: Annotated[message.PositiveMinor, Field(examples=[150_000])]
+    currency: Annotated[message.Currency, Field(examples=["RUB"])]
+
+
+class TopUp(BaseModel):
+    """A payment into one's own wallet."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    purpose: Literal["top_up"]
+    amount: Amount
+    provider: payments.Provider
+    return_url: Annotated[
+        str,
+        Field(min_length=1, max_length=URL_MAX_CHARS, examples=["https://t.me/kopilka_bot/app"]),
+        AfterValidator(_return_url),
+    ]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=domain.payments.Payment,
+    responses={
+        202: {
+            "model": domain.payments.Payment,
+            "description": "Accepted; read `Location` after `Retry-After` seconds.",
+        },
+        **document.responses(
+            *document.PERSON,
+            *document.KEY,
+            *document.BODY,
+            "409 payment_refused",
+            "422 currency_not_supported",
+            "422 amount_out_of_range",
+        ),
+    },
+    openapi_extra=document.WRITE,
+)
+async def top_up(
+    body: TopUp, request: Request, deps: deps.FromRequest, session: authentication.Session
+) -> JSONResponse:
+    """Ask a provider for a payment; answered with the page where the payer continues."""
+    amount = message.Money(amount_minor=body.amount.amount_minor, currency=body.amount.currency)
+    domain.topups.require_permitted(body.provider, amount, deps.settings.top_ups or domain.topups.LIMITS)
+    command = writes.command_of(request, session, body, operation="POST /payments")
+    async with deps.db.transaction() as tx:
+        accepted = await writes.claim(tx, command)
+        if not accepted.is_replay:
+            create_payment = payments.CreatePayment(
+                tenant=accepted.tenant,
+                payment_id=payments.PaymentId(accepted.id),
+                user_id=accepted.user_id,
+                purpose=body.purpose,
+                amount=amount,
+                provider=body.provider,
+                return_url=body.return_url,
+                payer=await _payer(tx, session, body.provider),
+            )
+            await store.payments.accept(tx, create_payment)
+            await outbox.put(tx, [create_payment])
+    return await writes.respond(deps, request, accepted, _read)
+
+
+@router.get(
+    "/{payment_id}",
+    responses=document.responses(*document.PERSON, "404 payment_not_found"),
+    openapi_extra=document.PERSONAL,
+)
+async def payment(payment_id: str, deps: deps.FromRequest, session: authentication.Session) -> domain.payments.Payment:
+    """How one's own payment stands."""
+    async with deps.db.statement() as tx:
+        payment = await store.payments.get(
+            tx, session.tenant, ids.parse(payment_id, PaymentNotFound), owner=session.user_id
+        )
+    if payment is None:
+        raise PaymentNotFound
+    return payment
+
+
+async def _read(tx: database.Tx, command: commands.Command) -> tuple[domain.payments.Payment, commands.Answer | None]:
+    payment = await store.payments.get(tx, command.tenant, command.id, owner=command.user_id)
+    assert payment is not None  # it was stored with the command
+    return payment, _answer(payment)
+
+
+async def _payer(tx: database.Tx, session: sessions.Session, provider: payments.Provider) -> str | None:
+    """Return the only account that may pay an invoice in Stars, because it can be forwarded; None for others."""
+    if provider != "stars":
+        return None
+    telegram_id = await store.payments.telegram_id_of(tx, session.tenant, session.user_id)
+    if telegram_id is None:
+        raise sessions.TokenInvalid
+    return str(telegram_id)
+
+
+def _answer(payment: domain.payments.Payment) -> commands.Answer | None:
+    if payment.status == "created":
+        return None
+    if payment.status == "failed":
+        body = {
+            "code": "payment_refused",
+            "detail": "The provider refused the payment; no money was taken.",
+            "payment_id": str(payment.id),
+            "failure_code": payment.failure_code,
+        }
+        return commands.Answer(409, body)
+    return commands.Answer(201, payment.model_dump(mode="json"))

@@ -1,0 +1,37 @@
+"""The payment as clients read it."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from contracts import message
+from gateway.domain import read_models
+
+Status = Literal["created", "pending", "authorized", "paid", "partially_refunded", "refunded", "failed", "canceled"]
+
+
+class Payment(read_models.ReadModel):
+    """Money on its way in. It is `created` until the provider has answered, then `pending` until it is settled.
+
+    While the payer's money is only held it is `authorized`.
+    """
+
+    id: Annotated[UUID, Field(examples=[read_models.UUID_7])]
+    status: Annotated[Status, Field(examples=["pending"])]
+    purpose: Annotated[str, Field(examples=["top_up"])]
+    amount: Annotated[message.Money, Field(examples=[read_models.MONEY])]
+    paid_minor: Annotated[
+        int | None,
+        Field(description="What was really taken, which may be less than was asked; null until then.", examples=[None]),
+    ]
+    refunded_minor: Annotated[int, Field(description="What was given back of it so far.", examples=[0])]
+    provider: Annotated[str, Field(examples=["yookassa"])]
+    confirmation_url: Annotated[
+        str | None,
+        Field(description="Where the payer continues.", examples=["https://yoomoney.ru/checkout/payments/v2/contract"]),
+    ]
+    expires_at: Annotated[datetime | None, Field(examples=[read_models.MOMENT])]
+    failure_code: Annotated[str | None, Field(description="Why no money can arrive.", examples=[None])]
+    created_at: Annotated[datetime, Field(examples=[read_models.MOMENT])]
