@@ -22,7 +22,7 @@ def service() -> app.Service:
 
 @pytest.fixture(scope="session")
 def sandbox_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real sandbox process for the whole run."""
+    """The URL of a real sandbox process that runs for the whole session."""
     port, log = free_port(), tmp_path_factory.mktemp("sandbox") / "output"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -36,14 +36,14 @@ def sandbox_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     url = f"http://127.0.0.1:{port}"
-    give_up_at = time.monotonic() + READY_S
+    deadline = time.monotonic() + READY_S
     while True:
         try:
             httpx.get(f"{url}/health/ready").raise_for_status()
             break
         except httpx.HTTPError:
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < give_up_at, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
     yield url
     process.terminate()
@@ -52,7 +52,7 @@ def sandbox_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def ctl(sandbox_url: str) -> Iterator[httpx.Client]:
-    """The control plane of a sandbox that has forgotten everything before."""
+    """A client of the control API of a sandbox without any state."""
     with httpx.Client(base_url=f"{sandbox_url}/__ctl", timeout=10) as client:
         client.post("/reset").raise_for_status()
         yield client

@@ -1,4 +1,4 @@
-"""The message door on a real database: what is queued, for whom, and how often."""
+"""The message handlers on a real database: what is queued, for whom, and how often."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -53,14 +53,14 @@ async def fetch(db: database.Database, statement: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in await tx.fetch(statement)]
 
 
-async def hear(db: database.Database, *events: ledger.TransferPosted) -> None:
+async def handle(db: database.Database, *events: ledger.TransferPosted) -> None:
     await handlers.queue_transfers(db, [(delivery_of(event, "notifier.ledger"), event) for event in events])
 
 
 async def test_a_top_up_is_queued_for_its_owner(db: database.Database) -> None:
     event = topped_up()
 
-    await hear(db, event)
+    await handle(db, event)
 
     assert await fetch(db, "SELECT tenant, kind, user_id, state, text FROM notification") == [
         ("demo", "top_up", USER, "queued", "Balance topped up by 1,500.00 RUB. Now: 1,500.00 RUB.")
@@ -80,7 +80,7 @@ async def test_a_refund_is_queued_for_the_payer(db: database.Database) -> None:
         ),
     )
 
-    await hear(db, event.model_copy(update={"kind": "refund", "postings": legs}))
+    await handle(db, event.model_copy(update={"kind": "refund", "postings": legs}))
 
     [(kind, user_id, text)] = await fetch(db, "SELECT kind, user_id, text FROM notification")
     assert (kind, user_id) == ("refund", USER)
@@ -122,16 +122,16 @@ def found(finding_id: int, kind: str = "amount_mismatch") -> payments.FindingOpe
     return payments.FindingOpened(tenant="demo", finding_id=finding_id, kind=kind, opened_at=AT)
 
 
-async def hear_payments(db: database.Database, *events: handlers.Alert) -> None:
+async def handle_payments(db: database.Database, *events: handlers.Alert) -> None:
     [queue] = [one for one in handlers.QUEUES if one.name == "notifier.payments"]
     for event in events:
         await queue.handlers[type(event)](db, delivery_of(event, queue.name), event)
 
 
-async def test_the_managers_hear_of_money_that_needs_them_once(db: database.Database) -> None:
+async def test_the_managers_are_notified_once_of_each_dispute_deposit_and_finding(db: database.Database) -> None:
     events = (disputed(), deposited(), found(1))
 
-    await hear_payments(db, *events, *events)
+    await handle_payments(db, *events, *events)
 
     assert await fetch(db, "SELECT kind, user_id, state FROM notification ORDER BY kind") == [
         ("deposit_received", None, "queued"),
@@ -143,21 +143,21 @@ async def test_the_managers_hear_of_money_that_needs_them_once(db: database.Data
 async def test_a_storm_of_findings_is_one_notification_for_each_kind(db: database.Database) -> None:
     events = [found(number, kind) for number in range(1, 51) for kind in ("orphan", "webhook_variant")]
 
-    await asyncio.gather(*(hear_payments(db, event) for event in events))
+    await asyncio.gather(*(handle_payments(db, event) for event in events))
 
     assert await fetch(db, "SELECT count(*) FROM notification") == [(2,)]
 
 
-async def test_a_finding_about_a_deposit_leaves_the_telling_to_the_deposit(db: database.Database) -> None:
-    await hear_payments(db, deposited(), found(1, "deposit_unmatched"))
+async def test_a_finding_about_a_deposit_queues_nothing(db: database.Database) -> None:
+    await handle_payments(db, deposited(), found(1, "deposit_unmatched"))
 
     assert await fetch(db, "SELECT kind FROM notification") == [("deposit_received",)]
 
 
-async def test_a_capture_leaves_no_trace(db: database.Database) -> None:
+async def test_a_capture_queues_nothing(db: database.Database) -> None:
     event = topped_up(kind="capture")
 
-    await hear(db, event)
+    await handle(db, event)
 
     assert await fetch(db, "SELECT id FROM notification") == []
 
@@ -167,7 +167,7 @@ async def test_a_batch_queues_each_top_up_in_it_once(db: database.Database) -> N
     again = delivery_of(one, "notifier.ledger")
 
     await handlers.queue_transfers(db, [(again, one), (again, one), (delivery_of(other, "notifier.ledger"), other)])
-    await hear(db, one, topped_up(kind="capture"), other)
+    await handle(db, one, topped_up(kind="capture"), other)
 
     assert len(await fetch(db, "SELECT id FROM notification")) == 2
 
@@ -183,7 +183,7 @@ async def test_one_event_delivered_many_times_at_once_is_queued_once(db: databas
 
 
 @pytest.mark.rule("I2")
-async def test_an_event_replayed_after_the_inbox_has_forgotten_it_is_queued_once(db: database.Database) -> None:
+async def test_an_event_replayed_after_its_inbox_row_is_gone_is_queued_once(db: database.Database) -> None:
     event = paid()
 
     await asyncio.gather(
@@ -216,7 +216,7 @@ async def test_a_transaction_that_fails_queues_nothing_and_the_next_attempt_does
     assert len(await fetch(db, "SELECT id FROM notification")) == 1
 
 
-async def test_a_title_that_postgres_could_not_keep_is_queued_all_the_same(db: database.Database) -> None:
+async def test_a_title_with_characters_that_postgres_refuses_is_queued_without_them(db: database.Database) -> None:
     event = paid("Te\x00a <b>")
 
     await handlers.queue_paid_order(db, delivery_of(event, "notifier.orders"), event)
@@ -225,14 +225,14 @@ async def test_a_title_that_postgres_could_not_keep_is_queued_all_the_same(db: d
     assert "Te a &lt;b&gt;" in text
 
 
-async def test_a_new_user_can_be_reached_at_the_chat_and_what_waited_is_due_at_once(db: database.Database) -> None:
+async def test_waiting_notifications_of_a_new_user_are_due_at_once(db: database.Database) -> None:
     event = topped_up()
-    await hear(db, event)
+    await handle(db, event)
     await fetch(db, "UPDATE notification SET next_at = now() + interval '1 hour'")
     registered = gateway.UserRegistered(tenant="demo", user_id=USER, telegram_id=77)
 
     for _ in range(2):
-        await handlers.learn_recipient(db, delivery_of(registered, "notifier.gateway"), registered)
+        await handlers.save_recipient(db, delivery_of(registered, "notifier.gateway"), registered)
 
     assert await fetch(db, "SELECT tenant, user_id, chat_id, reachability FROM recipient") == [
         ("demo", USER, 77, "unknown")

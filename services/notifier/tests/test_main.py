@@ -1,4 +1,4 @@
-"""The real process between real queues and the real sandbox: what arrives, how often, and what is never told."""
+"""The real process between real queues and the real sandbox: what arrives and how often, and that no secret leaks."""
 
 import subprocess
 import time
@@ -48,7 +48,7 @@ async def send(sender: publisher.Publisher, message: Message, times: int = 1) ->
         )
 
 
-def story(title: str = "Tea") -> tuple[gateway.UserRegistered, ledger.TransferPosted, orders.OrderPaid]:
+def events_of_one_user(title: str = "Tea") -> tuple[gateway.UserRegistered, ledger.TransferPosted, orders.OrderPaid]:
     user_id, at = uuid4(), datetime(2026, 1, 2, tzinfo=UTC)
 
     def leg(owner: Any, amount_minor: int) -> dict[str, Any]:
@@ -81,11 +81,11 @@ def story(title: str = "Tea") -> tuple[gateway.UserRegistered, ledger.TransferPo
 
 
 def texts(ctl: httpx.Client, chat_id: int, count: int) -> list[str]:
-    """Wait for so many messages in a chat, then give all of them."""
-    give_up_at = time.monotonic() + WAIT_S
+    """Wait for a number of messages in a chat, then return all of them."""
+    deadline = time.monotonic() + WAIT_S
     while True:
         found = [one["text"] for one in ctl.get("/telegram/messages", params={"chat_id": chat_id}).json()["items"]]
-        if len(found) >= count or time.monotonic() > give_up_at:
+        if len(found) >= count or time.monotonic() > deadline:
             return found
         time.sleep(0.05)
 
@@ -105,10 +105,10 @@ async def fetch(db: database.Database, statement: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.rule("I2")
-async def test_each_piece_of_news_arrives_once_however_often_its_event_does(
+async def test_each_notification_arrives_once_however_often_its_event_is_delivered(
     start: Callable[..., Any], ctl: httpx.Client, sender: publisher.Publisher
 ) -> None:
-    registered, topped_up, paid = story("Tea <green> & black")
+    registered, topped_up, paid = events_of_one_user("Tea <green> & black")
     start()
 
     await send(sender, topped_up, times=5)
@@ -123,10 +123,10 @@ async def test_each_piece_of_news_arrives_once_however_often_its_event_does(
     assert texts(ctl, MANAGERS, 1) == [f"Paid order {number}\n1 x Tea <green> & black: 400.00 RUB\nTotal: 400.00 RUB"]
 
 
-async def test_a_refund_is_told_to_the_payer_and_a_dispute_to_the_managers(
+async def test_a_refund_notifies_the_payer_and_a_dispute_the_managers(
     start: Callable[..., Any], ctl: httpx.Client, sender: publisher.Publisher
 ) -> None:
-    registered, topped_up, _ = story()
+    registered, topped_up, _ = events_of_one_user()
     clearing, wallet = topped_up.postings
     back = clearing.account.model_copy(update={"code": "clearing:stars:demo"})
     legs = (
@@ -159,11 +159,11 @@ async def test_a_refund_is_told_to_the_payer_and_a_dispute_to_the_managers(
 
 
 @pytest.mark.rule("I1")
-async def test_a_process_killed_between_sending_and_writing_sends_at_most_one_copy_more(
+async def test_a_process_killed_between_sending_and_saving_sends_at_most_one_copy_more(
     start: Callable[..., Any], ctl: httpx.Client, sender: publisher.Publisher, db: database.Database
 ) -> None:
-    registered, topped_up, _ = story()
-    killed, _ = start(KOPILKA_FAILPOINT="notifier.before_mark:1")
+    registered, topped_up, _ = events_of_one_user()
+    killed, _ = start(KOPILKA_FAILPOINT="notifier.before_save:1")
     await send(sender, registered)
     await send(sender, topped_up)
     killed.wait(timeout=WAIT_S)
@@ -179,10 +179,10 @@ async def test_a_process_killed_between_sending_and_writing_sends_at_most_one_co
     assert len(texts(ctl, CHAT, 2)) == 2
 
 
-async def test_the_token_is_neither_printed_nor_measured(
+async def test_the_token_is_in_no_output_and_no_metric(
     start: Callable[..., Any], processes: Processes, ctl: httpx.Client, sender: publisher.Publisher
 ) -> None:
-    registered, topped_up, _ = story()
+    registered, topped_up, _ = events_of_one_user()
     plan(ctl, "drop", "http:404")
     process, url = start(KOPILKA_LOG_LEVEL="debug")
     await send(sender, registered)
@@ -192,10 +192,10 @@ async def test_the_token_is_neither_printed_nor_measured(
     process.terminate()
     process.wait(timeout=WAIT_S)
 
-    told = processes.output() + metrics
+    output = processes.output() + metrics
 
     assert 'kopilka_notifier_sends_total{result="sent"} 1.0' in metrics
-    assert TOKEN.partition(":")[2] not in told
+    assert TOKEN.partition(":")[2] not in output
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ async def test_a_wrong_setting_stops_the_process_with_its_name_and_without_its_v
     assert value not in processes.output()
 
 
-async def test_the_schema_goes_away_whole_and_comes_back(
+async def test_the_schema_is_migrated_down_to_nothing_and_up_again(
     servers: Servers, service: app.Service, database_name: str
 ) -> None:
     async def migrated(revision: str) -> None:

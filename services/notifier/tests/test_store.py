@@ -1,4 +1,4 @@
-"""Leases and marks on a real database."""
+"""Leases and outcomes on a real database."""
 
 import asyncio
 from typing import Any
@@ -9,11 +9,12 @@ import pytest
 
 from chassis import database
 from contracts.message import TenantId, UserId
-from notifier import domain, store
+from notifier import store
+from notifier.domain import delivery, templates
 
 DEMO = TenantId("demo")
 USER = UserId(UUID("00000000-0000-7000-8000-00000000000a"))
-SENT = domain.Outcome(domain.Result.SENT, 200, 5)
+SENT = delivery.Outcome(delivery.Result.SENT, 200, 5)
 
 
 async def fetch(db: database.Database, statement: str) -> list[tuple[Any, ...]]:
@@ -23,25 +24,25 @@ async def fetch(db: database.Database, statement: str) -> list[tuple[Any, ...]]:
 
 async def queue(db: database.Database, count: int = 1, user_id: UserId | None = USER) -> None:
     async with db.transaction() as tx:
-        await store.add(tx, [domain.Draft(DEMO, "top_up", str(uuid4()), user_id, "Hello") for _ in range(count)])
+        await store.add(tx, [templates.Draft(DEMO, "top_up", str(uuid4()), user_id, "Hello") for _ in range(count)])
 
 
-async def lease(db: database.Database, *, limit: int = 10, tenant: TenantId = DEMO) -> list[domain.Notification]:
+async def lease(db: database.Database, *, limit: int = 10, tenant: TenantId = DEMO) -> list[delivery.Notification]:
     async with db.transaction() as tx:
         return await store.lease(tx, tenant, limit=limit, lease_s=60)
 
 
-async def mark(db: database.Database, one: domain.Notification, outcome: domain.Outcome) -> None:
+async def save(db: database.Database, one: delivery.Notification, outcome: delivery.Outcome) -> None:
     async with db.transaction() as tx:
-        step = domain.after_attempt(one, outcome, jitter=0)
-        await store.mark(tx, DEMO, [store.Mark(one, step, outcome)])
+        transition = delivery.after_attempt(one, outcome, jitter=0)
+        await store.save(tx, DEMO, [store.Change(one, transition, outcome)])
 
 
-async def let_leases_run_out(db: database.Database) -> None:
+async def expire_leases(db: database.Database) -> None:
     await fetch(db, "UPDATE notification SET next_at = now() WHERE state = 'sending'")
 
 
-async def test_each_notification_is_in_one_hand_at_a_time(db: database.Database) -> None:
+async def test_each_notification_is_leased_by_one_process_at_a_time(db: database.Database) -> None:
     await queue(db, 20)
 
     batches = await asyncio.gather(*(lease(db, limit=7) for _ in range(4)))
@@ -50,13 +51,13 @@ async def test_each_notification_is_in_one_hand_at_a_time(db: database.Database)
     assert len(ids) == len(set(ids)) == 20
 
 
-async def test_a_leased_notification_comes_back_when_the_lease_runs_out_and_may_have_arrived(
+async def test_an_expired_lease_counts_as_an_attempt_that_may_have_arrived(
     db: database.Database,
 ) -> None:
     await queue(db)
     [first] = await lease(db)
     assert await lease(db) == []
-    await let_leases_run_out(db)
+    await expire_leases(db)
 
     [second] = await lease(db)
 
@@ -67,21 +68,21 @@ async def test_a_leased_notification_comes_back_when_the_lease_runs_out_and_may_
 async def test_an_outcome_of_a_lost_lease_changes_nothing_but_is_logged(db: database.Database) -> None:
     await queue(db)
     [first] = await lease(db)
-    await let_leases_run_out(db)
+    await expire_leases(db)
     [second] = await lease(db)
 
-    await mark(db, first, domain.Outcome(domain.Result.REJECTED, 400))
-    await mark(db, second, SENT)
+    await save(db, first, delivery.Outcome(delivery.Result.REJECTED, 400))
+    await save(db, second, SENT)
 
     assert await fetch(db, "SELECT state, attempts FROM notification") == [("sent", 2)]
     assert await fetch(db, "SELECT outcome FROM delivery ORDER BY id") == [("uncertain",), ("rejected",), ("sent",)]
 
 
-async def test_an_ended_notification_never_comes_back(db: database.Database) -> None:
+async def test_a_notification_that_has_ended_is_never_leased_again(db: database.Database) -> None:
     await queue(db)
     [one] = await lease(db)
 
-    await mark(db, one, SENT)
+    await save(db, one, SENT)
 
     await fetch(db, "UPDATE notification SET next_at = now()")
     assert await lease(db) == []
@@ -94,26 +95,26 @@ async def test_only_the_bots_own_tenant_is_leased(db: database.Database) -> None
 
 
 @pytest.mark.rule("I4")
-async def test_a_delivery_tells_whether_its_recipient_can_be_reached(db: database.Database) -> None:
+async def test_an_outcome_sets_whether_its_recipient_can_be_reached(db: database.Database) -> None:
     async with db.transaction() as tx:
-        await store.learn_recipient(tx, DEMO, USER, 77)
+        await store.save_recipient(tx, DEMO, USER, 77)
     reachability = "SELECT reachability FROM recipient"
 
-    for outcome, reached in ((SENT, "enabled"), (domain.Outcome(domain.Result.BLOCKED, 403), "blocked")):
+    for outcome, reached in ((SENT, "enabled"), (delivery.Outcome(delivery.Result.BLOCKED, 403), "blocked")):
         await queue(db)
         [one] = await lease(db)
-        await mark(db, one, outcome)
+        await save(db, one, outcome)
         assert await fetch(db, reachability) == [(reached,)]
 
     await queue(db)
-    [held_back] = await lease(db)
-    assert held_back.is_recipient_blocked
+    [leased] = await lease(db)
+    assert leased.is_recipient_blocked
 
 
 @pytest.mark.rule("I4")
 async def test_a_recipient_who_blocked_long_ago_is_tried_again(db: database.Database) -> None:
     async with db.transaction() as tx:
-        await store.learn_recipient(tx, DEMO, USER, 77)
+        await store.save_recipient(tx, DEMO, USER, 77)
     await fetch(db, "UPDATE recipient SET reachability = 'blocked', reachability_at = now() - interval '2 hours'")
     await queue(db)
 

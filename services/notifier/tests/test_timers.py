@@ -1,4 +1,4 @@
-"""Sending, from the queue to the real sandbox's chats, whatever Telegram answers."""
+"""Sending, from the queue to the chats of the real sandbox, with every kind of response."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,8 +13,9 @@ from pydantic import SecretStr
 from chassis import database
 from chassis.testing import free_port
 from contracts.message import TenantId, UserId
-from notifier import domain, store, timers
-from notifier.clients import pace, telegram
+from notifier import store, timers
+from notifier.clients import rate_limiter, telegram
+from notifier.domain import delivery, templates
 
 DEMO = TenantId("demo")
 USER = UserId(UUID("00000000-0000-7000-8000-00000000000a"))
@@ -23,7 +24,7 @@ TOKEN = SecretStr("7000000007:a-secret-of-the-timers-tests")
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that moves only when a test sets it."""
 
     now = 0.0
 
@@ -39,14 +40,14 @@ def clock() -> Clock:
 @pytest.fixture
 async def channel(sandbox_url: str, ctl: httpx.Client, clock: Clock) -> AsyncIterator[timers.Channel]:
     bot = telegram.Bot(f"{sandbox_url}/telegram", TOKEN)
-    yield timers.Channel(DEMO, MANAGERS, bot, pace.Pace(clock))
+    yield timers.Channel(DEMO, MANAGERS, bot, rate_limiter.RateLimiter(clock))
     await bot.close()
 
 
 @pytest.fixture
-async def known(db: database.Database) -> None:
+async def recipient(db: database.Database) -> None:
     async with db.transaction() as tx:
-        await store.learn_recipient(tx, DEMO, USER, CHAT)
+        await store.save_recipient(tx, DEMO, USER, CHAT)
 
 
 async def fetch(db: database.Database, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -56,7 +57,7 @@ async def fetch(db: database.Database, statement: str, *values: object) -> list[
 
 async def queue(db: database.Database, text: str = "Hello", user_id: UserId | None = USER) -> None:
     async with db.transaction() as tx:
-        await store.add(tx, [domain.Draft(DEMO, "top_up", str(uuid4()), user_id, text)])
+        await store.add(tx, [templates.Draft(DEMO, "top_up", str(uuid4()), user_id, text)])
 
 
 async def make_due(db: database.Database) -> None:
@@ -85,7 +86,7 @@ def texts(ctl: httpx.Client, chat_id: int = CHAT) -> list[str]:
 
 
 async def test_a_notification_is_delivered_once_and_logged(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None
 ) -> None:
     await queue(db, "Tea &lt;green&gt; &amp; <b>black</b>")
 
@@ -98,7 +99,7 @@ async def test_a_notification_is_delivered_once_and_logged(
     assert message_id > 0
 
 
-async def test_what_is_for_the_managers_goes_to_their_chat(
+async def test_a_notification_for_the_managers_goes_to_their_chat(
     db: database.Database, channel: timers.Channel, ctl: httpx.Client
 ) -> None:
     await queue(db, "Paid order", user_id=None)
@@ -109,8 +110,8 @@ async def test_what_is_for_the_managers_goes_to_their_chat(
 
 
 @pytest.mark.rule("I5")
-async def test_too_many_requests_silence_the_whole_bot_and_cost_no_attempt(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, clock: Clock
+async def test_too_many_requests_pause_the_whole_bot_and_cost_no_attempt(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, clock: Clock
 ) -> None:
     await queue(db)
     plan(ctl, "http:429:7")
@@ -130,7 +131,7 @@ async def test_too_many_requests_silence_the_whole_bot_and_cost_no_attempt(
 
 @pytest.mark.rule("I5")
 async def test_a_server_error_is_tried_again_after_a_pause(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None
 ) -> None:
     await queue(db)
     plan(ctl, "http:500", 2)
@@ -147,23 +148,23 @@ async def test_a_server_error_is_tried_again_after_a_pause(
 
 @pytest.mark.rule("I3")
 async def test_an_outcome_that_stays_unknown_ends_as_uncertain(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, clock: Clock
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, clock: Clock
 ) -> None:
     await queue(db)
-    plan(ctl, "http:502", domain.ATTEMPTS_MAX)
+    plan(ctl, "http:502", delivery.ATTEMPTS_MAX)
 
-    for _ in range(domain.ATTEMPTS_MAX + 2):
+    for _ in range(delivery.ATTEMPTS_MAX + 2):
         await timers.send_notifications(db, channel)
         clock.now += 10
         await make_due(db)
 
-    assert await ended(db) == [("uncertain", domain.ATTEMPTS_MAX, "attempts_exhausted")]
+    assert await ended(db) == [("uncertain", delivery.ATTEMPTS_MAX, "attempts_exhausted")]
     assert texts(ctl) == []
 
 
 @pytest.mark.rule("I4")
-async def test_a_bot_that_was_blocked_does_not_insist(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+async def test_a_blocked_bot_does_not_send_again(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None
 ) -> None:
     await queue(db)
     block(ctl)
@@ -171,7 +172,7 @@ async def test_a_bot_that_was_blocked_does_not_insist(
     await timers.send_notifications(db, channel)
     await make_due(db)
     await timers.send_notifications(db, channel)
-    await queue(db, "Later news")
+    await queue(db, "A later message")
     await timers.send_notifications(db, channel)
 
     assert await ended(db) == [("blocked", 1, "recipient_blocked"), ("skipped", 0, "recipient_blocked")]
@@ -180,7 +181,7 @@ async def test_a_bot_that_was_blocked_does_not_insist(
 
 @pytest.mark.rule("I5")
 async def test_refused_markup_is_sent_once_more_as_plain_text(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None
 ) -> None:
     await queue(db, "<b>Tea &amp; honey")
 
@@ -192,7 +193,7 @@ async def test_refused_markup_is_sent_once_more_as_plain_text(
 
 
 async def test_a_message_that_can_never_be_accepted_fails_at_once(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None
 ) -> None:
     await queue(db, "x" * 5_000)
 
@@ -201,7 +202,7 @@ async def test_a_message_that_can_never_be_accepted_fails_at_once(
     assert await ended(db) == [("failed", 1, "rejected")]
 
 
-async def test_news_for_a_stranger_wait_for_the_address_and_then_arrive(
+async def test_a_notification_for_an_unknown_recipient_waits_for_the_chat_and_then_arrives(
     db: database.Database, channel: timers.Channel, ctl: httpx.Client
 ) -> None:
     await queue(db)
@@ -209,15 +210,15 @@ async def test_news_for_a_stranger_wait_for_the_address_and_then_arrive(
     assert await ended(db) == [("queued", 0, "recipient_unknown")]
 
     async with db.transaction() as tx:
-        await store.learn_recipient(tx, DEMO, USER, CHAT)
+        await store.save_recipient(tx, DEMO, USER, CHAT)
     await timers.send_notifications(db, channel)
 
     assert texts(ctl) == ["Hello"]
 
 
 @pytest.mark.rule("I10")
-async def test_news_that_grew_old_are_skipped_with_the_reason(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+async def test_notifications_that_are_too_old_are_skipped_with_the_reason(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None
 ) -> None:
     await queue(db)
     await queue(db, user_id=UserId(uuid4()))
@@ -230,13 +231,13 @@ async def test_news_that_grew_old_are_skipped_with_the_reason(
 
 
 @pytest.mark.rule("I10")
-async def test_while_telegram_is_away_nothing_is_lost_and_all_of_it_arrives_later(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, clock: Clock
+async def test_while_telegram_is_away_nothing_is_lost_and_everything_arrives_later(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, clock: Clock
 ) -> None:
     present = channel.bot
     channel.bot = telegram.Bot(f"http://127.0.0.1:{free_port()}", TOKEN)
     for number in range(3):
-        await queue(db, f"News {number}")
+        await queue(db, f"Message {number}")
     for _ in range(20):  # ten minutes of its absence
         await timers.send_notifications(db, channel)
         clock.now += 30
@@ -247,42 +248,42 @@ async def test_while_telegram_is_away_nothing_is_lost_and_all_of_it_arrives_late
     clock.now += 30
     await timers.send_notifications(db, channel)
 
-    assert sorted(texts(ctl)) == ["News 0", "News 1", "News 2"]
+    assert sorted(texts(ctl)) == ["Message 0", "Message 1", "Message 2"]
     assert {state for state, _, _ in await ended(db)} == {"sent"}
 
 
 @pytest.mark.rule("I5")
 async def test_the_pause_while_telegram_is_away_grows_to_a_bound_and_ends_with_a_success(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, clock: Clock
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, clock: Clock
 ) -> None:
     plan(ctl, "http:401", 7)
     await queue(db)
     pauses = []
     for _ in range(7):
         await timers.send_notifications(db, channel)
-        pauses.append(channel.pace.paused_for_s())
+        pauses.append(channel.rate_limiter.paused_for_s())
         clock.now += pauses[-1]
 
     await timers.send_notifications(db, channel)
 
     assert pauses == [2, 4, 8, 16, 30, 30, 30]
     assert texts(ctl) == ["Hello"]
-    assert channel.failures_in_a_row == 0
+    assert channel.consecutive_failures == 0
 
 
-async def test_a_crowded_chat_is_sent_to_at_its_pace_and_others_meanwhile(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+async def test_a_busy_chat_is_limited_and_other_chats_are_served_meanwhile(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None
 ) -> None:
     for number in range(8):
-        await queue(db, f"News {number}")
+        await queue(db, f"Message {number}")
     await queue(db, "Paid order", user_id=None)
 
     await timers.send_notifications(db, channel)
 
-    assert len(texts(ctl)) == pace.CHAT_BURST
+    assert len(texts(ctl)) == rate_limiter.CHAT_BURST
     assert texts(ctl, MANAGERS) == ["Paid order"]
     waiting = await fetch(db, "SELECT DISTINCT next_at FROM notification WHERE reason = 'chat_paced'")
-    assert len(waiting) == 8 - pace.CHAT_BURST
+    assert len(waiting) == 8 - rate_limiter.CHAT_BURST
 
 
 async def test_no_more_is_leased_than_the_bot_may_send(
@@ -291,7 +292,7 @@ async def test_no_more_is_leased_than_the_bot_may_send(
     for number in range(40):
         user_id = UserId(uuid4())
         async with db.transaction() as tx:
-            await store.learn_recipient(tx, DEMO, user_id, 1_000 + number)
+            await store.save_recipient(tx, DEMO, user_id, 1_000 + number)
         await queue(db, user_id=user_id)
 
     sent = [await timers.send_notifications(db, channel) for _ in range(2)]
@@ -300,8 +301,8 @@ async def test_no_more_is_leased_than_the_bot_may_send(
     assert (await fetch(db, "SELECT count(*) FROM notification WHERE state = 'queued' AND lease = 0")) == [(10,)]
 
 
-async def test_the_gauge_counts_what_has_not_ended(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None
+async def test_the_gauge_counts_notifications_that_have_not_ended(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None
 ) -> None:
     await queue(db)
     await queue(db, user_id=UserId(uuid4()))
@@ -313,10 +314,10 @@ async def test_the_gauge_counts_what_has_not_ended(
 
 
 @pytest.mark.rule("I5")
-async def test_those_behind_a_throttled_message_are_not_even_tried(
+async def test_after_a_throttled_message_the_rest_of_the_batch_is_not_sent(
     db: database.Database, channel: timers.Channel, ctl: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timers, "AT_ONCE", 1)
+    monkeypatch.setattr(timers, "CONCURRENT_SENDS", 1)
     for _ in range(3):
         await queue(db, user_id=None)
     plan(ctl, "http:429:7")
@@ -327,21 +328,21 @@ async def test_those_behind_a_throttled_message_are_not_even_tried(
     assert await outcomes(db) == [("throttled", 429)]
 
 
-async def test_an_outcome_is_written_when_the_database_comes_back_and_nothing_is_sent_twice(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, monkeypatch: pytest.MonkeyPatch
+async def test_an_outcome_is_saved_when_the_database_is_back_and_nothing_is_sent_twice(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await queue(db)
-    mark, losses = store.mark, 2
+    save, losses = store.save, 2
 
-    async def mark_on_a_connection_that_breaks(tx: database.Tx, *arguments: Any) -> None:
+    async def save_on_a_connection_that_breaks(tx: database.Tx, *arguments: Any) -> None:
         nonlocal losses
         losses -= 1
         if losses >= 0:
             await tx.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-        await mark(tx, *arguments)
+        await save(tx, *arguments)
 
-    monkeypatch.setattr(store, "mark", mark_on_a_connection_that_breaks)
-    monkeypatch.setattr(timers, "MARK_PAUSES_S", (0, 0, 0))
+    monkeypatch.setattr(store, "save", save_on_a_connection_that_breaks)
+    monkeypatch.setattr(timers, "SAVE_RETRY_PAUSES_S", (0, 0, 0))
 
     await timers.send_notifications(db, channel)
 
@@ -349,11 +350,11 @@ async def test_an_outcome_is_written_when_the_database_comes_back_and_nothing_is
     assert texts(ctl) == ["Hello"]
 
 
-async def test_an_outcome_that_cannot_be_written_is_an_error_and_not_a_silence(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, known: None, monkeypatch: pytest.MonkeyPatch
+async def test_an_outcome_that_cannot_be_saved_is_raised(
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await queue(db)
-    monkeypatch.setattr(store, "_MARK", store._MARK.replace("INTO delivery", "INTO nowhere"))
+    monkeypatch.setattr(store, "_SAVE", store._SAVE.replace("INTO delivery", "INTO nowhere"))
 
     with pytest.raises(asyncpg.UndefinedTableError):
         await timers.send_notifications(db, channel)

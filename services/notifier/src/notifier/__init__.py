@@ -1,1 +1,1 @@
-"""Tells people what happened."""
+"""Notifications: events of other services as messages in Telegram."""

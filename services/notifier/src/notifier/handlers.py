@@ -1,6 +1,6 @@
-"""The message door of the notifier: what happened elsewhere becomes a notification, or an address to send one to.
+"""The message handlers: events become notifications, or the chat to send them to.
 
-Nothing is sent here: a message to Telegram inside a transaction would hold a row for as long as Telegram likes.
+Nothing is sent here: a call to Telegram inside a transaction would hold row locks for as long as it takes.
 """
 
 from collections.abc import Sequence
@@ -8,58 +8,61 @@ from typing import get_args
 
 from chassis import batch, broker, database, inbox
 from contracts import gateway, ledger, orders, payments
-from notifier import domain, store
+from notifier import store
+from notifier.domain import templates
 
 Alert = payments.PaymentDisputed | payments.DepositReceived | payments.FindingOpened
 
 
-async def learn_recipient(db: database.Database, delivery: inbox.Delivery, event: gateway.UserRegistered) -> None:
-    """Remember where a new user can be reached."""
+async def save_recipient(db: database.Database, delivery: inbox.Delivery, event: gateway.UserRegistered) -> None:
+    """Store the chat of a new user."""
     async with db.transaction() as tx:
         if await inbox.claim(tx, delivery):
-            await store.learn_recipient(tx, event.tenant, event.user_id, event.telegram_id)
+            await store.save_recipient(tx, event.tenant, event.user_id, event.telegram_id)
 
 
 async def queue_transfers(
     db: database.Database, deliveries: Sequence[tuple[inbox.Delivery, ledger.TransferPosted]]
 ) -> None:
-    """Queue what movements of money tell their owners; most movements tell nothing and cost nothing."""
-    telling = [(delivery, drafts) for delivery, event in deliveries if (drafts := domain.of_transfer(event))]
-    if not telling:
+    """Queue notifications of transfers for their owners; a batch without any needs no transaction."""
+    relevant = [(delivery, drafts) for delivery, event in deliveries if (drafts := templates.of_transfer(event))]
+    if not relevant:
         return
     async with db.transaction() as tx:
-        fresh = await inbox.claim_many(tx, [delivery for delivery, _ in telling])
-        await store.add(tx, [one for delivery, drafts in telling if delivery.envelope.id in fresh for one in drafts])
+        fresh = await inbox.claim_many(tx, [delivery for delivery, _ in relevant])
+        await store.add(
+            tx, [draft for delivery, drafts in relevant if delivery.envelope.id in fresh for draft in drafts]
+        )
 
 
 async def queue_paid_order(db: database.Database, delivery: inbox.Delivery, event: orders.OrderPaid) -> None:
-    """Queue what a paid order tells the payer and the managers."""
+    """Queue notifications of a paid order for the payer and the managers."""
     async with db.transaction() as tx:
         if await inbox.claim(tx, delivery):
-            await store.add(tx, domain.of_paid_order(event))
+            await store.add(tx, templates.of_paid_order(event))
 
 
 async def queue_alert(db: database.Database, delivery: inbox.Delivery, event: Alert) -> None:
-    """Queue what the managers should know of money that did not go as it should."""
+    """Queue a notification of a dispute, a deposit or a finding for the managers."""
     async with db.transaction() as tx:
         if await inbox.claim(tx, delivery):
-            await store.add(tx, _alert_of(event))
+            await store.add(tx, _drafts_of(event))
 
 
-def _alert_of(event: Alert) -> list[domain.Draft]:
+def _drafts_of(event: Alert) -> list[templates.Draft]:
     match event:
         case payments.PaymentDisputed():
-            return domain.of_dispute(event)
+            return templates.of_dispute(event)
         case payments.DepositReceived():
-            return domain.of_deposit(event)
+            return templates.of_deposit(event)
         case payments.FindingOpened():
-            return domain.of_finding(event)
+            return templates.of_finding(event)
 
 
 QUEUES = (
-    broker.Queue("notifier.gateway", {gateway.UserRegistered: learn_recipient}),
+    broker.Queue("notifier.gateway", {gateway.UserRegistered: save_recipient}),
     broker.Queue("notifier.orders", {orders.OrderPaid: queue_paid_order}),
     broker.Queue("notifier.payments", dict.fromkeys(get_args(Alert), queue_alert)),
 )
-# Every movement of money comes this way, so it is taken in by the batch.
+# Every transfer comes through this queue, so it is consumed in batches.
 BATCH_QUEUES = (batch.BatchQueue("notifier.ledger", (ledger.TransferPosted,), queue_transfers),)

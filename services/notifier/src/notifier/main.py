@@ -6,11 +6,11 @@ from pathlib import Path
 from chassis import app, entrypoint
 from contracts.message import TenantId
 from notifier import handlers, settings, timers
-from notifier.clients import pace, telegram
+from notifier.clients import rate_limiter, telegram
 
 
 def worker(process: app.Process) -> None:
-    """Hear what there is to tell, and tell it."""
+    """Consume events, and send notifications."""
     config = process.settings
     assert isinstance(config, settings.NotifierSettings)
     tenant = TenantId(config.tenant)
@@ -23,7 +23,7 @@ def worker(process: app.Process) -> None:
         partial(
             timers.send_notifications,
             process.db,
-            timers.Channel(tenant, config.manager_chat_id, bot, pace.Pace()),
+            timers.Channel(tenant, config.manager_chat_id, bot, rate_limiter.RateLimiter()),
         ),
         idle_min_s=0.1,
         debounced=True,

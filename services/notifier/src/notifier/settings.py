@@ -26,7 +26,7 @@ def _token(value: SecretStr) -> SecretStr:
 
 
 class NotifierSettings(settings.Settings):
-    """Whose bot tells whom."""
+    """The settings of one bot and its tenant."""
 
     model_config = SettingsConfigDict(env_prefix="NOTIFIER_")
 

@@ -1,4 +1,4 @@
-"""Every SQL statement of the notifier. A notification is written once per dedupe key; its lease's holder moves it."""
+"""Every SQL statement. A notification is inserted once per dedupe key, and only its lease holder changes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ import asyncpg
 
 from chassis import database
 from contracts.message import TenantId, UserId
-from notifier import domain
+from notifier.domain import delivery, templates
 
 _ADD = """
 INSERT INTO notification (tenant, kind, dedupe_key, user_id, text)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[]) ORDER BY 1, 3
 ON CONFLICT (tenant, dedupe_key) DO NOTHING
 """
-_LEARN = """
-INSERT INTO recipient AS known (tenant, user_id, chat_id) VALUES ($1, $2, $3)
+_SAVE_RECIPIENT = """
+INSERT INTO recipient AS stored (tenant, user_id, chat_id) VALUES ($1, $2, $3)
 ON CONFLICT (tenant, user_id) DO UPDATE
   SET chat_id = excluded.chat_id, reachability = 'unknown', reachability_at = now()
-  WHERE known.chat_id <> excluded.chat_id
+  WHERE stored.chat_id <> excluded.chat_id
 """
 _WAKE = "UPDATE notification SET next_at = now() WHERE tenant = $1 AND user_id = $2 AND state = 'queued'"
-# A lease that ran out while sending is an attempt of its own, whose outcome nobody knows.
+# A lease that expired while sending counts as an attempt whose outcome is unknown.
 _LEASE = """
 WITH due AS (
   SELECT n.id, n.state, r.chat_id,
@@ -40,46 +40,46 @@ FROM due WHERE n.id = due.id
 RETURNING n.id, n.lease, n.user_id, due.chat_id, n.text, n.is_plain, n.attempts, n.may_have_arrived,
   extract(epoch FROM now() - n.created_at)::float8 AS age_s, coalesce(due.is_recipient_blocked, false) AS is_blocked
 """
-# One statement for three tables: what is not written as a whole is not written at all, and is sent again.
-_MARK = """
-WITH step AS (
+# One statement for three tables, so that it is atomic: what is not saved is sent again.
+_SAVE = """
+WITH change AS (
   SELECT * FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::text[], $6::smallint[], $7::boolean[],
     $8::boolean[], $9::float8[], $10::uuid[], $11::text[], $12::smallint[], $13::bigint[], $14::text[], $15::text[])
-    WITH ORDINALITY AS step(id, lease, state, reason, attempts, is_plain, may_have_arrived, wait_s, user_id, outcome,
+    WITH ORDINALITY AS change(id, lease, state, reason, attempts, is_plain, may_have_arrived, wait_s, user_id, outcome,
       http_status, message_id, detail, reachability, position)
-), marked AS (
-  UPDATE notification n SET state = step.state, reason = step.reason, attempts = step.attempts,
-    is_plain = step.is_plain, may_have_arrived = step.may_have_arrived,
-    next_at = now() + make_interval(secs => step.wait_s)
-  FROM step WHERE n.id = step.id AND n.lease = step.lease AND n.state = 'sending'
+), saved AS (
+  UPDATE notification n SET state = change.state, reason = change.reason, attempts = change.attempts,
+    is_plain = change.is_plain, may_have_arrived = change.may_have_arrived,
+    next_at = now() + make_interval(secs => change.wait_s)
+  FROM change WHERE n.id = change.id AND n.lease = change.lease AND n.state = 'sending'
 ), logged AS (
   INSERT INTO delivery (notification_id, outcome, http_status, telegram_message_id, detail)
-  SELECT id, outcome, http_status, message_id, detail FROM step WHERE outcome IS NOT NULL
+  SELECT id, outcome, http_status, message_id, detail FROM change WHERE outcome IS NOT NULL
 )
-UPDATE recipient r SET reachability = heard.reachability, reachability_at = now()
+UPDATE recipient r SET reachability = observed.reachability, reachability_at = now()
 FROM (
-  SELECT DISTINCT ON (user_id) user_id, reachability FROM step WHERE reachability IS NOT NULL
+  SELECT DISTINCT ON (user_id) user_id, reachability FROM change WHERE reachability IS NOT NULL
   ORDER BY user_id, position DESC
-) AS heard
-WHERE r.tenant = $1 AND r.user_id = heard.user_id
-  AND (r.reachability <> heard.reachability OR heard.reachability = 'blocked')
+) AS observed
+WHERE r.tenant = $1 AND r.user_id = observed.user_id
+  AND (r.reachability <> observed.reachability OR observed.reachability = 'blocked')
 """
-# What an attempt tells about whether its recipient can be reached; any other outcome tells nothing.
-_HEARD = {domain.Result.SENT: "enabled", domain.Result.BLOCKED: "blocked"}
+# What an outcome shows about the recipient; other outcomes show nothing.
+_REACHABILITY = {delivery.Result.SENT: "enabled", delivery.Result.BLOCKED: "blocked"}
 _PENDING = "SELECT count(*) FROM notification WHERE tenant = $1 AND state IN ('queued', 'sending')"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """What became of one leased notification, and the attempt that led to it, if there was one."""
+class Change:
+    """The transition of one leased notification, and the outcome of the attempt that led to it, if there was one."""
 
-    notification: domain.Notification
-    step: domain.Step
-    outcome: domain.Outcome | None = None
+    notification: delivery.Notification
+    transition: delivery.Transition
+    outcome: delivery.Outcome | None = None
 
 
-async def add(tx: database.Tx, drafts: Sequence[domain.Draft]) -> None:
-    """Queue notifications; one whose dedupe key is known is left as it is."""
+async def add(tx: database.Tx, drafts: Sequence[templates.Draft]) -> None:
+    """Queue notifications; one whose dedupe key exists is left as it is."""
     await tx.execute(
         _ADD,
         [draft.tenant for draft in drafts],
@@ -90,37 +90,37 @@ async def add(tx: database.Tx, drafts: Sequence[domain.Draft]) -> None:
     )
 
 
-async def learn_recipient(tx: database.Tx, tenant: TenantId, user_id: UserId, chat_id: int) -> None:
-    """Remember where a person can be reached, and let what waited for it go at once."""
-    await tx.execute(_LEARN, tenant, user_id, chat_id)
+async def save_recipient(tx: database.Tx, tenant: TenantId, user_id: UserId, chat_id: int) -> None:
+    """Store the chat of a user, and make the notifications that waited for it due at once."""
+    await tx.execute(_SAVE_RECIPIENT, tenant, user_id, chat_id)
     await tx.execute(_WAKE, tenant, user_id)
 
 
-async def lease(tx: database.Tx, tenant: TenantId, *, limit: int, lease_s: float) -> list[domain.Notification]:
-    """Take due notifications, longest waiting first, for `lease_s` seconds; after that others may take them.
+async def lease(tx: database.Tx, tenant: TenantId, *, limit: int, lease_s: float) -> list[delivery.Notification]:
+    """Lease due notifications for `lease_s` seconds, longest due first; after that others may lease them.
 
-    Rows in other hands are left out. Reads the index of the due ones.
+    Rows that a concurrent transaction is leasing are skipped. Reads the index of the due ones.
     """
-    rows = await tx.fetch(_LEASE, tenant, limit, lease_s, domain.BLOCKED_FOR_S)
+    rows = await tx.fetch(_LEASE, tenant, limit, lease_s, delivery.BLOCKED_FOR_S)
     return [_notification(row) for row in rows]
 
 
-async def mark(tx: database.Tx, tenant: TenantId, marks: Sequence[Mark]) -> None:
-    """Write what became of leased notifications, the log of the attempts, and who can be reached.
+async def save(tx: database.Tx, tenant: TenantId, changes: Sequence[Change]) -> None:
+    """Save the transitions of leased notifications, the log of the attempts, and who can be reached.
 
-    A notification whose lease somebody else has taken meanwhile is left to them; its attempt is logged all the same.
+    A notification that another process has leased meanwhile is not changed; its attempt is logged all the same.
     """
-    await tx.execute(_MARK, tenant, *zip(*map(_marked, marks), strict=True))
+    await tx.execute(_SAVE, tenant, *zip(*map(_columns, changes), strict=True))
 
 
 async def count_pending(tx: database.Tx, tenant: TenantId) -> int:
-    """Count the notifications that have not ended. Reads the index of the due ones."""
+    """Return the number of notifications that have not ended. Reads the index of the due ones."""
     count: int = await tx.fetchval(_PENDING, tenant)
     return count
 
 
-def _notification(row: asyncpg.Record) -> domain.Notification:
-    return domain.Notification(
+def _notification(row: asyncpg.Record) -> delivery.Notification:
+    return delivery.Notification(
         id=row["id"],
         lease=row["lease"],
         chat_id=row["chat_id"],
@@ -134,11 +134,21 @@ def _notification(row: asyncpg.Record) -> domain.Notification:
     )
 
 
-def _marked(mark: Mark) -> tuple[object, ...]:
-    one, step, outcome = mark.notification, mark.step, mark.outcome
+def _columns(change: Change) -> tuple[object, ...]:
+    notification, transition, outcome = change.notification, change.transition, change.outcome
     attempt: tuple[object, ...] = (None,) * 5
     if outcome is not None:
-        heard = _HEARD.get(outcome.result) if one.user_id is not None else None
-        attempt = (outcome.result, outcome.http_status, outcome.message_id, outcome.detail, heard)
-    became = (step.state, step.reason, step.attempts, step.is_plain, step.may_have_arrived, step.wait_s)
-    return (one.id, one.lease, *became, one.user_id, *attempt)
+        reachability = _REACHABILITY.get(outcome.result) if notification.user_id is not None else None
+        attempt = (outcome.result, outcome.http_status, outcome.message_id, outcome.detail, reachability)
+    return (
+        notification.id,
+        notification.lease,
+        transition.state,
+        transition.reason,
+        transition.attempts,
+        transition.is_plain,
+        transition.may_have_arrived,
+        transition.wait_s,
+        notification.user_id,
+        *attempt,
+    )

@@ -1,4 +1,4 @@
-"""One bot against the real sandbox, and against answers that no sandbox would give."""
+"""The client of the Bot API against the real sandbox, and against malformed responses."""
 
 import asyncio
 import logging
@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from chassis.testing import free_port
-from notifier import domain
 from notifier.clients import telegram
-from notifier.domain import Result
+from notifier.domain import delivery
+from notifier.domain.delivery import Result
 
 TOKEN = "7000000009:a-secret-that-nobody-may-ever-read"
 CHAT = 4_242
@@ -34,7 +34,7 @@ def messages(ctl: httpx.Client) -> list[dict[str, Any]]:
     return list(ctl.get("/telegram/messages", params={"chat_id": CHAT}).json()["items"])
 
 
-async def test_a_message_arrives_as_it_was_meant(bot: telegram.Bot, ctl: httpx.Client) -> None:
+async def test_a_message_arrives_with_its_markup_applied(bot: telegram.Bot, ctl: httpx.Client) -> None:
     outcome = await bot.send(CHAT, "<b>Tea</b> &lt;3 &amp; more", is_html=True)
 
     [message] = messages(ctl)
@@ -64,7 +64,7 @@ async def test_plain_text_arrives_without_markup(bot: telegram.Bot, ctl: httpx.C
         ("drop", Result.UNCERTAIN),
     ],
 )
-async def test_each_failure_has_its_class(bot: telegram.Bot, ctl: httpx.Client, fault: str, result: Result) -> None:
+async def test_each_failure_has_its_result(bot: telegram.Bot, ctl: httpx.Client, fault: str, result: Result) -> None:
     plan(ctl, fault)
 
     outcome = await bot.send(CHAT, "Hello", is_html=True)
@@ -73,24 +73,23 @@ async def test_each_failure_has_its_class(bot: telegram.Bot, ctl: httpx.Client, 
     assert outcome.retry_after_s == (7 if result is Result.THROTTLED else 0)
 
 
-async def test_broken_markup_is_told_from_other_bad_requests(bot: telegram.Bot) -> None:
+async def test_broken_markup_is_distinguished_from_other_bad_requests(bot: telegram.Bot) -> None:
     assert (await bot.send(CHAT, "<b>never closed", is_html=True)).result is Result.UNPARSABLE
     assert (await bot.send(0, "nowhere", is_html=True)).result is Result.REJECTED
 
 
-async def test_an_answer_that_does_not_come_in_time_is_uncertain(
-    bot: telegram.Bot, ctl: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(telegram, "SEND_S", 0.2)
+async def test_a_response_that_does_not_come_in_time_is_uncertain(sandbox_url: str, ctl: httpx.Client) -> None:
+    bot = telegram.Bot(f"{sandbox_url}/telegram", SecretStr(TOKEN), timeout_s=0.2)
     plan(ctl, "timeout_after_commit")
 
     outcome = await bot.send(CHAT, "Hello", is_html=True)
+    await bot.close()
 
     assert outcome.result is Result.UNCERTAIN
     assert len(messages(ctl)) == 1
 
 
-async def test_a_telegram_that_is_not_there_is_away() -> None:
+async def test_without_a_connection_the_result_is_away() -> None:
     bot = telegram.Bot(f"http://127.0.0.1:{free_port()}", SecretStr(TOKEN))
 
     outcome = await bot.send(CHAT, "Hello", is_html=True)
@@ -110,14 +109,14 @@ async def test_a_telegram_that_is_not_there_is_away() -> None:
         (b"not even http\r\n\r\n", Result.UNCERTAIN),
     ],
 )
-async def test_an_answer_that_is_not_telegrams_is_never_taken_for_a_success(answer: bytes, result: Result) -> None:
-    async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def test_a_response_that_is_not_telegrams_is_never_a_success(answer: bytes, result: Result) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(give, "127.0.0.1", 0)
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
     bot = telegram.Bot(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", SecretStr(TOKEN))
 
     outcome = await bot.send(CHAT, "Hello", is_html=True)
@@ -129,18 +128,19 @@ async def test_an_answer_that_is_not_telegrams_is_never_taken_for_a_success(answ
 
 
 async def test_the_token_is_in_no_log_and_in_no_outcome(
-    bot: telegram.Bot, ctl: httpx.Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    sandbox_url: str, ctl: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(telegram, "SEND_S", 0.2)
-    outcomes: list[domain.Outcome] = [await bot.send(CHAT, "Hello", is_html=True)]
+    bot = telegram.Bot(f"{sandbox_url}/telegram", SecretStr(TOKEN), timeout_s=0.2)
+    outcomes: list[delivery.Outcome] = [await bot.send(CHAT, "Hello", is_html=True)]
     for fault in ("http:500", "http:404", "http:401", "http:429:1", "drop", "timeout_before"):
         plan(ctl, fault)
         outcomes.append(await bot.send(CHAT, "Hello", is_html=True))
     nowhere = telegram.Bot(f"http://127.0.0.1:{free_port()}", SecretStr(TOKEN))
     outcomes.append(await nowhere.send(CHAT, "Hello", is_html=True))
     await nowhere.close()
+    await bot.close()
 
-    told = f"{outcomes} {bot!r} {caplog.text}"
+    output = f"{outcomes} {bot!r} {caplog.text}"
 
-    assert TOKEN.partition(":")[2] not in told
+    assert TOKEN.partition(":")[2] not in output

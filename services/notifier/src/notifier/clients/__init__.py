@@ -1,1 +1,1 @@
-"""The hand on other people's HTTP."""
+"""The client of the Bot API, and the rate limiter in front of it."""

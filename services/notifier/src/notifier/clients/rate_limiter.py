@@ -1,6 +1,6 @@
-"""How fast one bot may send, by Telegram's published limits and by what it answers. Kept in memory, per process.
+"""The rate limiter of one bot, by Telegram's published limits and its 429 responses. In memory, per process.
 
-Several processes of one bot share nothing; the answer "too many requests" is what keeps them honest together.
+Several processes of one bot share no state; together they are limited by Telegram's 429 responses.
 """
 
 import time
@@ -19,14 +19,14 @@ CHATS_MAX = 10_000
 
 @dataclass(slots=True)
 class _Chat:
-    """`used_until` runs ahead of the clock by what was sent, `promised_until` by what was told to wait as well."""
+    """`used_until` is when the bucket is full again; `promised_until` includes the sends that wait."""
 
     used_until: float
     promised_until: float
 
 
-class Pace:
-    """Token buckets of a bot and of its chats, each kept as the moment at which it will be full again."""
+class RateLimiter:
+    """Token buckets of a bot and of its chats, each stored as the time at which it is full again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with full buckets."""
@@ -36,7 +36,7 @@ class Pace:
         self._chats: dict[int, _Chat] = {}
 
     def available(self) -> int:
-        """Give how many messages the bot may send now; none while it is paused."""
+        """Return the number of messages that the bot may send now; 0 while it is paused."""
         now = self._clock()
         if now < self._paused_until:
             return 0
@@ -44,17 +44,17 @@ class Pace:
         return int(BOT_PER_S - used + 1e-6)
 
     def paused_for_s(self) -> float:
-        """Give how long the bot must still be silent; 0 when it may send."""
+        """Return the seconds until the bot may send again; 0 when it may send."""
         return max(self._paused_until - self._clock(), 0.0)
 
     def pause(self, seconds: float) -> None:
-        """Be silent as a whole for a while; a longer pause that is already on stays."""
+        """Pause the whole bot; a pause that ends later stays."""
         self._paused_until = max(self._paused_until, self._clock() + min(seconds, PAUSE_S_MAX))
 
     def take(self, chat_id: int) -> float:
-        """Take the right to send one message to a chat: 0 grants it, otherwise it is the seconds to wait.
+        """Take a token for one message to a chat and return 0, or the seconds to wait when there is none.
 
-        Those who are told to wait are told different moments, so that they don't come back all at once.
+        Each call gets a later time to wait for, so that the retries don't come all at once.
         """
         now = self._clock()
         every_s, burst = (GROUP_EVERY_S, GROUP_BURST) if chat_id < 0 else (CHAT_EVERY_S, CHAT_BURST)
@@ -70,6 +70,6 @@ class Pace:
 
     def _chat(self, chat_id: int, now: float) -> _Chat:
         if len(self._chats) >= CHATS_MAX:
-            # A full bucket says nothing; the others are at most as many as the bot can fill, some dozens.
-            self._chats = {one: chat for one, chat in self._chats.items() if chat.used_until > now}
+            # A full bucket holds no information; the others are as many as the bot can use, some dozens.
+            self._chats = {key: chat for key, chat in self._chats.items() if chat.used_until > now}
         return self._chats.setdefault(chat_id, _Chat(now, now))

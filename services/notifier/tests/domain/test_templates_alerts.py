@@ -1,18 +1,18 @@
-"""What the managers read of money that did not go as it should: enough to find it, nobody's data, and not too often."""
+"""Notifications for the managers: enough to find the payment, no personal data, and not too many."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
 from contracts import payments
-from notifier import domain
+from notifier.domain import templates
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 USER = UUID("00000000-0000-7000-8000-00000000000a")
 PAYMENT = payments.PaymentId(UUID("00000000-0000-7000-8000-0000abcdef02"))
 
 
-def test_a_dispute_shows_the_managers_what_was_taken_and_no_person() -> None:
+def test_a_dispute_shows_the_managers_the_amount_and_no_personal_data() -> None:
     event = payments.PaymentDisputed.model_validate(
         {
             "tenant": "demo",
@@ -29,7 +29,7 @@ def test_a_dispute_shows_the_managers_what_was_taken_and_no_person() -> None:
         }
     )
 
-    [draft] = domain.of_dispute(event)
+    [draft] = templates.of_dispute(event)
 
     assert draft.text.splitlines() == [
         "Disputed: the payer's bank took back <b>500.00 USD</b>, and a fee of 15.00 USD",
@@ -39,12 +39,12 @@ def test_a_dispute_shows_the_managers_what_was_taken_and_no_person() -> None:
     ]
     assert draft.user_id is None
     assert draft.dedupe_key == "payment_disputed:stripe:demo:dp_1:managers"
-    bare = domain.of_dispute(event.model_copy(update={"fee": None, "reason": None}))[0].text
+    bare = templates.of_dispute(event.model_copy(update={"fee": None, "reason": None}))[0].text
     assert bare.splitlines()[0] == "Disputed: the payer's bank took back <b>500.00 USD</b>"
     assert str(USER) not in draft.text
 
 
-def test_a_deposit_shows_the_managers_what_waits_for_them_and_no_person() -> None:
+def test_a_deposit_shows_the_managers_the_amount_and_no_personal_data() -> None:
     event = payments.DepositReceived.model_validate(
         {
             "tenant": "demo",
@@ -60,7 +60,7 @@ def test_a_deposit_shows_the_managers_what_waits_for_them_and_no_person() -> Non
         }
     )
 
-    [draft] = domain.of_deposit(event)
+    [draft] = templates.of_deposit(event)
 
     assert draft.text.splitlines() == [
         "Deposit of <b>2.50 TON</b> waits for a decision: reused",
@@ -71,7 +71,7 @@ def test_a_deposit_shows_the_managers_what_waits_for_them_and_no_person() -> Non
     assert draft.dedupe_key == f"deposit_received:{event.deposit_id}:managers"
     assert str(USER) not in draft.text
     unmatched = event.model_copy(update={"payment_id": None, "user_id": None, "cause": "unmatched"})
-    assert "Payment" not in domain.of_deposit(unmatched)[0].text
+    assert "Payment" not in templates.of_deposit(unmatched)[0].text
 
 
 def finding(**changes: Any) -> payments.FindingOpened:
@@ -79,9 +79,9 @@ def finding(**changes: Any) -> payments.FindingOpened:
     return payments.FindingOpened.model_validate(known | changes)
 
 
-def test_a_finding_tells_the_managers_where_to_look() -> None:
-    [bare] = domain.of_finding(finding())
-    [full] = domain.of_finding(finding(payment_id=PAYMENT, provider="yookassa", provider_account="demo"))
+def test_a_finding_shows_the_managers_its_payment_and_account() -> None:
+    [bare] = templates.of_finding(finding())
+    [full] = templates.of_finding(finding(payment_id=PAYMENT, provider="yookassa", provider_account="demo"))
 
     assert full.text.splitlines() == [
         "Finding 7: <b>amount_mismatch</b>",
@@ -96,12 +96,12 @@ def test_findings_of_one_kind_are_one_notification_in_an_hour() -> None:
     hour, minute = timedelta(hours=1), timedelta(minutes=1)
     times = [AT, AT + hour - minute, (AT + minute).astimezone(timezone(timedelta(hours=5, minutes=30)))]
 
-    keys = {domain.of_finding(finding(finding_id=n, opened_at=at))[0].dedupe_key for n, at in enumerate(times, 1)}
-    others = {domain.of_finding(one)[0].dedupe_key for one in (finding(opened_at=AT + hour), finding(kind="late"))}
+    keys = {templates.of_finding(finding(finding_id=n, opened_at=at))[0].dedupe_key for n, at in enumerate(times, 1)}
+    others = {templates.of_finding(one)[0].dedupe_key for one in (finding(opened_at=AT + hour), finding(kind="late"))}
 
     assert keys == {"finding_opened:amount_mismatch:2026-01-02T00:managers"}
     assert len(others - keys) == 2
 
 
-def test_the_finding_about_a_deposit_is_told_by_the_deposit_alone() -> None:
-    assert domain.of_finding(finding(kind="deposit_unmatched")) == []
+def test_a_finding_about_a_deposit_leads_to_no_notification() -> None:
+    assert templates.of_finding(finding(kind="deposit_unmatched")) == []
