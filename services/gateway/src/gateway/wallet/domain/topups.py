@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from chassis import errors
-from contracts import message, payments
+from contracts import assets, message, payments
 
 CURRENCIES: Mapping[payments.Provider, tuple[message.Currency, ...]] = {
     "yookassa": ("RUB", "USD", "EUR", "KZT", "BYN", "UAH", "UZS", "TRY", "INR", "MDL", "AZN", "AMD"),
@@ -26,36 +26,41 @@ class Limits(NamedTuple):
     max_minor: message.PositiveMinor
 
 
-def _whole(exponent: int, smallest: str, largest: int) -> Limits:
-    """Give limits that are written in whole units of a currency with so many decimals."""
+def _limits(currency: message.Currency, smallest: str, largest: int) -> Limits:
+    """Return limits that are written in whole units of a currency."""
+    exponent = assets.ASSETS[currency].exponent
     return Limits(int(Decimal(smallest).scaleb(exponent)), largest * 10**exponent)
 
 
-# Rough equivalents of each other; the smallest are above what providers refuse, which is half a dollar at Stripe.
+# In whole units, and rough equivalents of each other. The smallest are above the minimum of every provider, which is
+# half a dollar at Stripe; the largest of XTR is the maximum of one invoice.
 LIMITS: Mapping[message.Currency, Limits] = {
-    "RUB": _whole(2, "1", 500_000),
-    "USD": _whole(2, "1", 5_000),
-    "EUR": _whole(2, "1", 5_000),
-    "GBP": _whole(2, "1", 5_000),
-    "AED": _whole(2, "5", 20_000),
-    "AMD": _whole(2, "500", 2_000_000),
-    "AZN": _whole(2, "2", 10_000),
-    "BYN": _whole(2, "5", 20_000),
-    "CNY": _whole(2, "10", 50_000),
-    "GEL": _whole(2, "5", 20_000),
-    "INR": _whole(2, "100", 500_000),
-    "JPY": _whole(0, "150", 1_000_000),
-    "KZT": _whole(2, "500", 3_000_000),
-    "MDL": _whole(2, "20", 100_000),
-    "PLN": _whole(2, "5", 20_000),
-    "TRY": _whole(2, "50", 200_000),
-    "UAH": _whole(2, "50", 200_000),
-    "UZS": _whole(2, "15000", 60_000_000),
-    "XTR": _whole(0, "1", 100_000),  # one invoice takes no more Stars
-    "USDT": _whole(6, "1", 5_000),
-    "USDC": _whole(6, "1", 5_000),
-    "TON": _whole(9, "0.5", 5_000),
-    "BTC": _whole(8, "0.00002", 1),
+    currency: _limits(currency, smallest, largest)
+    for currency, smallest, largest in (
+        ("RUB", "1", 500_000),
+        ("USD", "1", 5_000),
+        ("EUR", "1", 5_000),
+        ("GBP", "1", 5_000),
+        ("AED", "5", 20_000),
+        ("AMD", "500", 2_000_000),
+        ("AZN", "2", 10_000),
+        ("BYN", "5", 20_000),
+        ("CNY", "10", 50_000),
+        ("GEL", "5", 20_000),
+        ("INR", "100", 500_000),
+        ("JPY", "150", 1_000_000),
+        ("KZT", "500", 3_000_000),
+        ("MDL", "20", 100_000),
+        ("PLN", "5", 20_000),
+        ("TRY", "50", 200_000),
+        ("UAH", "50", 200_000),
+        ("UZS", "15000", 60_000_000),
+        ("XTR", "1", 100_000),
+        ("USDT", "1", 5_000),
+        ("USDC", "1", 5_000),
+        ("TON", "0.5", 5_000),
+        ("BTC", "0.00002", 1),
+    )
 }
 
 
