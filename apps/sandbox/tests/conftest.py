@@ -1,4 +1,4 @@
-"""A real sandbox on a free loopback port and a small receiver of its webhooks, one of each for the whole run."""
+"""A sandbox on a free loopback port and a receiver of its webhooks, both shared by all tests."""
 
 import http.server
 import json
@@ -19,25 +19,25 @@ WAIT_S_MAX = 10.0
 
 
 class _Receiver(http.server.ThreadingHTTPServer):
-    """Notes every webhook and answers with the planned statuses and bodies first, then with 200 and nothing."""
+    """Records every webhook; responds with the planned statuses and bodies, then with 200 and no body."""
 
     request_queue_size = 128
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Reception)
-        self.noted: list[dict[str, Any]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.webhooks: list[dict[str, Any]] = []
         self.statuses: list[int] = []
         self.replies: list[bytes] = []
 
 
-class _Reception(http.server.BaseHTTPRequestHandler):
+class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Receiver
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["content-length"]))
-        self.server.noted.append(
+        self.server.webhooks.append(
             {
                 "path": self.path,
                 "raw": raw,
@@ -55,7 +55,7 @@ class _Reception(http.server.BaseHTTPRequestHandler):
         self.wfile.write(reply)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the standard library's
-        """Stay silent."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="session")
@@ -96,9 +96,9 @@ def _ctl_client(sandbox_url: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def ctl(_ctl_client: httpx.Client, receiver: _Receiver) -> httpx.Client:
-    """The control plane of a sandbox that has forgotten everything before."""
+    """A client of the control API, after a reset."""
     _ctl_client.post("/reset").raise_for_status()
-    receiver.noted.clear()
+    receiver.webhooks.clear()
     receiver.statuses.clear()
     receiver.replies.clear()
     return _ctl_client
@@ -106,26 +106,26 @@ def ctl(_ctl_client: httpx.Client, receiver: _Receiver) -> httpx.Client:
 
 @pytest.fixture
 def received(ctl: httpx.Client, receiver: _Receiver) -> Callable[[int], list[dict[str, Any]]]:
-    """Wait until so many webhooks came, then return all of them as body, headers and peer."""
+    """Wait for this number of webhooks and return all of them."""
 
     def wait(count: int) -> list[dict[str, Any]]:
         deadline = time.monotonic() + WAIT_S_MAX
-        while len(receiver.noted) < count and time.monotonic() < deadline:
+        while len(receiver.webhooks) < count and time.monotonic() < deadline:
             time.sleep(0.005)
-        return list(receiver.noted)
+        return list(receiver.webhooks)
 
     return wait
 
 
 @pytest.fixture
 def answers(ctl: httpx.Client, receiver: _Receiver) -> list[int]:
-    """The statuses that the receiver gives to the next webhooks before it returns to 200."""
+    """The statuses of the receiver's next responses; after them it is 200."""
     return receiver.statuses
 
 
 @pytest.fixture
 def replies(ctl: httpx.Client, receiver: _Receiver) -> list[bytes]:
-    """The bodies of the receiver's next answers."""
+    """The bodies of the receiver's next responses."""
     return receiver.replies
 
 
@@ -138,13 +138,13 @@ def _shop_client(sandbox_url: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def shop(ctl: httpx.Client, _shop_client: httpx.Client) -> httpx.Client:
-    """The shop: the official SDK is configured for it, and the plain client is for what the SDK cannot say."""
+    """An HTTP client of YooKassa's API, for requests that the SDK cannot send; the official SDK is configured, too."""
     yookassa.Configuration.configure("demo-shop", "demo-secret", api_url=str(_shop_client.base_url).rstrip("/"))
     return _shop_client
 
 
 @pytest.fixture
 def account(ctl: httpx.Client, sandbox_url: str) -> stripe.StripeClient:
-    """The official SDK before the sandbox's Stripe; it tries nothing again by itself."""
+    """The official Stripe SDK, without its own retries."""
     addresses: Any = {"api": f"{sandbox_url}/stripe"}
     return stripe.StripeClient("sk_test_demo_kopilka_sandbox", base_addresses=addresses, max_network_retries=0)

@@ -1,4 +1,4 @@
-"""The bounded memory of payments and refunds."""
+"""The bounded store of a provider's objects."""
 
 import dataclasses
 
@@ -8,18 +8,18 @@ from sandbox import bounded_store
 
 
 @dataclasses.dataclass
-class Thing:
+class Item:
     id: str
     number: int
 
 
-def test_the_oldest_leave_a_full_shelf(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_store_evicts_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded_store, "ITEMS_MAX", 3)
-    things: bounded_store.BoundedStore[Thing] = bounded_store.BoundedStore()
+    store: bounded_store.BoundedStore[Item] = bounded_store.BoundedStore()
 
     for number in range(1, 6):
-        things.add(Thing(f"thing-{number}", number))
+        store.add(Item(f"item-{number}", number))
 
-    assert [thing.number for thing in things.newest_first()] == [5, 4, 3]
-    assert [thing.number for thing in things.newest_first(before=4)] == [3]
-    assert things.get("thing-2") is None
+    assert [item.number for item in store.newest_first()] == [5, 4, 3]
+    assert [item.number for item in store.newest_first(before=4)] == [3]
+    assert store.get("item-2") is None

@@ -1,4 +1,4 @@
-"""The control plane: what it tells, what it forgets, and how it refuses."""
+"""The control API: payments, the request log, the reset and errors."""
 
 import json
 
@@ -6,11 +6,11 @@ import httpx
 import pytest
 
 TOKEN = "7000000001:DEMO-kopilka-sandbox-token-000000000"
-ORDER = {"amount": {"value": "1500.00", "currency": "RUB"}, "capture": True}
+REQUEST = {"amount": {"value": "1500.00", "currency": "RUB"}, "capture": True}
 
 
 def created(shop: httpx.Client, key: str = "key-1") -> str:
-    return str(shop.post("/payments", headers={"Idempotence-Key": key}, json=ORDER).raise_for_status().json()["id"])
+    return str(shop.post("/payments", headers={"Idempotence-Key": key}, json=REQUEST).raise_for_status().json()["id"])
 
 
 def test_payments_are_listed_with_their_provider_newest_first(ctl: httpx.Client, shop: httpx.Client) -> None:
@@ -38,7 +38,7 @@ def test_an_action_on_an_unknown_payment_is_not_found(ctl: httpx.Client, action:
 
 
 @pytest.mark.parametrize("action", ["pay", "decline", "expire"])
-def test_an_action_against_the_state_is_a_conflict(ctl: httpx.Client, shop: httpx.Client, action: str) -> None:
+def test_an_action_that_the_state_forbids_is_a_conflict(ctl: httpx.Client, shop: httpx.Client, action: str) -> None:
     ref = created(shop)
     ctl.post(f"/payments/{ref}/pay").raise_for_status()
 
@@ -48,9 +48,7 @@ def test_an_action_against_the_state_is_a_conflict(ctl: httpx.Client, shop: http
     assert shop.get(f"/payments/{ref}").json()["status"] == "succeeded"
 
 
-def test_a_payment_is_shown_with_what_was_sent_about_it(
-    ctl: httpx.Client, shop: httpx.Client, answers: list[int]
-) -> None:
+def test_a_payment_is_returned_with_its_webhooks(ctl: httpx.Client, shop: httpx.Client, answers: list[int]) -> None:
     answers.append(500)
     ref, other = created(shop, "key-1"), created(shop, "key-2")
     ctl.post(f"/payments/{ref}/pay").raise_for_status()
@@ -66,7 +64,7 @@ def test_a_payment_is_shown_with_what_was_sent_about_it(
     assert ctl.get("/payments/none").status_code == 404
 
 
-def test_the_transcript_holds_requests_without_secrets(ctl: httpx.Client, shop: httpx.Client, sandbox_url: str) -> None:
+def test_the_request_log_contains_no_secrets(ctl: httpx.Client, shop: httpx.Client, sandbox_url: str) -> None:
     created(shop)
     for path in ("/getMe?secret=1", "", "/", "/a/b"):
         httpx.get(f"{sandbox_url}/telegram/bot{TOKEN}{path}")
@@ -81,7 +79,7 @@ def test_the_transcript_holds_requests_without_secrets(ctl: httpx.Client, shop: 
     assert len(ctl.get("/requests", params={"target": "telegram", "limit": 3}).json()["items"]) == 3
 
 
-def test_an_unanswered_request_is_on_the_transcript_with_its_fault(ctl: httpx.Client, shop: httpx.Client) -> None:
+def test_a_request_without_a_response_is_logged_with_its_fault(ctl: httpx.Client, shop: httpx.Client) -> None:
     ctl.post("/faults", json={"target": "yookassa", "fault": "drop"}).raise_for_status()
     with pytest.raises(httpx.TransportError):
         shop.get("/payments")
@@ -91,7 +89,7 @@ def test_an_unanswered_request_is_on_the_transcript_with_its_fault(ctl: httpx.Cl
     assert (record["fault"], record["status"]) == ("drop", None)
 
 
-def test_a_reset_forgets_everything(ctl: httpx.Client, shop: httpx.Client, sandbox_url: str) -> None:
+def test_a_reset_restores_the_initial_state(ctl: httpx.Client, shop: httpx.Client, sandbox_url: str) -> None:
     ref = created(shop)
     httpx.get(f"{sandbox_url}/telegram/bot{TOKEN}/sendMessage?chat_id=5&text=x")
     ctl.post("/telegram/block", json={"chat_id": 5, "blocked": True}).raise_for_status()
@@ -137,7 +135,7 @@ def test_a_reset_forgets_everything(ctl: httpx.Client, shop: httpx.Client, sandb
         ("GET", "/requests?limit=0", b"", 422),
     ],
 )
-def test_a_malformed_order_is_a_json_problem(
+def test_a_malformed_request_is_a_json_problem(
     ctl: httpx.Client, method: str, path: str, body: bytes, status: int
 ) -> None:
     answer = ctl.request(method, path, content=body, headers={"content-type": "application/json"})
@@ -147,10 +145,10 @@ def test_a_malformed_order_is_a_json_problem(
     assert answer.json()["status"] == status
 
 
-def test_a_huge_order_is_refused(ctl: httpx.Client) -> None:
+def test_a_body_above_the_limit_is_refused(ctl: httpx.Client) -> None:
     assert ctl.post("/clock", content=b" " * (1024 * 1024 + 1)).status_code == 413
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
-def test_it_is_healthy(sandbox_url: str, path: str) -> None:
+def test_the_health_routes_answer(sandbox_url: str, path: str) -> None:
     assert httpx.get(f"{sandbox_url}{path}").json() == {"status": "ok"}

@@ -1,6 +1,6 @@
-"""Crypto Pay as the published client aiosend sees it; plain HTTP only for what aiosend cannot send."""
+"""Crypto Pay through the client library aiosend; plain HTTP only for requests that aiosend cannot send."""
 
-# ruff: noqa: ASYNC212 - the sandbox serves from a thread of its own, a short blocking call harms nobody
+# ruff: noqa: ASYNC212 - the sandbox serves from a thread of its own, so a short blocking call is harmless
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from aiosend import enums, exceptions
 from aiosend.client import Network
 
 Received = Callable[[int], list[dict[str, Any]]]
-# The client passes aiohttp an argument by its old name.
+# aiosend passes an argument of aiohttp by its deprecated name.
 pytestmark = pytest.mark.filterwarnings("ignore:ssl_context is deprecated:DeprecationWarning")
 
 TOKEN = "10001:DEMO-kopilka-sandbox-crypto-pay-0000000"
@@ -39,13 +39,11 @@ def act(ctl: httpx.Client, invoice: Any, action: str) -> Any:
     return ctl.post(f"/payments/{invoice.invoice_id}/{action}").raise_for_status().json()
 
 
-async def test_the_app_knows_itself(app: aiosend.CryptoPay) -> None:
+async def test_get_me_returns_the_app(app: aiosend.CryptoPay) -> None:
     assert (await app.get_me()).app_id == 10001
 
 
-async def test_a_paid_invoice_tells_its_fee_and_rate(
-    app: aiosend.CryptoPay, ctl: httpx.Client, sandbox_url: str
-) -> None:
+async def test_a_paid_invoice_has_its_fee_and_rate(app: aiosend.CryptoPay, ctl: httpx.Client, sandbox_url: str) -> None:
     invoice = await app.create_invoice(12.5, USDT, description="Top-up", payload="p-1")
 
     act(ctl, invoice, "pay")
@@ -59,7 +57,7 @@ async def test_a_paid_invoice_tells_its_fee_and_rate(
     assert Decimal(str(balance[USDT])) == Decimal("12.125")
 
 
-async def test_an_invoice_in_fiat_is_paid_in_what_it_accepts(app: aiosend.CryptoPay, ctl: httpx.Client) -> None:
+async def test_an_invoice_in_fiat_is_paid_in_an_accepted_asset(app: aiosend.CryptoPay, ctl: httpx.Client) -> None:
     fiat: Any = {"currency_type": enums.CurrencyType.FIAT, "fiat": enums.Fiat.RUB}
     invoice = await app.create_invoice(1500, accepted_assets=[TON, USDT], **fiat)
 
@@ -70,31 +68,31 @@ async def test_an_invoice_in_fiat_is_paid_in_what_it_accepts(app: aiosend.Crypto
     assert (paid.paid_asset, paid.paid_amount) == ("TON", 6.25)
 
 
-async def test_the_client_accepts_the_webhooks_signature(
+async def test_the_client_accepts_the_signature_of_a_webhook(
     app: aiosend.CryptoPay, ctl: httpx.Client, received: Received
 ) -> None:
     invoice = await app.create_invoice(1, TON, payload="ключ/1")
     act(ctl, invoice, "pay")
-    heard: list[Any] = []
+    handled: list[Any] = []
     client: Any = app  # its annotations say that it returns nothing
 
     @app.invoice_paid()
-    async def hear(told: aiosend.types.Invoice) -> None:
-        heard.append(told)
+    async def handle(invoice: aiosend.types.Invoice) -> None:
+        handled.append(invoice)
 
     [webhook] = received(1)
-    is_forged_heard = await client.feed_update(webhook["raw"] + b" ", webhook["headers"])
-    is_heard = await client.feed_update(webhook["raw"], webhook["headers"])
+    is_forged_accepted = await client.feed_update(webhook["raw"] + b" ", webhook["headers"])
+    is_accepted = await client.feed_update(webhook["raw"], webhook["headers"])
 
     key = hashlib.sha256(TOKEN.encode()).digest()
     signature = hmac.new(key, webhook["raw"], hashlib.sha256).hexdigest()
     assert webhook["headers"]["crypto-pay-api-signature"] == signature
     assert (webhook["body"]["update_type"], webhook["body"]["payload"]["payload"]) == ("invoice_paid", "ключ/1")
-    assert (is_forged_heard, is_heard) == (False, True)
-    assert [told.invoice_id for told in heard] == [invoice.invoice_id]
+    assert (is_forged_accepted, is_accepted) == (False, True)
+    assert [one.invoice_id for one in handled] == [invoice.invoice_id]
 
 
-async def test_an_invoice_expires_on_the_virtual_clock_without_a_word(
+async def test_an_invoice_expires_on_the_virtual_clock_without_a_webhook(
     app: aiosend.CryptoPay, ctl: httpx.Client, received: Received
 ) -> None:
     by_time = await app.create_invoice(1, TON, expires_in=600)
@@ -108,7 +106,7 @@ async def test_an_invoice_expires_on_the_virtual_clock_without_a_word(
     assert received(0) == []
 
 
-async def test_a_payer_who_leaves_changes_nothing(app: aiosend.CryptoPay, ctl: httpx.Client) -> None:
+async def test_declining_leaves_an_invoice_active(app: aiosend.CryptoPay, ctl: httpx.Client) -> None:
     invoice = await app.create_invoice(1, TON)
 
     act(ctl, invoice, "decline")
@@ -129,7 +127,7 @@ async def test_invoices_are_listed_in_pages_newest_first(app: aiosend.CryptoPay,
     assert [one.invoice_id for one in await app.get_invoices(asset=USDT)] == [listed[1]]
 
 
-async def test_a_deleted_invoice_is_gone(app: aiosend.CryptoPay, ctl: httpx.Client) -> None:
+async def test_a_deleted_invoice_is_not_listed(app: aiosend.CryptoPay, ctl: httpx.Client) -> None:
     invoice = await app.create_invoice(1, TON)
 
     await app.delete_invoice(invoice.invoice_id)
@@ -140,13 +138,13 @@ async def test_a_deleted_invoice_is_gone(app: aiosend.CryptoPay, ctl: httpx.Clie
         await app.delete_invoice(invoice.invoice_id)
 
 
-def test_numbers_are_written_without_exponent(ctl: httpx.Client, call: Callable[..., httpx.Response]) -> None:
+def test_amounts_are_formatted_without_exponent(ctl: httpx.Client, call: Callable[..., httpx.Response]) -> None:
     made = call("createInvoice", json={"asset": "BTC", "amount": "0.00000010"}).json()["result"]
 
     assert made["amount"] == "0.0000001"
 
 
-def test_every_way_of_sending_parameters_works(
+def test_parameters_are_accepted_in_every_encoding(
     ctl: httpx.Client, call: Callable[..., httpx.Response], sandbox_url: str
 ) -> None:
     parameters = {"asset": "TON", "amount": "1.5"}
@@ -175,7 +173,7 @@ def test_every_way_of_sending_parameters_works(
         ({"currency_type": "fiat", "fiat": "XXX", "amount": "1"}, "FIAT_INVALID"),
     ],
 )
-def test_a_wrong_invoice_is_refused_by_name(
+def test_an_invalid_invoice_is_refused_with_an_error_name(
     ctl: httpx.Client, call: Callable[..., httpx.Response], parameters: dict[str, Any], name: str
 ) -> None:
     answer = call("createInvoice", json=parameters)
@@ -205,7 +203,7 @@ def test_a_malformed_call_is_refused(
     assert (answer.status_code, answer.json()["error"]["name"]) == (status, name)
 
 
-def test_a_filter_that_nothing_has_finds_nothing(call: Callable[..., httpx.Response]) -> None:
+def test_a_filter_without_matches_returns_nothing(call: Callable[..., httpx.Response]) -> None:
     call("createInvoice", json={"asset": "TON", "amount": "1"}).raise_for_status()
 
     answer = call("getInvoices", json={"asset": ["TON"], "status": {}})
@@ -219,7 +217,7 @@ def test_a_wrong_token_is_unauthorized(ctl: httpx.Client, sandbox_url: str) -> N
     assert answer.json() == {"ok": False, "error": {"code": 401, "name": "UNAUTHORIZED"}}
 
 
-async def test_faults_look_as_the_provider_would_fail(app: aiosend.CryptoPay, ctl: httpx.Client) -> None:
+async def test_faults_have_the_providers_error_format(app: aiosend.CryptoPay, ctl: httpx.Client) -> None:
     for fault in ("http:500", "http:429"):
         ctl.post("/faults", json={"target": "cryptopay", "route": "/api/createInvoice", "fault": fault})
 

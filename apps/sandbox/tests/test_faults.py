@@ -1,4 +1,4 @@
-"""Planned faults, as their victim feels them."""
+"""Planned faults, seen by a client."""
 
 import uuid
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 import yookassa
 from yookassa.domain import exceptions
 
-ORDER = {"amount": {"value": "1500.00", "currency": "RUB"}, "capture": True}
+REQUEST = {"amount": {"value": "1500.00", "currency": "RUB"}, "capture": True}
 SHORT_S = 0.3
 
 
@@ -17,14 +17,14 @@ def plan(ctl: httpx.Client, fault: str, **more: Any) -> None:
 
 
 def create(shop: httpx.Client, key: str = "key-1", **more: Any) -> httpx.Response:
-    return shop.post("/payments", headers={"Idempotence-Key": key}, json=ORDER, **more)
+    return shop.post("/payments", headers={"Idempotence-Key": key}, json=REQUEST, **more)
 
 
 def count(ctl: httpx.Client) -> int:
     return len(ctl.get("/payments", params={"provider": "yookassa"}).json()["items"])
 
 
-def test_a_timeout_before_leaves_nothing_behind(ctl: httpx.Client, shop: httpx.Client) -> None:
+def test_a_timeout_before_executes_nothing(ctl: httpx.Client, shop: httpx.Client) -> None:
     plan(ctl, "timeout_before")
 
     with pytest.raises(httpx.ReadTimeout):
@@ -33,7 +33,7 @@ def test_a_timeout_before_leaves_nothing_behind(ctl: httpx.Client, shop: httpx.C
     assert count(ctl) == 0
 
 
-def test_a_timeout_after_the_commit_is_healed_by_the_same_key(ctl: httpx.Client, shop: httpx.Client) -> None:
+def test_a_timeout_after_the_commit_is_resolved_by_the_same_key(ctl: httpx.Client, shop: httpx.Client) -> None:
     plan(ctl, "timeout_after_commit")
     with pytest.raises(httpx.ReadTimeout):
         create(shop, timeout=SHORT_S)
@@ -44,7 +44,7 @@ def test_a_timeout_after_the_commit_is_healed_by_the_same_key(ctl: httpx.Client,
     assert [item["payment"]["id"] for item in listed] == [again.json()["id"]]
 
 
-def test_a_dropped_connection_has_no_answer(ctl: httpx.Client, shop: httpx.Client) -> None:
+def test_a_dropped_connection_has_no_response(ctl: httpx.Client, shop: httpx.Client) -> None:
     plan(ctl, "drop")
 
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
@@ -54,27 +54,27 @@ def test_a_dropped_connection_has_no_answer(ctl: httpx.Client, shop: httpx.Clien
     assert create(shop).status_code == 200
 
 
-def test_an_error_status_has_the_providers_own_body(ctl: httpx.Client, shop: httpx.Client) -> None:
+def test_an_error_status_has_the_providers_body(ctl: httpx.Client, shop: httpx.Client) -> None:
     plan(ctl, "http:500")
 
     with pytest.raises(exceptions.InternalServerError) as failure:
-        yookassa.Payment.create(ORDER)
+        yookassa.Payment.create(REQUEST)
 
     assert failure.value.content["code"] == "internal_server_error"
     assert count(ctl) == 0
 
 
-def test_too_many_requests_tells_the_wait_in_milliseconds(ctl: httpx.Client, shop: httpx.Client) -> None:
+def test_too_many_requests_has_the_retry_time_in_milliseconds(ctl: httpx.Client, shop: httpx.Client) -> None:
     plan(ctl, "http:429:3")
 
     with pytest.raises(exceptions.TooManyRequestsError) as failure:
-        yookassa.Payment.create(ORDER)
+        yookassa.Payment.create(REQUEST)
 
     assert failure.value.content["code"] == "too_many_requests"
     assert failure.value.content["retry_after"] == 3000
 
 
-def test_an_error_after_the_commit_hides_what_happened(ctl: httpx.Client, shop: httpx.Client) -> None:
+def test_an_error_after_the_commit_hides_the_success(ctl: httpx.Client, shop: httpx.Client) -> None:
     plan(ctl, "http_after_commit:500")
 
     failed = create(shop)
@@ -85,7 +85,7 @@ def test_an_error_after_the_commit_hides_what_happened(ctl: httpx.Client, shop: 
     assert [item["payment"]["id"] for item in listed] == [again.json()["id"]]
 
 
-def test_a_slow_answer_is_still_an_answer(ctl: httpx.Client, shop: httpx.Client) -> None:
+def test_a_slow_response_is_complete(ctl: httpx.Client, shop: httpx.Client) -> None:
     plan(ctl, "slow:400", count=2)
 
     with pytest.raises(httpx.ReadTimeout):
@@ -95,7 +95,7 @@ def test_a_slow_answer_is_still_an_answer(ctl: httpx.Client, shop: httpx.Client)
     assert answer.status_code == 200
 
 
-def test_a_fault_hits_its_route_as_often_as_planned(ctl: httpx.Client, shop: httpx.Client) -> None:
+def test_a_fault_applies_to_its_route_as_often_as_planned(ctl: httpx.Client, shop: httpx.Client) -> None:
     plan(ctl, "http:500", route="POST /payments", count=2)
     plan(ctl, "http:503", route="/payments/*/capture")
 
@@ -117,7 +117,7 @@ def test_cleared_faults_do_not_happen(ctl: httpx.Client, shop: httpx.Client) -> 
 
 
 @pytest.mark.parametrize(
-    "order",
+    "body",
     [
         {"target": "nobody", "fault": "drop"},
         {"target": "yookassa", "fault": "explode"},
@@ -131,14 +131,14 @@ def test_cleared_faults_do_not_happen(ctl: httpx.Client, shop: httpx.Client) -> 
         {"target": "yookassa"},
     ],
 )
-def test_an_impossible_fault_is_refused(ctl: httpx.Client, order: dict[str, Any]) -> None:
-    answer = ctl.post("/faults", json=order)
+def test_an_invalid_fault_is_refused(ctl: httpx.Client, body: dict[str, Any]) -> None:
+    answer = ctl.post("/faults", json=body)
 
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_plans_have_a_limit(ctl: httpx.Client) -> None:
+def test_the_number_of_planned_faults_is_limited(ctl: httpx.Client) -> None:
     answers = [ctl.post("/faults", json={"target": "telegram", "fault": "drop"}).status_code for _ in range(1001)]
 
     assert set(answers[:-1]) == {201}

@@ -1,4 +1,4 @@
-"""initData as a checker of the other side sees it: aiogram's own, and one of this file."""
+"""initData, validated by aiogram and by a checker of this file."""
 
 import base64
 import hashlib
@@ -16,12 +16,12 @@ DEMO_TOKEN = "7000000001:DEMO-kopilka-sandbox-token-000000000"
 USER = {"id": 279058397, "first_name": "Юля & Яна = 1+1 %26", "username": "yan", "photo_url": "https://t.me/i/yan.svg"}
 
 
-def minted(ctl: httpx.Client, **order: Any) -> str:
-    return str(ctl.post("/telegram/init-data", json={"user": USER} | order).raise_for_status().json()["init_data"])
+def signed(ctl: httpx.Client, **request: Any) -> str:
+    return str(ctl.post("/telegram/init-data", json={"user": USER} | request).raise_for_status().json()["init_data"])
 
 
 def is_signed(init_data: str, token: str) -> bool:
-    """Check by hand: split first, decode then, every field but `hash` counts."""
+    """Check the hash: split, then decode; it covers every field except `hash`."""
     fields = {name: unquote(value) for name, _, value in (pair.partition("=") for pair in init_data.split("&"))}
     given = fields.pop("hash")
     secret = hmac.new(b"WebAppData", token.encode(), hashlib.sha256).digest()
@@ -29,8 +29,8 @@ def is_signed(init_data: str, token: str) -> bool:
     return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest() == given
 
 
-def test_init_data_passes_both_checkers_and_keeps_the_user(ctl: httpx.Client) -> None:
-    init_data = minted(ctl, start_param="ref_AbC-1")
+def test_init_data_is_valid_for_both_checkers(ctl: httpx.Client) -> None:
+    init_data = signed(ctl, start_param="ref_AbC-1")
 
     parsed = web_app.safe_parse_webapp_init_data(DEMO_TOKEN, init_data)
 
@@ -42,8 +42,8 @@ def test_init_data_passes_both_checkers_and_keeps_the_user(ctl: httpx.Client) ->
     assert parsed.query_id
 
 
-def test_the_signature_field_is_there_and_is_under_the_hash(ctl: httpx.Client) -> None:
-    init_data = minted(ctl)
+def test_the_hash_covers_the_signature_field(ctl: httpx.Client) -> None:
+    init_data = signed(ctl)
 
     signature = dict(parse_qsl(init_data))["signature"]
 
@@ -52,8 +52,8 @@ def test_the_signature_field_is_there_and_is_under_the_hash(ctl: httpx.Client) -
     assert not is_signed(init_data.replace(f"&signature={signature}", ""), DEMO_TOKEN)
 
 
-def test_the_user_is_written_as_telegram_writes_it(ctl: httpx.Client) -> None:
-    init_data = minted(ctl)
+def test_the_user_is_serialized_as_by_telegram(ctl: httpx.Client) -> None:
+    init_data = signed(ctl)
 
     written = dict(parse_qsl(init_data))["user"]
 
@@ -63,24 +63,24 @@ def test_the_user_is_written_as_telegram_writes_it(ctl: httpx.Client) -> None:
     assert "+" not in init_data
 
 
-def test_another_bot_and_another_moment_can_be_asked_for(ctl: httpx.Client) -> None:
-    init_data = minted(ctl, bot_token="42:TEST", auth_date=1650385342)
+def test_bot_and_time_can_be_chosen(ctl: httpx.Client) -> None:
+    init_data = signed(ctl, bot_token="42:TEST", auth_date=1650385342)
 
     assert web_app.check_webapp_signature("42:TEST", init_data)
     assert not web_app.check_webapp_signature(DEMO_TOKEN, init_data)
     assert dict(parse_qsl(init_data))["auth_date"] == "1650385342"
 
 
-def test_a_jump_of_the_virtual_clock_does_not_date_init_data_into_the_future(ctl: httpx.Client) -> None:
+def test_init_data_is_dated_by_real_time(ctl: httpx.Client) -> None:
     ctl.post("/clock", json={"advance_s": 86_400}).raise_for_status()
 
-    init_data = minted(ctl)
+    init_data = signed(ctl)
 
     assert int(dict(parse_qsl(init_data))["auth_date"]) <= time.time()
 
 
 @pytest.mark.parametrize(
-    "order",
+    "body",
     [
         {},
         {"user": None},
@@ -95,8 +95,8 @@ def test_a_jump_of_the_virtual_clock_does_not_date_init_data_into_the_future(ctl
         {"user": USER, "lifetime": 1},
     ],
 )
-def test_a_malformed_order_is_a_problem(ctl: httpx.Client, order: dict[str, Any]) -> None:
-    answer = ctl.post("/telegram/init-data", json=order)
+def test_a_malformed_request_is_a_problem(ctl: httpx.Client, body: dict[str, Any]) -> None:
+    answer = ctl.post("/telegram/init-data", json=body)
 
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"

@@ -1,4 +1,4 @@
-"""The process: how it starts, refuses to start, and stops."""
+"""The process: its start, invalid settings, its shutdown."""
 
 import os
 import pathlib
@@ -39,7 +39,7 @@ def environment(**settings: str) -> dict[str, str]:
         ({"yookassa_webhook_url": WEBHOOK_URL, "demo_bot_token": "hidden-value"}, "SANDBOX_DEMO_BOT_TOKEN"),
     ],
 )
-def test_a_wrong_setting_stops_the_start_with_its_name(settings: dict[str, str], name: str) -> None:
+def test_an_invalid_setting_ends_the_start_with_its_name(settings: dict[str, str], name: str) -> None:
     ended = subprocess.run([COMMAND], env=environment(**settings), capture_output=True, text=True, check=False)
 
     assert ended.returncode != 0
@@ -49,7 +49,7 @@ def test_a_wrong_setting_stops_the_start_with_its_name(settings: dict[str, str],
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_it_is_told_to_stop_and_then_exits_cleanly(stop: signal.Signals) -> None:
+def test_it_serves_until_a_stop_signal_and_exits_with_0(stop: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(

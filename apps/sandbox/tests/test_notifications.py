@@ -1,4 +1,4 @@
-"""YooKassa's notifications: their exact shape, and every plan and failure on their way."""
+"""YooKassa's notifications: their format, delivery plans and retries."""
 
 import uuid
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def events(webhooks: list[dict[str, Any]]) -> list[str]:
     return [webhook["body"]["event"] for webhook in webhooks]
 
 
-def test_a_notification_has_three_members_and_the_whole_object(
+def test_a_notification_has_three_members_and_the_current_object(
     shop: httpx.Client, ctl: httpx.Client, received: Received
 ) -> None:
     ref = paid(shop, ctl)
@@ -43,7 +43,7 @@ def test_a_notification_has_three_members_and_the_whole_object(
     assert webhook["peer"] == "127.0.0.1"
 
 
-def test_the_answer_to_an_action_comes_after_its_notification(
+def test_the_response_to_an_action_comes_after_its_notification(
     shop: httpx.Client, ctl: httpx.Client, received: Received
 ) -> None:
     ref = created(shop)
@@ -53,7 +53,7 @@ def test_the_answer_to_an_action_comes_after_its_notification(
     assert len(received(0)) == 1
 
 
-def test_every_change_of_state_is_told_and_creation_is_not(
+def test_every_change_of_state_is_notified_but_not_the_creation(
     shop: httpx.Client, ctl: httpx.Client, received: Received
 ) -> None:
     def key() -> dict[str, str]:
@@ -71,11 +71,11 @@ def test_every_change_of_state_is_told_and_creation_is_not(
 
     webhooks = received(7)
 
-    told = {
+    notified = {
         (webhook["body"]["event"], webhook["body"]["object"].get("payment_id", webhook["body"]["object"]["id"]))
         for webhook in webhooks
     }
-    assert told == {
+    assert notified == {
         ("payment.waiting_for_capture", captured),
         ("payment.waiting_for_capture", canceled),
         ("payment.succeeded", captured),
@@ -87,7 +87,7 @@ def test_every_change_of_state_is_told_and_creation_is_not(
     assert len(webhooks) == 7
 
 
-def test_a_dropped_notification_never_comes(shop: httpx.Client, ctl: httpx.Client, received: Received) -> None:
+def test_a_dropped_notification_is_never_sent(shop: httpx.Client, ctl: httpx.Client, received: Received) -> None:
     ctl.post("/webhooks", json={"plan": "drop"}).raise_for_status()
 
     ref = paid(shop, ctl)
@@ -97,7 +97,7 @@ def test_a_dropped_notification_never_comes(shop: httpx.Client, ctl: httpx.Clien
     assert received(0) == []
 
 
-def test_a_duplicated_notification_comes_so_many_times(
+def test_a_duplicated_notification_is_sent_as_often_as_planned(
     shop: httpx.Client, ctl: httpx.Client, received: Received
 ) -> None:
     ctl.post("/webhooks", json={"plan": "duplicate:10"}).raise_for_status()
@@ -109,7 +109,7 @@ def test_a_duplicated_notification_comes_so_many_times(
     assert all(webhook["body"] == webhooks[0]["body"] for webhook in webhooks)
 
 
-def test_a_delayed_notification_comes_when_its_time_has_come(
+def test_a_delayed_notification_is_sent_after_its_delay(
     shop: httpx.Client, ctl: httpx.Client, received: Received
 ) -> None:
     ctl.post("/webhooks", json={"plan": "delay:3600000"}).raise_for_status()
@@ -122,7 +122,7 @@ def test_a_delayed_notification_comes_when_its_time_has_come(
     assert len(received(0)) == 1
 
 
-def test_reordered_notifications_come_in_pairs_turned_round(
+def test_reordered_notifications_are_swapped_in_pairs(
     shop: httpx.Client, ctl: httpx.Client, received: Received
 ) -> None:
     ctl.post("/webhooks", json={"plan": "reorder"}).raise_for_status()
@@ -136,7 +136,7 @@ def test_reordered_notifications_come_in_pairs_turned_round(
     assert events(received(2)) == ["payment.succeeded", "payment.waiting_for_capture"]
 
 
-def test_the_last_reordered_notification_goes_out_with_the_next_plan(
+def test_the_next_plan_releases_a_notification_held_for_reordering(
     shop: httpx.Client, ctl: httpx.Client, received: Received
 ) -> None:
     ctl.post("/webhooks", json={"plan": "reorder"}).raise_for_status()
@@ -148,7 +148,7 @@ def test_the_last_reordered_notification_goes_out_with_the_next_plan(
 
 
 @pytest.mark.parametrize("status", [201, 204, 302, 404, 500])
-def test_anything_but_an_exact_ok_is_tried_again(
+def test_any_status_but_200_is_retried(
     shop: httpx.Client, ctl: httpx.Client, received: Received, answers: list[int], status: int
 ) -> None:
     answers.append(status)
@@ -167,7 +167,7 @@ def test_anything_but_an_exact_ok_is_tried_again(
     }
 
 
-def test_retries_grow_rarer_and_end_after_a_day(
+def test_retries_back_off_and_end_after_a_day(
     shop: httpx.Client, ctl: httpx.Client, received: Received, answers: list[int]
 ) -> None:
     answers.extend([500] * 100)
@@ -181,7 +181,7 @@ def test_retries_grow_rarer_and_end_after_a_day(
     assert 20 <= len(received(0)) <= 40
 
 
-def test_a_receiver_that_is_away_for_an_hour_still_hears_of_everything(
+def test_a_receiver_that_is_down_for_an_hour_gets_every_notification(
     shop: httpx.Client, ctl: httpx.Client, received: Received, answers: list[int]
 ) -> None:
     answers.extend([503] * 3)

@@ -1,4 +1,4 @@
-"""The payment page, used as a browser uses it."""
+"""The payment page, requested as by a browser."""
 
 import re
 import uuid
@@ -8,17 +8,17 @@ import pytest
 
 
 def confirmation_url(shop: httpx.Client, **changes: object) -> str:
-    order = {
+    request = {
         "amount": {"value": "1500.00", "currency": "RUB"},
         "capture": True,
         "description": "Top-up <b>1</b>",
         "confirmation": {"type": "redirect", "return_url": 'https://shop.example/back?a="1"'},
     }
-    answer = shop.post("/payments", headers={"Idempotence-Key": str(uuid.uuid4())}, json=order | changes)
+    answer = shop.post("/payments", headers={"Idempotence-Key": str(uuid.uuid4())}, json=request | changes)
     return str(answer.raise_for_status().json()["confirmation"]["confirmation_url"])
 
 
-def test_the_page_shows_what_is_to_be_paid_and_the_way_back(shop: httpx.Client) -> None:
+def test_the_page_has_the_amount_and_a_link_back_to_the_shop(shop: httpx.Client) -> None:
     page = httpx.get(confirmation_url(shop))
 
     assert "1500.00 RUB" in page.text
@@ -28,20 +28,20 @@ def test_the_page_shows_what_is_to_be_paid_and_the_way_back(shop: httpx.Client) 
 
 
 @pytest.mark.parametrize(
-    ("decision", "status", "said"), [("pay", "succeeded", "Paid"), ("decline", "canceled", "Not paid")]
+    ("decision", "status", "text"), [("pay", "succeeded", "Paid"), ("decline", "canceled", "Not paid")]
 )
-def test_a_pressed_button_decides_the_payment(shop: httpx.Client, decision: str, status: str, said: str) -> None:
+def test_a_button_decides_the_payment(shop: httpx.Client, decision: str, status: str, text: str) -> None:
     url = confirmation_url(shop)
 
     page = httpx.post(url, data={"decision": decision}, follow_redirects=True)
 
-    assert said in page.text
+    assert text in page.text
     assert "<button" not in page.text
     assert str(page.url) == url
     assert shop.get(f"/payments/{url.rpartition('/')[2]}").json()["status"] == status
 
 
-def test_the_page_shows_what_was_sent_and_how_it_was_answered(shop: httpx.Client, answers: list[int]) -> None:
+def test_the_page_lists_webhooks_with_their_response_status(shop: httpx.Client, answers: list[int]) -> None:
     url = confirmation_url(shop, metadata={"note": "<script>"})
     answers.append(503)
 

@@ -1,5 +1,5 @@
-"""Telegram Stars as aiogram sees them: the payer's question and its deadline, charges, refunds, subscriptions."""
-# ruff: noqa: ASYNC210, ASYNC212 - the sandbox serves from a thread of its own, a short blocking call harms nobody
+"""Telegram Stars through aiogram: pre-checkout queries with their deadline, charges, refunds, subscriptions."""
+# ruff: noqa: ASYNC210, ASYNC212 - the sandbox serves from a thread of its own, so a short blocking call is harmless
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -26,21 +26,21 @@ async def bot(ctl: httpx.Client, sandbox_url: str) -> AsyncIterator[aiogram.Bot]
 
 
 async def invoice(bot: aiogram.Bot, **changes: Any) -> str:
-    order: dict[str, Any] = {
+    params: dict[str, Any] = {
         "title": "Top-up",
         "description": "50 Stars",
         "payload": "p-1",
         "currency": "XTR",
         "prices": [types.LabeledPrice(label="Top-up", amount=50)],
     }
-    return (await bot.create_invoice_link(**(order | changes))).rpartition("/")[2]
+    return (await bot.create_invoice_link(**(params | changes))).rpartition("/")[2]
 
 
 def act(ctl: httpx.Client, ref: str, action: str, **body: Any) -> Any:
     return ctl.post(f"/payments/{ref}/{action}", json=body).raise_for_status().json()
 
 
-async def asked(bot: aiogram.Bot) -> types.PreCheckoutQuery:
+async def latest_query(bot: aiogram.Bot) -> types.PreCheckoutQuery:
     query = (await bot.get_updates(offset=-1))[0].pre_checkout_query
     assert query is not None
     return query
@@ -48,7 +48,7 @@ async def asked(bot: aiogram.Bot) -> types.PreCheckoutQuery:
 
 async def paid(bot: aiogram.Bot, ctl: httpx.Client, ref: str, payer: int = PAYER) -> types.SuccessfulPayment:
     act(ctl, ref, "pay", user_id=payer)
-    await bot.answer_pre_checkout_query((await asked(bot)).id, ok=True)
+    await bot.answer_pre_checkout_query((await latest_query(bot)).id, ok=True)
     message = (await bot.get_updates(offset=-1))[0].message
     assert message is not None
     assert message.successful_payment is not None
@@ -59,11 +59,11 @@ def checkout(ctl: httpx.Client, ref: str) -> Any:
     return ctl.get(f"/payments/{ref}").json()["payment"]["checkouts"][-1]
 
 
-async def test_the_bot_is_asked_first_and_told_of_the_payment_then(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_the_bot_gets_a_pre_checkout_query_and_then_the_payment(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ref = await invoice(bot)
     act(ctl, ref, "pay", user_id=PAYER)
 
-    query = await asked(bot)
+    query = await latest_query(bot)
     await bot.answer_pre_checkout_query(query.id, ok=True)
     update = (await bot.get_updates(offset=-1))[0]
 
@@ -77,11 +77,11 @@ async def test_the_bot_is_asked_first_and_told_of_the_payment_then(bot: aiogram.
     assert update.message.successful_payment.is_recurring is None
 
 
-async def test_a_refused_question_is_no_payment(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_refused_pre_checkout_query_is_no_payment(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ref = await invoice(bot)
     act(ctl, ref, "pay")
 
-    await bot.answer_pre_checkout_query((await asked(bot)).id, ok=False, error_message="Sold out")
+    await bot.answer_pre_checkout_query((await latest_query(bot)).id, ok=False, error_message="Sold out")
 
     assert (checkout(ctl, ref)["state"], checkout(ctl, ref)["error_message"]) == ("refused", "Sold out")
     assert len(await bot.get_updates()) == 1
@@ -91,7 +91,7 @@ async def test_a_refused_question_is_no_payment(bot: aiogram.Bot, ctl: httpx.Cli
 async def test_an_answer_after_ten_seconds_is_too_late(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ref = await invoice(bot)
     act(ctl, ref, "pay")
-    query = await asked(bot)
+    query = await latest_query(bot)
 
     ctl.post("/clock", json={"advance_s": 10.1}).raise_for_status()
 
@@ -101,9 +101,11 @@ async def test_an_answer_after_ten_seconds_is_too_late(bot: aiogram.Bot, ctl: ht
     assert len(await bot.get_updates()) == 1
 
 
-async def test_a_question_is_answered_once_and_with_a_reason(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_pre_checkout_query_is_answered_once_and_refused_with_a_reason(
+    bot: aiogram.Bot, ctl: httpx.Client
+) -> None:
     act(ctl, await invoice(bot), "pay")
-    query = await asked(bot)
+    query = await latest_query(bot)
 
     with pytest.raises(exceptions.TelegramBadRequest, match="error_message"):
         await bot.answer_pre_checkout_query(query.id, ok=False)
@@ -114,17 +116,17 @@ async def test_a_question_is_answered_once_and_with_a_reason(bot: aiogram.Bot, c
     assert (await bot.get_my_star_balance()).amount == 50
 
 
-async def test_a_payer_without_stars_ends_after_the_question(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_payer_without_stars_does_not_pay(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ref = await invoice(bot)
     act(ctl, ref, "decline")
 
-    await bot.answer_pre_checkout_query((await asked(bot)).id, ok=True)
+    await bot.answer_pre_checkout_query((await latest_query(bot)).id, ok=True)
 
     assert checkout(ctl, ref)["state"] == "unpaid"
     assert len(await bot.get_updates()) == 1
 
 
-async def test_one_invoice_is_paid_by_several_people_several_times(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_an_invoice_can_be_paid_several_times_by_several_people(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ref = await invoice(bot)
 
     charges = [(await paid(bot, ctl, ref, payer)).telegram_payment_charge_id for payer in (42, 42, 43)]
@@ -142,19 +144,19 @@ async def test_a_charge_is_refunded_once_and_under_its_own_id(bot: aiogram.Bot, 
     with pytest.raises(exceptions.TelegramBadRequest, match="CHARGE_ALREADY_REFUNDED"):
         await bot.refund_star_payment(PAYER, charge)
 
-    came, went = (await bot.get_star_transactions()).transactions
+    payment, refund = (await bot.get_star_transactions()).transactions
     message = (await bot.get_updates(offset=-1))[0].message
-    assert (came.id, went.id) == (charge, charge)
-    assert isinstance(came.source, types.TransactionPartnerUser)
-    assert isinstance(went.receiver, types.TransactionPartnerUser)
-    assert (came.source.invoice_payload, went.source) == ("p-1", None)
+    assert (payment.id, refund.id) == (charge, charge)
+    assert isinstance(payment.source, types.TransactionPartnerUser)
+    assert isinstance(refund.receiver, types.TransactionPartnerUser)
+    assert (payment.source.invoice_payload, refund.source) == ("p-1", None)
     assert message is not None
     assert message.refunded_payment is not None
     assert message.refunded_payment.telegram_payment_charge_id == charge
     assert (await bot.get_my_star_balance()).amount == 0
 
 
-async def test_somebody_elses_charge_cannot_be_refunded(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_charge_of_another_user_cannot_be_refunded(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     charge = (await paid(bot, ctl, await invoice(bot))).telegram_payment_charge_id
 
     for payer, ref in ((PAYER + 1, charge), (PAYER, "none")):
@@ -173,7 +175,7 @@ async def test_telegrams_support_refunds_in_full_only(bot: aiogram.Bot, ctl: htt
     assert (await bot.get_my_star_balance()).amount == 0
 
 
-async def test_transactions_come_in_pages_oldest_first(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_transactions_are_listed_in_pages_oldest_first(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ref = await invoice(bot)
     charges = [(await paid(bot, ctl, ref)).telegram_payment_charge_id for _ in range(3)]
 
@@ -184,7 +186,7 @@ async def test_transactions_come_in_pages_oldest_first(bot: aiogram.Bot, ctl: ht
         await bot.get_star_transactions(limit=101)
 
 
-async def test_a_subscription_renews_itself_until_it_is_canceled(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_subscription_is_renewed_until_it_is_canceled(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     first = await paid(bot, ctl, await invoice(bot, subscription_period=MONTH_S))
     ctl.post("/clock", json={"advance_s": MONTH_S + 1}).raise_for_status()
     message = (await bot.get_updates(offset=-1))[0].message
@@ -202,7 +204,7 @@ async def test_a_subscription_renews_itself_until_it_is_canceled(bot: aiogram.Bo
     assert len((await bot.get_star_transactions()).transactions) == 2
 
 
-async def test_a_renewal_can_be_brought_about(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_renewal_can_be_triggered(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     once = await paid(bot, ctl, await invoice(bot))
     first = await paid(bot, ctl, await invoice(bot, subscription_period=MONTH_S))
 
@@ -212,7 +214,7 @@ async def test_a_renewal_can_be_brought_about(bot: aiogram.Bot, ctl: httpx.Clien
     assert ctl.post(f"/payments/{once.telegram_payment_charge_id}/pay").status_code == 409
 
 
-async def test_a_webhook_hears_of_both_with_its_secret(
+async def test_a_webhook_gets_query_and_payment_with_its_secret(
     bot: aiogram.Bot, ctl: httpx.Client, receiver: Any, received: Received, replies: list[bytes]
 ) -> None:
     ref = await invoice(bot)
@@ -224,20 +226,20 @@ async def test_a_webhook_hears_of_both_with_its_secret(
     assert query is not None
     await bot.answer_pre_checkout_query(query.id, ok=True)
 
-    _, told = received(2)
-    message = types.Update.model_validate(told["body"]).message
+    _, payment_update = received(2)
+    message = types.Update.model_validate(payment_update["body"]).message
     assert message is not None
     assert message.successful_payment is not None
-    assert told["headers"]["x-telegram-bot-api-secret-token"] == "s3cret"
+    assert payment_update["headers"]["x-telegram-bot-api-secret-token"] == "s3cret"
 
 
-async def test_the_webhooks_own_answer_may_be_the_bots_answer(
+async def test_the_response_to_a_webhook_may_answer_the_query(
     bot: aiogram.Bot, ctl: httpx.Client, receiver: Any, received: Received, replies: list[bytes]
 ) -> None:
     ref = await invoice(bot)
     await bot.set_webhook(f"http://127.0.0.1:{receiver.server_address[1]}/telegram")
 
-    # The question's id is not known before it is asked, so the first attempt answers nothing and fails.
+    # The id of the query is known only after the first attempt, so that attempt fails on purpose.
     receiver.statuses.append(500)
     act(ctl, ref, "pay", user_id=PAYER)
     query_id = received(1)[0]["body"]["pre_checkout_query"]["id"]
@@ -250,7 +252,7 @@ async def test_the_webhooks_own_answer_may_be_the_bots_answer(
 
 
 @pytest.mark.parametrize("reply", [b"ok", b"[]", b'{"method":"none"}', b'{"method":"sendMessage"}', b"\xff"])
-async def test_a_strange_answer_of_a_webhook_harms_nobody(
+async def test_an_invalid_response_to_a_webhook_is_ignored(
     bot: aiogram.Bot, ctl: httpx.Client, receiver: Any, replies: list[bytes], reply: bytes
 ) -> None:
     ref = await invoice(bot)
@@ -263,7 +265,7 @@ async def test_a_strange_answer_of_a_webhook_harms_nobody(
     assert checkout(ctl, ref)["state"] == "asked"
 
 
-async def test_an_invoice_in_a_chat_is_a_message(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_an_invoice_sent_to_a_chat_is_a_message(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     message = await bot.send_invoice(
         PAYER,
         title="Top-up",
@@ -282,7 +284,7 @@ async def test_an_invoice_in_a_chat_is_a_message(bot: aiogram.Bot, ctl: httpx.Cl
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "error"),
     [
         ({"title": "x" * 33}, "INVOICE_TITLE_INVALID"),
         ({"description": ""}, "INVOICE_DESCRIPTION_INVALID"),
@@ -299,10 +301,10 @@ async def test_an_invoice_in_a_chat_is_a_message(bot: aiogram.Bot, ctl: httpx.Cl
         ),
     ],
 )
-async def test_an_invoice_that_stars_cannot_have_is_refused(
-    bot: aiogram.Bot, ctl: httpx.Client, change: dict[str, Any], complaint: str
+async def test_an_invalid_invoice_is_refused(
+    bot: aiogram.Bot, ctl: httpx.Client, change: dict[str, Any], error: str
 ) -> None:
-    with pytest.raises(exceptions.TelegramBadRequest, match=complaint):
+    with pytest.raises(exceptions.TelegramBadRequest, match=error):
         await invoice(bot, **change)
 
     assert ctl.get("/payments", params={"provider": "telegram"}).json()["items"] == []
@@ -314,7 +316,7 @@ async def test_stars_have_no_expiry_and_no_disputes(bot: aiogram.Bot, ctl: httpx
     assert [ctl.post(f"/payments/{ref}/{action}").status_code for action in ("expire", "dispute")] == [409, 409]
 
 
-async def test_the_page_asks_who_pays(bot: aiogram.Bot, ctl: httpx.Client, sandbox_url: str) -> None:
+async def test_the_page_asks_for_the_payers_id(bot: aiogram.Bot, ctl: httpx.Client, sandbox_url: str) -> None:
     ref = await invoice(bot)
     url = f"{sandbox_url}/pay/{ref}"
 
@@ -323,5 +325,5 @@ async def test_the_page_asks_who_pays(bot: aiogram.Bot, ctl: httpx.Client, sandb
 
     assert "50 XTR" in shown.text
     assert 'name="payer_id"' in shown.text
-    assert (await asked(bot)).from_user.id == 77
+    assert (await latest_query(bot)).from_user.id == 77
     assert httpx.post(url, data={"decision": "pay", "payer_id": "0"}).status_code == 400

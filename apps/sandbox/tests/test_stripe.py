@@ -1,4 +1,4 @@
-"""Stripe's API as its official SDK sees it: payments, captures, refunds, disputes and the balance of it all."""
+"""Stripe's API through its official SDK: payments, captures, refunds, disputes, balance."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,18 +12,18 @@ Received = Callable[[int], list[dict[str, Any]]]
 
 def session(account: stripe.StripeClient, **changes: Any) -> stripe.checkout.Session:
     price = {"currency": "usd", "unit_amount": 500, "product_data": {"name": "Top-up"}}
-    order: Any = {
+    params: Any = {
         "mode": "payment",
         "line_items": [{"price_data": price, "quantity": 3}],
         "success_url": "https://shop.example/back?session={CHECKOUT_SESSION_ID}",
         "metadata": {"payment_id": "p-1"},
     }
-    return account.v1.checkout.sessions.create(order | changes)
+    return account.v1.checkout.sessions.create(params | changes)
 
 
 def intent(account: stripe.StripeClient, **changes: Any) -> stripe.PaymentIntent:
-    order: Any = {"amount": 1500, "currency": "usd"}
-    return account.v1.payment_intents.create(order | changes)
+    params: Any = {"amount": 1500, "currency": "usd"}
+    return account.v1.payment_intents.create(params | changes)
 
 
 def paid(account: stripe.StripeClient, **changes: Any) -> stripe.PaymentIntent:
@@ -34,14 +34,12 @@ def act(ctl: httpx.Client, ref: str, action: str, **body: Any) -> Any:
     return ctl.post(f"/payments/{ref}/{action}", json=body).raise_for_status().json()
 
 
-def told(account: stripe.StripeClient) -> list[str]:
-    """The types of all events, oldest first; their webhooks may overtake each other."""
+def event_types(account: stripe.StripeClient) -> list[str]:
+    """The types of all events, oldest first; webhooks may arrive in another order."""
     return [str(event.type) for event in account.v1.events.list({"limit": 100}).data][::-1]
 
 
-def test_a_session_waits_for_its_payer_and_is_paid(
-    account: stripe.StripeClient, ctl: httpx.Client, sandbox_url: str
-) -> None:
+def test_a_session_is_open_until_it_is_paid(account: stripe.StripeClient, ctl: httpx.Client, sandbox_url: str) -> None:
     opened = session(account)
 
     act(ctl, opened.id, "pay")
@@ -56,7 +54,7 @@ def test_a_session_waits_for_its_payer_and_is_paid(
     assert isinstance(done.payment_intent.latest_charge, stripe.Charge)
     assert (done.payment_intent.status, done.payment_intent.amount_received) == ("succeeded", 1500)
     assert done.payment_intent.latest_charge.captured
-    assert told(account) == [
+    assert event_types(account) == [
         "payment_intent.created",
         "charge.succeeded",
         "payment_intent.succeeded",
@@ -79,7 +77,7 @@ def test_a_declined_session_stays_open_and_can_still_be_paid(account: stripe.Str
     assert account.v1.checkout.sessions.retrieve(opened.id).payment_status == "paid"
 
 
-def test_the_money_of_a_delayed_method_comes_after_the_session_is_complete(
+def test_a_delayed_method_is_paid_after_the_session_is_complete(
     account: stripe.StripeClient, ctl: httpx.Client, received: Received
 ) -> None:
     good, bad = (session(account, payment_method_types=["sepa_debit"]) for _ in range(2))
@@ -93,7 +91,7 @@ def test_the_money_of_a_delayed_method_comes_after_the_session_is_complete(
     assert (agreed.status, agreed.payment_status) == ("complete", "unpaid")
     assert account.v1.checkout.sessions.retrieve(good.id).payment_status == "paid"
     assert account.v1.checkout.sessions.retrieve(bad.id).payment_status == "unpaid"
-    assert [kind for kind in told(account) if kind.startswith("checkout")] == [
+    assert [kind for kind in event_types(account) if kind.startswith("checkout")] == [
         "checkout.session.completed",
         "checkout.session.async_payment_succeeded",
         "checkout.session.completed",
@@ -102,7 +100,7 @@ def test_the_money_of_a_delayed_method_comes_after_the_session_is_complete(
     assert len(received(14)) == 14
 
 
-def test_a_session_expires_on_the_virtual_clock_or_by_its_shop(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+def test_a_session_expires_on_the_virtual_clock_or_by_the_api(account: stripe.StripeClient, ctl: httpx.Client) -> None:
     by_time, by_shop = session(account), session(account)
 
     account.v1.checkout.sessions.expire(by_shop.id)
@@ -110,7 +108,7 @@ def test_a_session_expires_on_the_virtual_clock_or_by_its_shop(account: stripe.S
 
     statuses = {one.status for one in account.v1.checkout.sessions.list().data}
     assert statuses == {"expired"}
-    assert told(account) == ["checkout.session.expired"] * 2
+    assert event_types(account) == ["checkout.session.expired"] * 2
     assert ctl.post(f"/payments/{by_time.id}/pay").status_code == 409
     with pytest.raises(stripe.InvalidRequestError):
         account.v1.checkout.sessions.expire(by_shop.id)
@@ -134,15 +132,15 @@ def test_a_declined_card_is_an_error_with_its_intent(account: stripe.StripeClien
     assert refusal.value.error.payment_intent["status"] == "requires_payment_method"
 
 
-def test_a_card_that_asks_its_owner_waits_for_an_action(account: stripe.StripeClient, ctl: httpx.Client) -> None:
-    asked = intent(account, payment_method="pm_card_threeDSecure2Required", confirm=True)
+def test_a_card_with_authentication_requires_an_action(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+    authenticating = intent(account, payment_method="pm_card_threeDSecure2Required", confirm=True)
 
-    act(ctl, asked.id, "pay")
+    act(ctl, authenticating.id, "pay")
 
-    assert asked.status == "requires_action"
-    assert asked.next_action is not None
-    assert asked.next_action["redirect_to_url"]["url"].endswith(f"/pay/{asked.id}")
-    assert account.v1.payment_intents.retrieve(asked.id).status == "succeeded"
+    assert authenticating.status == "requires_action"
+    assert authenticating.next_action is not None
+    assert authenticating.next_action["redirect_to_url"]["url"].endswith(f"/pay/{authenticating.id}")
+    assert account.v1.payment_intents.retrieve(authenticating.id).status == "succeeded"
 
 
 def test_a_finished_intent_cannot_be_confirmed(account: stripe.StripeClient) -> None:
@@ -157,7 +155,7 @@ def test_a_finished_intent_cannot_be_confirmed(account: stripe.StripeClient) -> 
         account.v1.payment_intents.confirm(intent(account).id)
 
 
-def test_a_session_takes_its_intent_with_it(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+def test_an_expired_session_cancels_its_intent(account: stripe.StripeClient, ctl: httpx.Client) -> None:
     opened = session(account)
     act(ctl, opened.id, "decline")
 
@@ -173,7 +171,7 @@ def test_held_money_is_captured_in_part(account: stripe.StripeClient) -> None:
 
     assert (held.status, held.amount_capturable, held.amount_received) == ("requires_capture", 1500, 0)
     assert (done.status, done.amount_capturable, done.amount_received) == ("succeeded", 0, 400)
-    assert told(account)[2:] == [
+    assert event_types(account)[2:] == [
         "payment_intent.amount_capturable_updated",
         "charge.captured",
         "payment_intent.succeeded",
@@ -193,7 +191,7 @@ def test_a_capture_above_the_hold_or_twice_is_refused(account: stripe.StripeClie
     assert again.value.code == "payment_intent_unexpected_state"
 
 
-def test_held_money_is_let_go_by_its_shop_or_after_a_week(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+def test_held_money_is_released_by_a_cancel_or_after_a_week(account: stripe.StripeClient, ctl: httpx.Client) -> None:
     by_shop, by_time = (paid(account, capture_method="manual") for _ in range(2))
 
     canceled = account.v1.payment_intents.cancel(by_shop.id, {"cancellation_reason": "requested_by_customer"})
@@ -217,7 +215,7 @@ def test_a_held_session_is_complete_and_paid_only_when_it_is_captured(
     assert account.v1.checkout.sessions.retrieve(opened.id).payment_status == "paid"
 
 
-def test_an_intent_is_changed_while_nobody_has_paid(account: stripe.StripeClient) -> None:
+def test_an_unpaid_intent_can_be_updated(account: stripe.StripeClient) -> None:
     waiting = intent(account, metadata={"a": "1", "b": "2"})
 
     changed = account.v1.payment_intents.update(waiting.id, {"amount": 900, "metadata": {"a": "", "c": "3"}})
@@ -228,7 +226,7 @@ def test_an_intent_is_changed_while_nobody_has_paid(account: stripe.StripeClient
         account.v1.payment_intents.update(waiting.id, {"amount": 100})
 
 
-def test_refunds_add_up_to_the_charge_and_not_further(account: stripe.StripeClient) -> None:
+def test_refunds_cannot_exceed_the_charge(account: stripe.StripeClient) -> None:
     ref = paid(account).id
 
     part = account.v1.refunds.create({"payment_intent": ref, "amount": 500})
@@ -243,10 +241,10 @@ def test_refunds_add_up_to_the_charge_and_not_further(account: stripe.StripeClie
     assert (charge.amount_refunded, charge.refunded) == (1500, True)
     assert nothing_left.value.code == "charge_already_refunded"
     assert account.v1.payment_intents.retrieve(ref).status == "succeeded"
-    assert told(account)[3:] == ["refund.created", "charge.refunded"] * 2
+    assert event_types(account)[3:] == ["refund.created", "charge.refunded"] * 2
 
 
-def test_unpaid_money_cannot_be_refunded(account: stripe.StripeClient) -> None:
+def test_an_unpaid_intent_cannot_be_refunded(account: stripe.StripeClient) -> None:
     held = paid(account, capture_method="manual")
 
     for ref in (held.id, intent(account).id):
@@ -254,7 +252,7 @@ def test_unpaid_money_cannot_be_refunded(account: stripe.StripeClient) -> None:
             account.v1.refunds.create({"payment_intent": ref})
 
 
-def test_a_pending_refund_holds_its_amount_until_it_fails(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+def test_a_pending_refund_reserves_its_amount_until_it_fails(account: stripe.StripeClient, ctl: httpx.Client) -> None:
     ctl.post("/refunds", json={"provider": "stripe", "outcome": "pending", "count": 2}).raise_for_status()
     ref = paid(account).id
     bad, good = (account.v1.refunds.create({"payment_intent": ref, "amount": 700}) for _ in range(2))
@@ -267,7 +265,7 @@ def test_a_pending_refund_holds_its_amount_until_it_fails(account: stripe.Stripe
     assert (bad.status, good.status) == ("pending", "pending")
     assert [one.status for one in account.v1.refunds.list({"payment_intent": ref}).data] == ["succeeded", "failed"]
     assert account.v1.charges.retrieve(str(bad.charge)).amount_refunded == 700
-    assert told(account)[7:] == ["refund.updated", "refund.failed", "refund.updated"]
+    assert event_types(account)[7:] == ["refund.updated", "refund.failed", "refund.updated"]
     assert ctl.post(f"/refunds/{good.id}/cancel").status_code == 409
 
 
@@ -281,7 +279,7 @@ def test_a_refund_can_fail_at_once(account: stripe.StripeClient, ctl: httpx.Clie
     assert (first.status, second.status) == ("failed", "succeeded")
 
 
-def test_the_dashboard_refunds_too(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+def test_the_dashboard_can_refund(account: stripe.StripeClient, ctl: httpx.Client) -> None:
     ref = paid(account).id
 
     act(ctl, ref, "refund", amount_minor=500)
@@ -292,7 +290,7 @@ def test_the_dashboard_refunds_too(account: stripe.StripeClient, ctl: httpx.Clie
 
 
 @pytest.mark.parametrize(("outcome", "net"), [("won", -1500), ("lost", -3000)])
-def test_a_dispute_takes_money_and_may_bring_it_back(
+def test_a_dispute_withdraws_money_and_returns_it_when_won(
     account: stripe.StripeClient, ctl: httpx.Client, outcome: str, net: int
 ) -> None:
     ref = paid(account).id
@@ -309,7 +307,7 @@ def test_a_dispute_takes_money_and_may_bring_it_back(
     assert refusal.value.code == "charge_disputed"
     assert sum(one.net for one in booked) == net
     reinstated = ["charge.dispute.funds_reinstated"] if outcome == "won" else []
-    assert told(account)[3:] == [
+    assert event_types(account)[3:] == [
         "charge.dispute.created",
         "charge.dispute.funds_withdrawn",
         *reinstated,
@@ -318,7 +316,7 @@ def test_a_dispute_takes_money_and_may_bring_it_back(
     assert ctl.post(f"/payments/{ref}/dispute", json={"outcome": "won"}).status_code == 409
 
 
-def test_a_dispute_that_the_shop_gives_up_is_lost(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+def test_a_dispute_closed_by_the_shop_is_lost(account: stripe.StripeClient, ctl: httpx.Client) -> None:
     ref = paid(account).id
     act(ctl, ref, "dispute", amount_minor=600)
     [opened] = account.v1.disputes.list().data
@@ -330,7 +328,7 @@ def test_a_dispute_that_the_shop_gives_up_is_lost(account: stripe.StripeClient, 
         account.v1.disputes.close(opened.id)
 
 
-def test_the_balance_tells_every_movement_with_its_fee(account: stripe.StripeClient) -> None:
+def test_balance_transactions_have_amount_and_fee(account: stripe.StripeClient) -> None:
     done = paid(account, expand=["latest_charge.balance_transaction"])
     account.v1.refunds.create({"payment_intent": done.id, "amount": 500})
 
@@ -344,7 +342,9 @@ def test_the_balance_tells_every_movement_with_its_fee(account: stripe.StripeCli
     assert charge.source == done.latest_charge.id
 
 
-def test_the_control_plane_shows_sessions_and_lone_intents(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+def test_the_control_api_lists_sessions_and_intents_without_one(
+    account: stripe.StripeClient, ctl: httpx.Client
+) -> None:
     opened = session(account)
     act(ctl, opened.id, "pay")
     ctl.post("/clock", json={"advance_s": 2}).raise_for_status()
@@ -359,7 +359,7 @@ def test_the_control_plane_shows_sessions_and_lone_intents(account: stripe.Strip
 
 
 @pytest.mark.parametrize("amount", ["15.00 USD", "1500 JPY"])
-def test_the_page_writes_amounts_as_people_do(account: stripe.StripeClient, amount: str) -> None:
+def test_the_page_formats_amounts_by_currency(account: stripe.StripeClient, amount: str) -> None:
     price = {"currency": amount[-3:], "unit_amount": 1500, "product_data": {"name": "Tea"}}
 
     opened = session(account, line_items=[{"price_data": price, "quantity": 1}])
@@ -370,5 +370,5 @@ def test_the_page_writes_amounts_as_people_do(account: stripe.StripeClient, amou
     assert f'href="https://shop.example/back?session={opened.id}"' in page.text
 
 
-def test_a_key_tells_whose_it_is(account: stripe.StripeClient) -> None:
+def test_the_account_of_a_key_is_returned(account: stripe.StripeClient) -> None:
     assert account.v1.accounts.retrieve_current().id == "acct_1DemoKopilkaSandbox"

@@ -1,4 +1,4 @@
-"""Stripe's books under any order of actions, and its forms under any bytes."""
+"""Stripe's amounts under any sequence of actions, and its form decoder under any bytes."""
 
 import contextlib
 
@@ -49,26 +49,26 @@ def act(stripe_account: account.Account, ref: str, action: str, amount: int, out
 
 @hypothesis.given(strategies.booleans(), strategies.lists(actions, max_size=30))
 @hypothesis.settings(deadline=None)
-def test_money_always_adds_up(is_manual: bool, done: list[tuple[str, int, str]]) -> None:  # noqa: FBT001 - drawn
+def test_captured_refunded_and_disputed_amounts_add_up(is_manual: bool, performed: list[tuple[str, int, str]]) -> None:  # noqa: FBT001 - generated
     stripe_account = new_account()
     method = "manual" if is_manual else "automatic"
     ref = stripe_account.create_intent(requests.CreateIntent(amount=AMOUNT, currency="usd", capture_method=method)).id
 
-    for action, amount, outcome in done:
+    for action, amount, outcome in performed:
         with contextlib.suppress(requests.StripeError, errors.NotAllowed):
             act(stripe_account, ref, action, amount, outcome)
 
         captured = sum(charge.amount_captured for charge in stripe_account.charges.newest_first())
         refunded = sum(refund.amount for refund in stripe_account.refunds.newest_first() if refund.status != "failed")
         withdrawn = sum(dispute.amount for dispute in stripe_account.disputes.newest_first() if dispute.status != "won")
-        booked = sum(movement.amount for movement in stripe_account.balance.newest_first())
+        balance = sum(movement.amount for movement in stripe_account.balance.newest_first())
         assert 0 <= refunded <= captured <= AMOUNT
         assert refunded == sum(charge.amount_refunded for charge in stripe_account.charges.newest_first())
-        assert booked == captured - refunded - withdrawn
+        assert balance == captured - refunded - withdrawn
 
 
 @hypothesis.given(strategies.binary(max_size=200))
-def test_any_bytes_are_a_form_or_refused(raw: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused(raw: bytes) -> None:
     with contextlib.suppress(forms.InvalidForm):
         assert isinstance(forms.decode(raw), dict)
 
@@ -80,7 +80,7 @@ def test_any_bytes_are_a_form_or_refused(raw: bytes) -> None:
         max_size=5,
     )
 )
-def test_what_was_nested_is_found_again(tree: dict[str, str | list[str]]) -> None:
+def test_nested_form_fields_round_trip(tree: dict[str, str | list[str]]) -> None:
     pairs = [
         (name if isinstance(value, str) else f"{name}[{number}]", item)
         for name, value in tree.items()

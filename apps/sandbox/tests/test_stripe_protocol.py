@@ -1,4 +1,4 @@
-"""Stripe's protocol around its objects: signatures, retries, events, idempotency keys, lists and refusals."""
+"""Stripe's signatures, retries, events, idempotency keys, lists and errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +20,8 @@ def api(ctl: httpx.Client, sandbox_url: str) -> Any:
 
 def intent(account: stripe.StripeClient, key: str | None = None, **changes: Any) -> stripe.PaymentIntent:
     options: Any = {"idempotency_key": key} if key else {}
-    order: Any = {"amount": 1500, "currency": "usd"}
-    return account.v1.payment_intents.create(order | changes, options)
+    params: Any = {"amount": 1500, "currency": "usd"}
+    return account.v1.payment_intents.create(params | changes, options)
 
 
 def count(account: stripe.StripeClient) -> int:
@@ -46,7 +46,7 @@ def test_the_sdk_accepts_the_signature_of_an_event(account: stripe.StripeClient,
         verified(webhook, "whsec_other")
 
 
-def test_both_secrets_sign_while_one_replaces_the_other(
+def test_both_secrets_sign_during_a_rotation(
     account: stripe.StripeClient, ctl: httpx.Client, received: Received
 ) -> None:
     ctl.post("/stripe/webhook-secrets", json={"secrets": ["whsec_new", SECRET]}).raise_for_status()
@@ -63,7 +63,7 @@ def test_both_secrets_sign_while_one_replaces_the_other(
         verified(after, SECRET)
 
 
-def test_every_attempt_is_signed_anew(
+def test_every_attempt_has_a_new_signature(
     account: stripe.StripeClient, ctl: httpx.Client, received: Received, answers: list[int]
 ) -> None:
     answers.append(500)
@@ -77,7 +77,7 @@ def test_every_attempt_is_signed_anew(
     assert times[1] - times[0] >= 600
 
 
-def test_an_event_is_tried_for_three_days_and_listed_as_undelivered(
+def test_an_event_is_retried_for_three_days_and_listed_as_undelivered(
     account: stripe.StripeClient, ctl: httpx.Client, received: Received, answers: list[int]
 ) -> None:
     answers.extend([500] * 500)
@@ -87,7 +87,7 @@ def test_an_event_is_tried_for_three_days_and_listed_as_undelivered(
     attempts = len(received(0))
     answers.clear()
     arrived = intent(account)
-    ctl.post("/clock", json={"advance_s": 1}).raise_for_status()  # answers when the webhook was attempted
+    ctl.post("/clock", json={"advance_s": 1}).raise_for_status()  # returns after the webhook was attempted
 
     def listed(success: str) -> list[str]:
         query: Any = {"delivery_success": success == "true"}
@@ -97,7 +97,7 @@ def test_an_event_is_tried_for_three_days_and_listed_as_undelivered(
     assert (listed("false"), listed("true")) == ([lost.id], [arrived.id])
 
 
-def test_an_event_keeps_the_object_as_it_was_for_thirty_days(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+def test_an_event_retains_a_snapshot_for_thirty_days(account: stripe.StripeClient, ctl: httpx.Client) -> None:
     made = intent(account, key="key-1")
     account.v1.payment_intents.confirm(made.id, {"payment_method": "pm_card_visa"})
 
@@ -114,7 +114,7 @@ def test_an_event_keeps_the_object_as_it_was_for_thirty_days(account: stripe.Str
         account.v1.events.retrieve(event.id)
 
 
-def test_the_same_key_and_parameters_get_the_original_answer(account: stripe.StripeClient) -> None:
+def test_the_same_key_and_parameters_get_the_original_response(account: stripe.StripeClient) -> None:
     first = intent(account, key="key-1")
     account.v1.payment_intents.cancel(first.id)
 
@@ -136,7 +136,7 @@ def test_the_same_key_with_other_parameters_is_refused(account: stripe.StripeCli
     assert count(account) == 1
 
 
-def test_a_key_is_free_again_after_a_day(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+def test_a_key_can_be_reused_after_a_day(account: stripe.StripeClient, ctl: httpx.Client) -> None:
     first = intent(account, key="key-1")
     ctl.post("/clock", json={"advance_s": 86_401}).raise_for_status()
 
@@ -144,7 +144,7 @@ def test_a_key_is_free_again_after_a_day(account: stripe.StripeClient, ctl: http
 
 
 @pytest.mark.parametrize(("fault", "made"), [("http:500", 0), ("http_after_commit:500", 1)])
-def test_a_server_error_stays_with_its_key(
+def test_a_server_error_is_stored_under_its_key(
     account: stripe.StripeClient, ctl: httpx.Client, fault: str, made: int
 ) -> None:
     ctl.post("/faults", json={"target": "stripe", "fault": fault}).raise_for_status()
@@ -160,14 +160,14 @@ def test_a_server_error_stays_with_its_key(
     assert count(account) == made
 
 
-def test_wrong_parameters_leave_their_key_free(account: stripe.StripeClient) -> None:
+def test_invalid_parameters_are_not_stored_under_their_key(account: stripe.StripeClient) -> None:
     with pytest.raises(stripe.InvalidRequestError):
         intent(account, key="key-1", amount=0)
 
     assert intent(account, key="key-1").amount == 1500
 
 
-def test_a_declined_card_stays_with_its_key(account: stripe.StripeClient) -> None:
+def test_a_declined_card_is_stored_under_its_key(account: stripe.StripeClient) -> None:
     for _ in range(2):
         with pytest.raises(stripe.CardError):
             intent(account, key="key-1", payment_method="pm_card_chargeDeclined", confirm=True)
@@ -175,9 +175,7 @@ def test_a_declined_card_stays_with_its_key(account: stripe.StripeClient) -> Non
     assert count(account) == 1
 
 
-def test_a_key_in_use_and_too_many_requests_are_told_as_the_sdk_knows_them(
-    account: stripe.StripeClient, ctl: httpx.Client
-) -> None:
+def test_conflict_and_rate_limit_are_the_sdks_errors(account: stripe.StripeClient, ctl: httpx.Client) -> None:
     for fault in ("http:409", "http:429:7"):
         ctl.post("/faults", json={"target": "stripe", "fault": fault}).raise_for_status()
 
@@ -194,7 +192,7 @@ def test_a_key_in_use_and_too_many_requests_are_told_as_the_sdk_knows_them(
     assert intent(account, key="key-1").amount == 1500
 
 
-def test_pages_of_a_list_hold_everything_once_in_both_directions(account: stripe.StripeClient) -> None:
+def test_list_pages_contain_every_object_once_in_both_directions(account: stripe.StripeClient) -> None:
     refs = [intent(account).id for _ in range(5)][::-1]
 
     forward = [one.id for one in account.v1.payment_intents.list({"limit": 2}).auto_paging_iter()]
@@ -218,7 +216,7 @@ def test_a_list_is_filtered_by_time(account: stripe.StripeClient, ctl: httpx.Cli
     assert listed(early.created) == [early.id]
 
 
-def test_lists_expand_what_they_hold(account: stripe.StripeClient) -> None:
+def test_lists_expand_their_objects(account: stripe.StripeClient) -> None:
     intent(account, payment_method="pm_card_visa", confirm=True)
 
     [shown] = account.v1.payment_intents.list({"expand": ["data.latest_charge"]}).data
@@ -258,7 +256,7 @@ def test_basic_authentication_works_too(api: httpx.Client) -> None:
         ("/payment_intents", "&".join(f"m[{number}]=1" for number in range(600)), None),
     ],
 )
-def test_wrong_parameters_are_named(api: httpx.Client, path: str, body: str, param: str | None) -> None:
+def test_an_invalid_parameter_is_named(api: httpx.Client, path: str, body: str, param: str | None) -> None:
     answer = api.post(path, content=body, headers={"content-type": "application/x-www-form-urlencoded"})
 
     assert answer.status_code == 400
@@ -283,12 +281,12 @@ def test_wrong_parameters_are_named(api: httpx.Client, path: str, body: str, par
         "/events?delivery_success[a]=1",
     ],
 )
-def test_a_wrong_query_is_refused(api: httpx.Client, path: str) -> None:
+def test_an_invalid_query_is_refused(api: httpx.Client, path: str) -> None:
     assert api.get(path).status_code == 400
 
 
 @pytest.mark.parametrize("path", ["/payment_intents/pi_none", "/events/evt_none", "/nowhere"])
-def test_what_is_not_there_is_not_found(api: httpx.Client, path: str) -> None:
+def test_an_unknown_object_is_not_found(api: httpx.Client, path: str) -> None:
     answer = api.get(path)
 
     assert answer.status_code == 404

@@ -1,5 +1,5 @@
-"""The Bot API as aiogram sees it; plain HTTP only for what aiogram cannot send."""
-# ruff: noqa: ASYNC210, ASYNC212 - the sandbox serves from a thread of its own, a short blocking call harms nobody
+"""The Bot API through aiogram; plain HTTP only for requests that aiogram cannot send."""
+# ruff: noqa: ASYNC210, ASYNC212 - the sandbox serves from a thread of its own, so a short blocking call is harmless
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -36,7 +36,7 @@ def sent(ctl: httpx.Client, **filters: int) -> list[dict[str, Any]]:
     return items
 
 
-async def test_the_bot_knows_itself(bot: aiogram.Bot) -> None:
+async def test_get_me_returns_the_bot(bot: aiogram.Bot) -> None:
     me = await bot.get_me()
 
     assert (me.id, me.is_bot) == (BOT_ID, True)
@@ -72,7 +72,7 @@ async def test_broken_html_is_refused_and_nothing_is_sent(bot: aiogram.Bot, ctl:
     assert sent(ctl) == []
 
 
-async def test_the_length_counts_after_the_markup(bot: aiogram.Bot) -> None:
+async def test_the_length_limit_applies_to_the_text_without_markup(bot: aiogram.Bot) -> None:
     longest = await bot.send_message(5, f"<b>{'x' * 4096}</b>", parse_mode="HTML")
 
     assert len(longest.text or "") == 4096
@@ -81,7 +81,7 @@ async def test_the_length_counts_after_the_markup(bot: aiogram.Bot) -> None:
 
 
 @pytest.mark.parametrize("text", [" ", "\n\t", "<b> </b>"])
-async def test_a_text_of_nothing_is_refused(bot: aiogram.Bot, text: str) -> None:
+async def test_an_empty_text_is_refused(bot: aiogram.Bot, text: str) -> None:
     with pytest.raises(exceptions.TelegramBadRequest, match="message text is empty"):
         await bot.send_message(5, text, parse_mode="HTML")
 
@@ -97,7 +97,7 @@ async def test_another_parse_mode_is_refused(bot: aiogram.Bot) -> None:
         await bot.send_message(5, "*text*", parse_mode="MarkdownV2")
 
 
-async def test_a_keyboard_comes_back_with_its_message(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_an_inline_keyboard_is_returned_with_its_message(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     button = types.InlineKeyboardButton(text="Open", url="https://x.example")
 
     message = await bot.send_message(5, "text", reply_markup=types.InlineKeyboardMarkup(inline_keyboard=[[button]]))
@@ -119,7 +119,7 @@ async def test_a_message_is_edited_and_deleted(bot: aiogram.Bot, ctl: httpx.Clie
     assert [(one["text"], one["is_deleted"]) for one in sent(ctl)] == [("20 %", True)]
 
 
-async def test_edits_that_change_nothing_or_nobodys_message_are_refused(bot: aiogram.Bot) -> None:
+async def test_an_edit_without_a_change_or_of_an_unknown_message_is_refused(bot: aiogram.Bot) -> None:
     message = await bot.send_message(5, "text")
 
     with pytest.raises(exceptions.TelegramBadRequest, match="message is not modified"):
@@ -151,7 +151,7 @@ async def test_a_chat_can_block_one_bot_of_several(bot: aiogram.Bot, ctl: httpx.
     assert other.status_code == 403
 
 
-async def test_flood_control_tells_how_long_to_wait(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_flood_control_has_the_retry_time(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ctl.post("/faults", json={"target": "telegram", "route": "sendMessage", "fault": "http:429:3"}).raise_for_status()
 
     with pytest.raises(exceptions.TelegramRetryAfter) as refusal:
@@ -162,21 +162,21 @@ async def test_flood_control_tells_how_long_to_wait(bot: aiogram.Bot, ctl: httpx
     assert len(sent(ctl)) == 1
 
 
-async def test_a_server_error_is_one(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_planned_server_error_is_a_server_error(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ctl.post("/faults", json={"target": "telegram", "fault": "http:502"}).raise_for_status()
 
     with pytest.raises(exceptions.TelegramServerError):
         await bot.send_message(5, "text")
 
 
-async def test_a_wrong_secret_of_a_known_bot_is_unauthorized(ctl: httpx.Client, sandbox_url: str) -> None:
+async def test_a_wrong_secret_of_an_existing_bot_is_unauthorized(ctl: httpx.Client, sandbox_url: str) -> None:
     server = TelegramAPIServer.from_base(f"{sandbox_url}/telegram")
     async with aiogram.Bot(f"{BOT_ID}:{'x' * 35}", session=AiohttpSession(api=server)) as stranger:
         with pytest.raises(exceptions.TelegramUnauthorizedError):
             await stranger.get_me()
 
 
-async def test_chats_are_private_or_groups_by_their_sign(bot: aiogram.Bot) -> None:
+async def test_negative_chat_ids_are_groups(bot: aiogram.Bot) -> None:
     assert (await bot.get_chat(5)).type == "private"
     assert (await bot.get_chat(-1005)).type == "supergroup"
 
@@ -199,7 +199,7 @@ async def test_a_webhook_gets_updates_with_its_secret(
     assert info.allowed_updates == ["my_chat_member"]
 
 
-async def test_updates_wait_for_polling_until_they_are_confirmed(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_updates_are_returned_until_they_are_confirmed(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ctl.post("/telegram/block", json={"chat_id": 5, "blocked": True}).raise_for_status()
     ctl.post("/telegram/block", json={"chat_id": 5, "blocked": False}).raise_for_status()
 
@@ -211,7 +211,7 @@ async def test_updates_wait_for_polling_until_they_are_confirmed(bot: aiogram.Bo
     assert none == []
 
 
-async def test_polling_beside_a_webhook_is_a_conflict(bot: aiogram.Bot) -> None:
+async def test_polling_with_a_webhook_set_is_a_conflict(bot: aiogram.Bot) -> None:
     await bot.set_webhook("https://bot.example/hook")
 
     with pytest.raises(exceptions.TelegramConflictError):
@@ -230,12 +230,12 @@ async def test_a_webhook_must_be_https_on_one_of_its_ports(bot: aiogram.Bot, url
         await bot.set_webhook(url)
 
 
-async def test_a_secret_token_has_its_alphabet(bot: aiogram.Bot) -> None:
+async def test_a_secret_token_with_other_characters_is_refused(bot: aiogram.Bot) -> None:
     with pytest.raises(exceptions.TelegramBadRequest, match="secret token"):
         await bot.set_webhook("https://bot.example/hook", secret_token="with space")
 
 
-def test_every_way_of_sending_parameters_works(
+def test_parameters_are_accepted_in_every_encoding(
     ctl: httpx.Client, call: Callable[..., httpx.Response], sandbox_url: str
 ) -> None:
     parameters = {"chat_id": "5", "text": "a&b=ц"}
@@ -298,14 +298,14 @@ def test_a_malformed_call_is_a_bad_request(
         ("", 404),
     ],
 )
-def test_an_unknown_token_or_method_is_refused_as_telegram_does(sandbox_url: str, path: str, status: int) -> None:
+def test_an_unknown_token_or_method_gets_telegrams_error(sandbox_url: str, path: str, status: int) -> None:
     answer = httpx.get(f"{sandbox_url}/telegram/{path}")
 
     assert answer.status_code == status
     assert answer.json()["error_code"] == status
 
 
-async def test_a_group_kicks_rather_than_blocks(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_group_that_blocks_a_bot_has_kicked_it(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     ctl.post("/telegram/block", json={"chat_id": -5, "bot_id": BOT_ID, "blocked": True}).raise_for_status()
 
     with pytest.raises(exceptions.TelegramForbiddenError, match="bot was kicked from the group chat"):
@@ -315,7 +315,7 @@ async def test_a_group_kicks_rather_than_blocks(bot: aiogram.Bot, ctl: httpx.Cli
     assert (await bot.send_message(-5, "text")).text == "text"
 
 
-async def test_a_long_poll_ends_with_the_first_update(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_long_poll_returns_at_the_first_update(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     polling = asyncio.create_task(bot.get_updates(timeout=50))
     for _ in range(1000):
         if ctl.get("/requests", params={"target": "telegram"}).json()["items"]:
@@ -336,7 +336,7 @@ async def test_updates_for_an_unreachable_webhook_are_pending(bot: aiogram.Bot, 
     assert (await bot.get_webhook_info()).pending_update_count == 2
 
 
-async def test_a_webhook_gets_only_the_kinds_that_it_asked_for(bot: aiogram.Bot, ctl: httpx.Client) -> None:
+async def test_a_webhook_gets_only_its_allowed_updates(bot: aiogram.Bot, ctl: httpx.Client) -> None:
     await bot.set_webhook("http://127.0.0.1:9/closed", allowed_updates=["message"])
     await bot.set_webhook("http://127.0.0.1:9/moved")
 
@@ -360,7 +360,7 @@ def test_a_malformed_webhook_setting_is_refused(
     assert call("getWebhookInfo").json()["result"]["url"] == ""
 
 
-def test_an_empty_url_takes_the_webhook_away(ctl: httpx.Client, call: Callable[..., httpx.Response]) -> None:
+def test_an_empty_url_removes_the_webhook(ctl: httpx.Client, call: Callable[..., httpx.Response]) -> None:
     call("setWebhook", json={"url": "https://bot.example/hook"}).raise_for_status()
 
     call("setWebhook", json={"url": ""}).raise_for_status()

@@ -1,4 +1,4 @@
-"""The bounded memory of bots, messages and blocks."""
+"""The limits of stored bots, messages and blocks."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ CONTENT: dict[str, Any] = {
 }
 
 
-def test_the_oldest_messages_leave_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_messages_are_evicted_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bots, "MESSAGES_MAX", 2)
     state = bots.Bots(TOKEN)
     bot = state.authenticate(TOKEN)
@@ -29,7 +29,7 @@ def test_the_oldest_messages_leave_first(monkeypatch: pytest.MonkeyPatch) -> Non
     assert state.find_message(bot, 5, messages[0].message_id) is None
 
 
-def test_no_more_bots_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_bots_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bots, "BOTS_MAX", 2)
     state = bots.Bots(TOKEN)
 
@@ -40,7 +40,7 @@ def test_no_more_bots_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) ->
     assert state.authenticate(TOKEN) is not None
 
 
-def test_the_oldest_blocks_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_blocks_are_evicted_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bots, "BLOCKED_MAX", 1)
     state = bots.Bots(TOKEN)
     bot = state.authenticate(TOKEN)

@@ -1,4 +1,4 @@
-"""Telegram's HTML, case by case."""
+"""The parser of Telegram's HTML."""
 
 import pytest
 
@@ -61,14 +61,14 @@ def test_markup_becomes_text_and_entities(source: str, text: str, entities: list
         ("<b>x", 'Can\'t find end tag corresponding to start tag "b"'),
     ],
 )
-def test_broken_markup_is_refused_in_telegrams_words(source: str, reason: str) -> None:
+def test_invalid_markup_is_refused_with_telegrams_error(source: str, reason: str) -> None:
     with pytest.raises(html.InvalidMarkup) as refusal:
         html.parse(source)
 
     assert str(refusal.value) == reason
 
 
-def test_white_space_around_the_text_goes_and_entities_follow() -> None:
+def test_surrounding_white_space_is_stripped_and_entities_are_adjusted() -> None:
     text, entities = html.strip(*html.parse("\n <b> x </b> "))
 
     assert (text, entities) == ("x", [{"type": "bold", "offset": 0, "length": 1}])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sandbox.ton import boc
 
-unhurried = settings(deadline=None)  # a deep tree takes them long on a busy machine
+no_deadline = settings(deadline=None)  # pytoniq is slow on deep trees
 bits = st.text("01", max_size=40) | st.integers(0, 1023).map(lambda length: "10" * (length // 2) + "1" * (length % 2))
 cells = st.recursive(
     st.builds(boc.Cell, bits),
@@ -32,27 +32,27 @@ def is_same(ours: boc.Cell, theirs: pytoniq_core.Cell) -> bool:
     )
 
 
-@unhurried
+@no_deadline
 @given(root=cells)
-def test_they_read_a_bag_of_ours_cell_by_cell(root: boc.Cell) -> None:
+def test_pytoniq_reads_our_bags_of_cells(root: boc.Cell) -> None:
     theirs = read(root)
 
     assert is_same(root, theirs)
     assert root.hash() == theirs.hash
 
 
-@unhurried
+@no_deadline
 @given(text=comments)
-def test_they_read_a_comment_of_ours_from_as_many_cells_as_it_needs(text: str) -> None:
+def test_pytoniq_reads_our_comments_of_any_length(text: str) -> None:
     body = read(boc.comment(text)).begin_parse()
 
     assert body.load_uint(32) == 0
     assert body.load_snake_string() == text
 
 
-@unhurried
+@no_deadline
 @given(amount=st.integers(0, 2**120 - 1), sender=addresses, text=st.none() | comments)
-def test_they_read_a_jetton_notification_of_ours(amount: int, sender: boc.Address, text: str | None) -> None:
+def test_pytoniq_reads_our_jetton_notifications(amount: int, sender: boc.Address, text: str | None) -> None:
     payload = None if text is None else boc.comment(text)
 
     body = read(boc.transfer_notification(amount, sender, payload)).begin_parse()
@@ -67,9 +67,9 @@ def test_they_read_a_jetton_notification_of_ours(amount: int, sender: boc.Addres
         assert is_same(payload, found)
 
 
-@unhurried
+@no_deadline
 @given(text=comments)
-def test_they_read_a_bounced_body_of_ours(text: str) -> None:
+def test_pytoniq_reads_our_bounced_bodies(text: str) -> None:
     original = boc.comment(text)
 
     body = read(boc.bounced(original)).begin_parse()
@@ -78,9 +78,9 @@ def test_they_read_a_bounced_body_of_ours(text: str) -> None:
     assert body.load_bits(body.remaining_bits).to01() == original.bits[:256]
 
 
-@unhurried
+@no_deadline
 @given(ours=addresses)
-def test_they_read_the_addresses_that_we_write(ours: boc.Address) -> None:
+def test_pytoniq_reads_our_addresses(ours: boc.Address) -> None:
     theirs = pytoniq_core.Address((ours.workchain, ours.account))
 
     assert pytoniq_core.Address(ours.raw) == theirs
@@ -88,13 +88,13 @@ def test_they_read_the_addresses_that_we_write(ours: boc.Address) -> None:
     assert pytoniq_core.Address(ours.friendly).is_bounceable
 
 
-@unhurried
+@no_deadline
 @given(ours=addresses, is_url_safe=st.booleans(), is_bounceable=st.booleans(), is_test=st.booleans())
-def test_every_form_of_their_addresses_is_read(
+def test_every_form_of_pytoniqs_addresses_is_parsed(
     ours: boc.Address,
-    is_url_safe: bool,  # noqa: FBT001 - drawn
-    is_bounceable: bool,  # noqa: FBT001 - drawn
-    is_test: bool,  # noqa: FBT001 - drawn
+    is_url_safe: bool,  # noqa: FBT001 - generated
+    is_bounceable: bool,  # noqa: FBT001 - generated
+    is_test: bool,  # noqa: FBT001 - generated
 ) -> None:
     theirs = pytoniq_core.Address((ours.workchain, ours.account))
 
@@ -104,7 +104,7 @@ def test_every_form_of_their_addresses_is_read(
     assert boc.Address.parse(theirs.to_str(is_user_friendly=False)) == ours
 
 
-@unhurried
+@no_deadline
 @given(ours=addresses, position=st.integers(0, 47), replacement=st.sampled_from("AZaz09-_"))
 def test_an_address_with_a_changed_character_is_refused(ours: boc.Address, position: int, replacement: str) -> None:
     changed = ours.friendly[:position] + replacement + ours.friendly[position + 1 :]

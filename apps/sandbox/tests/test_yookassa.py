@@ -1,4 +1,4 @@
-"""YooKassa's API as its official SDK sees it; plain HTTP only for what the SDK cannot send."""
+"""YooKassa's API through its official SDK; plain HTTP only for requests that the SDK cannot send."""
 
 import uuid
 from typing import Any
@@ -11,7 +11,7 @@ from yookassa.domain import exceptions
 pytestmark = pytest.mark.usefixtures("shop")
 
 
-def order(**changes: Any) -> dict[str, Any]:
+def payment_request(**changes: Any) -> dict[str, Any]:
     return {
         "amount": {"value": "1500.00", "currency": "RUB"},
         "confirmation": {"type": "redirect", "return_url": "https://shop.example/back"},
@@ -22,7 +22,7 @@ def order(**changes: Any) -> dict[str, Any]:
 
 
 def created(**changes: Any) -> str:
-    return str(yookassa.Payment.create(order(**changes)).id)
+    return str(yookassa.Payment.create(payment_request(**changes)).id)
 
 
 def post(shop: httpx.Client, path: str, **request: Any) -> httpx.Response:
@@ -30,8 +30,8 @@ def post(shop: httpx.Client, path: str, **request: Any) -> httpx.Response:
     return shop.post(path, headers=headers, **request)
 
 
-def test_a_new_payment_waits_for_its_payer(sandbox_url: str) -> None:
-    payment = yookassa.Payment.create(order())
+def test_a_new_payment_is_pending(sandbox_url: str) -> None:
+    payment = yookassa.Payment.create(payment_request())
 
     assert (payment.status, payment.paid, payment.test, payment.refundable) == ("pending", False, True, False)
     assert (str(payment.amount.value), payment.amount.currency) == ("1500.00", "RUB")
@@ -41,7 +41,7 @@ def test_a_new_payment_waits_for_its_payer(sandbox_url: str) -> None:
     assert len(payment.id) == 36
 
 
-def test_a_paid_payment_is_found_with_its_card_and_authorization(ctl: httpx.Client) -> None:
+def test_a_paid_payment_has_its_card_and_authorization(ctl: httpx.Client) -> None:
     ref = created()
 
     ctl.post(f"/payments/{ref}/pay").raise_for_status()
@@ -55,11 +55,11 @@ def test_a_paid_payment_is_found_with_its_card_and_authorization(ctl: httpx.Clie
     assert payment.confirmation is None
 
 
-def test_the_same_key_and_body_get_the_original_answer(ctl: httpx.Client) -> None:
-    first = yookassa.Payment.create(order(), "key-1")
+def test_the_same_key_and_body_get_the_original_response(ctl: httpx.Client) -> None:
+    first = yookassa.Payment.create(payment_request(), "key-1")
     ctl.post(f"/payments/{first.id}/pay").raise_for_status()
 
-    again = yookassa.Payment.create(order(), "key-1")
+    again = yookassa.Payment.create(payment_request(), "key-1")
 
     assert again.id == first.id
     assert again.status == "pending"
@@ -67,10 +67,10 @@ def test_the_same_key_and_body_get_the_original_answer(ctl: httpx.Client) -> Non
 
 
 def test_the_same_key_with_another_body_is_refused() -> None:
-    yookassa.Payment.create(order(), "key-1")
+    yookassa.Payment.create(payment_request(), "key-1")
 
     with pytest.raises(exceptions.BadRequestError) as refusal:
-        yookassa.Payment.create(order(description="Top-up 2"), "key-1")
+        yookassa.Payment.create(payment_request(description="Top-up 2"), "key-1")
 
     error = refusal.value.content
     assert error["type"] == "error"
@@ -79,31 +79,31 @@ def test_the_same_key_with_another_body_is_refused() -> None:
     assert error["parameter"] == "Idempotence-Key"
 
 
-def test_a_key_older_than_a_day_is_executed_anew(ctl: httpx.Client) -> None:
-    first = yookassa.Payment.create(order(), "key-1")
+def test_a_key_can_be_reused_after_a_day(ctl: httpx.Client) -> None:
+    first = yookassa.Payment.create(payment_request(), "key-1")
     ctl.post("/clock", json={"advance_s": 23 * 3600}).raise_for_status()
-    within = yookassa.Payment.create(order(), "key-1")
+    within = yookassa.Payment.create(payment_request(), "key-1")
     ctl.post("/clock", json={"advance_s": 3601}).raise_for_status()
 
-    after = yookassa.Payment.create(order(), "key-1")
+    after = yookassa.Payment.create(payment_request(), "key-1")
 
     assert within.id == first.id
     assert after.id != first.id
 
 
-def test_a_refused_request_keeps_its_key(shop: httpx.Client) -> None:
-    wrong = order(amount={"value": "1", "currency": "RUB"})
+def test_a_refused_request_is_stored_under_its_key(shop: httpx.Client) -> None:
+    wrong = payment_request(amount={"value": "1", "currency": "RUB"})
     first = post(shop, "/payments", json=wrong, headers={"Idempotence-Key": "key-1"})
 
     again = post(shop, "/payments", json=wrong, headers={"Idempotence-Key": "key-1"})
-    corrected = post(shop, "/payments", json=order(), headers={"Idempotence-Key": "key-1"})
+    corrected = post(shop, "/payments", json=payment_request(), headers={"Idempotence-Key": "key-1"})
 
     assert first.status_code == 400
     assert again.content == first.content
     assert corrected.json()["parameter"] == "Idempotence-Key"
 
 
-def test_capture_is_off_unless_asked_for_and_then_takes_two_steps(ctl: httpx.Client) -> None:
+def test_a_payment_without_capture_takes_two_steps(ctl: httpx.Client) -> None:
     ref = str(yookassa.Payment.create({"amount": {"value": "10.00", "currency": "RUB"}}).id)
     ctl.post(f"/payments/{ref}/pay").raise_for_status()
     held = yookassa.Payment.find_one(ref)
@@ -115,7 +115,7 @@ def test_capture_is_off_unless_asked_for_and_then_takes_two_steps(ctl: httpx.Cli
     assert captured.status == "succeeded"
 
 
-def test_a_part_of_a_hold_can_be_captured(ctl: httpx.Client) -> None:
+def test_a_hold_can_be_captured_in_part(ctl: httpx.Client) -> None:
     ref = created(capture=False)
     ctl.post(f"/payments/{ref}/pay").raise_for_status()
 
@@ -155,7 +155,7 @@ def test_a_pending_payment_cannot_be_canceled_by_its_shop() -> None:
     assert yookassa.Payment.find_one(ref).status == "pending"
 
 
-def test_refunds_add_up_to_the_payment_and_not_further(ctl: httpx.Client) -> None:
+def test_refunds_cannot_exceed_the_payment(ctl: httpx.Client) -> None:
     ref = created()
     ctl.post(f"/payments/{ref}/pay").raise_for_status()
 
@@ -174,11 +174,11 @@ def test_refunds_add_up_to_the_payment_and_not_further(ctl: httpx.Client) -> Non
 def test_two_equal_refunds_with_two_keys_are_two_refunds(ctl: httpx.Client) -> None:
     ref = created()
     ctl.post(f"/payments/{ref}/pay").raise_for_status()
-    asked = {"payment_id": ref, "amount": {"value": "30.00", "currency": "RUB"}}
+    refund_request = {"payment_id": ref, "amount": {"value": "30.00", "currency": "RUB"}}
 
-    first = yookassa.Refund.create(asked, "key-1")
-    replayed = yookassa.Refund.create(asked, "key-1")
-    second = yookassa.Refund.create(asked, "key-2")
+    first = yookassa.Refund.create(refund_request, "key-1")
+    replayed = yookassa.Refund.create(refund_request, "key-1")
+    second = yookassa.Refund.create(refund_request, "key-2")
 
     assert first.id == replayed.id != second.id
     assert str(yookassa.Payment.find_one(ref).refunded_amount.value) == "60.00"
@@ -191,7 +191,7 @@ def test_an_unpaid_payment_cannot_be_refunded() -> None:
         yookassa.Refund.create({"payment_id": ref, "amount": {"value": "1.00", "currency": "RUB"}})
 
 
-def test_pages_of_a_list_hold_every_payment_once_newest_first() -> None:
+def test_list_pages_contain_every_payment_once_newest_first() -> None:
     refs = [created() for _ in range(5)]
 
     first = yookassa.Payment.list({"limit": 2})
@@ -232,7 +232,7 @@ def test_refunds_are_listed_by_payment(ctl: httpx.Client) -> None:
     assert [refund.id for refund in listed.items] == [made[0]]
 
 
-def test_a_declined_payment_tells_who_refused_and_why(ctl: httpx.Client) -> None:
+def test_a_declined_payment_has_party_and_reason(ctl: httpx.Client) -> None:
     ref = created()
 
     ctl.post(f"/payments/{ref}/decline").raise_for_status()
@@ -243,7 +243,7 @@ def test_a_declined_payment_tells_who_refused_and_why(ctl: httpx.Client) -> None
     assert payment.cancellation_details.reason == "insufficient_funds"
 
 
-def test_a_payment_that_nobody_pays_expires_on_the_virtual_clock(ctl: httpx.Client) -> None:
+def test_an_unpaid_payment_expires_on_the_virtual_clock(ctl: httpx.Client) -> None:
     ref = created()
 
     ctl.post("/clock", json={"advance_s": 3601}).raise_for_status()
@@ -253,7 +253,7 @@ def test_a_payment_that_nobody_pays_expires_on_the_virtual_clock(ctl: httpx.Clie
     assert payment.cancellation_details.reason == "expired_on_confirmation"
 
 
-def test_a_hold_that_nobody_captures_expires_on_the_virtual_clock(ctl: httpx.Client) -> None:
+def test_an_uncaptured_hold_expires_on_the_virtual_clock(ctl: httpx.Client) -> None:
     ref = created(capture=False)
     ctl.post(f"/payments/{ref}/pay").raise_for_status()
 
@@ -262,7 +262,7 @@ def test_a_hold_that_nobody_captures_expires_on_the_virtual_clock(ctl: httpx.Cli
     assert yookassa.Payment.find_one(ref).cancellation_details.reason == "expired_on_capture"
 
 
-def test_the_control_plane_expires_and_refunds(ctl: httpx.Client) -> None:
+def test_the_control_api_expires_and_refunds(ctl: httpx.Client) -> None:
     unpaid, paid = created(), created()
     ctl.post(f"/payments/{paid}/pay").raise_for_status()
 

@@ -1,4 +1,4 @@
-"""YooKassa's refunds that do not succeed at once, its receipts (54-FZ), and what a payment brings after the fee."""
+"""YooKassa's pending and canceled refunds, receipts (54-FZ) and fees."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,11 +41,11 @@ def refund(ref: str, value: str, **changes: Any) -> Any:
     return yookassa.Refund.create({"payment_id": ref, "amount": money(value)} | changes)
 
 
-def plan(ctl: httpx.Client, outcome: str, what: str = "refunds", count: int = 1) -> None:
-    ctl.post(f"/{what}", json={"provider": "yookassa", "outcome": outcome, "count": count}).raise_for_status()
+def plan(ctl: httpx.Client, outcome: str, kind: str = "refunds", count: int = 1) -> None:
+    ctl.post(f"/{kind}", json={"provider": "yookassa", "outcome": outcome, "count": count}).raise_for_status()
 
 
-def test_a_pending_refund_holds_its_amount_until_it_succeeds(ctl: httpx.Client, received: Received) -> None:
+def test_a_pending_refund_reserves_its_amount_until_it_succeeds(ctl: httpx.Client, received: Received) -> None:
     ref = paid(ctl)
     plan(ctl, "pending")
     pending = refund(ref, "60.00")
@@ -61,7 +61,7 @@ def test_a_pending_refund_holds_its_amount_until_it_succeeds(ctl: httpx.Client, 
     assert [one["body"]["event"] for one in received(2)] == ["payment.succeeded", "refund.succeeded"]
 
 
-def test_a_canceled_refund_gives_its_amount_back_and_nobody_is_told(ctl: httpx.Client, received: Received) -> None:
+def test_a_canceled_refund_releases_its_amount_without_a_notification(ctl: httpx.Client, received: Received) -> None:
     ref = paid(ctl)
     plan(ctl, "pending")
     pending = refund(ref, "60.00")
@@ -75,7 +75,7 @@ def test_a_canceled_refund_gives_its_amount_back_and_nobody_is_told(ctl: httpx.C
     assert [one["body"]["event"] for one in received(2)] == ["payment.succeeded", "refund.succeeded"]
 
 
-def test_a_refund_can_be_canceled_at_once_as_often_as_planned(ctl: httpx.Client) -> None:
+def test_refunds_are_canceled_as_often_as_planned(ctl: httpx.Client) -> None:
     ref = paid(ctl)
     plan(ctl, "canceled", count=2)
 
@@ -86,18 +86,18 @@ def test_a_refund_can_be_canceled_at_once_as_often_as_planned(ctl: httpx.Client)
     assert len(listed.items) == 2
 
 
-def test_a_decided_refund_stays_so(ctl: httpx.Client) -> None:
-    made = refund(paid(ctl), "30.00")
+def test_a_decided_refund_cannot_be_changed(ctl: httpx.Client) -> None:
+    decided = refund(paid(ctl), "30.00")
 
-    assert ctl.post(f"/refunds/{made.id}/cancel").status_code == 409
+    assert ctl.post(f"/refunds/{decided.id}/cancel").status_code == 409
     assert ctl.post("/refunds/none/cancel").status_code == 404
-    assert yookassa.Refund.find_one(made.id).status == "succeeded"
+    assert yookassa.Refund.find_one(decided.id).status == "succeeded"
 
 
 @pytest.mark.parametrize("provider", ["telegram", "nobody"])
-def test_refunds_are_planned_only_where_there_are_some(ctl: httpx.Client, provider: str) -> None:
-    for what in ("refunds", "receipts"):
-        answer = ctl.post(f"/{what}", json={"provider": provider, "outcome": "pending"})
+def test_refunds_and_receipts_are_planned_only_for_providers_that_have_them(ctl: httpx.Client, provider: str) -> None:
+    for kind in ("refunds", "receipts"):
+        answer = ctl.post(f"/{kind}", json={"provider": provider, "outcome": "pending"})
 
         assert answer.status_code == 422
 
@@ -125,7 +125,7 @@ def test_a_receipt_may_be_refused_or_never_registered(ctl: httpx.Client, outcome
     assert (payment.status, payment.receipt_registration) == ("succeeded", outcome)
 
 
-def test_a_part_of_a_receipted_payment_is_refunded_only_with_a_receipt(ctl: httpx.Client) -> None:
+def test_a_partial_refund_of_a_payment_with_a_receipt_needs_a_receipt(ctl: httpx.Client) -> None:
     ref = paid(ctl, receipt=receipt("60.00", "40.00"))
 
     with pytest.raises(exceptions.BadRequestError) as refusal:
@@ -138,7 +138,7 @@ def test_a_part_of_a_receipted_payment_is_refunded_only_with_a_receipt(ctl: http
     assert yookassa.Refund.find_one(part.id).receipt_registration == "succeeded"
 
 
-def test_a_whole_receipted_payment_is_refunded_without_a_receipt(ctl: httpx.Client) -> None:
+def test_a_full_refund_of_a_payment_with_a_receipt_needs_none(ctl: httpx.Client) -> None:
     ref = paid(ctl, receipt=receipt("100.00"))
 
     assert refund(ref, "100.00").status == "succeeded"
@@ -155,18 +155,18 @@ def test_a_whole_receipted_payment_is_refunded_without_a_receipt(ctl: httpx.Clie
         {"customer": {"email": "payer@shop.example"}},
     ],
 )
-def test_a_receipt_that_is_none_is_refused(shop: httpx.Client, wrong: dict[str, Any]) -> None:
-    order = {"amount": money("100.00"), "receipt": wrong}
+def test_an_invalid_receipt_is_refused(shop: httpx.Client, wrong: dict[str, Any]) -> None:
+    request = {"amount": money("100.00"), "receipt": wrong}
 
-    answer = shop.post("/payments", headers={"Idempotence-Key": "key-1"}, json=order)
+    answer = shop.post("/payments", headers={"Idempotence-Key": "key-1"}, json=request)
 
     assert answer.status_code == 400
     assert answer.json()["code"] == "invalid_request"
 
 
-def test_a_payment_tells_what_is_left_after_the_fee(ctl: httpx.Client) -> None:
+def test_income_amount_is_the_amount_minus_the_fee(ctl: httpx.Client) -> None:
     assert str(yookassa.Payment.find_one(paid(ctl)).income_amount.value) == "96.50"
 
 
-def test_a_chargeback_is_never_told(ctl: httpx.Client) -> None:
+def test_disputes_are_not_supported(ctl: httpx.Client) -> None:
     assert ctl.post(f"/payments/{paid(ctl)}/dispute").status_code == 409

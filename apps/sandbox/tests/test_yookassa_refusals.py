@@ -1,4 +1,4 @@
-"""How YooKassa refuses: credentials, keys, bodies, queries and routes, always in its own error format."""
+"""YooKassa's errors: credentials, keys, bodies, queries and routes."""
 
 import uuid
 from typing import Any
@@ -11,7 +11,7 @@ from yookassa.domain import exceptions
 pytestmark = pytest.mark.usefixtures("shop")
 
 
-def order(**changes: Any) -> dict[str, Any]:
+def payment_request(**changes: Any) -> dict[str, Any]:
     return {
         "amount": {"value": "1500.00", "currency": "RUB"},
         "confirmation": {"type": "redirect", "return_url": "https://shop.example/back"},
@@ -30,7 +30,7 @@ def test_wrong_credentials_are_refused(sandbox_url: str) -> None:
     yookassa.Configuration.configure("demo-shop", "wrong", api_url=f"{sandbox_url}/yookassa/v3")
 
     with pytest.raises(exceptions.UnauthorizedError) as refusal:
-        yookassa.Payment.create(order())
+        yookassa.Payment.create(payment_request())
 
     assert refusal.value.content["code"] == "invalid_credentials"
 
@@ -51,7 +51,7 @@ def test_an_unknown_payment_is_not_found() -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "k" * 65, "ключ".encode().decode("latin-1")])
 def test_a_missing_or_malformed_key_is_refused(shop: httpx.Client, key: str) -> None:
-    answer = post(shop, "/payments", json=order(), headers={"Idempotence-Key": key.encode("latin-1")})
+    answer = post(shop, "/payments", json=payment_request(), headers={"Idempotence-Key": key.encode("latin-1")})
 
     assert (answer.status_code, answer.json()["parameter"]) == (400, "Idempotence-Key")
 
@@ -79,10 +79,10 @@ def test_a_missing_or_malformed_key_is_refused(shop: httpx.Client, key: str) -> 
         ({"payment_method_id": "22d6d597-000f-5000-9000-145f6df21d6f"}, "payment_method_id"),
     ],
 )
-def test_a_body_outside_the_documented_shape_is_refused_by_parameter(
+def test_an_invalid_body_is_refused_with_the_parameter(
     ctl: httpx.Client, shop: httpx.Client, changes: dict[str, Any], parameter: str
 ) -> None:
-    answer = post(shop, "/payments", json=order(**changes))
+    answer = post(shop, "/payments", json=payment_request(**changes))
 
     assert answer.status_code == 400
     assert answer.json()["type"] == "error"
@@ -106,7 +106,7 @@ def test_a_body_outside_the_documented_shape_is_refused_by_parameter(
     ],
 )
 @pytest.mark.parametrize("path", ["/payments", "/refunds"])
-def test_an_unreadable_body_is_refused(shop: httpx.Client, path: str, body: bytes) -> None:
+def test_a_malformed_body_is_refused(shop: httpx.Client, path: str, body: bytes) -> None:
     answer = post(shop, path, content=body)
 
     assert answer.status_code == 400
@@ -150,7 +150,7 @@ def test_a_malformed_list_query_is_refused(shop: httpx.Client, query: str) -> No
         ("GET", "/payments/", 404),
     ],
 )
-def test_an_unknown_route_or_method_is_refused_as_the_provider_does(
+def test_an_unknown_route_or_method_gets_the_providers_error(
     shop: httpx.Client, method: str, path: str, status: int
 ) -> None:
     answer = shop.request(method, path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from payments.clients.ton import boc
 
 NOTIFICATION_OP = 0x7362D09C
-unhurried = settings(deadline=None)  # a deep tree takes them long on a busy machine
+no_deadline = settings(deadline=None)  # pytoniq is slow on deep trees
 
 
 def cell(bits: str, refs: list[pytoniq_core.Cell]) -> pytoniq_core.Cell:
@@ -43,7 +43,7 @@ cells = st.recursive(
 addresses = st.builds(
     lambda *parts: pytoniq_core.Address(parts), st.sampled_from([0, -1]), st.binary(min_size=32, max_size=32)
 )
-# What our reader takes for a comment: printable, and not blank at its ends.
+# Comments that our reader accepts: printable, without white space at the ends.
 comments = st.text(
     st.characters(categories=["L", "N", "P", "S"], include_characters=" "), min_size=1, max_size=600
 ).filter(lambda text: text == text.strip() and text.isprintable())
@@ -53,9 +53,9 @@ def body_with(comment: str) -> pytoniq_core.Cell:
     return pytoniq_core.Builder().store_uint(0, 32).store_snake_string(comment).end_cell()
 
 
-@unhurried
+@no_deadline
 @given(root=cells, has_index=st.booleans(), has_checksum=st.booleans())
-def test_a_bag_of_theirs_is_read_cell_by_cell(root: pytoniq_core.Cell, has_index: bool, has_checksum: bool) -> None:  # noqa: FBT001 - drawn
+def test_bags_of_cells_from_pytoniq_are_read(root: pytoniq_core.Cell, has_index: bool, has_checksum: bool) -> None:  # noqa: FBT001 - generated
     assert is_same(read(root, has_index=has_index, has_checksum=has_checksum), root)
 
 
@@ -67,13 +67,13 @@ def test_a_bag_whose_cell_indexes_need_two_bytes_is_read() -> None:
     assert is_same(read(root), root)
 
 
-@unhurried
+@no_deadline
 @given(theirs=addresses, is_url_safe=st.booleans(), is_bounceable=st.booleans(), is_test=st.booleans())
-def test_every_form_of_their_addresses_is_read(
+def test_every_form_of_pytoniqs_addresses_is_parsed(
     theirs: pytoniq_core.Address,
-    is_url_safe: bool,  # noqa: FBT001 - drawn
-    is_bounceable: bool,  # noqa: FBT001 - drawn
-    is_test: bool,  # noqa: FBT001 - drawn
+    is_url_safe: bool,  # noqa: FBT001 - generated
+    is_bounceable: bool,  # noqa: FBT001 - generated
+    is_test: bool,  # noqa: FBT001 - generated
 ) -> None:
     ours = boc.Address(theirs.wc, theirs.hash_part)
 
@@ -83,12 +83,12 @@ def test_every_form_of_their_addresses_is_read(
     assert boc.Address.parse(theirs.to_str(is_user_friendly=False)) == ours
 
 
-@unhurried
+@no_deadline
 @given(theirs=addresses, is_bounceable=st.booleans(), is_test=st.booleans())
-def test_they_read_the_addresses_that_we_write(
+def test_pytoniq_reads_our_addresses(
     theirs: pytoniq_core.Address,
-    is_bounceable: bool,  # noqa: FBT001 - drawn
-    is_test: bool,  # noqa: FBT001 - drawn
+    is_bounceable: bool,  # noqa: FBT001 - generated
+    is_test: bool,  # noqa: FBT001 - generated
 ) -> None:
     written = boc.Address(theirs.wc, theirs.hash_part).friendly(is_bounceable=is_bounceable, is_test=is_test)
 
@@ -98,7 +98,7 @@ def test_they_read_the_addresses_that_we_write(
     assert (again.is_bounceable, again.is_test_only) == (is_bounceable, is_test)
 
 
-@unhurried
+@no_deadline
 @given(theirs=addresses, position=st.integers(0, 47), replacement=st.sampled_from("AZaz09-_"))
 def test_an_address_with_a_changed_character_is_refused(
     theirs: pytoniq_core.Address, position: int, replacement: str
@@ -113,13 +113,13 @@ def test_an_address_with_a_changed_character_is_refused(
             boc.Address.parse(changed)
 
 
-@unhurried
+@no_deadline
 @given(comment=comments)
-def test_a_comment_of_theirs_is_read_from_as_many_cells_as_it_needs(comment: str) -> None:
+def test_comments_of_any_length_from_pytoniq_are_read(comment: str) -> None:
     assert boc.comment(read(body_with(comment))) == comment
 
 
-@unhurried
+@no_deadline
 @given(
     amount=st.integers(0, 2**120 - 1),
     query_id=st.integers(0, 2**64 - 1),
@@ -127,12 +127,12 @@ def test_a_comment_of_theirs_is_read_from_as_many_cells_as_it_needs(comment: str
     comment=comments,
     is_inline=st.booleans(),
 )
-def test_a_jetton_notification_of_theirs_is_read(
+def test_jetton_notifications_from_pytoniq_are_read(
     amount: int,
     query_id: int,
     sender: pytoniq_core.Address | None,
     comment: str,
-    is_inline: bool,  # noqa: FBT001 - drawn
+    is_inline: bool,  # noqa: FBT001 - generated
 ) -> None:
     builder = pytoniq_core.Builder().store_uint(NOTIFICATION_OP, 32).store_uint(query_id, 64).store_coins(amount)
     builder.store_address(sender)
@@ -148,7 +148,7 @@ def test_a_jetton_notification_of_theirs_is_read(
     assert notification.comment == comment
 
 
-@unhurried
+@no_deadline
 @given(root=cells, cut=st.integers(1, 30))
 def test_a_truncated_bag_is_refused(root: pytoniq_core.Cell, cut: int) -> None:
     bag = root.to_boc()
@@ -157,16 +157,18 @@ def test_a_truncated_bag_is_refused(root: pytoniq_core.Cell, cut: int) -> None:
         boc.parse(base64.b64encode(bag[: -min(cut, len(bag))]).decode())
 
 
-@unhurried
+@no_deadline
 @given(root=cells, position=st.integers(0, 10_000), value=st.integers(0, 255))
-def test_a_changed_byte_is_refused_or_read_as_they_read_it(root: pytoniq_core.Cell, position: int, value: int) -> None:
+def test_a_bag_with_a_changed_byte_is_refused_or_read_as_pytoniq_does(
+    root: pytoniq_core.Cell, position: int, value: int
+) -> None:
     bag = bytearray(root.to_boc())
     bag[position % len(bag)] = value
 
     with contextlib.suppress(boc.Malformed):
         ours = boc.parse(base64.b64encode(bag).decode())
         theirs = None
-        with contextlib.suppress(Exception):  # they raise whatever their code runs into
+        with contextlib.suppress(Exception):  # on invalid input pytoniq raises any kind of exception
             theirs = pytoniq_core.Cell.one_from_boc(bytes(bag))
         assert theirs is None or is_same(ours, theirs)
 
@@ -182,6 +184,6 @@ def test_a_changed_byte_is_refused_or_read_as_they_read_it(root: pytoniq_core.Ce
         .end_cell(),  # pruned
     ],
 )
-def test_an_exotic_cell_of_theirs_is_refused(exotic: pytoniq_core.Cell) -> None:
+def test_exotic_cells_are_refused(exotic: pytoniq_core.Cell) -> None:
     with pytest.raises(boc.Malformed):
         read(cell("", [exotic]))
