@@ -5,6 +5,7 @@ import signal
 import sys
 from types import FrameType
 
+import chassis.settings
 from sandbox import app, server, settings
 
 _log = logging.getLogger(__name__)
@@ -14,7 +15,7 @@ def main() -> None:
     """Run the sandbox; a wrong setting ends it with the setting's name."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # otherwise it logs every webhook
-    configured = settings.read_settings()
+    configured = chassis.settings.load(settings.Settings)
     # uvicorn shuts down gracefully and then raises the signal again for the previous handler, which is this one.
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, _exit)

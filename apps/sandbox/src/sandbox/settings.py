@@ -78,15 +78,3 @@ class Settings(pydantic_settings.BaseSettings):
         """The base URL of the payment pages."""
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
         return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-
-def read_settings() -> Settings:
-    """Read and check the environment; raises SystemExit that names every wrong setting, never its value."""
-    try:
-        return Settings()
-    except pydantic.ValidationError as error:
-        lines = [
-            f"SANDBOX_{str(problem['loc'][0]).upper()}: {problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        raise SystemExit("sandbox: wrong settings\n" + "\n".join(lines)) from None
