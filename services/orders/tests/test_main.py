@@ -1,4 +1,4 @@
-"""The wiring: a real process between real queues, and the migration there and back."""
+"""A real process between real queues, and the migration down and up."""
 
 import asyncio
 import json
@@ -25,8 +25,8 @@ async def send(sender: publisher.Publisher, message: Message, body: bytes | None
     )
 
 
-async def hear(amqp_url: str, *, after: Any, routing_key: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Bind a queue of our own, run `after`, and give the headers and the body of what then comes."""
+async def first_message(amqp_url: str, *, after: Any, routing_key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Bind a queue, run `after`, and return the headers and the body of the first message."""
     connection = await aio_pika.connect(amqp_url)
     async with connection, asyncio.timeout(30):
         channel = await connection.channel()
@@ -37,7 +37,7 @@ async def hear(amqp_url: str, *, after: Any, routing_key: str) -> tuple[dict[str
             async for message in messages:
                 await message.ack()
                 return dict(message.headers), json.loads(message.body)
-    raise AssertionError("the queue closed before anything came")
+    raise AssertionError("the queue closed before a message came")
 
 
 async def dead_letter(db: database.Database) -> tuple[str, str]:
@@ -50,7 +50,7 @@ async def dead_letter(db: database.Database) -> tuple[str, str]:
             await asyncio.sleep(0.05)
 
 
-async def test_an_order_on_the_wire_becomes_a_hold_on_the_wire(
+async def test_a_command_to_place_an_order_leads_to_a_command_to_place_its_hold(
     db: database.Database, declared: str, sender: publisher.Publisher, processes: Processes
 ) -> None:
     await operations.write(db, *operations.read(TenantId("demo"), operations.DEMO))
@@ -67,7 +67,7 @@ async def test_an_order_on_the_wire_becomes_a_hold_on_the_wire(
         await send(sender, command, b'{"order_id": "half')
         await send(sender, command)
 
-    headers, body = await hear(declared, after=place, routing_key="ledger.hold.place.v1")
+    headers, body = await first_message(declared, after=place, routing_key="ledger.hold.place.v1")
 
     assert body["amount"] == {"amount_minor": 40_000, "currency": "RUB"}
     assert body["reference"] == f"order:{command.order_id}"
@@ -75,7 +75,7 @@ async def test_an_order_on_the_wire_becomes_a_hold_on_the_wire(
     assert await dead_letter(db) == ("unreadable", "orders.order.place.v1")
 
 
-async def test_the_schema_goes_away_whole_and_comes_back(
+async def test_the_schema_is_migrated_down_to_nothing_and_up_again(
     servers: Servers, service: app.Service, database_name: str
 ) -> None:
     async def migrated(revision: str) -> None:

@@ -10,7 +10,7 @@ from orders.checkout import handlers, timers
 
 
 def worker(process: app.Process) -> None:
-    """Hear commands and the ledger's answers, and end what waits too long."""
+    """Consume commands and the ledger's events, and advance overdue orders."""
     process.consume(*handlers.QUEUES)
     process.every("orders_overdue", partial(timers.end_overdue, process.db), idle_min_s=0.5, idle_max_s=1)
     process.every("orders_gauge", partial(timers.measure, process.db), idle_min_s=15, idle_max_s=15)

@@ -1,4 +1,4 @@
-"""The operator's commands on a real database: what they write, what they say, and what they refuse to read."""
+"""The operator's commands on a real database: what they write and publish, and which files they refuse."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +15,12 @@ from orders.catalog import domain, operations, store
 DEMO = TenantId("demo")
 
 
-async def forget_what_was_said(db: database.Database) -> None:
+async def clear_outbox(db: database.Database) -> None:
     async with db.transaction() as tx:
         await tx.execute("DELETE FROM outbox")
 
 
-async def test_seeding_the_demo_shop_announces_every_category_and_product(db: database.Database) -> None:
+async def test_seeding_the_demo_shop_publishes_every_category_and_product(db: database.Database) -> None:
     categories, products = operations.read(DEMO, operations.DEMO)
 
     changed = await operations.write(db, categories, products)
@@ -31,10 +31,10 @@ async def test_seeding_the_demo_shop_announces_every_category_and_product(db: da
     assert {body["version"] for _, body in events} == {1}
 
 
-async def test_seeding_twice_changes_and_says_nothing_more(db: database.Database) -> None:
+async def test_seeding_twice_changes_and_publishes_nothing(db: database.Database) -> None:
     categories, products = operations.read(DEMO, operations.DEMO)
     await operations.write(db, categories, products)
-    await forget_what_was_said(db)
+    await clear_outbox(db)
 
     changed = await operations.write(db, categories, products)
 
@@ -42,22 +42,22 @@ async def test_seeding_twice_changes_and_says_nothing_more(db: database.Database
     assert await outbox_messages(db) == []
 
 
-async def test_only_a_changed_product_is_announced_with_its_next_version(db: database.Database) -> None:
+async def test_only_a_changed_product_is_published_with_its_next_version(db: database.Database) -> None:
     categories, products = operations.read(DEMO, operations.DEMO)
     await operations.write(db, categories, products)
-    await forget_what_was_said(db)
-    dearer = replace(products[0], price=Money(amount_minor=1, currency="RUB"))
+    await clear_outbox(db)
+    changed = replace(products[0], price=Money(amount_minor=1, currency="RUB"))
 
-    await operations.write(db, categories, [dearer, *products[1:]])
+    await operations.write(db, categories, [changed, *products[1:]])
 
     [(kind, body)] = await outbox_messages(db)
     assert kind == "orders.product.listed.v1"
-    assert (body["product_id"], body["version"]) == (dearer.id, 2)
+    assert (body["product_id"], body["version"]) == (changed.id, 2)
     assert body["price"] == {"amount_minor": 1, "currency": "RUB"}
 
 
 @pytest.mark.rule("C1")
-async def test_a_hidden_product_is_announced_as_hidden(db: database.Database) -> None:
+async def test_a_hidden_product_is_published_as_hidden(db: database.Database) -> None:
     await operations.write(db, *operations.read(DEMO, operations.DEMO))
 
     hidden = [body["product_id"] for _, body in await outbox_messages(db) if body.get("is_visible") is False]
@@ -72,20 +72,20 @@ async def test_two_tenants_keep_catalogs_of_their_own(db: database.Database) -> 
     await operations.write(db, [domain.Category(other, CategoryId("tea"), "Other tea")], [])
 
     async with db.transaction() as tx:
-        [ours] = [one for one in await store.categories_after(tx, tenant=DEMO, after="", limit=9) if one.id == "tea"]
+        [ours] = [row for row in await store.categories_after(tx, tenant=DEMO, after="", limit=9) if row.id == "tea"]
         [theirs] = await store.categories_after(tx, tenant=other, after="", limit=9)
     assert (ours.title, theirs.title) == ("Tea", "Other tea")
 
 
-async def test_republishing_says_the_whole_catalog_as_it_is_page_by_page(
+async def test_republishing_publishes_the_whole_catalog_page_by_page(
     db: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await operations.write(db, *operations.read(DEMO, operations.DEMO))
     before = await outbox_messages(db)
-    await forget_what_was_said(db)
+    await clear_outbox(db)
     monkeypatch.setattr(operations, "PAGE", 2)
 
-    count = await operations.announce(db, DEMO)
+    count = await operations.publish_all(db, DEMO)
 
     assert count == 11
     assert sorted(map(str, await outbox_messages(db))) == sorted(map(str, before))
@@ -107,11 +107,13 @@ ONE_PRODUCT = f"{ONE_CATEGORY}[[category.product]]\nid = 'b'\ntitle = 'B'\n"
         ("currency = ", "Invalid value"),
     ],
 )
-def test_an_unusable_catalog_is_refused_with_the_place_named(tmp_path: Path, text: str, place: str) -> None:
+def test_an_invalid_catalog_file_is_refused_with_the_place_of_the_mistake(
+    tmp_path: Path, text: str, place: str
+) -> None:
     file = tmp_path / "catalog.toml"
     file.write_text(text)
 
-    with pytest.raises(operations.UnusableCatalog, match=place):
+    with pytest.raises(operations.CatalogFileError, match=place):
         operations.read(DEMO, file)
 
 
@@ -133,6 +135,6 @@ async def test_the_commands_work_from_the_command_line(
     assert printed.out == (
         "11 of 11 categories and products changed\n"
         "0 of 11 categories and products changed\n"
-        "11 categories and products announced\n"
+        "11 categories and products published\n"
     )
     assert "/nowhere.toml" in printed.err

@@ -1,4 +1,4 @@
-"""The checkout on a real database, message by message, with the ledger's part spoken by the test."""
+"""The checkout on a real database, message by message; the test sends the events of the ledger."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -13,7 +13,8 @@ from chassis.testing import delivery_of, outbox_messages
 from contracts import ledger, orders
 from contracts.message import Money, TenantId
 from orders.catalog import operations
-from orders.checkout import domain, handlers, timers
+from orders.checkout import handlers, timers
+from orders.checkout.domain import saga
 
 USER = UUID("00000000-0000-7000-8000-00000000000a")
 DEMO = TenantId("demo")
@@ -22,14 +23,14 @@ AT = datetime(2026, 1, 2, tzinfo=UTC)
 
 @dataclass
 class Shop:
-    """The service's handlers, and questions about what they left behind."""
+    """Calls the service's handlers, and reads what they stored and published."""
 
     db: database.Database
 
     async def place(self, command: orders.PlaceOrder) -> None:
         await handlers.place_order(self.db, delivery_of(command, "orders.commands"), command)
 
-    async def hear(self, event: Any, *, event_id: UUID | None = None) -> None:
+    async def handle(self, event: Any, *, event_id: UUID | None = None) -> None:
         await handlers.follow_hold(self.db, delivery_of(event, "orders.ledger", event_id=event_id), event)
 
     async def fetch(self, statement: str, *values: object) -> list[Any]:
@@ -46,7 +47,7 @@ class Shop:
         [row] = await self.fetch("SELECT state FROM orders")
         return str(row["state"])
 
-    async def let_the_deadline_pass(self) -> None:
+    async def pass_the_deadline(self) -> None:
         await self.fetch("UPDATE orders SET deadline_at = now() - interval '1 s' WHERE deadline_at IS NOT NULL")
 
 
@@ -69,8 +70,8 @@ def order_of(*items: tuple[str, int], order_id: UUID | None = None, user_id: UUI
 def answer_to(command: orders.PlaceOrder, kind: Any, *, amount_minor: int = 40_000) -> Any:
     about = {
         "tenant": command.tenant,
-        "hold_id": domain.place(command, {}, AT).order.hold_id,
-        "reference": domain.reference_of(command.order_id),
+        "hold_id": saga.place(command, {}, AT).order.hold_id,
+        "reference": saga.reference_of(command.order_id),
     }
     if issubclass(kind, ledger.HoldRefusal):
         return kind(**about, code="insufficient_funds", detail="Not enough money.")
@@ -86,8 +87,8 @@ async def test_an_order_becomes_paid_when_its_hold_is_placed_and_captured(shop: 
     order = order_of(TEA)
 
     await shop.place(order)
-    await shop.hear(answer_to(order, ledger.HoldPlaced))
-    await shop.hear(answer_to(order, ledger.HoldCaptured))
+    await shop.handle(answer_to(order, ledger.HoldPlaced))
+    await shop.handle(answer_to(order, ledger.HoldCaptured))
 
     assert await shop.messages() == [
         "orders.order.placed",
@@ -107,8 +108,8 @@ async def test_the_price_at_placement_stays_when_the_product_changes_later(shop:
     changed = [replace(one, title="Renamed", price=nearly_free, is_visible=False) for one in products]
     await operations.write(shop.db, categories, changed)
 
-    await shop.hear(answer_to(order, ledger.HoldPlaced, amount_minor=80_000))
-    await shop.hear(answer_to(order, ledger.HoldCaptured, amount_minor=80_000))
+    await shop.handle(answer_to(order, ledger.HoldPlaced, amount_minor=80_000))
+    await shop.handle(answer_to(order, ledger.HoldCaptured, amount_minor=80_000))
 
     [paid] = [body for kind, body in await outbox_messages(shop.db) if kind == "orders.order.paid.v1"]
     assert paid["total"] == {"amount_minor": 80_000, "currency": "RUB"}
@@ -148,10 +149,10 @@ async def test_parallel_copies_of_one_command_place_one_order(shop: Shop) -> Non
     assert await shop.states() == ["holding"]
 
 
-async def test_the_same_order_asked_for_again_later_says_nothing_new(shop: Shop) -> None:
+async def test_the_same_order_placed_again_later_publishes_nothing(shop: Shop) -> None:
     order = order_of(TEA, ("sencha", 1))
     await shop.place(order)
-    await shop.hear(answer_to(order, ledger.HoldRefused))
+    await shop.handle(answer_to(order, ledger.HoldRefused))
 
     await shop.place(order.model_copy(update={"items": tuple(reversed(order.items))}))
 
@@ -175,7 +176,7 @@ async def test_a_refused_hold_refuses_the_order_with_the_ledgers_code(shop: Shop
     order = order_of(TEA)
     await shop.place(order)
 
-    await shop.hear(answer_to(order, ledger.HoldRefused))
+    await shop.handle(answer_to(order, ledger.HoldRefused))
 
     [refused] = [body for kind, body in await outbox_messages(shop.db) if kind == "orders.order.refused.v1"]
     assert refused["code"] == "insufficient_funds"
@@ -186,9 +187,9 @@ async def test_a_refused_hold_refuses_the_order_with_the_ledgers_code(shop: Shop
 async def test_an_order_whose_hold_ends_uncaptured_is_canceled(shop: Shop, kind: type) -> None:
     order = order_of(TEA)
     await shop.place(order)
-    await shop.hear(answer_to(order, ledger.HoldPlaced))
+    await shop.handle(answer_to(order, ledger.HoldPlaced))
 
-    await shop.hear(answer_to(order, kind))
+    await shop.handle(answer_to(order, kind))
 
     assert (await shop.messages())[-2:] == ["ledger.hold.release", "orders.order.canceled"]
     assert await shop.states() == ["holding", "capturing", "canceled"]
@@ -200,62 +201,62 @@ async def test_one_event_delivered_three_times_at_once_has_one_effect(shop: Shop
     await shop.place(order)
     event, event_id = answer_to(order, ledger.HoldPlaced), uuid4()
 
-    await asyncio.gather(*(shop.hear(event, event_id=event_id) for _ in range(3)))
+    await asyncio.gather(*(shop.handle(event, event_id=event_id) for _ in range(3)))
 
     assert (await shop.messages()).count("ledger.hold.capture") == 1
     assert await shop.states() == ["holding", "capturing"]
 
 
 @pytest.mark.rule("O1")
-async def test_parallel_equal_answers_under_different_ids_move_the_order_once(shop: Shop) -> None:
+async def test_parallel_equal_events_under_different_ids_advance_the_order_once(shop: Shop) -> None:
     order = order_of(TEA)
     await shop.place(order)
-    await shop.hear(answer_to(order, ledger.HoldPlaced))
+    await shop.handle(answer_to(order, ledger.HoldPlaced))
 
-    await asyncio.gather(*(shop.hear(answer_to(order, ledger.HoldCaptured)) for _ in range(8)))
+    await asyncio.gather(*(shop.handle(answer_to(order, ledger.HoldCaptured)) for _ in range(8)))
 
     assert (await shop.messages()).count("orders.order.paid") == 1
     assert await shop.states() == ["holding", "capturing", "paid"]
 
 
 @pytest.mark.parametrize("kind", [ledger.HoldPlaced, ledger.HoldCaptured, ledger.CaptureRefused])
-async def test_answers_that_come_again_after_the_end_change_nothing(shop: Shop, kind: type) -> None:
+async def test_events_repeated_after_the_order_is_paid_change_nothing(shop: Shop, kind: type) -> None:
     order = order_of(TEA)
     await shop.place(order)
-    await shop.hear(answer_to(order, ledger.HoldPlaced))
-    await shop.hear(answer_to(order, ledger.HoldCaptured))
+    await shop.handle(answer_to(order, ledger.HoldPlaced))
+    await shop.handle(answer_to(order, ledger.HoldCaptured))
     before = await shop.messages()
 
-    await shop.hear(answer_to(order, kind))
+    await shop.handle(answer_to(order, kind))
 
     assert await shop.messages() == before
     assert await shop.states() == ["holding", "capturing", "paid"]
 
 
-async def test_a_hold_placed_after_the_order_was_given_up_is_released(shop: Shop) -> None:
+async def test_a_hold_placed_after_the_order_was_canceled_is_released(shop: Shop) -> None:
     order = order_of(TEA)
     await shop.place(order)
-    await shop.let_the_deadline_pass()
+    await shop.pass_the_deadline()
     await timers.end_overdue(shop.db)
 
-    await shop.hear(answer_to(order, ledger.HoldPlaced))
+    await shop.handle(answer_to(order, ledger.HoldPlaced))
 
     assert (await shop.messages())[2:] == ["ledger.hold.release", "orders.order.canceled", "ledger.hold.release"]
     assert await shop.state() == "canceled"
 
 
-async def test_money_taken_after_the_order_was_given_up_pays_it_all_the_same(shop: Shop) -> None:
+async def test_money_captured_after_the_order_was_canceled_pays_it(shop: Shop) -> None:
     order = order_of(TEA)
     await shop.place(order)
-    await shop.hear(answer_to(order, ledger.HoldPlaced))
-    await shop.hear(answer_to(order, ledger.CaptureRefused))
+    await shop.handle(answer_to(order, ledger.HoldPlaced))
+    await shop.handle(answer_to(order, ledger.CaptureRefused))
 
-    await shop.hear(answer_to(order, ledger.HoldCaptured))
+    await shop.handle(answer_to(order, ledger.HoldCaptured))
 
-    told = [
+    published = [
         (kind, body["version"]) for kind, body in await outbox_messages(shop.db) if kind.startswith("orders.order.")
     ]
-    assert told == [("orders.order.placed.v1", 1), ("orders.order.canceled.v1", 3), ("orders.order.paid.v1", 4)]
+    assert published == [("orders.order.placed.v1", 1), ("orders.order.canceled.v1", 3), ("orders.order.paid.v1", 4)]
     assert await shop.state() == "paid"
 
 
@@ -263,11 +264,11 @@ async def test_money_taken_after_the_order_was_given_up_pays_it_all_the_same(sho
 async def test_a_late_timeout_and_an_answer_at_once_have_exactly_one_outcome(shop: Shop, _attempt: int) -> None:
     order = order_of(TEA)
     await shop.place(order)
-    await shop.let_the_deadline_pass()
+    await shop.pass_the_deadline()
 
     await asyncio.gather(
         timers.end_overdue(shop.db),
-        shop.hear(answer_to(order, ledger.HoldPlaced)),
+        shop.handle(answer_to(order, ledger.HoldPlaced)),
         timers.end_overdue(shop.db),
     )
 
@@ -278,20 +279,20 @@ async def test_a_late_timeout_and_an_answer_at_once_have_exactly_one_outcome(sho
     ]
 
 
-async def test_holds_of_other_things_are_passed_over(shop: Shop) -> None:
+async def test_holds_that_belong_to_no_order_are_ignored(shop: Shop) -> None:
     event = answer_to(order_of(TEA), ledger.HoldPlaced).model_copy(update={"reference": "job:42"})
 
-    await shop.hear(event)
+    await shop.handle(event)
 
     assert await shop.messages() == []
 
 
 @pytest.mark.parametrize("reference", ["order:42", "order:5f0c2d1e-8a4b-4c3d-9e6f-7a8b9c0d1e2f"])
-async def test_a_hold_of_an_order_that_is_not_ours_is_unprocessable(shop: Shop, reference: str) -> None:
+async def test_a_hold_of_an_unknown_order_is_unprocessable(shop: Shop, reference: str) -> None:
     event = answer_to(order_of(TEA), ledger.HoldPlaced).model_copy(update={"reference": reference})
 
     with pytest.raises(errors.Unprocessable):
-        await shop.hear(event)
+        await shop.handle(event)
 
 
 async def test_another_hold_with_the_orders_reference_is_unprocessable(shop: Shop) -> None:
@@ -299,7 +300,7 @@ async def test_another_hold_with_the_orders_reference_is_unprocessable(shop: Sho
     await shop.place(order)
 
     with pytest.raises(errors.Unprocessable):
-        await shop.hear(answer_to(order, ledger.HoldCaptured).model_copy(update={"hold_id": uuid4()}))
+        await shop.handle(answer_to(order, ledger.HoldCaptured).model_copy(update={"hold_id": uuid4()}))
 
     assert await shop.state() == "holding"
 
@@ -307,23 +308,23 @@ async def test_another_hold_with_the_orders_reference_is_unprocessable(shop: Sho
 async def test_an_event_that_cannot_be_true_is_unprocessable_and_changes_nothing(shop: Shop) -> None:
     order = order_of(TEA)
     await shop.place(order)
-    await shop.hear(answer_to(order, ledger.HoldPlaced))
-    await shop.hear(answer_to(order, ledger.HoldCaptured))
+    await shop.handle(answer_to(order, ledger.HoldPlaced))
+    await shop.handle(answer_to(order, ledger.HoldCaptured))
 
     with pytest.raises(errors.Unprocessable):
-        await shop.hear(answer_to(order, ledger.HoldExpired))
+        await shop.handle(answer_to(order, ledger.HoldExpired))
 
     assert await shop.states() == ["holding", "capturing", "paid"]
 
 
 @pytest.mark.rule("O1")
-async def test_the_history_of_an_order_leads_to_its_state_without_a_gap(shop: Shop) -> None:
+async def test_the_history_of_an_order_has_every_version_up_to_its_state(shop: Shop) -> None:
     order = order_of(TEA)
     await shop.place(order)
-    await shop.hear(answer_to(order, ledger.HoldPlaced))
-    await shop.let_the_deadline_pass()
+    await shop.handle(answer_to(order, ledger.HoldPlaced))
+    await shop.pass_the_deadline()
     await timers.end_overdue(shop.db)
-    await shop.hear(answer_to(order, ledger.HoldCaptured))
+    await shop.handle(answer_to(order, ledger.HoldCaptured))
 
     rows = await shop.fetch("SELECT version, from_state, to_state, reason FROM order_history ORDER BY version")
 

@@ -1,4 +1,4 @@
-"""Orders as rows: what comes back is what was written, and what was written once stays."""
+"""Orders as rows: an order is read as it was written, and its lines and history never change."""
 
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -10,12 +10,13 @@ from chassis import database
 from contracts import orders
 from contracts.message import Money, TenantId
 from contracts.orders import CategoryId, ProductId
-from orders.catalog import domain as catalog
-from orders.checkout import domain, store
+from orders.catalog.domain import Product
+from orders.checkout import store
+from orders.checkout.domain import saga
 
 DEMO = TenantId("demo")
 PRODUCTS = {
-    ProductId(name): catalog.Product(
+    ProductId(name): Product(
         tenant=DEMO,
         id=ProductId(name),
         category_id=CategoryId("all"),
@@ -28,7 +29,7 @@ PRODUCTS = {
 }
 
 
-def decision_for(*names: str, at: datetime) -> domain.Decision:
+def decision_for(*names: str, at: datetime) -> saga.Decision:
     command = orders.PlaceOrder(
         tenant="demo",
         order_id=uuid4(),
@@ -36,10 +37,10 @@ def decision_for(*names: str, at: datetime) -> domain.Decision:
         items=tuple(orders.OrderItem(product_id=name, quantity=2) for name in names),
         payment_method="wallet",
     )
-    return domain.place(command, PRODUCTS, at)
+    return saga.place(command, PRODUCTS, at)
 
 
-async def written(db: database.Database, *names: str) -> domain.Order:
+async def inserted(db: database.Database, *names: str) -> saga.Order:
     async with db.transaction() as tx:
         at = await store.now(tx)
         decision = decision_for(*names, at=at)
@@ -47,29 +48,29 @@ async def written(db: database.Database, *names: str) -> domain.Order:
     return decision.order
 
 
-async def test_an_order_comes_back_as_it_was_written(db: database.Database) -> None:
-    order = await written(db, "tea", "cup")
+async def test_an_order_is_read_as_it_was_written(db: database.Database) -> None:
+    order = await inserted(db, "tea", "cup")
 
     async with db.transaction() as tx:
         assert await store.lock(tx, order.tenant, order.id) == order
 
 
-async def test_an_order_refused_without_a_price_comes_back_too(db: database.Database) -> None:
-    order = await written(db, "nothing")
+async def test_an_order_refused_without_a_price_is_read_as_it_was_written(db: database.Database) -> None:
+    order = await inserted(db, "nothing")
 
     async with db.transaction() as tx:
         assert await store.lock(tx, order.tenant, order.id) == order
 
 
 async def test_an_order_of_another_tenant_is_not_found(db: database.Database) -> None:
-    order = await written(db, "tea")
+    order = await inserted(db, "tea")
 
     async with db.transaction() as tx:
         assert await store.lock(tx, TenantId("other"), order.id) is None
 
 
-async def test_only_orders_past_their_deadline_are_overdue_and_others_work_is_left_out(db: database.Database) -> None:
-    waiting, late, taken = [await written(db, "tea") for _ in range(3)]
+async def test_only_unlocked_orders_past_their_deadline_are_overdue(db: database.Database) -> None:
+    waiting, late, taken = [await inserted(db, "tea") for _ in range(3)]
     async with db.transaction() as tx:
         await tx.execute(
             "UPDATE orders SET deadline_at = now() - $2::interval WHERE id = ANY($1::uuid[])",
@@ -98,7 +99,7 @@ async def test_only_orders_past_their_deadline_are_overdue_and_others_work_is_le
     ],
 )
 async def test_the_service_cannot_rewrite_what_was_sold_or_what_happened(db: database.Database, statement: str) -> None:
-    await written(db, "tea")
+    await inserted(db, "tea")
 
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with db.transaction() as tx:

@@ -11,7 +11,8 @@ from chassis.testing import delivery_of, outbox_messages
 from contracts import orders
 from contracts.message import TenantId
 from orders.catalog import operations
-from orders.checkout import domain, handlers, timers
+from orders.checkout import handlers, timers
+from orders.checkout.domain import saga
 
 
 async def place_orders(db: database.Database, count: int) -> None:
@@ -36,7 +37,7 @@ async def kinds(db: database.Database) -> list[str]:
     return [kind for kind, _ in await outbox_messages(db)]
 
 
-async def test_an_order_within_its_deadline_is_left_alone(db: database.Database) -> None:
+async def test_an_order_within_its_deadline_does_not_change(db: database.Database) -> None:
     await place_orders(db, 1)
 
     assert await timers.end_overdue(db) == 0
@@ -45,7 +46,7 @@ async def test_an_order_within_its_deadline_is_left_alone(db: database.Database)
 
 
 @pytest.mark.rule("O4")
-async def test_two_processes_end_each_overdue_order_once(
+async def test_two_processes_advance_each_overdue_order_once(
     db: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timers, "BATCH", 3)
@@ -61,12 +62,12 @@ async def test_two_processes_end_each_overdue_order_once(
     assert (await kinds(db)).count("ledger.hold.release.v1") == 8
 
 
-async def test_an_unanswered_capture_stays_visible_when_nobody_asks_any_more(db: database.Database) -> None:
+async def test_an_unanswered_capture_stays_in_the_gauge_after_the_last_retry(db: database.Database) -> None:
     await place_orders(db, 2)
     await execute(
         db,
-        f"UPDATE orders SET state = 'capturing', asks = {domain.ASKS_MAX}, deadline_at = now() - interval '1 s'"
-        " WHERE id = (SELECT id FROM orders LIMIT 1)",
+        f"UPDATE orders SET state = 'capturing', asks = {saga.CAPTURE_RETRIES_MAX},"
+        " deadline_at = now() - interval '1 s' WHERE id = (SELECT id FROM orders LIMIT 1)",
     )
 
     await timers.end_overdue(db)

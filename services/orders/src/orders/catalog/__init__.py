@@ -1,1 +1,1 @@
-"""The catalog: what is for sale and for how much."""
+"""The catalog: categories, products and their prices."""

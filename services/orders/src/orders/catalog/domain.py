@@ -1,4 +1,4 @@
-"""What is for sale. A price is known here and nowhere else; what a client says about it is never asked."""
+"""Categories and products. The catalog is the only source of prices."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from contracts.orders import CategoryId, ProductId
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A shelf of the shop. `version` grows by one with every change."""
+    """A category of products. `version` grows by one with every change."""
 
     tenant: TenantId
     id: CategoryId
@@ -19,7 +19,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Something that can be sold; a hidden one is neither listed nor sold."""
+    """A product; a hidden one is neither listed nor sold."""
 
     tenant: TenantId
     id: ProductId
@@ -32,14 +32,14 @@ class Product:
 
 
 def listed_category(category: Category) -> orders.CategoryListed:
-    """Give the event that tells a category as it is from now on."""
+    """Return the event with the state of a category."""
     return orders.CategoryListed(
         tenant=category.tenant, category_id=category.id, title=category.title, version=category.version
     )
 
 
 def listed_product(product: Product) -> orders.ProductListed:
-    """Give the event that tells a product as it is from now on; readers hide what `is_visible` says is hidden."""
+    """Return the event with the state of a product; its readers don't show one that is not visible."""
     return orders.ProductListed(
         tenant=product.tenant,
         product_id=product.id,

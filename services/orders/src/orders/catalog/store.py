@@ -1,4 +1,4 @@
-"""Every SQL statement of the catalog. A row changes, and its version grows, only when its content does."""
+"""Every SQL statement of the catalog. A row changes, and its version grows, only when its content differs."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -36,9 +36,9 @@ _PRODUCT_PAGE = "SELECT * FROM product WHERE tenant = $1 AND id > $2 ORDER BY id
 
 
 async def save_categories(tx: database.Tx, categories: Sequence[domain.Category]) -> list[domain.Category]:
-    """Write categories; gives those that are new or changed, with the versions they have now.
+    """Save categories; return the new and the changed ones with their new versions.
 
-    The rows are locked in the order of their ids, so that two writers wait for each other and never deadlock.
+    Rows are locked in the order of their ids, so that concurrent writers never deadlock.
     """
     rows = [(category.tenant, category.id, category.title) for category in categories]
     changed = await tx.fetch(_SAVE_CATEGORIES, *_columns(rows, 3))
@@ -46,7 +46,7 @@ async def save_categories(tx: database.Tx, categories: Sequence[domain.Category]
 
 
 async def save_products(tx: database.Tx, products: Sequence[domain.Product]) -> list[domain.Product]:
-    """Write products; gives those that are new or changed, with the versions they have now.
+    """Save products; return the new and the changed ones with their new versions.
 
     Raises asyncpg.ForeignKeyViolationError when a category is unknown. Locks as `save_categories` does.
     """
@@ -67,19 +67,21 @@ async def save_products(tx: database.Tx, products: Sequence[domain.Product]) -> 
     return [_product(row) for row in changed]
 
 
-async def products(tx: database.Tx, tenant: TenantId, ids: Collection[ProductId]) -> Mapping[ProductId, domain.Product]:
-    """Give the products with these ids, hidden ones too; an unknown id is absent. Takes no lock."""
+async def find_products(
+    tx: database.Tx, tenant: TenantId, ids: Collection[ProductId]
+) -> Mapping[ProductId, domain.Product]:
+    """Return the products with these ids, hidden ones too; an unknown id is absent. Takes no lock."""
     rows = await tx.fetch(_PRODUCTS, tenant, list(ids))
     return {ProductId(row["id"]): _product(row) for row in rows}
 
 
 async def categories_after(tx: database.Tx, *, tenant: TenantId, after: str, limit: int) -> list[domain.Category]:
-    """Give the next page of categories by id; "" begins, an empty page ends."""
+    """Return the page of categories after an id; "" is before the first, an empty page is the end."""
     return [_category(row) for row in await tx.fetch(_CATEGORY_PAGE, tenant, after, limit)]
 
 
 async def products_after(tx: database.Tx, *, tenant: TenantId, after: str, limit: int) -> list[domain.Product]:
-    """Give the next page of products by id, hidden ones too; "" begins, an empty page ends."""
+    """Return the page of products after an id, hidden ones too; "" is before the first, an empty page is the end."""
     return [_product(row) for row in await tx.fetch(_PRODUCT_PAGE, tenant, after, limit)]
 
 

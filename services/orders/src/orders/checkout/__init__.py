@@ -1,1 +1,1 @@
-"""The checkout: an order from its placement to the money, or to its end without it."""
+"""The checkout: an order from its placement to its payment or cancellation."""

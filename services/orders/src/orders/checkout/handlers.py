@@ -1,15 +1,16 @@
-"""The message door of the checkout: what the gateway asks for and what the ledger answers, one transaction each."""
+"""The message handlers of the checkout: commands of the gateway and events of the ledger, one transaction each."""
 
 from datetime import datetime
 
 from chassis import broker, database, errors, inbox, outbox, telemetry
 from contracts import ledger, orders
-from orders.catalog import store as catalog
-from orders.checkout import domain, store
+from orders.catalog.store import find_products
+from orders.checkout import store
+from orders.checkout.domain import saga
 
 
 async def place_order(db: database.Database, delivery: inbox.Delivery, command: orders.PlaceOrder) -> None:
-    """Place an order at today's prices and ask the ledger for the money. Placing the same order again changes nothing.
+    """Place an order at the catalog's prices and request its hold. Placing the same order again changes nothing.
 
     Raises Unprocessable when the order's id was used for another order.
     """
@@ -17,8 +18,8 @@ async def place_order(db: database.Database, delivery: inbox.Delivery, command: 
         if not await inbox.claim(tx, delivery):
             return
         at = await store.now(tx)
-        wanted = {item.product_id for item in command.items}
-        decision = domain.place(command, await catalog.products(tx, command.tenant, wanted), at)
+        products = await find_products(tx, command.tenant, {item.product_id for item in command.items})
+        decision = saga.place(command, products, at)
         if not await store.insert(tx, decision, at):
             await _require_same(tx, decision.order)
             return
@@ -26,13 +27,13 @@ async def place_order(db: database.Database, delivery: inbox.Delivery, command: 
     _log(decision, None)
 
 
-async def follow_hold(db: database.Database, delivery: inbox.Delivery, event: domain.HoldEvent) -> None:
-    """Move an order by what became of its hold. Holds of other things than orders are passed over.
+async def follow_hold(db: database.Database, delivery: inbox.Delivery, event: saga.HoldEvent) -> None:
+    """Advance the order of a hold. Events of holds that belong to no order are ignored.
 
-    Raises Unprocessable when the event cannot be true of any order of ours.
+    Raises Unprocessable when the event can't be true of any order.
     """
     try:
-        order_id = domain.order_in(event.reference)
+        order_id = saga.order_of(event.reference)
     except ValueError as error:
         raise errors.Unprocessable(f"no order id in reference {event.reference!r:.100}") from error
     if order_id is None:
@@ -43,19 +44,14 @@ async def follow_hold(db: database.Database, delivery: inbox.Delivery, event: do
         order = await store.lock(tx, event.tenant, order_id)
         if order is None or order.hold_id != event.hold_id:
             raise errors.Unprocessable(f"hold {event.hold_id} is no hold of order {order_id}")
-        try:
-            decision = await advance(tx, order, event, await store.now(tx))
-        except domain.Contradiction as error:
-            raise errors.Unprocessable(str(error)) from error
+        decision = await advance(tx, order, event, await store.now(tx))
     if decision is not None:
         _log(decision, order)
 
 
-async def advance(
-    tx: database.Tx, order: domain.Order, event: domain.OrderEvent, at: datetime
-) -> domain.Decision | None:
-    """Decide on a locked order, write the outcome and say it; gives None when nothing follows from the event."""
-    decision = domain.decide(order, event, at)
+async def advance(tx: database.Tx, order: saga.Order, event: saga.OrderEvent, at: datetime) -> saga.Decision | None:
+    """Decide on a locked order, save the decision and publish its messages. None when nothing follows from an event."""
+    decision = saga.decide(order, event, at)
     if decision is not None:
         await store.save(tx, order, decision, at)
         await outbox.put(tx, decision.messages)
@@ -78,14 +74,14 @@ QUEUES = (
 )
 
 
-async def _require_same(tx: database.Tx, asked: domain.Order) -> None:
-    known = await store.lock(tx, asked.tenant, asked.id)
-    assert known is not None  # the insert has just met it, and orders are never deleted
-    if (known.user_id, known.demand) != (asked.user_id, asked.demand):
-        raise errors.Unprocessable(f"order {asked.id} exists already, with other content")
+async def _require_same(tx: database.Tx, order: saga.Order) -> None:
+    stored = await store.lock(tx, order.tenant, order.id)
+    assert stored is not None  # its insert has met a conflict, and orders are never deleted
+    if (stored.user_id, stored.quantities) != (order.user_id, order.quantities):
+        raise errors.Unprocessable(f"order {order.id} exists already, with other content")
 
 
-def _log(decision: domain.Decision, before: domain.Order | None) -> None:
+def _log(decision: saga.Decision, before: saga.Order | None) -> None:
     telemetry.log.info(
         "orders.order.moved",
         tenant=decision.order.tenant,

@@ -1,4 +1,4 @@
-"""Every SQL statement of the checkout. An order changes only under its row lock, and each change is remembered."""
+"""Every SQL statement of the checkout. An order changes only under its row lock, and each change is in its history."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ import asyncpg
 from chassis import database
 from contracts.message import Money, TenantId, UserId
 from contracts.orders import OrderId, OrderLine
-from orders.checkout import domain
+from orders.checkout.domain import saga
 
-# Waits for a concurrent insert of the same order, and gives no row when that one was first.
+# Waits for a concurrent insert of the same order to end, and returns no row when that one has committed.
 _INSERT = """
 INSERT INTO orders (tenant, id, user_id, demand, state, version, total_minor, currency, deadline_at, placed_at)
 VALUES ($1, $2, $3, $4::text::jsonb, $5, $6, $7, $8, $9, $10)
@@ -36,7 +36,7 @@ tenant, id, user_id, demand::text AS demand, state, version, total_minor, curren
 ) AS lines
 """
 _LOCK = f"SELECT {_COLUMNS} FROM orders o WHERE tenant = $1 AND id = $2 FOR UPDATE"
-# A row that was moved on while we came to it is read anew before it is locked: it is then due no more, and left out.
+# PostgreSQL checks the condition again on a row that changed before it was locked: one no longer due is skipped.
 _LOCK_OVERDUE = f"""
 SELECT {_COLUMNS} FROM orders o WHERE deadline_at <= clock_timestamp()
 ORDER BY deadline_at LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -45,20 +45,20 @@ _OPEN = "SELECT state, count(*) AS count FROM orders WHERE state IN ('holding', 
 
 
 async def now(tx: database.Tx) -> datetime:
-    """Give the database's clock, the only one that orders are timed by."""
+    """Return the time of the database's clock, by which all deadlines are kept."""
     moment: datetime = await tx.fetchval("SELECT clock_timestamp()")
     return moment
 
 
-async def insert(tx: database.Tx, decision: domain.Decision, at: datetime) -> bool:
-    """Write a new order with its lines and the first row of its history; False when it exists already."""
+async def insert(tx: database.Tx, decision: saga.Decision, at: datetime) -> bool:
+    """Insert a new order with its lines and the first row of its history; return False when it exists already."""
     order = decision.order
     is_new = await tx.fetchval(
         _INSERT,
         order.tenant,
         order.id,
         order.user_id,
-        json.dumps(order.demand),
+        json.dumps(order.quantities),
         order.state,
         order.version,
         order.total.amount_minor if order.total else None,
@@ -77,54 +77,56 @@ async def insert(tx: database.Tx, decision: domain.Decision, at: datetime) -> bo
         [line.quantity for line in order.lines],
         [line.unit_price.amount_minor for line in order.lines],
     )
-    await _remember(tx, None, decision, at)
+    await _add_history(tx, None, decision, at)
     return True
 
 
-async def save(tx: database.Tx, before: domain.Order, decision: domain.Decision, at: datetime) -> None:
-    """Write what became of a locked order, and that it did."""
+async def save(tx: database.Tx, before: saga.Order, decision: saga.Decision, at: datetime) -> None:
+    """Save the decision on a locked order, and add it to the history."""
     order = decision.order
-    await tx.execute(_UPDATE, order.tenant, order.id, order.state, order.version, order.asks, order.deadline_at)
-    await _remember(tx, before.state, decision, at)
+    await tx.execute(
+        _UPDATE, order.tenant, order.id, order.state, order.version, order.capture_retries, order.deadline_at
+    )
+    await _add_history(tx, before.state, decision, at)
 
 
-async def lock(tx: database.Tx, tenant: TenantId, order_id: OrderId) -> domain.Order | None:
-    """Give an order and keep others from changing it; None when there is no such order."""
+async def lock(tx: database.Tx, tenant: TenantId, order_id: OrderId) -> saga.Order | None:
+    """Return an order under a row lock, or None when there is no such order."""
     row = await tx.fetchrow(_LOCK, tenant, order_id)
     return _order(row) if row is not None else None
 
 
-async def lock_overdue(tx: database.Tx, *, limit: int) -> list[domain.Order]:
-    """Give the orders whose deadline has passed, longest first, and keep others from changing them.
+async def lock_overdue(tx: database.Tx, *, limit: int) -> list[saga.Order]:
+    """Return the orders whose deadline has passed under row locks, longest overdue first.
 
-    Orders that somebody else is changing are left out. Reads the index of the deadlines.
+    Orders that are locked already are skipped. Reads the index of the deadlines.
     """
     return [_order(row) for row in await tx.fetch(_LOCK_OVERDUE, limit)]
 
 
-async def count_open(tx: database.Tx) -> Mapping[domain.State, int]:
-    """Count the orders that have not ended, by state. Reads the index of the open ones."""
+async def count_open(tx: database.Tx) -> Mapping[saga.State, int]:
+    """Return the number of orders that have not ended, by state. Reads the index of the open ones."""
     rows = await tx.fetch(_OPEN)
-    return {domain.State(row["state"]): row["count"] for row in rows}
+    return {saga.State(row["state"]): row["count"] for row in rows}
 
 
-async def _remember(tx: database.Tx, before: domain.State | None, decision: domain.Decision, at: datetime) -> None:
+async def _add_history(tx: database.Tx, before: saga.State | None, decision: saga.Decision, at: datetime) -> None:
     order = decision.order
     await tx.execute(_INSERT_HISTORY, order.tenant, order.id, order.version, before, order.state, decision.reason, at)
 
 
-def _order(row: asyncpg.Record) -> domain.Order:
+def _order(row: asyncpg.Record) -> saga.Order:
     currency = row["currency"]
-    return domain.Order(
+    return saga.Order(
         tenant=TenantId(row["tenant"]),
         id=OrderId(row["id"]),
         user_id=UserId(row["user_id"]),
-        demand=json.loads(row["demand"]),
-        state=domain.State(row["state"]),
+        quantities=json.loads(row["demand"]),
+        state=saga.State(row["state"]),
         version=row["version"],
         lines=_lines(json.loads(row["lines"] or "[]"), currency),
         total=Money(amount_minor=row["total_minor"], currency=currency) if currency else None,
-        asks=row["asks"],
+        capture_retries=row["asks"],
         deadline_at=row["deadline_at"],
     )
 

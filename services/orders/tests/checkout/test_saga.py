@@ -1,4 +1,4 @@
-"""The saga as tables: every state with every event, and every way to refuse an order before it has a price."""
+"""The saga as tables: every state with every event, and every refusal of an order without a price."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,13 +11,13 @@ import pytest
 from contracts import ledger, orders
 from contracts.message import AMOUNT_MINOR_MAX, Money, TenantId
 from contracts.orders import CategoryId, ProductId
-from orders.catalog import domain as catalog
-from orders.checkout import domain
-from orders.checkout.domain import State
+from orders.catalog.domain import Product
+from orders.checkout.domain import saga
+from orders.checkout.domain.saga import State
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 USER = UUID("00000000-0000-7000-8000-00000000000a")
-EVENTS = get_args(domain.OrderEvent)
+EVENTS = get_args(saga.OrderEvent)
 TEA = ProductId("tea")
 DEMO = TenantId("demo")
 
@@ -26,8 +26,8 @@ def rub(amount_minor: int) -> Money:
     return Money(amount_minor=amount_minor, currency="RUB")
 
 
-def on_sale(product_id: str = TEA, price: Money | None = None, *, is_visible: bool = True) -> catalog.Product:
-    return catalog.Product(
+def product(product_id: str = TEA, price: Money | None = None, *, is_visible: bool = True) -> Product:
+    return Product(
         tenant=DEMO,
         id=ProductId(product_id),
         category_id=CategoryId("drinks"),
@@ -38,7 +38,7 @@ def on_sale(product_id: str = TEA, price: Money | None = None, *, is_visible: bo
     )
 
 
-def asked_for(*items: tuple[str, int]) -> orders.PlaceOrder:
+def command_for(*items: tuple[str, int]) -> orders.PlaceOrder:
     return orders.PlaceOrder(
         tenant="demo",
         order_id=uuid4(),
@@ -48,21 +48,21 @@ def asked_for(*items: tuple[str, int]) -> orders.PlaceOrder:
     )
 
 
-def placed(*items: tuple[str, int], **products: catalog.Product) -> domain.Decision:
-    shop = {TEA: on_sale(), **{ProductId(name): product for name, product in products.items()}}
-    return domain.place(asked_for(*items), shop, AT)
+def placed(*items: tuple[str, int], **products: Product) -> saga.Decision:
+    shop = {TEA: product(), **{ProductId(name): product for name, product in products.items()}}
+    return saga.place(command_for(*items), shop, AT)
 
 
-def order_in(state: State, **changes: Any) -> domain.Order:
+def order_in(state: State, **changes: Any) -> saga.Order:
     order = placed((TEA, 2)).order
-    deadline_at = AT if state in domain.OPEN else None
+    deadline_at = AT if state in saga.OPEN else None
     return replace(order, **{"state": state, "version": 3, "deadline_at": deadline_at, **changes})
 
 
-def event_of(kind: Any, order: domain.Order) -> Any:
-    if kind is domain.Timeout:
+def event_of(kind: Any, order: saga.Order) -> Any:
+    if kind is saga.Timeout:
         return kind()
-    about = {"tenant": order.tenant, "hold_id": order.hold_id, "reference": domain.reference_of(order.id)}
+    about = {"tenant": order.tenant, "hold_id": order.hold_id, "reference": saga.reference_of(order.id)}
     if issubclass(kind, ledger.HoldRefusal):
         return kind(**about, code="insufficient_funds", detail="Not enough money.")
     account = ledger.AccountState(
@@ -76,8 +76,8 @@ def event_of(kind: Any, order: domain.Order) -> Any:
 
 
 @pytest.mark.rule("K5")
-def test_a_placed_order_has_the_prices_of_the_catalog_and_asks_for_its_hold() -> None:
-    decision = placed((TEA, 2), ("cup", 1), cup=on_sale("cup", rub(5)))
+def test_a_placed_order_has_the_prices_of_the_catalog_and_requests_its_hold() -> None:
+    decision = placed((TEA, 2), ("cup", 1), cup=product("cup", rub(5)))
 
     order_placed, place_hold = decision.messages
     assert isinstance(order_placed, orders.OrderPlaced)
@@ -106,10 +106,10 @@ def test_the_hold_of_an_order_is_always_the_same_and_never_anothers() -> None:
     assert again.hold_id == one.hold_id != other.hold_id
 
 
-def test_two_items_of_one_product_are_one_demand() -> None:
-    decision = placed((TEA, 2), ("cup", 1), (TEA, 3), cup=on_sale("cup"))
+def test_two_items_of_one_product_are_added_up() -> None:
+    decision = placed((TEA, 2), ("cup", 1), (TEA, 3), cup=product("cup"))
 
-    assert decision.order.demand == {TEA: 5, "cup": 1}
+    assert decision.order.quantities == {TEA: 5, "cup": 1}
     assert [line.quantity for line in decision.order.lines] == [5, 1]
 
 
@@ -118,20 +118,20 @@ def test_two_items_of_one_product_are_one_demand() -> None:
     [
         pytest.param([("nothing", 1)], {}, "product_unavailable", id="unknown"),
         pytest.param(
-            [("secret", 1)], {"secret": on_sale("secret", is_visible=False)}, "product_unavailable", id="hidden"
+            [("secret", 1)], {"secret": product("secret", is_visible=False)}, "product_unavailable", id="hidden"
         ),
         pytest.param(
             [(TEA, 1), ("cup", 1)],
-            {"cup": on_sale("cup", Money(amount_minor=1, currency="USD"))},
+            {"cup": product("cup", Money(amount_minor=1, currency="USD"))},
             "mixed_currencies",
             id="currencies",
         ),
-        pytest.param([("gold", 2)], {"gold": on_sale("gold", rub(AMOUNT_MINOR_MAX))}, "total_too_large", id="overflow"),
+        pytest.param([("gold", 2)], {"gold": product("gold", rub(AMOUNT_MINOR_MAX))}, "total_too_large", id="overflow"),
         pytest.param([(TEA, 1_000), (TEA, 1)], {}, "quantity_too_large", id="grouped quantity"),
     ],
 )
-def test_an_order_that_cannot_be_is_refused_and_holds_nothing(
-    items: list[tuple[str, int]], products: dict[str, catalog.Product], code: str
+def test_an_order_that_cannot_be_sold_is_refused_and_holds_nothing(
+    items: list[tuple[str, int]], products: dict[str, Product], code: str
 ) -> None:
     decision = placed(*items, **products)
 
@@ -143,15 +143,15 @@ def test_an_order_that_cannot_be_is_refused_and_holds_nothing(
 
 
 def test_the_largest_total_that_the_ledger_can_hold_is_accepted() -> None:
-    decision = placed(("gold", 1), gold=on_sale("gold", rub(AMOUNT_MINOR_MAX)))
+    decision = placed(("gold", 1), gold=product("gold", rub(AMOUNT_MINOR_MAX)))
 
     assert decision.order.total == rub(AMOUNT_MINOR_MAX)
 
 
 # --- every state with every event ------------------------------------------------------------------------
 
-IGNORED, IMPOSSIBLE = None, domain.Contradiction
-Outcome = tuple[State, list[str]] | type[domain.Contradiction] | None
+IGNORED, IMPOSSIBLE = None, saga.Contradiction
+Outcome = tuple[State, list[str]] | type[saga.Contradiction] | None
 
 EXPECTED: dict[State, dict[type, Outcome]] = {
     State.HOLDING: {
@@ -161,7 +161,7 @@ EXPECTED: dict[State, dict[type, Outcome]] = {
         ledger.CaptureRefused: IMPOSSIBLE,
         ledger.HoldReleased: (State.CANCELED, ["ReleaseHold", "OrderCanceled"]),
         ledger.HoldExpired: (State.CANCELED, ["ReleaseHold", "OrderCanceled"]),
-        domain.Timeout: (State.CANCELED, ["ReleaseHold", "OrderCanceled"]),
+        saga.Timeout: (State.CANCELED, ["ReleaseHold", "OrderCanceled"]),
     },
     State.CAPTURING: {
         ledger.HoldPlaced: IGNORED,
@@ -170,7 +170,7 @@ EXPECTED: dict[State, dict[type, Outcome]] = {
         ledger.CaptureRefused: (State.CANCELED, ["ReleaseHold", "OrderCanceled"]),
         ledger.HoldReleased: (State.CANCELED, ["ReleaseHold", "OrderCanceled"]),
         ledger.HoldExpired: (State.CANCELED, ["ReleaseHold", "OrderCanceled"]),
-        domain.Timeout: (State.CAPTURING, ["CaptureHold"]),
+        saga.Timeout: (State.CAPTURING, ["CaptureHold"]),
     },
     State.PAID: {
         ledger.HoldPlaced: IGNORED,
@@ -179,7 +179,7 @@ EXPECTED: dict[State, dict[type, Outcome]] = {
         ledger.CaptureRefused: IGNORED,
         ledger.HoldReleased: IMPOSSIBLE,
         ledger.HoldExpired: IMPOSSIBLE,
-        domain.Timeout: IGNORED,
+        saga.Timeout: IGNORED,
     },
     State.REFUSED: {
         ledger.HoldPlaced: IMPOSSIBLE,
@@ -188,7 +188,7 @@ EXPECTED: dict[State, dict[type, Outcome]] = {
         ledger.CaptureRefused: IMPOSSIBLE,
         ledger.HoldReleased: IMPOSSIBLE,
         ledger.HoldExpired: IMPOSSIBLE,
-        domain.Timeout: IGNORED,
+        saga.Timeout: IGNORED,
     },
     State.CANCELED: {
         ledger.HoldPlaced: (State.CANCELED, ["ReleaseHold"]),
@@ -197,20 +197,22 @@ EXPECTED: dict[State, dict[type, Outcome]] = {
         ledger.CaptureRefused: IGNORED,
         ledger.HoldReleased: IGNORED,
         ledger.HoldExpired: IGNORED,
-        domain.Timeout: IGNORED,
+        saga.Timeout: IGNORED,
     },
 }
 
 
 def test_every_state_has_a_rule_for_every_event() -> None:
-    assert set(domain.RULES) == set(pairs(State, EVENTS))
+    rules = {(state, kind) for kind, states in saga.RULES.items() for state in states}
+
+    assert rules == set(pairs(State, EVENTS))
 
 
-def outcome_of(order: domain.Order, event: Any) -> Outcome:
+def outcome_of(order: saga.Order, event: Any) -> Outcome:
     try:
-        decision = domain.decide(order, event, AT)
-    except domain.Contradiction:
-        return domain.Contradiction
+        decision = saga.decide(order, event, AT)
+    except saga.Contradiction:
+        return saga.Contradiction
     if decision is None:
         return None
     return decision.order.state, [type(message).__name__ for message in decision.messages]
@@ -218,9 +220,9 @@ def outcome_of(order: domain.Order, event: Any) -> Outcome:
 
 @pytest.mark.rule("O1")
 @pytest.mark.parametrize(
-    ("state", "kind"), list(pairs(State, EVENTS)), ids=lambda one: one if isinstance(one, str) else one.__name__
+    ("state", "kind"), list(pairs(State, EVENTS)), ids=lambda part: part if isinstance(part, str) else part.__name__
 )
-def test_each_event_leads_from_each_state_where_the_table_says(state: State, kind: type) -> None:
+def test_each_event_leads_from_each_state_to_that_of_the_table(state: State, kind: type) -> None:
     order = order_in(state)
 
     assert outcome_of(order, event_of(kind, order)) == EXPECTED[state][kind]
@@ -231,25 +233,25 @@ def test_every_decision_has_a_new_version_and_only_open_orders_a_deadline(state:
     order = order_in(state)
 
     try:
-        decision = domain.decide(order, event_of(kind, order), AT)
-    except domain.Contradiction:
+        decision = saga.decide(order, event_of(kind, order), AT)
+    except saga.Contradiction:
         return
 
     if decision is not None:
         after = decision.order
         assert after.version == order.version + 1
-        assert (after.deadline_at is not None) == (after.state in domain.OPEN)
-        versions = {said.version for said in decision.messages if isinstance(said, orders.OrderEvent)}
+        assert (after.deadline_at is not None) == (after.state in saga.OPEN)
+        versions = {message.version for message in decision.messages if isinstance(message, orders.OrderEvent)}
         assert versions <= {after.version}
 
 
-# --- what is said ----------------------------------------------------------------------------------------
+# --- the messages ----------------------------------------------------------------------------------------
 
 
 def test_a_placed_hold_is_captured_whole() -> None:
     order = order_in(State.HOLDING)
 
-    decision = domain.decide(order, event_of(ledger.HoldPlaced, order), AT)
+    decision = saga.decide(order, event_of(ledger.HoldPlaced, order), AT)
 
     assert decision is not None
     assert decision.messages == (ledger.CaptureHold(tenant="demo", hold_id=order.hold_id, amount_minor=80_000),)
@@ -258,7 +260,7 @@ def test_a_placed_hold_is_captured_whole() -> None:
 def test_a_refusal_carries_the_ledgers_code_to_the_buyer() -> None:
     order = order_in(State.HOLDING)
 
-    decision = domain.decide(order, event_of(ledger.HoldRefused, order), AT)
+    decision = saga.decide(order, event_of(ledger.HoldRefused, order), AT)
 
     assert decision is not None
     [refused] = decision.messages
@@ -271,15 +273,15 @@ def test_an_amount_that_is_not_the_orders_is_a_contradiction(kind: type) -> None
     order = order_in(State.HOLDING)
     event = event_of(kind, order).model_copy(update={"amount": rub(1)})
 
-    with pytest.raises(domain.Contradiction):
-        domain.decide(order, event, AT)
+    with pytest.raises(saga.Contradiction):
+        saga.decide(order, event, AT)
 
 
 @pytest.mark.rule("O4")
-def test_an_order_that_gets_no_hold_in_time_is_canceled_and_gives_back_what_may_be_held() -> None:
+def test_an_order_without_a_hold_in_time_is_canceled_and_releases_what_may_be_held() -> None:
     order = order_in(State.HOLDING)
 
-    decision = domain.decide(order, domain.Timeout(), AT)
+    decision = saga.decide(order, saga.Timeout(), AT)
 
     assert decision is not None
     release, canceled = decision.messages
@@ -289,25 +291,25 @@ def test_an_order_that_gets_no_hold_in_time_is_canceled_and_gives_back_what_may_
 
 
 @pytest.mark.rule("O4")
-def test_an_unanswered_capture_is_asked_for_ever_more_slowly_and_never_given_up() -> None:
-    order, waits, asks = order_in(State.CAPTURING), [], 0
+def test_an_unanswered_capture_is_repeated_with_doubling_waits_and_never_canceled() -> None:
+    order, waits, commands = order_in(State.CAPTURING), [], 0
 
     while order.deadline_at is not None:
-        decision = domain.decide(order, domain.Timeout(), AT)
+        decision = saga.decide(order, saga.Timeout(), AT)
         assert decision is not None
         order = decision.order
-        asks += len(decision.messages)
+        commands += len(decision.messages)
         waits.append(order.deadline_at and (order.deadline_at - AT).total_seconds())
 
     assert waits == [120, 240, 480, 960, 1_920, None]
-    assert asks == domain.ASKS_MAX
+    assert commands == saga.CAPTURE_RETRIES_MAX
     assert order.state is State.CAPTURING
 
 
-def test_a_capture_that_answers_at_last_pays_an_order_nobody_waited_for() -> None:
-    order = order_in(State.CAPTURING, deadline_at=None, asks=domain.ASKS_MAX)
+def test_a_capture_answered_after_the_last_retry_pays_the_order() -> None:
+    order = order_in(State.CAPTURING, deadline_at=None, capture_retries=saga.CAPTURE_RETRIES_MAX)
 
-    decision = domain.decide(order, event_of(ledger.HoldCaptured, order), AT)
+    decision = saga.decide(order, event_of(ledger.HoldCaptured, order), AT)
 
     assert decision is not None
     assert decision.order.state is State.PAID
@@ -316,7 +318,7 @@ def test_a_capture_that_answers_at_last_pays_an_order_nobody_waited_for() -> Non
 def test_a_reference_names_an_order_or_something_else() -> None:
     order = order_in(State.PAID)
 
-    assert domain.order_in(domain.reference_of(order.id)) == order.id
-    assert domain.order_in("job:42") is None
+    assert saga.order_of(saga.reference_of(order.id)) == order.id
+    assert saga.order_of("job:42") is None
     with pytest.raises(ValueError, match="UUID"):
-        domain.order_in("order:42")
+        saga.order_of("order:42")
