@@ -19,8 +19,8 @@ from uuid import uuid4
 
 import aio_pika
 import asyncpg
-import door
 import harness
+import http_load
 import httpx
 import uvloop
 
@@ -51,7 +51,7 @@ SETTINGS = {
     "PAYMENTS_TRUSTED_PROXIES": "127.0.0.1/32",
     "PAYMENTS_STRIPE_SECRET_KEY": "sk_test_demo_kopilka_sandbox",
     "PAYMENTS_STRIPE_ACCOUNT_ID": "acct_1DemoKopilkaSandbox",
-    "PAYMENTS_STRIPE_WEBHOOK_SECRETS": door.STRIPE_SECRET,
+    "PAYMENTS_STRIPE_WEBHOOK_SECRETS": http_load.STRIPE_SECRET,
     "PAYMENTS_STRIPE_IS_TEST": "true",
 }
 OPEN = """
@@ -174,11 +174,11 @@ async def measure_duplicates() -> Settled:
     async with staged() as stage:
         made = await stage.create({"yookassa": PAYMENTS})
         await _each(made, stage.pay)
-        requests = [door.yookassa(one.ref) for one in made] * COPIES
+        requests = [http_load.yookassa(one.ref) for one in made] * COPIES
         random.Random(PAYMENTS).shuffle(requests)  # the same order each time
-        async with door.opened(stage.api_url) as opened:
+        async with http_load.connected(stage.api_url) as opened:
             started = time.perf_counter()
-            accepted_s = await door.closed_loop(opened, requests)
+            accepted_s = await http_load.closed_loop(opened, requests)
         settled_s = max(accepted_s, await stage.until_heard(made) - started)
         await _eventually(lambda: stage.rows(OPEN), lambda rows: rows[0][0] == 0, "drained")
         drained_s = time.perf_counter() - started
@@ -194,13 +194,16 @@ async def measure_steady(stage: Stage, *, down: payments.Provider | None) -> dic
     """
     made = await stage.create(dict.fromkeys(CURRENCIES, RATE * OUTAGE_S))
     random.Random(RATE).shuffle(made)
-    written: dict[payments.Provider, Callable[[str], bytes]] = {"yookassa": door.yookassa, "stripe": door.stripe}
+    written: dict[payments.Provider, Callable[[str], bytes]] = {
+        "yookassa": http_load.yookassa,
+        "stripe": http_load.stripe,
+    }
     sent: dict[str, float] = {}
     if down is not None:
         fault = {"target": down, "fault": "timeout_before", "count": 1_000_000}
         (await stage.sandbox.post("/faults", json=fault)).raise_for_status()
 
-    async with door.opened(stage.api_url) as opened:
+    async with http_load.connected(stage.api_url) as opened:
 
         async def pay_and_tell(number: int) -> None:
             one = made[number]
@@ -208,7 +211,7 @@ async def measure_steady(stage: Stage, *, down: payments.Provider | None) -> dic
             sent[one.payment_id] = time.perf_counter()
             await opened.send(written[one.provider](one.ref))
 
-        await door.open_loop(len(made), RATE * len(CURRENCIES), pay_and_tell)
+        await http_load.open_loop(len(made), RATE * len(CURRENCIES), pay_and_tell)
     over = time.perf_counter()
     (await stage.sandbox.delete("/faults")).raise_for_status()
     last = await stage.until_heard(made)

@@ -16,9 +16,9 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import asyncpg
-import bare_door
-import door
+import bare_fastapi
 import harness
+import http_load
 import uvloop
 
 from chassis import testing
@@ -34,8 +34,8 @@ SETTINGS = {
     "PAYMENTS_YOOKASSA_SECRET_KEY": "bench",
     "PAYMENTS_TRUSTED_PROXIES": "127.0.0.1/32",
     "PAYMENTS_STRIPE_SECRET_KEY": "bench",
-    "PAYMENTS_STRIPE_ACCOUNT_ID": door.STRIPE_ACCOUNT,
-    "PAYMENTS_STRIPE_WEBHOOK_SECRETS": door.STRIPE_SECRET,
+    "PAYMENTS_STRIPE_ACCOUNT_ID": http_load.STRIPE_ACCOUNT,
+    "PAYMENTS_STRIPE_WEBHOOK_SECRETS": http_load.STRIPE_SECRET,
 }
 
 
@@ -65,14 +65,14 @@ async def main() -> None:
     options.add_argument("--seconds", type=float, default=20, help="how long each open loop lasts")
     options.add_argument("--write", action="store_true", help="keep the figures in bench/RESULTS.md")
     chosen = options.parse_args()
-    doors = {
-        "payments api, YooKassa": (_payments, door.yookassa),
-        "payments api, Stripe (signed)": (_payments, door.stripe),
-        "bare route, one INSERT": (_bare, door.yookassa),
+    targets = {
+        "payments api, YooKassa": (_payments, http_load.yookassa),
+        "payments api, Stripe (signed)": (_payments, http_load.stripe),
+        "bare route, one INSERT": (_bare, http_load.yookassa),
     }
-    runs: dict[str, list[Run]] = {what: [] for what in doors}
+    runs: dict[str, list[Run]] = {what: [] for what in targets}
     for _ in range(chosen.runs):
-        for what, (served, written) in doors.items():
+        for what, (served, written) in targets.items():
             runs[what].append(await measure(served, written, chosen.seconds))
     await _report(runs, chosen)
 
@@ -81,15 +81,15 @@ async def measure(
     served: Callable[[], AbstractAsyncContextManager[Served]], written: Callable[[str], bytes], seconds: float
 ) -> Run:
     """Measure a fresh process on a fresh database: what it can take, then how long it takes at half of the target."""
-    async with served() as one, door.opened(one.url) as opened:
-        door.pin(one.pid)
-        await door.closed_loop(opened, _distinct(WARM_UP, written))
+    async with served() as one, http_load.connected(one.url) as opened:
+        http_load.pin(one.pid)
+        await http_load.closed_loop(opened, _distinct(WARM_UP, written))
         requests = _distinct(CLOSED, written)
-        before_s = door.cpu_s(one.pid)
-        took_s = await door.closed_loop(opened, requests)
-        cpu_s = door.cpu_s(one.pid) - before_s
+        before_s = http_load.cpu_s(one.pid)
+        took_s = await http_load.closed_loop(opened, requests)
+        cpu_s = http_load.cpu_s(one.pid) - before_s
         steady = _distinct(int(TARGET / 2 * seconds), written)
-        latencies_s = await door.open_loop(len(steady), TARGET / 2, lambda number: opened.send(steady[number]))
+        latencies_s = await http_load.open_loop(len(steady), TARGET / 2, lambda number: opened.send(steady[number]))
         await _require_stored(one, WARM_UP + len(requests) + len(steady))
     quantiles = statistics.quantiles(latencies_s, n=100)
     return Run(
@@ -118,13 +118,13 @@ async def _payments() -> AsyncIterator[Served]:
 async def _bare() -> AsyncIterator[Served]:
     async with harness.empty_database() as url:
         connection = await asyncpg.connect(url)
-        await connection.execute(bare_door.TABLE)
+        await connection.execute(bare_fastapi.TABLE)
         await connection.close()
         with tempfile.TemporaryDirectory() as logs:
             settings = {"BARE_DATABASE_URL": url, "PYTHONPATH": str(Path(__file__).parent)}
             processes = testing.Processes(settings, Path(logs))
             try:
-                process, address = await asyncio.to_thread(processes.ready, "python", "-mbare_door")
+                process, address = await asyncio.to_thread(processes.ready, "python", "-mbare_fastapi")
                 yield Served(process.pid, address, url, "SELECT count(*) FROM received")
             finally:
                 await asyncio.to_thread(processes.stop)
@@ -158,7 +158,7 @@ async def _report(runs: Mapping[str, list[Run]], chosen: argparse.Namespace) -> 
         "Door of webhooks",
         [{"what": what, **{name: found[field] for field, name in names.items()}} for what, found in medians.items()],
         [
-            f"One process on a core of its own, {door.CONNECTIONS} kept connections, all bodies differ.",
+            f"One process on a core of its own, {http_load.CONNECTIONS} kept connections, all bodies differ.",
             "Accepted is stored and answered with 200; the rows are counted at the end of each run.",
             f"accepted/s and the process's CPU: {CLOSED:,} webhooks, the next when one is answered (closed loop).",
             f"Latencies: {TARGET // 2}/s for {chosen.seconds:g} s, whatever the answers take (open loop).",
@@ -172,7 +172,7 @@ async def _report(runs: Mapping[str, list[Run]], chosen: argparse.Namespace) -> 
         if what.startswith("payments") and (found["rate"].value < TARGET or found["p99_ms"].value >= P99_MS_MAX)
     ]
     if missed:
-        sys.exit(f"the door misses {TARGET}/s with p99 below {P99_MS_MAX} ms: {'; '.join(missed)}")
+        sys.exit(f"the webhook API misses {TARGET}/s with p99 below {P99_MS_MAX} ms: {'; '.join(missed)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the benchmarks of webhooks share: notifications as providers send them, and a cheap load over kept connections.
+"""An HTTP load generator for webhooks: notifications as providers send them, over connections that are kept open.
 
-The generator must not be what is measured: requests are written beforehand, and answers are read as far as their
+The generator must not be what is measured: requests are built beforehand, and responses are read only up to their
 length.
 """
 
@@ -16,16 +16,16 @@ from typing import cast
 from urllib.parse import urlsplit
 
 CONNECTIONS = 32
-ANSWER_S_MAX = 30
-# An address that YooKassa publishes; it comes by way of a proxy on this machine.
+RESPONSE_S_MAX = 30
+# An address that YooKassa publishes; it arrives in X-Forwarded-For of a proxy on this machine.
 YOOKASSA_PEER = "185.71.76.5"
 STRIPE_SECRET = "whsec_bench"
 STRIPE_ACCOUNT = "acct_1Bench"
 _CORES = sorted(os.sched_getaffinity(0))
 
 
-class Door:
-    """Kept connections to one process; a request waits for a free one."""
+class ConnectionPool:
+    """Open connections to one process; a request waits for a free one."""
 
     def __init__(self, connections: Sequence["_Connection"]) -> None:
         """Take the open connections."""
@@ -34,39 +34,39 @@ class Door:
             self._free.put_nowait(connection)
 
     async def send(self, request: bytes) -> None:
-        """Send a request and wait for its answer. Raises RuntimeError for any other than 200."""
+        """Send a request and wait for its response. Raises RuntimeError for any status but 200."""
         connection = await self._free.get()
         try:
-            async with asyncio.timeout(ANSWER_S_MAX):
+            async with asyncio.timeout(RESPONSE_S_MAX):
                 status = await connection.exchange(request)
         finally:
             self._free.put_nowait(connection)
         if status != 200:
-            raise RuntimeError(f"the door answered {status}")
+            raise RuntimeError(f"the response has status {status}")
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Door]:
+async def connected(url: str) -> AsyncIterator[ConnectionPool]:
     """Connect for the block."""
     address, loop = urlsplit(url), asyncio.get_running_loop()
-    made = [
+    connections = [
         await loop.create_connection(_Connection, str(address.hostname), int(address.port or 80))
         for _ in range(CONNECTIONS)
     ]
     try:
-        yield Door([connection for _, connection in made])
+        yield ConnectionPool([connection for _, connection in connections])
     finally:
-        for transport, _ in made:
+        for transport, _ in connections:
             transport.close()
 
 
-async def closed_loop(door: Door, requests: Sequence[bytes]) -> float:
-    """Send requests, each connection the next when it has its answer; gives the seconds it took."""
+async def closed_loop(pool: ConnectionPool, requests: Sequence[bytes]) -> float:
+    """Send requests, the next on each connection after its response; return the seconds that all took."""
     waiting = iter(requests)
 
     async def send_in_turn() -> None:
         for request in waiting:
-            await door.send(request)
+            await pool.send(request)
 
     started = time.perf_counter()
     async with asyncio.TaskGroup() as senders:
@@ -76,7 +76,7 @@ async def closed_loop(door: Door, requests: Sequence[bytes]) -> float:
 
 
 async def open_loop(count: int, rate: float, act: Callable[[int], Awaitable[None]]) -> list[float]:
-    """Act at a steady rate, however long each takes; gives the seconds from each one's own moment to its end."""
+    """Act at a steady rate, however long each call takes; return the seconds from each one's due time to its end."""
     started = time.perf_counter()
     took_s: list[float] = []
 
@@ -92,7 +92,7 @@ async def open_loop(count: int, rate: float, act: Callable[[int], Awaitable[None
 
 
 def yookassa(ref: str) -> bytes:
-    """Write the request that tells of a paid payment at YooKassa."""
+    """Return the request that YooKassa sends for a paid payment."""
     amount = {"value": "1500.00", "currency": "RUB"}
     body = {
         "type": "notification",
@@ -132,7 +132,7 @@ def yookassa(ref: str) -> bytes:
 
 
 def stripe(ref: str, *, secret: str = STRIPE_SECRET, payment_id: str = "") -> bytes:
-    """Write the request that tells of a paid session at Stripe, signed now; it is right for five minutes."""
+    """Return the request that Stripe sends for a paid session, signed now; it is valid for five minutes."""
     now = int(time.time())
     body = {
         "id": f"evt_{ref}",
@@ -167,18 +167,18 @@ def stripe(ref: str, *, secret: str = STRIPE_SECRET, payment_id: str = "") -> by
         "type": "checkout.session.completed",
     }
     signed = f"{now}.".encode() + json.dumps(body).encode()
-    proof = hmac.new(secret.encode(), signed, "sha256").hexdigest()
-    return _request("/webhooks/stripe/demo", body, {"Stripe-Signature": f"t={now},v1={proof}"})
+    signature = hmac.new(secret.encode(), signed, "sha256").hexdigest()
+    return _request("/webhooks/stripe/demo", body, {"Stripe-Signature": f"t={now},v1={signature}"})
 
 
 def cpu_s(pid: int) -> float:
-    """Give the CPU seconds that a process has used so far."""
+    """Return the CPU seconds that a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def pin(pid: int) -> None:
-    """Give a process, with all its threads, a core that we keep off; with only one core there is nothing to give."""
+    """Pin a process with all its threads to one core, and this one to the others; does nothing on a single core."""
     if len(_CORES) > 1:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), _CORES[-1:])
@@ -186,12 +186,12 @@ def pin(pid: int) -> None:
 
 
 class _Connection(asyncio.Protocol):
-    """One kept connection with at most one request under way."""
+    """One open connection with at most one request in flight."""
 
     def __init__(self) -> None:
         self._read = b""
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[int] | None = None
+        self._status: asyncio.Future[int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transport is one in all but its class.
@@ -200,23 +200,23 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._read += data
         head, separator, body = self._read.partition(b"\r\n\r\n")
-        if not separator or self._answer is None or len(body) < _length(head):
+        if not separator or self._status is None or len(body) < _length(head):
             return
-        answer, self._read = self._answer, b""
-        if not answer.done():
-            answer.set_result(int(head[9:12]))
+        status, self._read = self._status, b""
+        if not status.done():
+            status.set_result(int(head[9:12]))
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error or ConnectionError("the door hung up"))
+        if self._status is not None and not self._status.done():
+            self._status.set_exception(error or ConnectionError("the connection was closed"))
 
     async def exchange(self, request: bytes) -> int:
         assert self._transport is not None  # made by a loop that waits for the connection
         if self._transport.is_closing():
-            raise ConnectionError("the door hung up")
-        self._answer = asyncio.get_running_loop().create_future()
+            raise ConnectionError("the connection was closed")
+        self._status = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        return await self._answer
+        return await self._status
 
 
 def _length(head: bytes) -> int:
@@ -224,16 +224,16 @@ def _length(head: bytes) -> int:
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             return int(value)
-    raise RuntimeError("the answer has no length")
+    raise RuntimeError("the response has no length")
 
 
 def _request(path: str, body: object, headers: dict[str, str]) -> bytes:
-    written = json.dumps(body).encode()
+    content = json.dumps(body).encode()
     lines = [
         f"POST {path} HTTP/1.1",
         "Host: 127.0.0.1",
         "Content-Type: application/json",
-        f"Content-Length: {len(written)}",
+        f"Content-Length: {len(content)}",
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
-    return "\r\n".join([*lines, "", ""]).encode() + written
+    return "\r\n".join([*lines, "", ""]).encode() + content

@@ -1,4 +1,4 @@
-"""The reference for the door of webhooks: a bare FastAPI route that stores each body with one INSERT and checks none.
+"""The reference for the webhook API: a bare FastAPI route that stores each body with one INSERT and checks none.
 
 It serves KOPILKA_HTTP_PORT of loopback and writes into the table `received` of BARE_DATABASE_URL.
 """
@@ -11,11 +11,11 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 TABLE = "CREATE TABLE received (received_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea NOT NULL)"
-POOL_SIZE = 8  # as a process of the product
+POOL_SIZE = 8  # as in a process of a service
 
 
 async def serve() -> None:
-    """Serve until the process is told to end."""
+    """Serve until the process is terminated."""
     async with asyncpg.create_pool(os.environ["BARE_DATABASE_URL"], min_size=1, max_size=POOL_SIZE) as pool:
         app = FastAPI()
 
