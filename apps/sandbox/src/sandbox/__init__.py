@@ -1,1 +1,1 @@
-"""Other people's HTTP, imitated."""
+"""Imitates payment providers and Telegram over HTTP."""

@@ -144,10 +144,10 @@ class Account:
 
     def decide_refund(self, refund: objects.Refund, outcome: str) -> None:
         """Decide a pending refund: succeeded, or canceled, which Stripe calls failed. Raises NotAllowed."""
-        changes = lifecycle.decide_refund(refund, is_failed=outcome == "canceled")
+        new_events = lifecycle.decide_refund(refund, is_failed=outcome == "canceled")
         if refund.status == "failed":
             self._add_balance_transaction(refund.amount, 0, refund, kind="refund_failure")
-        self._emit(changes)
+        self._emit(new_events)
 
     # --- actions of payer, bank and time ---------------------------------------------------------------
 
@@ -196,10 +196,10 @@ class Account:
 
     def close_dispute(self, dispute: objects.Dispute, outcome: str) -> objects.Dispute:
         """Decide a dispute: won or lost. Raises NotAllowed."""
-        changes = lifecycle.close_dispute(dispute, outcome)
+        new_events = lifecycle.close_dispute(dispute, outcome)
         if outcome == "won":
             self._add_balance_transaction(dispute.amount, 0, dispute, kind="dispute_reversal")
-        self._emit(changes)
+        self._emit(new_events)
         return dispute
 
     # --- shared ----------------------------------------------------------------------------------------
@@ -248,11 +248,11 @@ class Account:
         if is_emitted:
             self.events.emit(f"checkout.session.{kind}", session.to_json(), session.id)
 
-    def _emit(self, changes: lifecycle.NewEvents, charge: objects.Charge | None = None) -> None:
+    def _emit(self, new_events: lifecycle.NewEvents, charge: objects.Charge | None = None) -> None:
         if charge is not None and charge.amount_captured and charge.balance_id is None:
             fee = lifecycle.fee(charge.amount_captured)
             charge.balance_id = self._add_balance_transaction(charge.amount_captured, fee, charge, kind="charge").id
-        for kind, api_object in changes:
+        for kind, api_object in new_events:
             self.events.emit(kind, api_object.to_json(), _payment_ref_of(api_object))
 
     def _add_balance_transaction(

@@ -1,4 +1,4 @@
-"""Stripe's events: retained for 30 days, delivered for up to 3 days, signed anew for every attempt."""
+"""Stripe's events: retained for 30 days, delivered for up to 3 days, signed for every attempt."""
 
 import contextlib
 import dataclasses

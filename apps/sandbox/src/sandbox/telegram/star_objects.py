@@ -1,4 +1,4 @@
-"""Invoices in Telegram Stars, their pre-pre_checkout queries and charges. Pure.
+"""Invoices in Telegram Stars, their pre-checkout queries and charges. Pure.
 
 Amounts are integer numbers of Stars. Source: core.telegram.org/bots/payments-stars.
 """
@@ -15,7 +15,7 @@ TITLE_MAX, DESCRIPTION_MAX, PAYLOAD_BYTES_MAX = 32, 255, 128
 STARS_MAX, SUBSCRIPTION_STARS_MAX = 100_000, 10_000
 # The only period that Telegram allows: 30 days.
 SUBSCRIPTION_PERIOD_S = 2_592_000
-# How many pre-pre_checkout queries and charges an invoice keeps.
+# How many pre-checkout queries and charges an invoice keeps.
 HISTORY_MAX = 100
 
 
@@ -46,7 +46,7 @@ class StarInvoice:
         }
 
     def details(self) -> dict[str, Any]:
-        """Return the invoice with its pre-pre_checkout queries and charges."""
+        """Return the invoice with its pre-checkout queries and charges."""
         return {
             "id": self.id,
             "bot_id": self.bot_id,
@@ -76,7 +76,7 @@ class StarInvoice:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class PreCheckout:
-    """A pre-pre_checkout query; `state` is asked, agreed, refused, timed_out, or unpaid (agreed, but without Stars)."""
+    """A pre-checkout query; `state` is asked, agreed, refused, timed_out, or unpaid (agreed, but without Stars)."""
 
     id: str
     invoice: StarInvoice

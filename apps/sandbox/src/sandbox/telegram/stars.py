@@ -1,4 +1,4 @@
-"""Telegram Stars: invoices, pre-pre_checkout queries with their deadline, charges, refunds, the balance.
+"""Telegram Stars: invoices, pre-checkout queries with their deadline, charges, refunds, the balance.
 
 A payment is identified by its charge id, not by its invoice: an invoice can be paid any number of times.
 """
@@ -41,7 +41,7 @@ class Stars(providers.Payments):
         self._transactions: dict[int, deque[dict[str, Any]]] = {}
 
     def reset(self) -> None:
-        """Remove all invoices, pre-pre_checkout queries and charges."""
+        """Remove all invoices, pre-checkout queries and charges."""
         self._invoices.reset()
         self._charges.reset()
         self._pre_checkouts.clear()
@@ -65,7 +65,7 @@ class Stars(providers.Payments):
         )
 
     def payment_json(self, ref: str) -> dict[str, Any]:
-        """Return the invoice with its pre-pre_checkout queries and charges; Telegram itself has no such object."""
+        """Return the invoice with its pre-checkout queries and charges; Telegram itself has no such object."""
         return self._invoice(ref).details()
 
     def latest_payments(self, limit: int) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ class Stars(providers.Payments):
         return self._charge(charge.invoice, charge.user_id, first=charge)
 
     def decline(self, ref: str, payer_id: int) -> Sequence[webhooks.Delivery]:
-        """Send the pre-pre_checkout query to the bot, for a payer who has no Stars."""
+        """Send the pre-checkout query to the bot, for a payer who has no Stars."""
         return self._start_pre_checkout(self._invoice(ref), payer_id, has_stars=False)
 
     def refund(self, ref: str, amount_minor: int | None) -> Sequence[webhooks.Delivery]:
