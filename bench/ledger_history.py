@@ -23,10 +23,8 @@ import uvloop
 
 from chassis import database, testing
 from contracts import message
-from ledger import handlers, main
+from ledger import handlers, history, main
 from ledger.domain import chart
-from ledger.history import operations as history
-from ledger.history import timers
 
 SIZES = (10_000, 1_000_000, 10_000_000)
 RUNS = 5
@@ -147,7 +145,7 @@ async def of_size(postings: int) -> AsyncIterator[Books]:
             references = await administrator.fetch("SELECT reference FROM transfer ORDER BY random() LIMIT $1", CALLS)
             db = database.Database(url, schema="ledger", pool_size=1)
             started = time.perf_counter()
-            while await timers.summarize_postings(db):
+            while await history.timers.summarize_postings(db):
                 pass
             summed_per_s = postings / (time.perf_counter() - started)
             await administrator.execute("VACUUM ANALYZE")
@@ -181,13 +179,13 @@ async def fill(administrator: asyncpg.Connection, transfers: int, begin: dt.date
 async def asked(books: Books) -> dict[str, float]:
     """Ask every question; gives milliseconds."""
     db, name = books.db, CLEARING.name
-    of = await history.span(db, name)
+    of = await history.operations.span(db, name)
     questions: dict[str, Question] = {
-        "balance": lambda: history.balance(db, name),
-        "balance as recorded at a time": lambda: history.balance(db, name, known_at=books.some_time),
-        "balance as effective at a time": lambda: history.balance(db, name, effective_at=books.some_time),
-        "statement page of 50": lambda: history.page(db, of, before=random.randint(of.last // 2, of.last)),
-        "statement of one payment": lambda: history.page(db, of, reference=random.choice(books.references)),
+        "balance": lambda: history.operations.balance(db, name),
+        "balance as recorded at a time": lambda: history.operations.balance(db, name, known_at=books.some_time),
+        "balance as effective at a time": lambda: history.operations.balance(db, name, effective_at=books.some_time),
+        "statement page of 50": lambda: history.operations.page(db, of, before=random.randint(of.last // 2, of.last)),
+        "statement of one payment": lambda: history.operations.page(db, of, reference=random.choice(books.references)),
     }
     return {question: await answered(CALLS, ask) for question, ask in questions.items()}
 

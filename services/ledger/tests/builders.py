@@ -9,7 +9,7 @@ from chassis import database, envelope, inbox, retries, testing
 from contracts import ledger, payments
 from contracts.message import Currency, Message, Money, TenantId, UserId
 from ledger import handlers
-from ledger.domain import requests
+from ledger.domain import accounts, requests
 
 DEMO = TenantId("demo")
 USER = UserId(UUID(int=1))
@@ -135,10 +135,12 @@ def reverse(
 
 
 def account_command(
-    command: type[ledger.AccountCommand], account: str = WALLET, asset: Currency = "RUB", **more: Any
-) -> ledger.AccountCommand:
-    """A command about an account."""
-    return command(tenant=DEMO, request_id=more.pop("key", None) or str(uuid4()), account=account, asset=asset, **more)
+    command_type: type[ledger.AccountCommand], account: str = WALLET, asset: Currency = "RUB", **more: Any
+) -> accounts.CommandOnAccount:
+    """A command on an account."""
+    request_id = more.pop("key", None) or str(uuid4())
+    command = command_type(tenant=DEMO, request_id=request_id, account=account, asset=asset, **more)
+    return cast("accounts.CommandOnAccount", command)
 
 
 async def deliver(db: database.Database, deliveries: Sequence[tuple[inbox.Delivery, Any]]) -> handlers.Outcomes:

@@ -57,8 +57,7 @@ def test_a_transfer_changes_balance_sequence_and_version_of_each_account() -> No
     posted = move(book, (CLEARING, -50), (WALLET, 50))
 
     told = [
-        (line.account.definition.name, line.amount_minor, *line.current[1:5:2], line.current.version)
-        for line in posted.lines
+        (leg.account.definition.name, leg.amount_minor, *leg.after[1:5:2], leg.after.version) for leg in posted.legs
     ]
     assert told == [(CLEARING.name, -50, -50, 1, 1), (WALLET.name, 50, 150, 1, 1)]
     assert len(book.postings) == 2
@@ -120,8 +119,8 @@ def test_one_transfer_may_move_several_assets_each_in_balance() -> None:
 
     posted = move(book, (WALLET, -60), (REVENUE, 60), (POINTS, -40), (POINT_REVENUE, 40))
 
-    assert len(posted.lines) == 4
-    assert [use.amount_minor for use in book.uses] == [-40]
+    assert len(posted.legs) == 4
+    assert [use.amount_minor for use in book.lot_uses] == [-40]
 
 
 @pytest.mark.parametrize("overdraft_minor", [0, 1, 30, AMOUNT_MINOR_MAX - 100])
@@ -188,7 +187,7 @@ def test_what_a_frozen_and_a_closed_account_still_allow(
         "take": lambda: move(book, (WALLET, -5), (REVENUE, 5)),
         "give": lambda: move(book, (CLEARING, -5), (WALLET, 5)),
         "hold": lambda: book.hold(account, 5),
-        "free": lambda: book.give_back(account, 5, []),
+        "free": lambda: book.release(account, 5, []),
     }
 
     if refusal is None:
@@ -261,7 +260,7 @@ def test_each_account_of_the_chart_is_found_by_its_own_name() -> None:
 def test_a_hold_that_was_given_back_still_has_told_two_versions() -> None:
     book = book_of(wallet=100)
     account = book.account(WALLET.name)
-    book.give_back(account, 60, book.hold(account, 60))
+    book.release(account, 60, book.hold(account, 60))
 
     assert changed(book) == [account]
     assert (account.current.held_minor, account.current.version) == (0, 2)
@@ -299,7 +298,7 @@ def _random_moves(data: st.DataObject, book: books.Books) -> None:
                 move(book, (source, -amount), (target, amount))
             else:
                 shares = book.hold(book.account(target.name), amount)
-                book.give_back(book.account(target.name), amount, shares)
+                book.release(book.account(target.name), amount, shares)
         except errors.Refusal:
             book.rollback_to(savepoint)
 
@@ -309,5 +308,5 @@ def _standing(book: books.Books) -> tuple[Any, ...]:
     return (
         [account.current for account in book.accounts.values()],
         [(lot.id, lot.current) for lot in all_lots if any(lot.current)],
-        (list(book.transfers), list(book.postings), list(book.uses)),
+        (list(book.transfers), list(book.postings), list(book.lot_uses)),
     )

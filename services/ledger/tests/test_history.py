@@ -10,13 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis import database, envelope, operations
-from ledger import commit, main
+from ledger import commit, history, main, store
 from ledger.domain import chart, requests
-from ledger.history import domain as shapes
-from ledger.history import operations as history
-from ledger.history import store, timers
 from ledger.proof import verify
-from ledger.store import desk
 
 GIVE_UP_S = 30
 EACH_IS_ITS_OWN = settings(
@@ -26,7 +22,7 @@ EACH_IS_ITS_OWN = settings(
 
 async def summarize(db: database.Database) -> None:
     """Let the timer work until it finds nothing more."""
-    while await timers.summarize_postings(db):
+    while await history.timers.summarize_postings(db):
         pass
     async with db.statement() as tx:  # else what it read would be counted with what is read later
         await tx.execute("SELECT pg_stat_force_next_flush()")
@@ -53,16 +49,18 @@ async def test_the_balance_of_any_time_is_what_a_plain_list_says(
     happened = histories.random_history(seed, size)
     wallet = await histories.insert(superuser, happened)
     async with db.statement() as tx:
-        while step and await store.summarize(tx, limit=step):
+        while step and await history.store.summarize(tx, limit=step):
             pass
 
     for at in histories.moments(seed, happened):
         known_at = at + timedelta(seconds=2)
-        recorded = await history.balance(db, wallet, known_at=at)
+        recorded = await history.operations.balance(db, wallet, known_at=at)
         assert recorded.balance_minor == histories.recorded(happened, at)
         assert recorded.sequence == sum(each.recorded_at <= at for each in happened)
-        assert (await history.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(happened, at)
-        then = await history.balance(db, wallet, effective_at=at, known_at=known_at)
+        assert (await history.operations.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(
+            happened, at
+        )
+        then = await history.operations.balance(db, wallet, effective_at=at, known_at=known_at)
         assert then.balance_minor == histories.effective(happened, at, known_at)
 
 
@@ -73,7 +71,7 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
     happened = histories.random_history(7, 64 * 16 * 4 + 70)
     wallet = await histories.insert(superuser, happened)
     await summarize(db)
-    account = await store.standing(database.Tx(role), wallet)
+    account = await history.store.standing(database.Tx(role), wallet)
 
     levels = await superuser.fetch(
         "SELECT level, count(*) FROM posting_summary WHERE account_id = $1 GROUP BY level ORDER BY level",
@@ -81,16 +79,18 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
     )
     long_ago, at = histories.BEGIN - timedelta(days=90), happened[3_000].recorded_at
     before = await histories.postings_read(role)
-    assert (await store.as_effective(database.Tx(role), account, long_ago)).balance_minor == 0
+    assert (await history.store.as_effective(database.Tx(role), account, long_ago)).balance_minor == 0
     effective = await histories.postings_read(role) - before
-    assert (await store.as_recorded(database.Tx(role), account, at)).sequence > 3_000
+    assert (await history.store.as_recorded(database.Tx(role), account, at)).sequence > 3_000
     recorded = await histories.postings_read(role) - before - effective
 
     assert [tuple(row) for row in levels] == [(1, 65), (2, 4)]
     assert effective == 6  # those that are not summed up yet
     assert recorded <= 13  # the logarithm of the length
     for at in histories.moments(7, happened):
-        assert (await history.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(happened, at)
+        assert (await history.operations.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(
+            happened, at
+        )
 
 
 @pytest.mark.rule("LE11")
@@ -103,8 +103,12 @@ async def test_where_a_summary_is_missing_the_postings_are_read(
     await superuser.execute("DELETE FROM posting_summary WHERE (level, place) IN ((1, 5), (1, 39), (2, 1))")
 
     for at in histories.moments(11, happened):
-        assert (await history.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(happened, at)
-        assert (await history.balance(db, wallet, known_at=at)).balance_minor == histories.recorded(happened, at)
+        assert (await history.operations.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(
+            happened, at
+        )
+        assert (await history.operations.balance(db, wallet, known_at=at)).balance_minor == histories.recorded(
+            happened, at
+        )
 
 
 @pytest.mark.rule("LE11")
@@ -116,12 +120,16 @@ async def test_a_back_dated_posting_counts_from_when_it_took_effect_but_was_not_
     known_at = await histories.database_time(db)
     await histories.post(db, histories.grant(20, occurred_at=yesterday))
 
-    assert (await history.balance(db, histories.WALLET, known_at=known_at)).balance_minor == 100
-    assert (await history.balance(db, histories.WALLET, effective_at=yesterday)).balance_minor == 20
-    assert (await history.balance(db, histories.WALLET, effective_at=yesterday - shapes.TICK)).balance_minor == 0
-    assert (await history.balance(db, histories.WALLET, effective_at=yesterday, known_at=known_at)).balance_minor == 0
+    assert (await history.operations.balance(db, histories.WALLET, known_at=known_at)).balance_minor == 100
+    assert (await history.operations.balance(db, histories.WALLET, effective_at=yesterday)).balance_minor == 20
     assert (
-        await history.balance(db, histories.WALLET, effective_at=await histories.database_time(db))
+        await history.operations.balance(db, histories.WALLET, effective_at=yesterday - history.domain.TICK)
+    ).balance_minor == 0
+    assert (
+        await history.operations.balance(db, histories.WALLET, effective_at=yesterday, known_at=known_at)
+    ).balance_minor == 0
+    assert (
+        await history.operations.balance(db, histories.WALLET, effective_at=await histories.database_time(db))
     ).balance_minor == 120
 
 
@@ -129,8 +137,10 @@ async def test_a_posting_of_the_future_counts_from_then_on(db: database.Database
     tomorrow = envelope.now() + timedelta(days=1)
     await histories.post(db, histories.grant(100), histories.grant(20, occurred_at=tomorrow))
 
-    assert (await history.balance(db, histories.WALLET, effective_at=tomorrow - shapes.TICK)).balance_minor == 100
-    assert (await history.balance(db, histories.WALLET, effective_at=tomorrow)).balance_minor == 120
+    assert (
+        await history.operations.balance(db, histories.WALLET, effective_at=tomorrow - history.domain.TICK)
+    ).balance_minor == 100
+    assert (await history.operations.balance(db, histories.WALLET, effective_at=tomorrow)).balance_minor == 120
 
 
 @pytest.mark.rule("LE11")
@@ -140,18 +150,18 @@ async def test_what_is_recorded_but_not_committed_yet_is_waited_for(
     await histories.post(db, histories.grant(100))
     request = requests.Request(histories.grant(20), envelope.uuid7())
     async with db.transaction() as tx:
-        opened = await desk.open_desk(tx, [request])
-        opened.settle(request)
-        await desk.close_desk(tx, opened, meanwhile=list)
+        batch = await store.load(tx, [request])
+        batch.settle(request)
+        await store.save(tx, batch, [])
         at = await histories.database_time(db)
-        asked = asyncio.create_task(history.balance(db, histories.WALLET, known_at=at))
+        asked = asyncio.create_task(history.operations.balance(db, histories.WALLET, known_at=at))
         await waits_for_a_lock(superuser)
         assert not asked.done()
 
     found = await asked
 
     assert (found.balance_minor, found.at) == (120, at)
-    assert opened.book.at < at
+    assert batch.book.at < at
 
 
 @pytest.mark.rule("LE11")
@@ -160,10 +170,10 @@ async def test_a_time_before_the_newest_posting_is_answered_while_somebody_write
     at = await histories.database_time(db)
     await histories.post(db, histories.grant(20))
     async with db.transaction() as tx:
-        await desk.open_desk(tx, [requests.Request(histories.grant(3), envelope.uuid7())])
+        await store.load(tx, [requests.Request(histories.grant(3), envelope.uuid7())])
 
         async with asyncio.timeout(GIVE_UP_S):
-            found = await history.balance(db, histories.WALLET, known_at=at)
+            found = await history.operations.balance(db, histories.WALLET, known_at=at)
 
     assert (found.balance_minor, found.sequence) == (100, 1)
 
@@ -171,7 +181,7 @@ async def test_a_time_before_the_newest_posting_is_answered_while_somebody_write
 @pytest.mark.rule("LE11")
 async def test_the_balance_of_a_moment_never_changes_whatever_commits_around_it(db: database.Database) -> None:
     group = commit.GroupCommit(db)
-    answers: list[shapes.Balance] = []
+    answers: list[history.domain.Balance] = []
     await histories.post(db, histories.grant(1))
 
     async def write() -> None:
@@ -180,12 +190,14 @@ async def test_the_balance_of_a_moment_never_changes_whatever_commits_around_it(
 
     async def read() -> None:
         while not writing.done():
-            answers.append(await history.balance(db, histories.WALLET, known_at=await histories.database_time(db)))
+            answers.append(
+                await history.operations.balance(db, histories.WALLET, known_at=await histories.database_time(db))
+            )
 
     writing = asyncio.gather(*(write() for _ in range(4)))
     await asyncio.gather(read(), read(), writing)
 
-    again = [await history.balance(db, histories.WALLET, known_at=answer.at) for answer in answers]
+    again = [await history.operations.balance(db, histories.WALLET, known_at=answer.at) for answer in answers]
     assert again == answers
     assert len({answer.sequence for answer in answers}) > 1
     assert all(answer.balance_minor == answer.sequence for answer in answers)
@@ -195,17 +207,17 @@ async def test_a_moment_to_come_is_answered_for_now(db: database.Database) -> No
     await histories.post(db, histories.grant(100))
     before = await histories.database_time(db)
 
-    found = await history.balance(db, histories.WALLET, known_at=before + timedelta(days=1))
+    found = await history.operations.balance(db, histories.WALLET, known_at=before + timedelta(days=1))
 
     assert found.balance_minor == 100
     assert before < found.at <= await histories.database_time(db)
 
 
 async def test_an_account_that_was_never_used_has_no_history(db: database.Database) -> None:
-    with pytest.raises(shapes.NeverOpened):
-        await history.balance(db, histories.WALLET)
+    with pytest.raises(history.domain.NeverOpened):
+        await history.operations.balance(db, histories.WALLET)
     with pytest.raises(chart.UnknownAccount):
-        await history.balance(db, histories.WALLET._replace(code="user:nobody"))
+        await history.operations.balance(db, histories.WALLET._replace(code="user:nobody"))
 
 
 async def test_several_workers_sum_up_each_stretch_once(db: database.Database, superuser: asyncpg.Connection) -> None:
@@ -222,12 +234,12 @@ async def test_several_workers_sum_up_each_stretch_once(db: database.Database, s
 async def test_a_tick_of_summing_up_is_bounded(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timers, "STRETCHES_MAX", 4)
+    monkeypatch.setattr(history.timers, "STRETCHES_MAX", 4)
     await histories.insert(superuser, histories.random_history(1, 64 * 5))
     written = []
 
     for _ in range(4):
-        await timers.summarize_postings(db)
+        await history.timers.summarize_postings(db)
         written.append(await superuser.fetchval("SELECT count(*) FROM posting_summary"))
 
     assert written == [4, 8, 10, 10]

@@ -98,7 +98,7 @@ def test_points_are_held_on_the_lots_that_expire_soonest() -> None:
     hold = placed(book, 10, also=50)
 
     assert lots_left(book) == [(30, 30), (30, 20), (30, 0)]
-    assert [share.amount_minor for share in hold.current.parts[1].shares] == [30, 20]
+    assert [share.amount_minor for share in hold.current.parts[1].allocations] == [30, 20]
     assert figures(book) == [(100, 10), (90, 50)]
 
 
@@ -148,8 +148,8 @@ def test_a_capture_takes_its_amount_and_frees_the_rest(amount_minor: int) -> Non
 
     assert (said.amount.amount_minor, said.remaining_minor, hold.current.state) == (amount_minor, 0, "captured")
     assert figures(book)[0] == (100 - amount_minor, 0)
-    told = posted.lines[0]
-    assert (said.account.balance_minor, said.account.version) == (told.current.balance_minor, told.current.version)
+    told = posted.legs[0]
+    assert (said.account.balance_minor, said.account.version) == (told.after.balance_minor, told.after.version)
     assert posted.transfer.reference == "order:1"
 
 
@@ -253,7 +253,7 @@ def test_a_part_of_which_nothing_is_captured_is_freed_too() -> None:
     assert [part.amount_minor for part in said.parts] == [10, 0]
     assert figures(book) == [(90, 0), (1, 0)]
     assert said.parts[1].account.held_minor == 0
-    assert len(posted.lines) == 2
+    assert len(posted.legs) == 2
 
 
 def test_a_part_that_was_used_up_earlier_is_left_alone() -> None:

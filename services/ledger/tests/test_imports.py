@@ -248,13 +248,13 @@ async def test_a_file_is_read_as_it_is_imported(db: database.Database, monkeypat
     monkeypatch.setattr(imports, "ROWS_AT_ONCE", 10)
     file = io.StringIO("user_id,balance\n" + "".join(f"{number},1.00\n" for number in range(1, 101)))
     places: list[int] = []
-    carry_out = commit.GroupCommit.execute
+    execute = commit.GroupCommit.execute
 
     async def noted(self: commit.GroupCommit, command: ledger.LedgerCommand) -> object:
         places.append(file.tell())
-        return await carry_out(self, command)
+        return await execute(self, command)
 
-    monkeypatch.setattr(commit.GroupCommit, "carry_out", noted)
+    monkeypatch.setattr(commit.GroupCommit, "execute", noted)
     await imports.carry_over(db, SHOP, file, lambda *_: None)
 
     assert len(places) == 100

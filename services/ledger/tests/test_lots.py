@@ -38,31 +38,31 @@ def taken(shares_of: list[lots.LotAllocation] | None) -> list[tuple[int, int]] |
 def test_the_soonest_to_expire_is_spent_first_and_what_never_expires_last() -> None:
     kept = [lot(1, None, 100), lot(2, 30, 100), lot(3, 1, 100)]
 
-    assert taken(lots.spendable(kept, 250, at=NOW)) == [(3, 100), (2, 100), (1, 50)]
+    assert taken(lots.allocate_free(kept, 250, at=NOW)) == [(3, 100), (2, 100), (1, 50)]
 
 
 def test_what_expires_at_once_is_spent_in_the_order_in_which_it_came() -> None:
-    assert taken(lots.spendable([lot(2, 1, 10), lot(1, 1, 10)], 15, at=NOW)) == [(1, 10), (2, 5)]
+    assert taken(lots.allocate_free([lot(2, 1, 10), lot(1, 1, 10)], 15, at=NOW)) == [(1, 10), (2, 5)]
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1, None), (0, None), (1, [(1, 5)])])
 def test_a_lot_is_over_at_the_very_second(seconds: int, expected: object) -> None:
-    assert taken(lots.spendable([lot(1, seconds / 86_400, 5)], 5, at=NOW)) == expected
+    assert taken(lots.allocate_free([lot(1, seconds / 86_400, 5)], 5, at=NOW)) == expected
 
 
 def test_what_is_held_is_not_spent() -> None:
-    assert taken(lots.spendable([lot(1, 1, 10, held_minor=7), lot(2, 2, 10)], 5, at=NOW)) == [(1, 3), (2, 2)]
+    assert taken(lots.allocate_free([lot(1, 1, 10, held_minor=7), lot(2, 2, 10)], 5, at=NOW)) == [(1, 3), (2, 2)]
 
 
 @given(st.lists(a_lot, max_size=6), st.integers(1, 400))
 def test_what_is_chosen_is_exact_free_live_and_in_order(kept: list[lots.Lot], amount_minor: int) -> None:
-    chosen = lots.spendable(kept, amount_minor, at=NOW)
+    chosen = lots.allocate_free(kept, amount_minor, at=NOW)
 
-    free_minor = sum(each.current.free_minor for each in kept if not each.is_over(NOW))
+    free_minor = sum(each.current.free_minor for each in kept if not each.has_expired(NOW))
     assert (chosen is None) == (free_minor < amount_minor)
     for share in chosen or []:
         assert 0 < share.amount_minor <= share.lot.current.free_minor
-        assert not share.lot.is_over(NOW)
+        assert not share.lot.has_expired(NOW)
     if chosen:
         assert sum(share.amount_minor for share in chosen) == amount_minor
         assert all(share.amount_minor == share.lot.current.free_minor for share in chosen[:-1])
@@ -75,8 +75,8 @@ def test_a_part_and_the_rest_are_the_whole(amounts: list[int], data: st.DataObje
     held = [lots.LotAllocation(lot(number, None, amount), amount) for number, amount in enumerate(amounts)]
     part_minor = data.draw(st.integers(0, sum(amounts)))
 
-    part = lots.part_of(held, part_minor)
-    rest = lots.without(held, part)
+    part = lots.first_part(held, part_minor)
+    rest = lots.subtract(held, part)
 
     by_lot = dict.fromkeys((share.lot for share in held), 0)
     for share in part + rest:

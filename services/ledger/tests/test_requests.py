@@ -10,35 +10,36 @@ from builders import DEMO, OTHER, USER
 
 from contracts import ledger
 from contracts.message import REGISTRY, Money
-from ledger.domain import accounts, books, chart, requests
+from ledger.domain import accounts, batches, books, chart, requests, requirements
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 HOLD = ledger.HoldId(UUID(int=7))
 
 
-def desk_for(*messages: Any, wallet: int = 1_000) -> tuple[requests.Batch, list[requests.Request]]:
-    """A desk with everything that the messages need, where the user has some money."""
-    asked = [requests.Request(message, uuid4()) for message in messages]
-    needs = requests.requirements_of(asked)
-    openings = {**needs.reads, **needs.openings}
-    for opening in (chart.user_account(DEMO, USER, "RUB"), chart.system_account(DEMO, "revenue", "RUB")):
-        openings[opening.name] = opening
+def batch_for(*messages: Any, wallet: int = 1_000) -> tuple[batches.Batch, list[requests.Request]]:
+    """A batch with everything that the messages require, where the user has some money."""
+    to_settle = [requests.Request(message, uuid4()) for message in messages]
+    required = requirements.of_requests(to_settle)
+    wanted = required.accounts(of_holds=(), of_reversals=())
+    definitions = {**wanted.to_read, **wanted.to_open}
+    for definition in (chart.user_account(DEMO, USER, "RUB"), chart.system_account(DEMO, "revenue", "RUB")):
+        definitions[definition.name] = definition
     funded = {chart.user_account(DEMO, USER, "RUB"): wallet}
-    opened = [
+    loaded = [
         accounts.Account(
             accounts.AccountId(number),
-            opening,
-            accounts.AccountValues(opening.overdraft_minor, funded.get(opening, 0)),
+            definition,
+            accounts.AccountValues(definition.overdraft_minor, funded.get(definition, 0)),
         )
-        for number, opening in enumerate(openings.values(), 1)
+        for number, definition in enumerate(definitions.values(), 1)
     ]
-    return requests.Batch(books.Books(opened, at=NOW, new_id=uuid4), needs), asked
+    return batches.Batch(books.Books(loaded, at=NOW, new_id=uuid4), required), to_settle
 
 
 def settle_all(*messages: Any, wallet: int = 1_000) -> list[requests.Outcome]:
-    desk, asked = desk_for(*messages, wallet=wallet)
-    return [desk.settle(request) for request in asked]
+    batch, to_settle = batch_for(*messages, wallet=wallet)
+    return [batch.settle(request) for request in to_settle]
 
 
 def placed(**changes: Any) -> ledger.PlaceHold:
@@ -116,18 +117,18 @@ def test_the_same_body_under_the_same_key_gets_the_same_answer_marked_as_replaye
     command: ledger.LedgerCommand, before: list[ledger.LedgerCommand], wallet: int
 ) -> None:
     again = type(command).model_validate_json(command.model_dump_json())
-    desk, asked = desk_for(*before, command, again, wallet=wallet)
-    first = [desk.settle(request) for request in asked[:-1]][-1]
-    savepoint, standing = desk.book.savepoint(), [each.current for each in desk.book.accounts.values()]
+    batch, to_settle = batch_for(*before, command, again, wallet=wallet)
+    first = [batch.settle(request) for request in to_settle[:-1]][-1]
+    savepoint, standing = batch.book.savepoint(), [each.current for each in batch.book.accounts.values()]
 
-    second = desk.settle(asked[-1])
+    second = batch.settle(to_settle[-1])
 
     assert first.answer is not None
     assert second.answer == first.answer.model_copy(update={"is_replayed": True})
     assert second.events == (second.answer,)
-    assert len(desk.frozen) == len(before) + 1
-    assert desk.book.savepoint() == savepoint
-    assert [each.current for each in desk.book.accounts.values()] == standing
+    assert len(batch.new_outcomes) == len(before) + 1
+    assert batch.book.savepoint() == savepoint
+    assert [each.current for each in batch.book.accounts.values()] == standing
 
 
 def test_one_key_is_not_two_commands_even_where_their_bodies_are_equal() -> None:
@@ -144,12 +145,12 @@ def test_one_key_is_not_two_commands_even_where_their_bodies_are_equal() -> None
 
 def test_a_body_that_was_written_before_a_field_was_added_is_still_the_same() -> None:
     command = builders.capture(placed(), 50)
-    desk, asked = desk_for(command)
+    batch, to_settle = batch_for(command)
     old = type(command).model_validate(command.model_dump(exclude={"keep_rest", "capture_id"}))
     answer = command.refused("hold_ended", "It is over.")
-    desk.earlier[requests.RequestKey(DEMO, command.request_key)] = requests.SettledRequest(old, answer)
+    batch.settled[requests.RequestKey(DEMO, command.request_key)] = requests.SettledCommand(old, answer)
 
-    assert desk.settle(asked[0]).answer == answer.model_copy(update={"is_replayed": True})
+    assert batch.settle(to_settle[0]).answer == answer.model_copy(update={"is_replayed": True})
 
 
 def test_the_same_moment_told_in_another_zone_is_the_same() -> None:
@@ -167,15 +168,15 @@ def test_what_is_refused_leaves_no_trace_but_the_refusal() -> None:
         builders.transfer(builders.leg(builders.WALLET, -500), builders.leg("revenue", 500)),
         builders.transfer(builders.leg(builders.WALLET, -501), builders.leg("revenue", 501)),
     )
-    desk, asked = desk_for(group)
+    batch, to_settle = batch_for(group)
 
-    settled = desk.settle(asked[0])
+    outcome = batch.settle(to_settle[0])
 
-    assert isinstance(settled.answer, ledger.RequestRefused)
-    assert (settled.answer.code, settled.events) == ("insufficient_funds", (settled.answer,))
-    assert desk.book.savepoint() == (0, 0, 0, 0)
-    assert not any(account.is_changed for account in desk.book.accounts.values())
-    assert [answer for _, _, answer in desk.frozen] == [settled.answer]
+    assert isinstance(outcome.answer, ledger.RequestRefused)
+    assert (outcome.answer.code, outcome.events) == ("insufficient_funds", (outcome.answer,))
+    assert batch.book.savepoint() == (0, 0, 0, 0)
+    assert not any(account.is_changed for account in batch.book.accounts.values())
+    assert [settled.answer for settled in batch.new_outcomes.values()] == [outcome.answer]
 
 
 def test_each_of_several_requests_has_an_outcome_of_its_own() -> None:
@@ -214,32 +215,32 @@ def test_each_of_several_requests_has_an_outcome_of_its_own() -> None:
 def test_what_names_something_that_there_is_not_is_refused_and_opens_nothing(
     command: ledger.LedgerCommand, code: str
 ) -> None:
-    desk, (request,) = desk_for(command)
+    batch, (request,) = batch_for(command)
 
-    settled = desk.settle(request)
+    outcome = batch.settle(request)
 
-    assert settled.refusal is not None
-    assert settled.refusal.code == code
-    assert code not in {"unknown_account", "unknown_asset"} or not desk.needs.openings
+    assert outcome.refusal is not None
+    assert outcome.refusal.code == code
+    assert code not in {"unknown_account", "unknown_asset"} or not batch.required.to_open
 
 
 def test_a_payment_in_an_asset_that_is_not_counted_is_refused_without_an_answer() -> None:
-    (settled,) = settle_all(builders.paid(5, "XYZ"))
+    (outcome,) = settle_all(builders.paid(5, "XYZ"))
 
-    assert settled.refusal is not None
-    assert (settled.refusal.code, settled.answer, settled.events) == ("unknown_asset", None, ())
+    assert outcome.refusal is not None
+    assert (outcome.refusal.code, outcome.answer, outcome.events) == ("unknown_asset", None, ())
 
 
 @pytest.mark.parametrize(
     "command", [builders.extend(placed(), 60), builders.capture(placed(), 50), builders.release(placed())]
 )
-def test_a_command_on_a_hold_that_nobody_asked_for_yet_has_no_outcome(command: ledger.HoldCommand) -> None:
-    desk, (request,) = desk_for(command)
+def test_a_command_on_a_hold_that_is_not_known_yet_has_no_outcome(command: ledger.HoldCommand) -> None:
+    batch, (request,) = batch_for(command)
 
     with pytest.raises(requests.PrerequisiteMissing):
-        desk.settle(request)
+        batch.settle(request)
 
-    assert desk.frozen == []
+    assert batch.new_outcomes == {}
 
 
 def test_every_answer_about_a_hold_tells_what_the_hold_is_for() -> None:
@@ -252,7 +253,7 @@ def test_every_answer_about_a_hold_tells_what_the_hold_is_for() -> None:
         builders.release(hold),
     ]
 
-    answers = [settled.answer for settled in settle_all(*commands)]
+    answers = [outcome.answer for outcome in settle_all(*commands)]
 
     assert [type(answer).__name__ for answer in answers] == [
         "HoldPlaced", "CaptureRefused", "CaptureRefused", "ExtensionRefused", "HoldReleased",

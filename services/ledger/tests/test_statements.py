@@ -15,21 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis import database, operations, testing
-from ledger import commit, handlers, main
+from ledger import commit, handlers, history, main
 from ledger.domain import chart
-from ledger.history import domain as shapes
-from ledger.history import operations as history
-from ledger.history import store
 
 EACH_IS_ITS_OWN = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # every example has accounts of its own, so the shared database does no harm
 
 
-async def pages(db: database.Database, of: shapes.Span, *, reference: str | None = None) -> list[shapes.Line]:
+async def pages(
+    db: database.Database, of: history.domain.Span, *, reference: str | None = None
+) -> list[history.domain.Line]:
     """Read all pages of a statement, seven lines each."""
-    found: list[shapes.Line] = []
-    while more := await history.page(
+    found: list[history.domain.Line] = []
+    while more := await history.operations.page(
         db, of, before=found[-1].sequence if found else None, reference=reference, limit=7
     ):
         found += more
@@ -47,7 +46,7 @@ async def test_pages_belong_together_whatever_is_posted_between_them(db: databas
             await group.execute(histories.grant(1_000))
 
     writers = [asyncio.create_task(write()) for _ in range(3)]
-    of = await history.span(db, histories.WALLET)
+    of = await history.operations.span(db, histories.WALLET)
     found = await pages(db, of)
     is_over.set()
     await asyncio.gather(*writers)
@@ -55,7 +54,7 @@ async def test_pages_belong_together_whatever_is_posted_between_them(db: databas
     assert [line.sequence for line in found] == list(range(of.last, 0, -1))
     assert of.opening.balance_minor + sum(line.amount_minor for line in found) == of.closing.balance_minor
     assert found[0].balance_after_minor == of.closing.balance_minor
-    assert (await history.span(db, histories.WALLET)).last > of.last
+    assert (await history.operations.span(db, histories.WALLET)).last > of.last
 
 
 @pytest.mark.rule("LE13")
@@ -69,11 +68,11 @@ async def test_a_range_of_time_has_the_lines_and_balances_that_a_plain_list_says
     times = sorted(histories.moments(seed, happened))
 
     for begin, end in zip(times, times[3:], strict=False):
-        of = await history.span(db, wallet, begin=begin, end=end)
+        of = await history.operations.span(db, wallet, begin=begin, end=end)
         expected = [each for each in happened if begin <= each.recorded_at < end]
         found = await pages(db, of)
         assert [line.amount_minor for line in reversed(found)] == [each.amount_minor for each in expected]
-        assert of.opening.balance_minor == histories.recorded(happened, begin - shapes.TICK)
+        assert of.opening.balance_minor == histories.recorded(happened, begin - history.domain.TICK)
         assert of.closing.balance_minor == of.opening.balance_minor + sum(each.amount_minor for each in expected)
 
 
@@ -81,9 +80,9 @@ async def test_a_range_that_ends_before_it_begins_is_empty(db: database.Database
     await histories.post(db, histories.grant(1), histories.grant(2))
     now = await histories.database_time(db)
 
-    of = await history.span(db, histories.WALLET, begin=now, end=now - timedelta(days=1))
+    of = await history.operations.span(db, histories.WALLET, begin=now, end=now - timedelta(days=1))
 
-    assert await history.page(db, of) == []
+    assert await history.operations.page(db, of) == []
     assert of.opening.balance_minor == of.closing.balance_minor
 
 
@@ -100,7 +99,7 @@ async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: databa
         histories.grant(2, reference="order:8"),
         builders.capture(hold, 50, part=2),
     )
-    of = await history.span(db, histories.WALLET)
+    of = await history.operations.span(db, histories.WALLET)
 
     by_payment = await pages(db, of, reference=f"payment:{payment.payment_id}")
     by_order = await pages(db, of, reference="order:7")
@@ -109,7 +108,7 @@ async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: databa
     assert [(line.kind, line.amount_minor) for line in by_order] == [("capture", -50), ("capture", -30)]
     assert [line.balance_after_minor for line in by_order] == [423, 471]
     assert await pages(db, of, reference="order:9") == []
-    revenue = await history.span(db, chart.system_account(builders.DEMO, "revenue", "RUB").name)
+    revenue = await history.operations.span(db, chart.system_account(builders.DEMO, "revenue", "RUB").name)
     assert await pages(db, revenue, reference="order:8") == []
 
 
@@ -123,10 +122,10 @@ async def test_lines_of_a_reference_are_found_without_reading_the_account(
     ]
     wallet = await histories.insert(superuser, happened)
     await superuser.execute("SELECT summarize_ranges()")
-    of = await history.span(db, wallet)
+    of = await history.operations.span(db, wallet)
 
     before = await histories.postings_read(role)
-    found = await store.lines(database.Tx(role), of, "order:500", first=of.first, last=of.last, most=10)
+    found = await history.store.lines(database.Tx(role), of, "order:500", first=of.first, last=of.last, most=10)
     read = await histories.postings_read(role) - before
 
     assert [line.sequence for line in found] == [1_501, 1_502, 1_503]
@@ -137,24 +136,24 @@ async def test_lines_of_a_reference_are_found_without_reading_the_account(
 async def test_a_reference_of_everybody_is_refused(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "REFERRING_MAX", 10)
+    monkeypatch.setattr(history.operations, "REFERRING_MAX", 10)
     wallet = await histories.insert(superuser, histories.random_history(3, 11))
 
-    with pytest.raises(shapes.ReferenceTooBroad):
-        await history.page(db, await history.span(db, wallet), reference="order:1")
+    with pytest.raises(history.domain.ReferenceTooBroad):
+        await history.operations.page(db, await history.operations.span(db, wallet), reference="order:1")
 
 
 @pytest.mark.rule("LE13")
 async def test_an_export_has_every_line_between_the_opening_and_the_closing_balance(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "PAGE_MAX", 10)
+    monkeypatch.setattr(history.operations, "PAGE_MAX", 10)
     happened = histories.random_history(5, 35)
     wallet = await histories.insert(superuser, happened)
-    of = await history.span(db, wallet, begin=happened[9].recorded_at)
+    of = await history.operations.span(db, wallet, begin=happened[9].recorded_at)
     file = io.StringIO()
 
-    count = await history.write_csv(db, of, file)
+    count = await history.operations.write_csv(db, of, file)
 
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
     expected = happened[of.first - 1 :]
@@ -168,23 +167,23 @@ async def test_an_export_has_every_line_between_the_opening_and_the_closing_bala
 async def test_an_export_holds_a_page_in_memory_and_no_transaction_open(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "PAGE_MAX", 10)
+    monkeypatch.setattr(history.operations, "PAGE_MAX", 10)
     wallet = await histories.insert(superuser, histories.random_history(5, 35))
     sizes: list[int] = []
-    read = store.lines
+    read = history.store.lines
 
-    async def counted(*args: object, **kwargs: object) -> Sequence[shapes.Line]:
+    async def counted(*args: object, **kwargs: object) -> Sequence[history.domain.Line]:
         found = await read(*args, **kwargs)  # type: ignore[arg-type]
         sizes.append(len(found))
         return found
 
-    monkeypatch.setattr(store, "lines", counted)
+    monkeypatch.setattr(history.store, "lines", counted)
     open_transactions = [
         await superuser.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             " AND xact_start IS NOT NULL"
         )
-        async for _ in history.lines(db, await history.span(db, wallet))
+        async for _ in history.operations.lines(db, await history.operations.span(db, wallet))
     ]
 
     assert sizes == [10, 10, 10, 5]
@@ -201,7 +200,7 @@ async def test_a_reference_is_never_a_formula_in_an_export(
     )
     file = io.StringIO()
 
-    await history.write_csv(db, await history.span(db, wallet), file)
+    await history.operations.write_csv(db, await history.operations.span(db, wallet), file)
 
     _, row, _ = csv.DictReader(io.StringIO(file.getvalue()))
     assert row["reference"] == f"'{text}"

@@ -13,8 +13,7 @@ from builders import CLEARING, DEMO, WALLET
 from chassis import database, envelope
 from contracts import ledger
 from contracts.message import AMOUNT_MINOR_MAX
-from ledger.store import desk as store
-from ledger.store import lots as store_of_lots
+from ledger import store
 
 
 @pytest.fixture
@@ -265,18 +264,18 @@ async def test_the_next_accounts_with_lots_that_are_due_are_found(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
     async with funded.transaction() as tx:
-        assert await store_of_lots.due(tx, limit=10) == []
+        assert await store.lots.accounts_of_expired(tx, limit=10) == []
 
     await builders.pass_time(superuser, 60)
 
     async with funded.transaction() as tx:
-        (name,) = await store_of_lots.due(tx, limit=10)
+        (name,) = await store.lots.accounts_of_expired(tx, limit=10)
     assert name == (DEMO, builders.POINTS, "PTS")
 
 
-async def test_a_desk_on_which_nothing_is_asked_writes_nothing(db: database.Database) -> None:
+async def test_a_batch_without_requests_writes_nothing(db: database.Database) -> None:
     async with db.transaction() as tx:
-        await store.close_desk(tx, await store.open_desk(tx, []), meanwhile=list)
+        await store.save(tx, await store.load(tx, []), [])
 
     assert await builders.rows(db, "SELECT 1 FROM account UNION ALL SELECT 1 FROM request") == []
 

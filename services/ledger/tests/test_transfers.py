@@ -53,7 +53,7 @@ def left(undone: transfers.ReversibleTransfer) -> list[int]:
 
 
 def amounts(posted: posted.PostedTransfer) -> list[int]:
-    return [line.amount_minor for line in posted.lines]
+    return [line.amount_minor for line in posted.legs]
 
 
 def test_a_reversal_puts_every_leg_back_and_names_what_it_undid() -> None:
@@ -147,7 +147,7 @@ def test_points_that_were_granted_are_taken_back_from_their_own_lot_or_not_at_al
     book, undone = book_of((POINTS, 20), (POINT_REVENUE, -20), days=(1, 2))
     granted, another = book.account(POINTS.name).own_lots
     granted.current, another.current = lots.LotValues(12), lots.LotValues(8)
-    undone.current = undone.current._replace(uses=[lots.LotAllocation(granted, 20)])
+    undone.current = undone.current._replace(lot_uses=[lots.LotAllocation(granted, 20)])
 
     reverse(book, undone, 5)
     savepoint = book.savepoint()

@@ -1,16 +1,20 @@
-"""The message door: paid payments and commands, many in one transaction, each with an outcome of its own."""
+"""The message handler: events of payments and commands, many in one transaction, each with an outcome of its own."""
 
+import asyncio
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from uuid import UUID
 
+import asyncpg
 import prometheus_client
 
 from chassis import batch, database, envelope, errors, failpoints, inbox, outbox
 from contracts import payments
-from ledger.domain import posted, provider, requests
-from ledger.store import desk as store
+from ledger import store
+from ledger.domain import batches, posted, provider, requests
+
+ATTEMPTS_MAX = 4
 
 CREDITS = prometheus_client.Counter("kopilka_ledger_credits_total", "Payments credited to a wallet.", ["asset"])
 CREDIT_LATENCY = prometheus_client.Histogram(
@@ -20,46 +24,60 @@ CREDIT_LATENCY = prometheus_client.Histogram(
 )
 
 Outcomes = Mapping[UUID, requests.Outcome | Exception]
-"""What became of each message, by its id; nothing for those that were handled before.
+"""The outcome of each message by its id; nothing for messages that were handled before.
 
-An exception stands for a message that could not be settled: its claim is given back.
+An exception stands for a message that could not be settled. It is removed from the inbox, so that it can come again.
 """
 
 
-async def settle(db: database.Database, deliveries: Sequence[batch.Delivered], *, is_ahead: bool = True) -> Outcomes:
-    """Settle requests in one transaction: each is carried out or refused, and what it says is said.
+async def settle(
+    db: database.Database,
+    deliveries: Sequence[batch.Delivered],
+    *,
+    prewrite: bool = True,
+    attempts: int = ATTEMPTS_MAX,
+) -> Outcomes:
+    """Settle messages in one transaction: claim them, load what they require, decide, save.
 
-    A payment is credited once for ever, whatever event carries it; a command is answered the same for ever. A credit
-    that is refused is unprocessable; what is about a hold or a payment that is not there yet comes too early.
-    With `is_ahead` transfers of payments are written before the locks; where one was in vain, all is made anew.
+    A payment is credited once, whichever event reports it, and the same command gets the same answer. A refused payment
+    has Unprocessable as its outcome, and a message whose hold or payment is not known yet PrerequisiteMissing.
+
+    With `prewrite` transfers of payments are written before the locks are taken; where one of them is refused after
+    all, the transaction is made again without that. One that lost a race is made again too, up to so many `attempts`.
     """
-    outcomes: dict[UUID, requests.Outcome | Exception] = {}
     try:
         async with db.transaction() as tx:
-            fresh = await inbox.claim_many(tx, [delivery for delivery, _ in deliveries])
-            asked = [
+            claimed = await inbox.claim_many(tx, [delivery for delivery, _ in deliveries])
+            new = [
                 (delivery, requests.Request(message, delivery.envelope.id))
                 for delivery, message in deliveries
-                if delivery.envelope.id in fresh
+                if delivery.envelope.id in claimed
             ]
-            desk = await store.open_desk(tx, [request for _, request in asked], is_ahead=is_ahead)
-            says: list[outbox.OutboxMessage] = []
+            ledger_batch = await store.load(tx, [request for _, request in new], prewrite=prewrite)
+            outcomes: dict[UUID, requests.Outcome | Exception] = {}
+            events: list[outbox.OutboxMessage] = []
             causes: list[envelope.Cause] = []
             unsettled: list[inbox.Delivery] = []
-            for delivery, request in asked:
-                outcome = outcomes[request.event_id] = _settle(desk, request)
+            for delivery, request in new:
+                outcome = outcomes[request.event_id] = _settle(ledger_batch, request)
                 if isinstance(outcome, requests.Outcome):
-                    says += outcome.events
+                    events += outcome.events
                     causes += [delivery.envelope.cause] * len(outcome.events)
                 else:
                     unsettled.append(delivery)
             await inbox.unclaim(tx, unsettled)
-            rows = await store.close_desk(tx, desk, meanwhile=partial(outbox.rows_of, tx, says, causes=causes))
-            await outbox.put_rows(tx, rows)
+            await store.save(tx, ledger_batch, events, causes=causes)
             failpoints.passed("ledger.in_transaction")
-    except store.WrittenInVain:
-        return await settle(db, deliveries, is_ahead=False)
-    _measure([request.message for _, request in asked if _has_credited(request, outcomes[request.event_id])])
+    except store.PrewriteRefused:
+        return await settle(db, deliveries, prewrite=False, attempts=attempts)
+    except asyncpg.PostgresError as error:
+        if attempts <= 1 or not database.is_transient(error):
+            raise
+        await asyncio.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, not a secret
+        return await settle(db, deliveries, prewrite=prewrite, attempts=attempts - 1)
+    _measure(
+        [message for delivery, message in deliveries if _has_credited(message, outcomes.get(delivery.envelope.id))]
+    )
     return outcomes
 
 
@@ -69,21 +87,21 @@ BATCH_QUEUES = (
 )
 
 
-def _settle(desk: requests.Batch, request: requests.Request) -> requests.Outcome | Exception:
+def _settle(ledger_batch: batches.Batch, request: requests.Request) -> requests.Outcome | Exception:
     try:
-        settled = desk.settle(request)
-    except requests.PrerequisiteMissing as too_early:
-        return too_early
-    if settled.refusal is not None and settled.answer is None:
-        return errors.Unprocessable(settled.refusal.detail)
-    return settled
+        outcome = ledger_batch.settle(request)
+    except requests.PrerequisiteMissing as missing:
+        return missing
+    if outcome.refusal is not None and outcome.answer is None:
+        return errors.Unprocessable(outcome.refusal.detail)
+    return outcome
 
 
-def _has_credited(request: requests.Request, outcome: requests.Outcome | Exception) -> bool:
-    """Tell whether this is what credited a payment, and not only told of its fee."""
-    if not isinstance(request.message, payments.PaymentPaid) or not isinstance(outcome, requests.Outcome):
+def _has_credited(message: requests.Message, outcome: requests.Outcome | Exception | None) -> bool:
+    """Tell whether a message credited a payment, rather than adding the fee of one that was credited before."""
+    if not isinstance(message, payments.PaymentPaid) or not isinstance(outcome, requests.Outcome):
         return False
-    return any(isinstance(said, posted.PostedTransfer) and said.transfer.kind == "top_up" for said in outcome.events)
+    return any(isinstance(event, posted.PostedTransfer) and event.transfer.kind == "top_up" for event in outcome.events)
 
 
 def _measure(credited: Sequence[payments.PaymentPaid]) -> None:

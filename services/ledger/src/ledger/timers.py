@@ -1,41 +1,36 @@
-"""The clock door: ends holds and lots whose time is over, and keeps the range indexes up with the writers."""
+"""Timers: end holds and lots whose time is over, and keep the range indexes up to date."""
 
-from functools import partial
-
-from chassis import database, envelope, outbox
+from chassis import database, envelope
+from ledger import store
 from ledger.domain import holds, transfers
-from ledger.store import desk as store
 
 EXPIRE_MAX = 100
 
 
 async def expire_holds(db: database.Database) -> int:
-    """End the oldest holds whose time is over by the database's clock; gives how many."""
+    """End the oldest holds whose time is over by the database's clock; returns their number."""
     async with db.transaction() as tx:
-        desk = await store.open_due_holds(tx, limit=EXPIRE_MAX)
-        said = [holds.expire(desk.book, hold) for hold in desk.known_holds.values()]
-        rows = await store.close_desk(tx, desk, meanwhile=partial(outbox.rows_of, tx, said))
-        await outbox.put_rows(tx, rows)
-    return len(said)
+        batch = await store.load_expired_holds(tx, limit=EXPIRE_MAX)
+        events = [holds.expire(batch.book, hold) for hold in batch.holds_by_key.values()]
+        await store.save(tx, batch, events)
+    return len(events)
 
 
 async def expire_lots(db: database.Database) -> int:
-    """Move the oldest lots whose time is over by the database's clock to breakage; gives how many."""
+    """Move the oldest lots whose time is over by the database's clock to breakage; returns their number."""
     async with db.transaction() as tx:
-        desk = await store.open_due_lots(tx, limit=EXPIRE_MAX)
-        keeping = [account for account in desk.book.accounts.values() if account.own_lots]
-        said = [
-            posted
-            for account in keeping
-            for posted in transfers.expire_lots(desk.book, account, event_id=envelope.uuid7())
+        batch = await store.load_expired_lots(tx, limit=EXPIRE_MAX)
+        events = [
+            posted_transfer
+            for account in [account for account in batch.book.accounts.values() if account.own_lots]
+            for posted_transfer in transfers.expire_lots(batch.book, account, event_id=envelope.uuid7())
         ]
-        rows = await store.close_desk(tx, desk, meanwhile=partial(outbox.rows_of, tx, said))
-        await outbox.put_rows(tx, rows)
-    return len(said)
+        await store.save(tx, batch, events)
+    return len(events)
 
 
 async def summarize_ranges(db: database.Database) -> int:
-    """Let searches by transfer skip pages that were filled since the last time; gives 0, so that the timer rests."""
+    """Let searches by transfer skip pages that were filled since the last time; returns 0, so that the timer rests."""
     async with db.statement() as tx:
-        await tx.execute("SELECT summarize_ranges()")
+        await store.summarize_ranges(tx)
     return 0

@@ -1,9 +1,7 @@
-"""Accounts: what may be done to one, by moving value and by an operator."""
+"""Accounts: how postings, holds and an operator's commands change one, and what they must not do to it."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, NewType
-
-from pydantic_core import to_json
+from typing import ClassVar, Literal, NamedTuple, NewType, assert_never
 
 from chassis import errors
 from contracts import ledger
@@ -12,6 +10,7 @@ from ledger.domain import chart, lots
 
 AccountId = NewType("AccountId", int)
 AccountStatus = Literal["open", "frozen", "closed"]
+CommandOnAccount = ledger.FreezeAccount | ledger.UnfreezeAccount | ledger.CloseAccount | ledger.SetOverdraft
 
 
 class InsufficientFunds(errors.Refusal):
@@ -28,13 +27,13 @@ class BalanceOutOfRange(errors.Refusal):
 
 
 class AccountFrozen(errors.Refusal):
-    """The account is frozen: nothing may be taken from it."""
+    """The account is frozen: nothing can be taken from it."""
 
     code: ClassVar[str] = "account_frozen"
 
 
 class AccountClosed(errors.Refusal):
-    """The account is closed: nothing moves on it any more."""
+    """The account is closed: it accepts no postings and no holds."""
 
     code: ClassVar[str] = "account_closed"
 
@@ -46,7 +45,10 @@ class AccountNotEmpty(errors.Refusal):
 
 
 class AccountValues(NamedTuple):
-    """What may change of an account. `sequence` counts its postings, `version` every change of it."""
+    """The values of an account that change. `sequence` counts its postings, `version` all changes of balance or held.
+
+    `overdraft_minor` is how far below zero the available balance may go.
+    """
 
     overdraft_minor: int
     balance_minor: int = 0
@@ -57,16 +59,17 @@ class AccountValues(NamedTuple):
 
     @property
     def available_minor(self) -> int:
-        """What may be spent."""
+        """The balance less what is held: what can be spent."""
         return self.balance_minor - self.held_minor
 
     def with_change(self, amount_minor: int, held_minor: int) -> "AccountValues":
-        """Change balance and held at once; an amount other than zero is a posting.
+        """Return the values after a change of balance and held; an amount other than zero is a posting.
 
-        Raises InsufficientFunds when it would overdraw, BalanceOutOfRange when it would not fit, AccountFrozen when it
-        takes from a frozen account, and AccountClosed. Giving back what was held passes a freeze.
+        Raises InsufficientFunds when the account would be overdrawn beyond its limit, BalanceOutOfRange when the
+        balance would not fit a row, AccountFrozen when funds are taken from a frozen account, and AccountClosed.
+        A frozen account can still be credited, and its holds released.
         """
-        limit_minor, balance_minor, all_held_minor, sequence, version, state = self
+        overdraft_minor, balance_minor, all_held_minor, sequence, version, state = self
         balance_minor += amount_minor
         all_held_minor += held_minor
         is_taking = amount_minor < 0 or held_minor > 0
@@ -76,16 +79,16 @@ class AccountValues(NamedTuple):
             raise AccountFrozen
         if not -AMOUNT_MINOR_MAX <= balance_minor <= AMOUNT_MINOR_MAX:
             raise BalanceOutOfRange
-        if is_taking and balance_minor - all_held_minor < -limit_minor:
+        if is_taking and balance_minor - all_held_minor < -overdraft_minor:
             raise InsufficientFunds
         assert all_held_minor >= 0, "more was released than held"
         sequence += amount_minor != 0
-        return AccountValues(limit_minor, balance_minor, all_held_minor, sequence, version + 1, state)
+        return AccountValues(overdraft_minor, balance_minor, all_held_minor, sequence, version + 1, state)
 
-    def apply(self, command: ledger.AccountCommand) -> "AccountValues":
-        """Freeze, unfreeze, close, or set the overdraft. What is so already stays so.
+    def apply(self, command: CommandOnAccount) -> "AccountValues":
+        """Return the values after an operator's command. Freezing a frozen account changes nothing, and so on.
 
-        Raises AccountClosed, AccountNotEmpty, and InsufficientFunds for a limit above what is overdrawn already.
+        Raises AccountClosed, AccountNotEmpty, and InsufficientFunds for a limit that is exceeded already.
         """
         if self.state == "closed":
             raise AccountClosed
@@ -98,41 +101,41 @@ class AccountValues(NamedTuple):
                 if self.available_minor < -command.overdraft_minor:
                     raise InsufficientFunds
                 return self._replace(overdraft_minor=command.overdraft_minor)
-        if self.balance_minor or self.held_minor:
-            raise AccountNotEmpty
-        return self._replace(state="closed")
+            case ledger.CloseAccount():
+                if self.balance_minor or self.held_minor:
+                    raise AccountNotEmpty
+                return self._replace(state="closed")
+            case _:
+                assert_never(command)
 
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One account as it stands, and as it `was` read. `label` is what every line about it begins with."""
+    """An account: its values as they are now and as they were loaded, and its lots where it keeps any."""
 
     id: AccountId
     definition: chart.AccountDefinition
     current: AccountValues
     own_lots: list[lots.Lot] = field(default_factory=list)
     loaded: AccountValues = field(init=False)
-    label: str = field(init=False)
 
     def __post_init__(self) -> None:
-        """Remember how it was read."""
+        """Remember the values as loaded."""
         self.loaded = self.current
-        (_, code, asset), owner_key = self.definition.name, self.definition.owner_key
-        self.label = to_json({"code": code, "owner": owner_key, "asset": asset}).decode()[:-1]
 
     @property
     def is_changed(self) -> bool:
-        """Tell whether more changed than postings change: limit, state, what is held, versions besides."""
-        now, was = self.current, self.loaded
+        """Whether more has changed than postings change: the limit, the state, what is held, or the version alone."""
+        current, loaded = self.current, self.loaded
         return (
-            now.held_minor != was.held_minor
-            or now.version - now.sequence != was.version - was.sequence
-            or now.overdraft_minor != was.overdraft_minor
-            or now.state != was.state
+            current.held_minor != loaded.held_minor
+            or current.version - current.sequence != loaded.version - loaded.sequence
+            or current.overdraft_minor != loaded.overdraft_minor
+            or current.state != loaded.state
         )
 
     def snapshot(self) -> ledger.AccountState:
-        """Give the account as events tell it."""
+        """Return the account as events carry it."""
         _, code, asset = self.definition.name
         _, balance_minor, held_minor, _, version, _ = self.current
         return ledger.AccountState(

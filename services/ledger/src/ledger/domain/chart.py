@@ -1,4 +1,4 @@
-"""The chart of accounts: which kinds of account there are, and what each may be used for."""
+"""The chart of accounts: the kinds of account, and between which of them value may move."""
 
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple, cast
@@ -15,7 +15,7 @@ Kind = Literal[
     "opening",
 ]  # fmt: skip
 
-# From which kind to which kind value may move; a reversal may go the other way too. What is not here is refused.
+# From which kind to which kinds value may move; a reversal goes the other way. Anything else is refused.
 FLOWS: dict[Kind, frozenset[Kind]] = {
     "wallet": frozenset({"wallet", "revenue", "refunds_payable", "suspense", "clearing"}),
     "points": frozenset({"revenue", "breakage", "promotion"}),
@@ -30,7 +30,7 @@ FLOWS: dict[Kind, frozenset[Kind]] = {
     "opening": frozenset({"wallet", "points", "clearing", "revenue"}),
 }
 USERS: frozenset[Kind] = frozenset({"wallet", "points"})
-# These stand for somebody else's money or for what we spend, so they go below zero by all that ever moved.
+# These count money that others owe us or that we spend, so they go below zero without a limit.
 UNLIMITED: frozenset[Kind] = frozenset({"clearing", "fees", "losses", "promotion", "opening"})
 
 
@@ -54,7 +54,7 @@ class FlowNotAllowed(errors.Refusal):
 
 
 class AccountName(NamedTuple):
-    """What an account is found by."""
+    """The unique name of an account."""
 
     tenant: TenantId
     code: str
@@ -62,7 +62,7 @@ class AccountName(NamedTuple):
 
 
 class AccountDefinition(NamedTuple):
-    """What an account is opened with when it is needed for the first time.
+    """The constant values of an account, with which it is opened when it is first used.
 
     `overdraft_minor` is how far below zero its available balance may go; `owner_key` is the owner's id as text.
     """
@@ -75,7 +75,7 @@ class AccountDefinition(NamedTuple):
 
 
 def user_account(tenant: TenantId, user_id: UserId, asset: Currency) -> AccountDefinition:
-    """Give a user's own account in one asset: a wallet, or points where the asset is kept in lots.
+    """Return a user's own account in one asset: a wallet, or points where the asset is kept in lots.
 
     Raises UnknownAsset.
     """
@@ -84,9 +84,9 @@ def user_account(tenant: TenantId, user_id: UserId, asset: Currency) -> AccountD
     return AccountDefinition(AccountName(tenant, f"user:{owner_key}:{kind}", asset), kind, user_id, 0, owner_key)
 
 
-@lru_cache(maxsize=1_024)  # a few accounts stand behind all transfers of a batch
+@lru_cache(maxsize=1_024)  # all transfers of a batch share a few of them
 def system_account(tenant: TenantId, code: str, asset: Currency) -> AccountDefinition:
-    """Give an account of the business itself; its kind is the first word of its code.
+    """Return an account of the business itself; its kind is the first word of its code.
 
     Raises UnknownAsset, UnknownAccount.
     """
@@ -98,7 +98,7 @@ def system_account(tenant: TenantId, code: str, asset: Currency) -> AccountDefin
 
 
 def definition_of(name: AccountName) -> AccountDefinition:
-    """Give any account of the chart by its name. Raises UnknownAsset, UnknownAccount."""
+    """Return any account of the chart by its name. Raises UnknownAsset, UnknownAccount."""
     if not name.code.startswith("user:"):
         return system_account(*name)
     _, user_id, *_ = f"{name.code}:".split(":")
@@ -112,12 +112,12 @@ def definition_of(name: AccountName) -> AccountDefinition:
 
 
 def keeps_lots(asset: Currency) -> bool:
-    """Tell whether holdings of an asset are kept in lots, which may expire."""
+    """Tell whether balances of an asset are kept in lots, which may expire."""
     return assets.ASSETS[asset].keeps_lots
 
 
 def decimal_of(amount_minor: int, exponent: int) -> str:
-    """Write an amount with its decimals: -5 with exponent 2 is -0.05."""
+    """Format an amount with its decimals: -5 with exponent 2 is -0.05."""
     sign, digits = "-" if amount_minor < 0 else "", f"{abs(amount_minor):0{exponent + 1}d}"
     return f"{sign}{digits[: len(digits) - exponent]}{'.' if exponent else ''}{digits[len(digits) - exponent :]}"
 

@@ -1,4 +1,4 @@
-"""What moves: transfers with their legs and postings. Plain values and little of them: one batch makes thousands."""
+"""Double entry: transfers, their legs and postings. Plain tuples, because one batch makes thousands of them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ class Unbalanced(errors.Refusal):
 
 
 class Transfer(NamedTuple):
-    """One business movement. `source_key` is its natural key: per tenant and kind it can happen once, for ever.
+    """One business movement. `source_key` is its natural key: it is unique per tenant and kind, for ever.
 
     `occurred_at` is when it took effect, however late its postings are recorded; `reverses` is the transfer that it
     undoes.
@@ -38,19 +38,19 @@ class Transfer(NamedTuple):
 class Leg(NamedTuple):
     """What one transfer does to one account: credits are positive; `held_minor` changes along with the balance.
 
-    On an account that keeps lots, `shares` names the lots; without them a debit spends the soonest to expire and a
-    credit makes a new lot that expires at `expires_at`.
+    On an account that keeps lots, `allocations` names the lots. Without them a debit spends the lots that expire first,
+    and a credit makes a new lot that expires at `expires_at`.
     """
 
     name: chart.AccountName
     amount_minor: int
     held_minor: int = 0
-    shares: Sequence[lots.LotAllocation] = ()
+    allocations: Sequence[lots.LotAllocation] = ()
     expires_at: datetime | None = None
 
 
 class Posting(NamedTuple):
-    """One leg on the books, with the balance right after it and when it was written there."""
+    """A leg as a row of the books, with the balance right after it and when it was recorded."""
 
     account_id: int
     sequence: int
@@ -63,22 +63,22 @@ class Posting(NamedTuple):
 def two_legs(
     source: chart.AccountDefinition, destination: chart.AccountDefinition, amount_minor: int
 ) -> tuple[Leg, Leg]:
-    """Give the legs of nearly every transfer."""
+    """Return the legs of a transfer from one account to another."""
     return Leg(source.name, -amount_minor), Leg(destination.name, amount_minor)
 
 
 def check_balanced(legs: Sequence[Leg]) -> None:
-    """Raise Unbalanced unless the legs are a transfer."""
-    if len(legs) == 2:  # a short way, which is worth it for nearly every transfer
+    """Raise Unbalanced unless the legs make a transfer."""
+    if len(legs) == 2:  # nearly every transfer, so the short way pays
         one, other = legs
-        is_fair = one.amount_minor == -other.amount_minor and one.name.asset == other.name.asset
-        if not is_fair or not one.amount_minor or one.name == other.name:
+        is_zero_sum = one.amount_minor == -other.amount_minor and one.name.asset == other.name.asset
+        if not is_zero_sum or not one.amount_minor or one.name == other.name:
             raise Unbalanced
         return
-    left_over: dict[str, int] = {}
+    sums: dict[str, int] = {}
     for leg in legs:
-        left_over[leg.name.asset] = left_over.get(leg.name.asset, 0) + leg.amount_minor
-    if any(left_over.values()) or not all(leg.amount_minor for leg in legs) or not legs:
+        sums[leg.name.asset] = sums.get(leg.name.asset, 0) + leg.amount_minor
+    if any(sums.values()) or not all(leg.amount_minor for leg in legs) or not legs:
         raise Unbalanced
     if len({leg.name for leg in legs}) < len(legs):
         raise Unbalanced

@@ -1,6 +1,6 @@
-"""Lots: holdings of an asset that may expire, each with its own date. The soonest to expire is spent first.
+"""Lots: parts of a balance, each with its own expiry date. The lot that expires first is spent first.
 
-What is held stays on its lots and can't expire; what comes back goes to the lots that it came from.
+Funds that are held stay on their lots and can't expire; a refund goes back to the lots that were spent.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,14 +11,14 @@ from uuid import UUID
 
 from contracts import ledger
 
-# What comes back to a lot that has expired meanwhile can be spent for so long.
+# A refund to a lot that has expired meanwhile becomes a new lot that lasts this long.
 GRACE = timedelta(days=14)
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class LotValues(NamedTuple):
-    """What may change of a lot."""
+    """The values of a lot that change."""
 
     left_minor: int = 0
     held_minor: int = 0
@@ -29,65 +29,67 @@ class LotValues(NamedTuple):
         return self.left_minor - self.held_minor
 
 
-NOTHING = LotValues()
+EMPTY = LotValues()
 
 
 @dataclass(slots=True, eq=False)
 class Lot:
-    """A part of one account's balance, as it stands and as it `was` read. It never expires without `expires_at`."""
+    """A part of an account's balance, as it is now and as it was loaded. Without `expires_at` it never expires."""
 
     id: UUID
     account_id: int
     expires_at: datetime | None
-    current: LotValues = NOTHING
-    loaded: LotValues = NOTHING
+    current: LotValues = EMPTY
+    loaded: LotValues = EMPTY
 
-    def is_over(self, at: datetime) -> bool:
+    def has_expired(self, at: datetime) -> bool:
         """Tell whether the lot can't be spent any more."""
         return self.expires_at is not None and self.expires_at <= at
 
 
 class LotAllocation(NamedTuple):
-    """A part of one lot."""
+    """The part of an amount that is allocated to one lot."""
 
     lot: Lot
     amount_minor: int
 
 
 class LotUse(NamedTuple):
-    """What one transfer did to one lot: positive when it filled it, negative when it spent from it."""
+    """What one transfer did to one lot: positive when it was credited, negative when it was spent."""
 
     transfer_id: ledger.TransferId
     lot_id: UUID
     amount_minor: int
 
 
-def spendable(lots: Iterable[Lot], amount_minor: int, *, at: datetime) -> list[LotAllocation] | None:
-    """Choose what to spend or hold, soonest to expire first; None when the lots do not have it."""
-    soonest_first = sorted(lots, key=lambda lot: (lot.expires_at or _NEVER, lot.id))
-    return _take(
-        [LotAllocation(lot, lot.current.free_minor) for lot in soonest_first if not lot.is_over(at)], amount_minor
-    )
+def allocate_free(lots: Iterable[Lot], amount_minor: int, *, at: datetime) -> list[LotAllocation] | None:
+    """Allocate an amount to what is free of lots, the first to expire first; None when there is not enough."""
+    in_order = sorted(lots, key=lambda lot: (lot.expires_at or _NEVER, lot.id))
+    free = [LotAllocation(lot, lot.current.free_minor) for lot in in_order if not lot.has_expired(at)]
+    return _first_part(free, amount_minor)
 
 
-def part_of(shares: Sequence[LotAllocation], amount_minor: int) -> list[LotAllocation]:
-    """Give the first part of what is held on lots, where there are any; there must be enough."""
-    taken = _take(shares, amount_minor) if shares else []
+def first_part(allocations: Sequence[LotAllocation], amount_minor: int) -> list[LotAllocation]:
+    """Return the allocations of the first part of what is held; the caller checked that there is enough.
+
+    Nothing for an account without lots.
+    """
+    taken = _first_part(allocations, amount_minor) if allocations else []
     assert taken is not None, "more was taken than was held"
     return taken
 
 
-def without(shares: Sequence[LotAllocation], taken: Sequence[LotAllocation]) -> list[LotAllocation]:
-    """Give what is still held after a part was taken."""
-    amounts = {share.lot: share.amount_minor for share in taken}
-    rest = [LotAllocation(lot, amount_minor - amounts.get(lot, 0)) for lot, amount_minor in shares]
-    return [share for share in rest if share.amount_minor]
+def subtract(allocations: Sequence[LotAllocation], taken: Sequence[LotAllocation]) -> list[LotAllocation]:
+    """Return the allocations that remain after a part was taken."""
+    amounts = {allocation.lot: allocation.amount_minor for allocation in taken}
+    remaining = [LotAllocation(lot, amount_minor - amounts.get(lot, 0)) for lot, amount_minor in allocations]
+    return [allocation for allocation in remaining if allocation.amount_minor]
 
 
-def _take(shares: Iterable[LotAllocation], amount_minor: int) -> list[LotAllocation] | None:
+def _first_part(allocations: Iterable[LotAllocation], amount_minor: int) -> list[LotAllocation] | None:
     taken = []
-    for lot, there_minor in shares:
-        part_minor = min(there_minor, amount_minor)
+    for lot, allocated_minor in allocations:
+        part_minor = min(allocated_minor, amount_minor)
         if part_minor > 0:
             taken.append(LotAllocation(lot, part_minor))
             amount_minor -= part_minor

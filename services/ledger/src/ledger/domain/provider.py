@@ -1,40 +1,41 @@
-"""What moves at payment providers, and how the books follow: paid, refunded, disputed, arrived on its own.
+"""How the books follow what happened at payment providers: payments, refunds, disputes and deposits.
 
 Everything goes through the clearing account of the provider's account, so that its balance is what the provider owes.
-What was taken from us there is taken from the user as far as the wallet reaches; the rest is a loss.
+A refund or a lost dispute debits the user's wallet as far as its balance reaches; the shortfall is a loss.
 """
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple, assert_never, get_args
 from uuid import UUID
 
 from contracts import ledger, payments
 from contracts.message import TenantId
 from ledger.domain import books, chart, double_entry, posted
 
-EVENTS = (
-    payments.PaymentPaid,
-    payments.PaymentPaidLate,
-    payments.PaymentRefunded,
-    payments.PaymentDisputed,
-    payments.DisputeClosed,
-    payments.DepositReceived,
+Event = (
+    payments.PaymentPaid
+    | payments.PaymentPaidLate
+    | payments.PaymentRefunded
+    | payments.PaymentDisputed
+    | payments.DisputeClosed
+    | payments.DepositReceived
 )
+EVENTS: tuple[type[Event], ...] = get_args(Event)
 
 
 class NaturalKey(NamedTuple):
-    """What a transfer is on the books by, once for ever."""
+    """The key under which a transfer is posted once, for ever."""
 
     tenant: TenantId
     kind: ledger.TransferKind
     source_key: str
 
 
-class Move(NamedTuple):
-    """One transfer that an event becomes; it takes effect when it is recorded where nothing else is said.
+class PlannedTransfer(NamedTuple):
+    """A transfer that follows from an event; without `occurred_at` it takes effect when it is recorded.
 
-    Where `rest_from` is given, the source pays what it can and that account the rest.
+    With `shortfall_from` the source pays as far as its available balance reaches, and that account the rest.
     """
 
     key: NaturalKey
@@ -43,107 +44,119 @@ class Move(NamedTuple):
     destination: chart.AccountDefinition
     amount_minor: int
     occurred_at: datetime | None = None
-    rest_from: chart.AccountDefinition | None = None
+    shortfall_from: chart.AccountDefinition | None = None
 
-    def transfer(self, id_: UUID, event_id: UUID, *, at: datetime | None = None) -> double_entry.Transfer:
-        """Give the transfer that this becomes; `at` is only needed where it is not said when it took effect."""
+    def transfer(self, new_id: UUID, event_id: UUID, *, at: datetime | None = None) -> double_entry.Transfer:
+        """Return the transfer as it is posted; `at` is needed only where the plan has no `occurred_at`."""
         occurred_at = self.occurred_at or at
         assert occurred_at is not None
-        return double_entry.Transfer(ledger.TransferId(id_), *self.key, self.reference, occurred_at, event_id)
+        return double_entry.Transfer(ledger.TransferId(new_id), *self.key, self.reference, occurred_at, event_id)
 
 
-class Moved(NamedTuple):
-    """One event as the books see it; what it is about must be on the books before, under the key `after`."""
+class Plan(NamedTuple):
+    """The transfers that follow from one event. The transfer with the key `requires` must be posted before them."""
 
-    moves: Sequence[Move]
-    after: NaturalKey | None = None
+    transfers: Sequence[PlannedTransfer]
+    requires: NaturalKey | None = None
 
     @property
-    def openings(self) -> list[chart.AccountDefinition]:
+    def accounts(self) -> list[chart.AccountDefinition]:
         """All accounts that may be needed."""
         return [
-            each for move in self.moves for each in (move.source, move.destination, move.rest_from) if each is not None
+            account
+            for planned in self.transfers
+            for account in (planned.source, planned.destination, planned.shortfall_from)
+            if account is not None
         ]
 
     @property
-    def keys(self) -> list[NaturalKey]:
-        """All keys that must be looked for."""
-        return [move.key for move in self.moves] + ([self.after] if self.after else [])
+    def natural_keys(self) -> list[NaturalKey]:
+        """All keys to look up on the books."""
+        return [planned.key for planned in self.transfers] + ([self.requires] if self.requires else [])
 
 
-def read(event: Any) -> Moved:
-    """Read an event of payments as transfers. Raises UnknownAsset."""
+def plan(event: Event) -> Plan:
+    """Plan the transfers of an event. Raises UnknownAsset."""
     tenant, (amount_minor, asset) = event.tenant, (event.amount.amount_minor, event.amount.currency)
-    account, reference = f"{event.provider}:{event.provider_account}", f"payment:{event.payment_id}"
+    account = f"{event.provider}:{event.provider_account}"
     clearing = chart.system_account(tenant, f"clearing:{account}", asset)
-    paid = NaturalKey(tenant, "top_up", reference)  # whatever event carries it
+    if isinstance(event, payments.DepositReceived):
+        key = NaturalKey(tenant, "deposit", f"deposit:{event.deposit_id}")
+        suspense = chart.system_account(tenant, "suspense:deposits", asset)
+        return Plan([PlannedTransfer(key, key.source_key, clearing, suspense, amount_minor, event.received_at)])
+    reference = f"payment:{event.payment_id}"
+    paid = NaturalKey(tenant, "top_up", reference)  # the same whichever event reports the payment
     match event:
-        case payments.PaymentPaid():
-            funds = chart.user_account(tenant, event.user_id, asset)
-            return Moved([Move(paid, reference, clearing, funds, amount_minor, event.paid_at), *_fee(event, paid)])
+        case payments.PaymentPaid():  # and PaymentPaidLate, which extends it
+            wallet = chart.user_account(tenant, event.user_id, asset)
+            top_up = PlannedTransfer(paid, reference, clearing, wallet, amount_minor, event.paid_at)
+            return Plan([top_up, *_fee(event, paid)])
         case payments.PaymentRefunded():
-            funds, losses = (
-                chart.user_account(tenant, event.user_id, asset),
-                chart.system_account(tenant, "losses:refunds", asset),
-            )
+            wallet = chart.user_account(tenant, event.user_id, asset)
+            losses = chart.system_account(tenant, "losses:refunds", asset)
             key = NaturalKey(tenant, "refund", f"refund:{event.refund_id}")
-            return Moved([Move(key, reference, funds, clearing, amount_minor, event.refunded_at, losses)], after=paid)
-        case payments.DepositReceived():
-            key = NaturalKey(tenant, "deposit", f"deposit:{event.deposit_id}")
-            suspense = chart.system_account(tenant, "suspense:deposits", asset)
-            return Moved([Move(key, key.source_key, clearing, suspense, amount_minor, event.received_at)])
-    losses = chart.system_account(tenant, "losses:disputes", asset)
-    dispute = NaturalKey(tenant, "dispute", f"dispute:{account}:{event.dispute_ref}")
-    fee = _fee(event, dispute)  # one for both events, whichever tells of it
-    if isinstance(event, payments.PaymentDisputed):
-        return Moved([Move(dispute, reference, losses, clearing, amount_minor), *fee], after=paid)
-    if event.outcome == "lost":
-        return Moved(fee, after=dispute)
-    won = dispute._replace(source_key=f"{dispute.source_key}/won")
-    return Moved([Move(won, reference, clearing, losses, amount_minor), *fee], after=dispute)
+            refund = PlannedTransfer(key, reference, wallet, clearing, amount_minor, event.refunded_at, losses)
+            return Plan([refund], requires=paid)
+        case payments.PaymentDisputed() | payments.DisputeClosed():
+            losses = chart.system_account(tenant, "losses:disputes", asset)
+            dispute = NaturalKey(tenant, "dispute", f"dispute:{account}:{event.dispute_ref}")
+            fee = _fee(event, dispute)  # one fee for both events, whichever reports it
+            if isinstance(event, payments.PaymentDisputed):
+                lost = PlannedTransfer(dispute, reference, losses, clearing, amount_minor)
+                return Plan([lost, *fee], requires=paid)
+            if event.outcome == "lost":
+                return Plan(fee, requires=dispute)
+            key = dispute._replace(source_key=f"{dispute.source_key}/won")
+            won = PlannedTransfer(key, reference, clearing, losses, amount_minor)
+            return Plan([won, *fee], requires=dispute)
+        case _:
+            assert_never(event)
 
 
 def post(
     book: books.Books,
-    moved: Moved,
-    known: Collection[NaturalKey],
-    written: double_entry.Transfer | None,
+    planned: Plan,
+    posted_keys: Collection[NaturalKey],
+    prewritten: double_entry.Transfer | None,
     *,
     event_id: UUID,
 ) -> list[posted.PostedTransfer]:
-    """Post what is not known of an event; `written` is its first transfer where that is written already.
+    """Post the transfers of a plan that are not posted yet; `prewritten` is the first where its row is written already.
 
-    The caller rolls back what a refusal leaves half done. Raises BalanceOutOfRange, AccountClosed.
+    The caller rolls a refusal back. Raises BalanceOutOfRange, AccountClosed.
     """
-    done = []
-    for move in moved.moves:
-        if move.key not in known:
-            ahead = written if move is moved.moves[0] else None
-            transfer = ahead or move.transfer(book.new_id(), event_id, at=book.at)
-            done.append(book.post(transfer, _legs(book, move), is_written=ahead is not None))
-    return done
+    new = []
+    for index, each in enumerate(planned.transfers):
+        if each.key not in posted_keys:
+            written = prewritten if index == 0 else None
+            transfer = written or each.transfer(book.new_id(), event_id, at=book.at)
+            new.append(book.post(transfer, _legs(book, each), is_prewritten=written is not None))
+    return new
 
 
-def _legs(book: books.Books, move: Move) -> Sequence[double_entry.Leg]:
-    if move.rest_from is None:
-        return double_entry.two_legs(move.source, move.destination, move.amount_minor)
-    # The provider has given it back already: the wallet pays what it can, even where it may not be used.
-    source = book.account(move.source.name).current
-    own_minor = min(move.amount_minor, max(source.available_minor, 0)) if source.state == "open" else 0
+def _legs(book: books.Books, planned: PlannedTransfer) -> Sequence[double_entry.Leg]:
+    if planned.shortfall_from is None:
+        return double_entry.two_legs(planned.source, planned.destination, planned.amount_minor)
+    # The provider has returned the money already, so a wallet that is frozen or too small must not stop the posting.
+    wallet = book.account(planned.source.name).current
+    own_minor = min(planned.amount_minor, max(wallet.available_minor, 0)) if wallet.state == "open" else 0
     legs = (
-        double_entry.Leg(move.source.name, -own_minor),
-        double_entry.Leg(move.rest_from.name, own_minor - move.amount_minor),
-        double_entry.Leg(move.destination.name, move.amount_minor),
+        double_entry.Leg(planned.source.name, -own_minor),
+        double_entry.Leg(planned.shortfall_from.name, own_minor - planned.amount_minor),
+        double_entry.Leg(planned.destination.name, planned.amount_minor),
     )
     return [leg for leg in legs if leg.amount_minor]
 
 
-def _fee(event: payments.PaymentPaid | payments.PaymentDisputed | payments.DisputeClosed, of: NaturalKey) -> list[Move]:
-    """Give what the provider keeps of a payment or for a dispute, where that is known."""
+def _fee(
+    event: payments.PaymentPaid | payments.PaymentDisputed | payments.DisputeClosed,
+    charged_for: NaturalKey,
+) -> list[PlannedTransfer]:
+    """Plan the provider's fee for a payment or a dispute, where the event names one."""
     if event.fee is None:
         return []
     account, asset = f"{event.provider}:{event.provider_account}", event.fee.currency
     fees, clearing = (chart.system_account(event.tenant, f"{kind}:{account}", asset) for kind in ("fees", "clearing"))
     occurred_at = event.paid_at if isinstance(event, payments.PaymentPaid) else None
-    key, reference = of._replace(kind="fee"), f"payment:{event.payment_id}"
-    return [Move(key, reference, fees, clearing, event.fee.amount_minor, occurred_at)]
+    key, reference = charged_for._replace(kind="fee"), f"payment:{event.payment_id}"
+    return [PlannedTransfer(key, reference, fees, clearing, event.fee.amount_minor, occurred_at)]

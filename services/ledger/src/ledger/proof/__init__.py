@@ -1,1 +1,5 @@
-"""The proof: transfers sealed in a hash chain behind the writers, and the books recomputed from their rows."""
+"""The proof of the books: a hash chain over all transfers, receipts, and checks that recompute the books."""
+
+from ledger.proof import domain, operations, store, timers, verify
+
+__all__ = ["domain", "operations", "store", "timers", "verify"]

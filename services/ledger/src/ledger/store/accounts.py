@@ -1,11 +1,11 @@
-"""Accounts: locked in the order of their names, opened when they are needed for the first time."""
+"""The table `account`: rows are locked in the order of their names, and opened when they are first used."""
 
 from collections.abc import Iterable
 from datetime import datetime
 
 from chassis import database
 from contracts import assets
-from ledger.domain import accounts, chart, requests
+from ledger.domain import accounts, chart, requirements
 
 _OPEN = """
 INSERT INTO account (tenant, code, asset, kind, exponent, owner, overdraft_minor)
@@ -17,7 +17,7 @@ ON CONFLICT DO NOTHING
 """
 # One probe of the unique index after the other, in the order given: LIMIT keeps the planner from reading the table, and
 # the order is that of the locks.
-_LOOK, _LOCK = (
+_READ, _LOCK = (
     f"""
 SELECT place, found.*
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS wanted(tenant, code, asset, place)
@@ -28,7 +28,7 @@ CROSS JOIN LATERAL (
 """
     for lock in ("", "FOR NO KEY UPDATE")
 )
-_CHANGE = """
+_SAVE = """
 UPDATE account SET held_minor = changed.held_minor, overdraft_minor = changed.overdraft_minor,
   state = changed.state, version = changed.version
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[])
@@ -36,57 +36,56 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[])
 WHERE account.id = changed.id
 """
 
-Found = tuple[list[accounts.Account], list[datetime]]
-"""Accounts, and when each last had a posting."""
+Loaded = tuple[list[accounts.Account], list[datetime]]
+"""Accounts, and the time of the last posting of each."""
 
 
-async def take(tx: database.Tx, needs: requests.Requirements, *, is_dry_run: bool) -> Found:
-    """Lock the accounts that are needed, and open those that are missing; a dry run only reads, and imagines them.
+async def lock(
+    tx: database.Tx, wanted: requirements.Accounts, *, is_dry_run: bool
+) -> tuple[list[accounts.Account], datetime]:
+    """Lock accounts and open those that are missing; returns them and the moment of recording.
 
-    New accounts come after all others. Where another transaction has opened one of them a moment ago, the two may
-    deadlock; the loser is tried again at once.
+    New accounts are locked after all others. Where another transaction opens one of them at the same time, the two may
+    deadlock, and PostgreSQL cancels one, which is tried again. A dry run locks nothing and opens accounts in memory.
     """
-    sql, openings = _LOOK if is_dry_run else _LOCK, needs.openings
-    found, times = await _read(tx, sql, {**needs.reads, **openings})
-    missing = sorted(openings.keys() - {account.definition.name for account in found})
-    if is_dry_run:
-        return found + [_imagined(openings[name], -place) for place, name in enumerate(missing, 1)], times
-    if missing:
+    sql, to_open = _READ if is_dry_run else _LOCK, wanted.to_open
+    loaded, times = await _load(tx, sql, {**wanted.to_read, **to_open})
+    missing = sorted(to_open.keys() - {account.definition.name for account in loaded})
+    if missing and is_dry_run:
+        loaded += [_in_memory(to_open[name], -number) for number, name in enumerate(missing, 1)]
+    elif missing:
         rows = [
-            (*name, opening.kind, assets.ASSETS[name.asset].exponent, opening.owner, opening.overdraft_minor)
-            for name, opening in ((name, openings[name]) for name in missing)
+            (*name, definition.kind, assets.ASSETS[name.asset].exponent, definition.owner, definition.overdraft_minor)
+            for name, definition in ((name, to_open[name]) for name in missing)
         ]
         await tx.execute(_OPEN, *zip(*rows, strict=True))
-        opened, their_times = await _read(tx, sql, {name: openings[name] for name in missing})
-        return found + opened, times + their_times
-    return found, times
+        opened, opened_times = await _load(tx, sql, {name: to_open[name] for name in missing})
+        loaded, times = loaded + opened, times + opened_times
+    # Read under the locks: no posting of these accounts may be recorded before an earlier one, whatever the clock does.
+    now: datetime = await tx.fetchval("SELECT clock_timestamp()")
+    return loaded, max([now, *times])
 
 
-async def save(tx: database.Tx, opened: Iterable[accounts.Account]) -> None:
+async def save(tx: database.Tx, loaded: Iterable[accounts.Account]) -> None:
     """Write what is held, limits and states. Balances follow from the postings and are not written here."""
     rows = [
-        (
-            account.id,
-            account.current.held_minor,
-            account.current.overdraft_minor,
-            account.current.state,
-            account.current.version,
-        )
-        for account in opened
-        if account.is_changed
+        (account.id, current.held_minor, current.overdraft_minor, current.state, current.version)
+        for account, current in ((account, account.current) for account in loaded if account.is_changed)
     ]
     if rows:
-        await tx.execute(_CHANGE, *zip(*rows, strict=True))
+        await tx.execute(_SAVE, *zip(*rows, strict=True))
 
 
-async def _read(tx: database.Tx, sql: str, wanted: requests.Openings) -> Found:
-    names, found, times = sorted(wanted), [], []
+async def _load(tx: database.Tx, sql: str, wanted: requirements.Definitions) -> Loaded:
+    names, loaded, times = sorted(wanted), [], []
     if names:
-        for place, account_id, moved_at, *figures in await tx.fetch(sql, *zip(*names, strict=True)):
-            found.append(accounts.Account(account_id, wanted[names[place - 1]], accounts.AccountValues(*figures)))
+        for place, account_id, moved_at, *values in await tx.fetch(sql, *zip(*names, strict=True)):
+            loaded.append(accounts.Account(account_id, wanted[names[place - 1]], accounts.AccountValues(*values)))
             times.append(moved_at)
-    return found, times
+    return loaded, times
 
 
-def _imagined(opening: chart.AccountDefinition, account_id: int) -> accounts.Account:
-    return accounts.Account(accounts.AccountId(account_id), opening, accounts.AccountValues(opening.overdraft_minor))
+def _in_memory(definition: chart.AccountDefinition, account_id: int) -> accounts.Account:
+    return accounts.Account(
+        accounts.AccountId(account_id), definition, accounts.AccountValues(definition.overdraft_minor)
+    )

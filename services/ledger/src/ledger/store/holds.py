@@ -1,4 +1,4 @@
-"""Holds and their parts."""
+"""The tables `hold` and `hold_part`."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,14 +10,14 @@ import asyncpg
 from chassis import database
 from contracts import ledger
 from contracts.message import REGISTRY
-from ledger.domain import chart, holds, lots, requests
+from ledger.domain import chart, holds, lots, requirements
 
 _SELECT = """
 SELECT tenant, id, owner, reference, expires_at, captured_minor, state, ending_type, ending::text AS ending FROM hold
 """
 _READ = f"{_SELECT} WHERE (tenant, id) IN (SELECT * FROM unnest($1::text[], $2::uuid[])) ORDER BY tenant, id"
 _LOCK = f"{_READ} FOR NO KEY UPDATE"
-_LOCK_DUE = f"""
+_LOCK_EXPIRED = f"""
 {_SELECT} WHERE state = 'placed' AND expires_at <= now() ORDER BY expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
 """
 _PARTS = """
@@ -39,65 +39,66 @@ ON CONFLICT (tenant, hold_id, place) DO UPDATE SET left_minor = excluded.left_mi
 """
 
 
-class Found(NamedTuple):
-    """Holds and their parts as the rows say; which lots they are held on is known when the accounts are locked."""
+class LockedHolds(NamedTuple):
+    """The rows of locked holds and of their parts. Their lots are loaded later, when the accounts are locked."""
 
     holds: Sequence[asyncpg.Record] = ()
     parts: Sequence[asyncpg.Record] = ()
 
     @property
-    def names(self) -> list[chart.AccountName]:
-        """The accounts that something is held on."""
+    def account_names(self) -> list[chart.AccountName]:
+        """The account of each part."""
         return [chart.AccountName(part["tenant"], part["code"], part["asset"]) for part in self.parts]
 
 
-async def lock(tx: database.Tx, keys: Collection[requests.HoldKey], *, is_dry_run: bool) -> Found:
-    """Give the holds that exist; a hold that nobody asked for yet is not there."""
+async def lock(tx: database.Tx, keys: Collection[requirements.HoldKey], *, is_dry_run: bool) -> LockedHolds:
+    """Lock the holds that exist, in the order of their keys; a dry run reads them without a lock."""
     if not keys:
-        return Found()
+        return LockedHolds()
     sql = _READ if is_dry_run else _LOCK
     return await _with_parts(tx, await tx.fetch(sql, *zip(*keys, strict=True)))
 
 
-async def lock_due(tx: database.Tx, *, limit: int) -> Found:
-    """Lock holds whose time is over, the oldest first (index hold_due); those that others work on are left to them."""
-    return await _with_parts(tx, await tx.fetch(_LOCK_DUE, limit))
+async def lock_expired(tx: database.Tx, *, limit: int) -> LockedHolds:
+    """Lock the oldest placed holds whose time is over (index hold_due), except those that are locked already."""
+    return await _with_parts(tx, await tx.fetch(_LOCK_EXPIRED, limit))
 
 
-def restored(found: Found, by_id: Mapping[UUID, lots.Lot]) -> dict[requests.HoldKey, holds.Hold]:
-    """Give holds as they stand, with the lots that their parts are held on."""
-    parts: dict[requests.HoldKey, list[holds.Part]] = {}
-    for (tenant, hold_id, _, _, amount_minor, left_minor, shares), name in zip(found.parts, found.names, strict=True):
-        on_lots = [lots.LotAllocation(by_id[UUID(lot_id)], part_minor) for lot_id, part_minor in json.loads(shares)]
-        part = holds.Part(name, amount_minor, left_minor, on_lots)
+def restore(locked: LockedHolds, lots_by_id: Mapping[UUID, lots.Lot]) -> dict[requirements.HoldKey, holds.Hold]:
+    """Make holds of their rows and of the lots that their parts are allocated to."""
+    parts: dict[requirements.HoldKey, list[holds.Part]] = {}
+    for row, name in zip(locked.parts, locked.account_names, strict=True):
+        tenant, hold_id, _, _, amount_minor, left_minor, shares = row
+        allocations = [lots.LotAllocation(lots_by_id[UUID(lot_id)], part) for lot_id, part in json.loads(shares)]
+        part = holds.Part(name, amount_minor, left_minor, allocations)
         parts.setdefault((tenant, hold_id), []).append(part)
-    known = {}
-    for tenant, hold_id, owner, reference, expires_at, captured_minor, state, ending_type, ending in found.holds:
+    by_key = {}
+    for tenant, hold_id, owner, reference, expires_at, captured_minor, state, ending_type, ending in locked.holds:
         key = tenant, hold_id
-        said = cast("ledger.HoldEnding", REGISTRY[ending_type].model_validate_json(ending)) if ending else None
-        now = holds.HoldValues(expires_at, parts[key], captured_minor, state, said)
-        known[key] = holds.Hold(tenant, hold_id, owner, reference, now, loaded=now)
-    return known
+        event = cast("ledger.HoldEnding", REGISTRY[ending_type].model_validate_json(ending)) if ending else None
+        values = holds.HoldValues(expires_at, parts[key], captured_minor, state, event)
+        by_key[key] = holds.Hold(tenant, hold_id, owner, reference, values, loaded=values)
+    return by_key
 
 
-async def save(tx: database.Tx, known: Iterable[holds.Hold]) -> None:
-    """Write the holds that changed as they stand, new ones too; in the order of their ids, as they are locked."""
+async def save(tx: database.Tx, loaded: Iterable[holds.Hold]) -> None:
+    """Write new and changed holds, in the order in which they are locked."""
     changed = sorted(
-        (hold for hold in known if hold.current != hold.loaded), key=lambda hold: (hold.tenant, hold.id.bytes)
+        (hold for hold in loaded if hold.current != hold.loaded), key=lambda hold: (hold.tenant, hold.id.bytes)
     )
     rows, parts = [], []
     for hold in changed:
         expires_at, its_parts, captured_minor, state, ending = hold.current
-        said = (ending.TYPE, ending.model_dump_json()) if ending else (None, None)
-        rows.append((hold.tenant, hold.id, hold.owner, hold.reference, expires_at, captured_minor, state, *said))
-        for place, (name, amount_minor, left_minor, shares) in enumerate(its_parts):
-            on_lots = json.dumps([[str(lot.id), part_minor] for lot, part_minor in shares])
-            parts.append((hold.tenant, hold.id, place, name.code, name.asset, amount_minor, left_minor, on_lots))
+        event = (ending.TYPE, ending.model_dump_json()) if ending else (None, None)
+        rows.append((hold.tenant, hold.id, hold.owner, hold.reference, expires_at, captured_minor, state, *event))
+        for place, (name, amount_minor, left_minor, allocations) in enumerate(its_parts):
+            shares = json.dumps([[str(lot.id), part_minor] for lot, part_minor in allocations])
+            parts.append((hold.tenant, hold.id, place, name.code, name.asset, amount_minor, left_minor, shares))
     if rows:
         await tx.execute(_SAVE, *zip(*rows, strict=True))
         await tx.execute(_SAVE_PARTS, *zip(*parts, strict=True))
 
 
-async def _with_parts(tx: database.Tx, rows: Sequence[asyncpg.Record]) -> Found:
+async def _with_parts(tx: database.Tx, rows: Sequence[asyncpg.Record]) -> LockedHolds:
     keys = [(row["tenant"], row["id"]) for row in rows]
-    return Found(rows, await tx.fetch(_PARTS, *zip(*keys, strict=True))) if keys else Found()
+    return LockedHolds(rows, await tx.fetch(_PARTS, *zip(*keys, strict=True))) if keys else LockedHolds()

@@ -1,1 +1,1 @@
-"""The hand on Postgres: transfers as they are sealed and the chain of blocks, and every check as a statement."""
+"""The statements of the proof. They share nothing with those of the core, which they check."""
