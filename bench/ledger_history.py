@@ -179,10 +179,10 @@ async def fill(administrator: asyncpg.Connection, transfers: int, begin: dt.date
 async def asked(books: Books) -> dict[str, float]:
     """Ask every question; gives milliseconds."""
     db, name = books.db, CLEARING.name
-    of = await history.operations.span(db, name)
+    of = await history.operations.statement_of(db, name)
     questions: dict[str, Question] = {
         "balance": lambda: history.operations.balance(db, name),
-        "balance as recorded at a time": lambda: history.operations.balance(db, name, known_at=books.some_time),
+        "balance as recorded at a time": lambda: history.operations.balance(db, name, recorded_at=books.some_time),
         "balance as effective at a time": lambda: history.operations.balance(db, name, effective_at=books.some_time),
         "statement page of 50": lambda: history.operations.page(db, of, before=random.randint(of.last // 2, of.last)),
         "statement of one payment": lambda: history.operations.page(db, of, reference=random.choice(books.references)),

@@ -2,14 +2,13 @@
 
 import asyncio
 
-from ledger.proof import timers
-from ledger.proof.store import chain as seal
+from ledger import proof
 
 
-async def seal_all(sealer: timers.Sealer) -> None:
+async def seal_all(sealer: proof.timers.Sealer) -> None:
     """Tick until everything that is on the books by now could be sealed, and was if it was due."""
     async with sealer.db.statement() as tx:
-        newest = (await seal.horizon(tx)).newest
+        newest = (await proof.store.chain.horizon(tx)).newest
     async with asyncio.timeout(60):
         while sealer.watermark.final < newest:
             await sealer.tick()

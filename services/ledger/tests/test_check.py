@@ -15,13 +15,13 @@ from builders import WALLET
 from prometheus_client import REGISTRY
 
 from chassis import database, testing
-from ledger.proof import timers, verify
+from ledger import proof
 
 
 @pytest.fixture
 async def books(db: database.Database) -> database.Database:
     """Books with payments, an open hold, and three blocks of the chain."""
-    sealer = timers.Sealer(db, seal_after_s=0)
+    sealer = proof.timers.Sealer(db, seal_after_s=0)
     for count in (3, 2, 1):
         await builders.settle(db, *(builders.paid() for _ in range(count)))
         await sealing.seal_all(sealer)
@@ -36,11 +36,11 @@ async def tamperer(superuser: asyncpg.Connection) -> asyncpg.Connection:
     return superuser
 
 
-async def red(check: timers.ContinuousCheck) -> set[str]:
-    return {name for name in timers.BOOKS if not await check.passes(name)}
+async def red(check: proof.timers.ContinuousCheck) -> set[str]:
+    return {name for name in proof.timers.CHECKED if not await check.passes(name)}
 
 
-async def tour(check: timers.ContinuousCheck) -> None:
+async def tour(check: proof.timers.ContinuousCheck) -> None:
     """Go round once, so that whatever is broken was seen."""
     await check.tick()
     while check.accounts.after or check.blocks.after:
@@ -77,7 +77,7 @@ BREACHES = [
 async def test_each_breach_is_told_by_its_name_and_a_whole_tour_without_it_is_green_again(
     books: database.Database, tamperer: asyncpg.Connection
 ) -> None:
-    check = timers.ContinuousCheck(books)
+    check = proof.timers.ContinuousCheck(books)
     await tour(check)
     assert await red(check) == set()
 
@@ -103,9 +103,9 @@ async def test_what_an_edited_block_claims_to_hold_is_not_read(
     books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Goal: nobody can hide a breach behind a block that would take longer to read than a check may last."""
-    check = timers.ContinuousCheck(books)
+    check = proof.timers.ContinuousCheck(books)
     await tamperer.execute("UPDATE block SET last_number = 9223372036854775807 WHERE number = 1")
-    monkeypatch.setattr(verify, "examine_piece", None)
+    monkeypatch.setattr(proof.verify, "check_range", None)
 
     await check.tick()
 
@@ -116,8 +116,8 @@ async def test_what_an_edited_block_claims_to_hold_is_not_read(
 async def test_the_metrics_tell_of_a_breach_while_it_lasts(
     books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timers, "ACCOUNTS_PER_CHECK", 1)
-    check = timers.ContinuousCheck(books)
+    monkeypatch.setattr(proof.timers, "ACCOUNTS_PER_CHECK", 1)
+    check = proof.timers.ContinuousCheck(books)
     await tour(check)
     succeeded_at, drift = figure("check_last_success_timestamp_seconds"), figure("account_drift_total")
     await tamperer.execute("UPDATE account SET balance_minor = balance_minor + 7 WHERE code = $1", WALLET)
@@ -139,9 +139,9 @@ async def test_the_metrics_tell_of_a_breach_while_it_lasts(
 async def test_a_tick_is_bounded_and_goes_on_at_once_only_while_something_is_broken(
     books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timers, "ACCOUNTS_PER_CHECK", 1)
-    monkeypatch.setattr(timers, "BLOCKS_PER_CHECK", 1)
-    check = timers.ContinuousCheck(books)
+    monkeypatch.setattr(proof.timers, "ACCOUNTS_PER_CHECK", 1)
+    monkeypatch.setattr(proof.timers, "BLOCKS_PER_CHECK", 1)
+    check = proof.timers.ContinuousCheck(books)
 
     sound = [await check.tick() for _ in range(12)]
     await tamperer.execute("UPDATE account SET held_minor = 0 WHERE code = $1", WALLET)
@@ -155,9 +155,9 @@ async def test_a_tick_is_bounded_and_goes_on_at_once_only_while_something_is_bro
 async def test_the_newest_postings_of_a_long_account_are_looked_at_and_no_more(
     books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timers, "NEWEST_POSTINGS", 3)
+    monkeypatch.setattr(proof.timers, "NEWEST_POSTINGS", 3)
     await tamperer.execute("DELETE FROM block")
-    check = timers.ContinuousCheck(books)
+    check = proof.timers.ContinuousCheck(books)
 
     await tamperer.execute("DELETE FROM posting WHERE sequence = 2")
     await tour(check)

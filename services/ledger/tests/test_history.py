@@ -54,13 +54,13 @@ async def test_the_balance_of_any_time_is_what_a_plain_list_says(
 
     for at in histories.moments(seed, happened):
         known_at = at + timedelta(seconds=2)
-        recorded = await history.operations.balance(db, wallet, known_at=at)
+        recorded = await history.operations.balance(db, wallet, recorded_at=at)
         assert recorded.balance_minor == histories.recorded(happened, at)
         assert recorded.sequence == sum(each.recorded_at <= at for each in happened)
         assert (await history.operations.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(
             happened, at
         )
-        then = await history.operations.balance(db, wallet, effective_at=at, known_at=known_at)
+        then = await history.operations.balance(db, wallet, effective_at=at, recorded_at=known_at)
         assert then.balance_minor == histories.effective(happened, at, known_at)
 
 
@@ -71,7 +71,7 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
     happened = histories.random_history(7, 64 * 16 * 4 + 70)
     wallet = await histories.insert(superuser, happened)
     await summarize(db)
-    account = await history.store.standing(database.Tx(role), wallet)
+    account = await history.store.current_balance(database.Tx(role), wallet)
 
     levels = await superuser.fetch(
         "SELECT level, count(*) FROM posting_summary WHERE account_id = $1 GROUP BY level ORDER BY level",
@@ -79,9 +79,9 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
     )
     long_ago, at = histories.BEGIN - timedelta(days=90), happened[3_000].recorded_at
     before = await histories.postings_read(role)
-    assert (await history.store.as_effective(database.Tx(role), account, long_ago)).balance_minor == 0
+    assert (await history.store.effective_balance(database.Tx(role), account, long_ago)).balance_minor == 0
     effective = await histories.postings_read(role) - before
-    assert (await history.store.as_recorded(database.Tx(role), account, at)).sequence > 3_000
+    assert (await history.store.recorded_balance(database.Tx(role), account, at)).sequence > 3_000
     recorded = await histories.postings_read(role) - before - effective
 
     assert [tuple(row) for row in levels] == [(1, 65), (2, 4)]
@@ -106,7 +106,7 @@ async def test_where_a_summary_is_missing_the_postings_are_read(
         assert (await history.operations.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(
             happened, at
         )
-        assert (await history.operations.balance(db, wallet, known_at=at)).balance_minor == histories.recorded(
+        assert (await history.operations.balance(db, wallet, recorded_at=at)).balance_minor == histories.recorded(
             happened, at
         )
 
@@ -120,13 +120,13 @@ async def test_a_back_dated_posting_counts_from_when_it_took_effect_but_was_not_
     known_at = await histories.database_time(db)
     await histories.post(db, histories.grant(20, occurred_at=yesterday))
 
-    assert (await history.operations.balance(db, histories.WALLET, known_at=known_at)).balance_minor == 100
+    assert (await history.operations.balance(db, histories.WALLET, recorded_at=known_at)).balance_minor == 100
     assert (await history.operations.balance(db, histories.WALLET, effective_at=yesterday)).balance_minor == 20
     assert (
         await history.operations.balance(db, histories.WALLET, effective_at=yesterday - history.domain.TICK)
     ).balance_minor == 0
     assert (
-        await history.operations.balance(db, histories.WALLET, effective_at=yesterday, known_at=known_at)
+        await history.operations.balance(db, histories.WALLET, effective_at=yesterday, recorded_at=known_at)
     ).balance_minor == 0
     assert (
         await history.operations.balance(db, histories.WALLET, effective_at=await histories.database_time(db))
@@ -154,7 +154,7 @@ async def test_what_is_recorded_but_not_committed_yet_is_waited_for(
         batch.settle(request)
         await store.save(tx, batch, [])
         at = await histories.database_time(db)
-        asked = asyncio.create_task(history.operations.balance(db, histories.WALLET, known_at=at))
+        asked = asyncio.create_task(history.operations.balance(db, histories.WALLET, recorded_at=at))
         await waits_for_a_lock(superuser)
         assert not asked.done()
 
@@ -173,7 +173,7 @@ async def test_a_time_before_the_newest_posting_is_answered_while_somebody_write
         await store.load(tx, [requests.Request(histories.grant(3), envelope.uuid7())])
 
         async with asyncio.timeout(GIVE_UP_S):
-            found = await history.operations.balance(db, histories.WALLET, known_at=at)
+            found = await history.operations.balance(db, histories.WALLET, recorded_at=at)
 
     assert (found.balance_minor, found.sequence) == (100, 1)
 
@@ -191,13 +191,13 @@ async def test_the_balance_of_a_moment_never_changes_whatever_commits_around_it(
     async def read() -> None:
         while not writing.done():
             answers.append(
-                await history.operations.balance(db, histories.WALLET, known_at=await histories.database_time(db))
+                await history.operations.balance(db, histories.WALLET, recorded_at=await histories.database_time(db))
             )
 
     writing = asyncio.gather(*(write() for _ in range(4)))
     await asyncio.gather(read(), read(), writing)
 
-    again = [await history.operations.balance(db, histories.WALLET, known_at=answer.at) for answer in answers]
+    again = [await history.operations.balance(db, histories.WALLET, recorded_at=answer.at) for answer in answers]
     assert again == answers
     assert len({answer.sequence for answer in answers}) > 1
     assert all(answer.balance_minor == answer.sequence for answer in answers)
@@ -207,7 +207,7 @@ async def test_a_moment_to_come_is_answered_for_now(db: database.Database) -> No
     await histories.post(db, histories.grant(100))
     before = await histories.database_time(db)
 
-    found = await history.operations.balance(db, histories.WALLET, known_at=before + timedelta(days=1))
+    found = await history.operations.balance(db, histories.WALLET, recorded_at=before + timedelta(days=1))
 
     assert found.balance_minor == 100
     assert before < found.at <= await histories.database_time(db)
@@ -227,14 +227,14 @@ async def test_several_workers_sum_up_each_stretch_once(db: database.Database, s
 
     rows = await superuser.fetch("SELECT level, count(*) FROM posting_summary GROUP BY level ORDER BY level")
     assert [tuple(row) for row in rows] == [(1, 2 * 20), (2, 2 * 1)]
-    findings = {finding.check: finding for finding in (await verify.prove(db)).findings}
-    assert findings["each summary of postings is what they sum to"].broken == 0
+    results = {result.check: result for result in (await verify.run(db)).results}
+    assert results["each summary of postings is what they sum to"].broken == 0
 
 
 async def test_a_tick_of_summing_up_is_bounded(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history.timers, "STRETCHES_MAX", 4)
+    monkeypatch.setattr(history.timers, "CHUNKS_MAX", 4)
     await histories.insert(superuser, histories.random_history(1, 64 * 5))
     written = []
 

@@ -14,55 +14,54 @@ from hypothesis import strategies as st
 from chassis import database, errors, operations
 from contracts import assets, ledger
 from contracts.message import AMOUNT_MINOR_MAX, UserId
-from ledger import commit, main
+from ledger import commit, history, imports, main
 from ledger.domain import chart
-from ledger.history import operations as history
-from ledger.imports import domain as rows
-from ledger.imports import operations as imports
 
-SHOP = rows.source("demo", "RUB", "oldshop")
+SHOP = imports.domain.make_source("demo", "RUB", "oldshop")
 ANNA, BORIS = UUID(int=11), UUID(int=12)
 
 
-def wallet(user: str | UUID, *, of: rows.Source = SHOP) -> str:
-    return chart.user_account(of.tenant, rows.user_of(of, str(user)), of.asset).name.code
+def wallet(user: str | UUID, *, source: imports.domain.Source = SHOP) -> str:
+    return chart.user_account(source.tenant, imports.domain.user_id_of(source, str(user)), source.asset).name.code
 
 
-async def carry_over(
-    db: database.Database, text: str, *, of: rows.Source = SHOP, is_dry_run: bool = False
-) -> tuple[imports.Report, list[tuple[int, str]]]:
-    """Import a table; gives the report, and the lines that were refused with their codes."""
+async def import_file(
+    db: database.Database, text: str, *, source: imports.domain.Source = SHOP, is_dry_run: bool = False
+) -> tuple[imports.operations.ImportReport, list[tuple[int, str]]]:
+    """Import a table; returns the report, and the refused lines with their codes."""
     refused: list[tuple[int, str]] = []
 
-    def refuse(line: int, refusal: errors.Refusal) -> None:
+    def on_refusal(line: int, refusal: errors.Refusal) -> None:
         refused.append((line, refusal.code))
 
-    return await imports.carry_over(db, of, io.StringIO(text), refuse, is_dry_run=is_dry_run), refused
+    return await imports.operations.import_file(
+        db, source, io.StringIO(text), on_refusal, is_dry_run=is_dry_run
+    ), refused
 
 
 @pytest.mark.rule("LE20")
 async def test_each_row_becomes_an_opening_transfer_against_the_account_of_its_source(db: database.Database) -> None:
-    report, refused = await carry_over(db, f"user_id,balance\n{ANNA},12.50\n{BORIS},3\n")
+    report, refused = await import_file(db, f"user_id,balance\n{ANNA},12.50\n{BORIS},3\n")
 
     assert (report.imported, report.imported_minor, refused) == (2, 1_550, [])
     assert await builders.balance_and_held(db, wallet(ANNA)) == (1_250, 0)
     assert await builders.balance_and_held(db, wallet(BORIS)) == (300, 0)
     assert await builders.balance_and_held(db, "opening:oldshop") == (-1_550, 0)
-    of = await history.span(db, chart.user_account(SHOP.tenant, UserId(ANNA), "RUB").name)
-    (line,) = await history.page(db, of, reference=f"import:oldshop:RUB:{ANNA}")
+    statement = await history.operations.statement_of(db, chart.user_account(SHOP.tenant, UserId(ANNA), "RUB").name)
+    (line,) = await history.operations.page(db, statement, reference=f"import:oldshop:RUB:{ANNA}")
     assert (line.kind, line.amount_minor) == ("opening", 1_250)
 
 
 @pytest.mark.rule("LE20")
 async def test_the_same_table_again_changes_nothing_and_a_changed_row_is_a_conflict(db: database.Database) -> None:
     table = f"user_id,balance_minor\n{ANNA},1250\n{BORIS},300\n"
-    await carry_over(db, table)
+    await import_file(db, table)
 
-    again, refused_again = await carry_over(db, table)
-    changed, refused = await carry_over(db, table.replace("1250", "1251"))
+    again, refused_again = await import_file(db, table)
+    changed, refused = await import_file(db, table.replace("1250", "1251"))
 
-    assert (again.imported, again.known, again.known_minor, refused_again) == (0, 2, 1_550, [])
-    assert (changed.imported, changed.known, refused) == (0, 1, [(2, "changed_row")])
+    assert (again.imported, again.existing, again.existing_minor, refused_again) == (0, 2, 1_550, [])
+    assert (changed.imported, changed.existing, refused) == (0, 1, [(2, "changed_row")])
     assert await builders.balance_and_held(db, wallet(ANNA)) == (1_250, 0)
 
 
@@ -70,10 +69,10 @@ async def test_the_same_table_again_changes_nothing_and_a_changed_row_is_a_confl
 async def test_a_table_that_comes_in_two_processes_at_once_is_imported_once(db: database.Database) -> None:
     table = "user_id,balance\n" + "".join(f"{number},1.00\n" for number in range(1, 1_301))
 
-    reports = await asyncio.gather(carry_over(db, table), carry_over(db, table))
+    reports = await asyncio.gather(import_file(db, table), import_file(db, table))
 
     assert sum(report.imported for report, _ in reports) == 1_300
-    assert sum(report.known for report, _ in reports) == 1_300
+    assert sum(report.existing for report, _ in reports) == 1_300
     assert await builders.balance_and_held(db, "opening:oldshop") == (-130_000, 0)
 
 
@@ -81,14 +80,14 @@ async def test_a_table_that_comes_in_two_processes_at_once_is_imported_once(db: 
 async def test_an_import_that_broke_off_is_finished_by_the_next(
     db: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imports, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(imports.operations, "ROWS_AT_ONCE", 10)
     table = "user_id,balance\n" + "".join(f"{number},1.00\n" for number in range(1, 26))
 
-    with pytest.raises(rows.BadFile):
-        await carry_over(db, table.replace("\n15,", '\n"15"x,'))
-    report, _ = await carry_over(db, table)
+    with pytest.raises(imports.domain.BadFile):
+        await import_file(db, table.replace("\n15,", '\n"15"x,'))
+    report, _ = await import_file(db, table)
 
-    assert (report.known, report.imported) == (10, 15)
+    assert (report.existing, report.imported) == (10, 15)
 
 
 async def test_rows_that_can_not_be_read_are_refused_with_their_lines_and_take_nobody_with_them(
@@ -114,7 +113,7 @@ async def test_rows_that_can_not_be_read_are_refused_with_their_lines_and_take_n
         ]
     )
 
-    report, refused = await carry_over(db, table)
+    report, refused = await import_file(db, table)
 
     assert refused == [
         (3, "bad_row"),
@@ -145,20 +144,20 @@ async def test_rows_that_can_not_be_read_are_refused_with_their_lines_and_take_n
     ],
 )
 async def test_a_file_that_is_no_wallet_table_is_refused(db: database.Database, text: str) -> None:
-    with pytest.raises(rows.BadFile):
-        await carry_over(db, text)
+    with pytest.raises(imports.domain.BadFile):
+        await import_file(db, text)
 
 
 @pytest.mark.rule("LE20")
 async def test_a_dry_run_tells_the_same_and_writes_nothing(db: database.Database) -> None:
-    await carry_over(db, f"user_id,balance\n{ANNA},1.00\n")
+    await import_file(db, f"user_id,balance\n{ANNA},1.00\n")
     table = f"user_id,balance\n{ANNA},2.00\n{BORIS},3.00\n5,-1\n"
     before = await written(db)
 
-    dry = await carry_over(db, table, is_dry_run=True)
+    dry = await import_file(db, table, is_dry_run=True)
 
     assert await written(db) == before
-    assert dry == await carry_over(db, table)
+    assert dry == await import_file(db, table)
 
 
 async def written(db: database.Database) -> list[tuple[object, ...]]:
@@ -172,34 +171,34 @@ async def written(db: database.Database) -> list[tuple[object, ...]]:
 async def test_several_wallets_of_one_user_are_told_apart_by_their_references(db: database.Database) -> None:
     table = "user_id,balance,reference\n7,1.00,main\n7,2.00,bonus\n"
 
-    report, _ = await carry_over(db, table)
-    again, _ = await carry_over(db, table)
+    report, _ = await import_file(db, table)
+    again, _ = await import_file(db, table)
 
-    assert (report.imported, again.known) == (2, 2)
+    assert (report.imported, again.existing) == (2, 2)
     assert await builders.balance_and_held(db, wallet("7")) == (300, 0)
 
 
 async def test_points_keep_the_day_on_which_they_expire(db: database.Database) -> None:
-    of = rows.source("demo", "PTS", "oldshop")
+    source = imports.domain.make_source("demo", "PTS", "oldshop")
 
-    await carry_over(db, "user_id,balance,expires_at\n7,1.00,2099-12-31\n8,2.00,\n9,1.00,soon\n", of=of)
+    await import_file(db, "user_id,balance,expires_at\n7,1.00,2099-12-31\n8,2.00,\n9,1.00,soon\n", source=source)
 
     expiries = await builders.rows(db, "SELECT left_minor, expires_at::date::text FROM lot ORDER BY left_minor")
     assert expiries == [(100, "2099-12-31"), (200, None)]
 
 
 async def test_money_has_no_day_on_which_it_expires(db: database.Database) -> None:
-    _, refused = await carry_over(db, "user_id,balance,expires_at\n7,1.00,2099-12-31\n")
+    _, refused = await import_file(db, "user_id,balance,expires_at\n7,1.00,2099-12-31\n")
 
     assert refused == [(2, "bad_row")]
 
 
 async def test_one_source_and_asset_knows_its_rows_from_those_of_others(db: database.Database) -> None:
     table = "user_id,balance\n7,1.00\n"
-    sources = [SHOP, rows.source("demo", "USD", "oldshop"), rows.source("demo", "RUB", "forum"),
-               rows.source("other", "RUB", "oldshop")]  # fmt: skip
+    others = [("demo", "USD", "oldshop"), ("demo", "RUB", "forum"), ("other", "RUB", "oldshop")]
+    sources = [SHOP, *(imports.domain.make_source(*names) for names in others)]
 
-    reports = [await carry_over(db, table, of=of) for of in sources]
+    reports = [await import_file(db, table, source=source) for source in sources]
 
     assert [report.imported for report, _ in reports] == [1, 1, 1, 1]
 
@@ -207,25 +206,27 @@ async def test_one_source_and_asset_knows_its_rows_from_those_of_others(db: data
 @pytest.mark.parametrize(("name", "asset"), [("", "RUB"), ("Old Shop", "RUB"), ("a" * 33, "RUB"), ("shop", "XXX")])
 def test_a_source_has_a_plain_name_and_a_known_asset(name: str, asset: str) -> None:
     with pytest.raises(errors.Refusal):
-        rows.source("demo", asset, name)
+        imports.domain.make_source("demo", asset, name)
 
 
 def test_a_user_is_the_same_in_every_table_of_a_source_and_another_in_every_other() -> None:
-    others = [rows.source("demo", "RUB", "forum"), rows.source("other", "RUB", "oldshop")]
+    others = [imports.domain.make_source("demo", "RUB", "forum"), imports.domain.make_source("other", "RUB", "oldshop")]
 
-    assert rows.user_of(SHOP, "7") == rows.user_of(rows.source("demo", "USD", "oldshop"), "7")
-    assert len({rows.user_of(of, "7") for of in (SHOP, *others)}) == 3
-    assert rows.user_of(SHOP, str(ANNA).upper()) == ANNA
-    assert rows.user_of(SHOP, ANNA.hex) != ANNA
+    assert imports.domain.user_id_of(SHOP, "7") == imports.domain.user_id_of(
+        imports.domain.make_source("demo", "USD", "oldshop"), "7"
+    )
+    assert len({imports.domain.user_id_of(source, "7") for source in (SHOP, *others)}) == 3
+    assert imports.domain.user_id_of(SHOP, str(ANNA).upper()) == ANNA
+    assert imports.domain.user_id_of(SHOP, ANNA.hex) != ANNA
 
 
 @given(amount_minor=st.integers(1, AMOUNT_MINOR_MAX), asset=st.sampled_from(["RUB", "JPY", "TON", "BTC", "PTS"]))
 def test_a_balance_is_read_to_the_last_unit_as_it_was_written(amount_minor: int, asset: str) -> None:
-    of = rows.source("demo", asset, "oldshop")
+    source = imports.domain.make_source("demo", asset, "oldshop")
     written = chart.decimal_of(amount_minor, assets.ASSETS[asset].exponent)
 
-    row = rows.read(of, 2, {"user_id": "7", "balance": written})
-    other = rows.read(of, 2, {"user_id": "7", "balance_minor": str(amount_minor)})
+    row = imports.domain.parse_row(source, 2, {"user_id": "7", "balance": written})
+    other = imports.domain.parse_row(source, 2, {"user_id": "7", "balance_minor": str(amount_minor)})
 
     assert row is not None
     assert row == other
@@ -235,17 +236,17 @@ def test_a_balance_is_read_to_the_last_unit_as_it_was_written(amount_minor: int,
 
 async def test_a_row_that_was_refused_is_refused_again(db: database.Database) -> None:
     table = "user_id,balance\n7,1.00\n"
-    await carry_over(db, table.replace("7", "8"))
+    await import_file(db, table.replace("7", "8"))
     await builders.answer_to(db, builders.account_command(ledger.CloseAccount, wallet("7")))
 
-    first, second = [await carry_over(db, table) for _ in range(2)]
+    first, second = [await import_file(db, table) for _ in range(2)]
 
     assert first == second
     assert first[1] == [(2, "refused_row")]
 
 
 async def test_a_file_is_read_as_it_is_imported(db: database.Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imports, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(imports.operations, "ROWS_AT_ONCE", 10)
     file = io.StringIO("user_id,balance\n" + "".join(f"{number},1.00\n" for number in range(1, 101)))
     places: list[int] = []
     execute = commit.GroupCommit.execute
@@ -255,7 +256,7 @@ async def test_a_file_is_read_as_it_is_imported(db: database.Database, monkeypat
         return await execute(self, command)
 
     monkeypatch.setattr(commit.GroupCommit, "execute", noted)
-    await imports.carry_over(db, SHOP, file, lambda *_: None)
+    await imports.operations.import_file(db, SHOP, file, lambda *_: None)
 
     assert len(places) == 100
     assert places == sorted(places)
@@ -291,13 +292,13 @@ async def test_an_operator_imports_a_file_and_gets_a_report(
     said = capsys.readouterr()
     assert (codes, wrong) == ([1, 1], [1, 1, 1])
     assert said.out.splitlines() == [
-        f"line 3: negative_balance: {rows.NegativeBalance().detail}",
+        f"line 3: negative_balance: {imports.domain.NegativeBalance().detail}",
         "to be imported: 1 rows, 12.50 RUB",
         "already there: 0 rows, 0.00 RUB",
         "empty: 1 rows",
         "refused: 1 rows",
         "total: 3 rows",
-        f"line 3: negative_balance: {rows.NegativeBalance().detail}",
+        f"line 3: negative_balance: {imports.domain.NegativeBalance().detail}",
         "imported: 1 rows, 12.50 RUB",
         "already there: 0 rows, 0.00 RUB",
         "empty: 1 rows",

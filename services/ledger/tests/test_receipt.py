@@ -16,11 +16,7 @@ import sealing
 
 from chassis import database, operations
 from contracts import ledger
-from ledger import main
-from ledger.proof import domain as seal
-from ledger.proof import operations as receipt
-from ledger.proof import timers
-from ledger.proof.store import chain as store
+from ledger import main, proof
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -34,7 +30,7 @@ async def fetch(db: database.Database, sql: str) -> list[asyncpg.Record]:
 @pytest.fixture
 async def chained(db: database.Database) -> Sequence[ledger.TransferId]:
     """Three blocks; gives the transfers of the first."""
-    sealer = timers.Sealer(db, seal_after_s=0)
+    sealer = proof.timers.Sealer(db, seal_after_s=0)
     for count in (5, 2, 1):
         await builders.settle(db, *(builders.paid() for _ in range(count)))
         await sealing.seal_all(sealer)
@@ -48,12 +44,12 @@ async def test_a_receipt_is_checked_by_the_lines_of_the_readme_and_by_the_comman
     program, file = tmp_path / "check.py", tmp_path / "receipt.json"
     program.write_text(lines)
     async with db.transaction() as tx:
-        newest = await store.newest(tx)
+        newest = await proof.store.chain.last_block(tx)
     assert newest is not None
     public = newest.hash.hex()
 
     for transfer_id in chained:
-        written = await receipt.write(db, transfer_id, upto=3)
+        written = await proof.operations.make_receipt(db, transfer_id, upto=3)
         file.write_text(json.dumps(written))
         done = await asyncio.to_thread(
             subprocess.run,
@@ -68,8 +64,8 @@ async def test_a_receipt_is_checked_by_the_lines_of_the_readme_and_by_the_comman
         assert await operations.run(main.SERVICE, "receipt", ["--check", str(file)]) == 0
 
 
-def edits(written: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give receipts with one thing in each that is no longer true."""
+def edits(written: Any) -> list[dict[str, Any]]:
+    """Receipts with one thing in each that is not true any more."""
     first, *others = written["blocks"]
     other_root = first.replace(json.loads(first)["root"], "00" * 32)
     return [
@@ -89,14 +85,14 @@ def edits(written: dict[str, Any]) -> list[dict[str, Any]]:
 async def test_an_edited_receipt_proves_nothing(
     db: database.Database, chained: Sequence[ledger.TransferId], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written = await receipt.write(db, chained[1], upto=3)
+    written = await proof.operations.make_receipt(db, chained[1], upto=3)
     file = tmp_path / "receipt.json"
-    assert seal.check(written) is None  # type: ignore[func-returns-value]  # it raises nothing
+    assert proof.domain.check_receipt(written) is None  # type: ignore[func-returns-value]  # it raises nothing
 
     for edited in edits(written):
         assert edited != written
-        with pytest.raises(seal.ReceiptInvalid):
-            seal.check(edited)
+        with pytest.raises(proof.domain.ReceiptInvalid):
+            proof.domain.check_receipt(edited)
         file.write_text(json.dumps(edited))
         assert await operations.run(main.SERVICE, "receipt", ["--check", str(file)]) == 1
     file.write_text("[")
@@ -120,8 +116,8 @@ async def test_there_is_no_receipt_for_what_is_not_sealed_or_not_as_it_was(
         (chained[1], 4, "no blocks 1 to 4"),
         (chained[1], 0, "no blocks 1 to 0"),
     ):
-        with pytest.raises(receipt.NoReceipt, match=reason):
-            await receipt.write(db, transfer_id, upto=upto)
+        with pytest.raises(proof.operations.NoReceipt, match=reason):
+            await proof.operations.make_receipt(db, transfer_id, upto=upto)
 
 
 async def test_the_command_prints_the_receipt_of_a_transfer(

@@ -18,26 +18,24 @@ from hypothesis import strategies as st
 
 from chassis import database
 from contracts.message import AMOUNT_MINOR_MAX
-from ledger.proof import domain as seal
-from ledger.proof import timers
-from ledger.proof.store import chain as store
+from ledger import proof
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def transfers(count: int) -> list[seal.Transfer]:
-    return [seal.Transfer(number, f"{number}") for number in range(1, count + 1)]
+def transfers(count: int) -> list[proof.domain.CanonicalTransfer]:
+    return [proof.domain.CanonicalTransfer(number, f"{number}") for number in range(1, count + 1)]
 
 
-def chain(*sizes: int) -> list[seal.Block]:
+def chain(*sizes: int) -> list[proof.domain.Block]:
     """Seal stretches of so many leaves, one after the other."""
     every = transfers(sum(sizes))
-    blocks: list[seal.Block] = []
+    blocks: list[proof.domain.Block] = []
     for size in sizes:
         after = blocks[-1] if blocks else None
         begin = after.last_number if after else 0
-        blocks.append(seal.seal(every[begin : begin + size], after=after, at=NOON))
+        blocks.append(proof.domain.seal(every[begin : begin + size], after=after, at=NOON))
     return blocks
 
 
@@ -51,9 +49,9 @@ async def credit(db: database.Database, count: int) -> None:
     await builders.settle(db, *(builders.paid() for _ in range(count)))
 
 
-async def kept(db: database.Database) -> list[seal.Block]:
+async def kept(db: database.Database) -> list[proof.domain.Block]:
     async with db.transaction() as tx:
-        _, blocks = await store.blocks_after(tx, 0)
+        _, blocks = await proof.store.chain.blocks_after(tx, 0)
     return blocks
 
 
@@ -61,28 +59,30 @@ async def numbers(db: database.Database) -> list[int]:
     return [row[0] for row in await fetch(db, "SELECT number FROM transfer ORDER BY number")]
 
 
-def sealed_numbers(blocks: Sequence[seal.Block]) -> list[tuple[int, int, int]]:
+def sealed_numbers(blocks: Sequence[proof.domain.Block]) -> list[tuple[int, int, int]]:
     return [(each.first_number, each.last_number, each.transfers) for each in blocks]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 9, 1_000, 1_023, 1_024])
 def test_the_path_of_every_leaf_leads_to_the_root(count: int) -> None:
     hashes = [leaf.hash for leaf in transfers(count)]
-    root = seal.root_of(hashes)
+    root = proof.domain.merkle_root(hashes)
 
     for place in {*range(min(count, 9)), count // 2, count - 1}:
         digest = hashes[place]
-        for side, beside in seal.path_to(hashes, place):
+        for side, beside in proof.domain.merkle_path(hashes, place):
             pair = beside + digest if side == "left" else digest + beside
             digest = hashlib.sha256(b"\x01" + pair).digest()
         assert digest == root
-    assert count == 1 or seal.root_of(hashes[:-1]) != root
+    assert count == 1 or proof.domain.merkle_root(hashes[:-1]) != root
 
 
 def test_a_chain_that_nobody_touched_has_no_fault() -> None:
     blocks = chain(3, 1_024, 1)
 
-    assert [seal.fault(each, after=before) for before, each in zip([None, *blocks], blocks, strict=False)] == [None] * 3
+    assert [
+        proof.domain.broken_link(each, after=before) for before, each in zip([None, *blocks], blocks, strict=False)
+    ] == [None] * 3
 
 
 @pytest.mark.rule("LE12")
@@ -102,12 +102,12 @@ def test_an_edit_of_a_block_is_told_with_its_hash_kept_or_made_anew(changes: dic
     first, second, third = chain(3, 3, 3)
     edited = second._replace(**changes)
 
-    kept_hash = seal.fault(edited, after=first)
-    made_anew = edited._replace(hash=seal.digest(edited.text))
+    kept_hash = proof.domain.broken_link(edited, after=first)
+    made_anew = edited._replace(hash=proof.domain.digest(edited.text))
 
     assert kept_hash is not None
     assert found in kept_hash
-    assert seal.fault(made_anew, after=first) or seal.fault(third, after=made_anew)
+    assert proof.domain.broken_link(made_anew, after=first) or proof.domain.broken_link(third, after=made_anew)
 
 
 def test_edited_leaves_of_a_block_are_told() -> None:
@@ -115,15 +115,15 @@ def test_edited_leaves_of_a_block_are_told() -> None:
 
     edited = second._replace(leaves=second.leaves[32:64] + second.leaves[:32] + second.leaves[64:])
 
-    assert "leaves" in (seal.fault(edited, after=first) or "")
+    assert "leaves" in (proof.domain.broken_link(edited, after=first) or "")
 
 
-def seen(newest: int, *writers: str) -> seal.Horizon:
-    return seal.Horizon(newest, frozenset(writers))
+def seen(newest: int, *writers: str) -> proof.domain.Horizon:
+    return proof.domain.Horizon(newest, frozenset(writers))
 
 
 def test_a_number_is_final_only_when_everybody_who_wrote_then_has_ended() -> None:
-    watermark = seal.Watermark()
+    watermark = proof.domain.Watermark()
     steps = [
         (seen(10, "a", "b"), 0),  # both may hold numbers up to 10
         (seen(20, "b", "c"), 0),
@@ -135,17 +135,17 @@ def test_a_number_is_final_only_when_everybody_who_wrote_then_has_ended() -> Non
     ]
 
     for horizon, final in steps:
-        watermark.see(horizon)
+        watermark.advance(horizon)
         assert watermark.final == final
 
 
 def test_a_database_that_was_put_back_begins_again() -> None:
-    watermark = seal.Watermark()
-    watermark.see(seen(50))
+    watermark = proof.domain.Watermark()
+    watermark.advance(seen(50))
 
-    watermark.see(seen(20, "a"))
+    watermark.advance(seen(20, "a"))
     assert watermark.final == 0
-    watermark.see(seen(21, "b"))
+    watermark.advance(seen(21, "b"))
     assert watermark.final == 20
 
 
@@ -182,7 +182,7 @@ def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: 
 ) -> None:
     """Write any rows at all, past every trigger, and compare what SQL makes of them with what JSON must be."""
 
-    async def made() -> tuple[seal.Transfer, bytes, str]:
+    async def made() -> tuple[proof.domain.CanonicalTransfer, bytes, str]:
         connection = await asyncpg.connect(
             servers.database(database_name),
             server_settings={"search_path": "ledger", "session_replication_role": "replica"},
@@ -206,8 +206,10 @@ def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: 
                     "INSERT INTO posting VALUES ($1, $2, $3, $4, $5, $6)",
                     *(account_id, sequence, transfer_id, amount or 1, -amount, recorded_at),
                 )
-            (transfer,) = await store.transfers(tx, after=number - 1, upto=number)
-            leaf = await tx.fetchval(f"WITH {store.STRETCH} SELECT {store.LEAF} FROM said", number - 1, number)
+            (transfer,) = await proof.store.chain.transfers(tx, after=number - 1, upto=number)
+            leaf = await tx.fetchval(
+                f"WITH {proof.store.chain.RANGE} SELECT {proof.store.chain.LEAF} FROM canonical", number - 1, number
+            )
         finally:
             await connection.close()
         content = {
@@ -234,7 +236,7 @@ def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: 
 async def test_full_blocks_are_sealed_at_once_and_the_rest_when_it_has_waited(db: database.Database) -> None:
     for _ in range(3):
         await credit(db, 500)
-    sealer = timers.Sealer(db, seal_after_s=3_600)
+    sealer = proof.timers.Sealer(db, seal_after_s=3_600)
 
     await sealing.seal_all(sealer)
     given_out = await numbers(db)
@@ -259,7 +261,7 @@ async def test_a_transfer_that_is_still_being_written_is_waited_for_and_sealed_i
         uuid4(),
     )
     await credit(db, 1)
-    sealer = timers.Sealer(db, seal_after_s=0)
+    sealer = proof.timers.Sealer(db, seal_after_s=0)
 
     for _ in range(3):
         await sealer.tick()
@@ -282,7 +284,7 @@ async def test_a_transaction_that_does_not_write_transfers_is_not_waited_for(
 
     async with superuser.transaction():
         await superuser.execute("SELECT pg_current_xact_id(); LOCK TABLE transfer IN SHARE UPDATE EXCLUSIVE MODE")
-        await timers.Sealer(db, seal_after_s=0).tick()
+        await proof.timers.Sealer(db, seal_after_s=0).tick()
         blocks = await kept(db)
 
     assert [each.transfers for each in blocks] == [2]
@@ -291,14 +293,14 @@ async def test_a_transaction_that_does_not_write_transfers_is_not_waited_for(
 async def test_numbers_that_were_rolled_back_are_passed_over(
     db: database.Database, role: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timers, "NUMBERS_PER_SEAL", 4)
+    monkeypatch.setattr(proof.timers, "NUMBERS_PER_SEAL", 4)
     await credit(db, 2)
     transaction = role.transaction()
     await transaction.start()
     await role.execute("SELECT nextval('transfer_number_seq') FROM generate_series(1, 30)")
     await transaction.rollback()
     await credit(db, 1)
-    sealer = timers.Sealer(db, seal_after_s=0)
+    sealer = proof.timers.Sealer(db, seal_after_s=0)
 
     await sealing.seal_all(sealer)
 
@@ -310,7 +312,7 @@ async def test_numbers_that_were_rolled_back_are_passed_over(
 
 async def test_several_workers_seal_each_transfer_once(db: database.Database) -> None:
     await credit(db, 30)
-    sealers = [timers.Sealer(db, seal_after_s=0) for _ in range(4)]
+    sealers = [proof.timers.Sealer(db, seal_after_s=0) for _ in range(4)]
 
     await asyncio.gather(*(sealer.tick() for sealer in sealers))
     await credit(db, 30)
@@ -319,22 +321,22 @@ async def test_several_workers_seal_each_transfer_once(db: database.Database) ->
 
     blocks = await kept(db)
     assert sum(each.transfers for each in blocks) == 60
-    assert [seal.fault(each, after=before) for before, each in zip([None, *blocks], blocks, strict=False)] == [
-        None for _ in blocks
-    ]
+    assert [
+        proof.domain.broken_link(each, after=before) for before, each in zip([None, *blocks], blocks, strict=False)
+    ] == [None for _ in blocks]
 
 
 async def test_nobody_who_writes_waits_for_the_sealer(db: database.Database) -> None:
     await credit(db, 5)
 
     async with db.transaction() as tx:
-        at = await store.take_turn(tx)
+        at = await proof.store.chain.lock_sealing(tx)
         assert at
-        written = await store.transfers(tx, after=0, upto=5)
-        await store.add(tx, [seal.seal(written, after=None, at=at)])
+        written = await proof.store.chain.transfers(tx, after=0, upto=5)
+        await proof.store.chain.add(tx, [proof.domain.seal(written, after=None, at=at)])
         async with asyncio.timeout(10):
             await credit(db, 5)
-        assert await timers.Sealer(db, seal_after_s=0).tick() == 0  # it is not its turn
+        assert await proof.timers.Sealer(db, seal_after_s=0).tick() == 0  # it is not its turn
 
 
 @pytest.mark.rule("LE12")
@@ -342,7 +344,7 @@ async def test_a_block_can_be_neither_changed_nor_removed_nor_put_in_a_wrong_pla
     db: database.Database, role: asyncpg.Connection, superuser: asyncpg.Connection
 ) -> None:
     await credit(db, 3)
-    await sealing.seal_all(timers.Sealer(db, seal_after_s=0))
+    await sealing.seal_all(proof.timers.Sealer(db, seal_after_s=0))
     (sealed,) = await kept(db)
 
     for statement in ("UPDATE block SET sealed_at = now()", "DELETE FROM block", "TRUNCATE block"):
@@ -357,4 +359,4 @@ async def test_a_block_can_be_neither_changed_nor_removed_nor_put_in_a_wrong_pla
         sealed._replace(number=2, previous=sealed.hash),
     ):
         with pytest.raises(asyncpg.CheckViolationError, match="does not continue the chain"):
-            await store.add(database.Tx(role), [wrong])
+            await proof.store.chain.add(database.Tx(role), [wrong])

@@ -24,10 +24,10 @@ EACH_IS_ITS_OWN = settings(
 
 
 async def pages(
-    db: database.Database, of: history.domain.Span, *, reference: str | None = None
-) -> list[history.domain.Line]:
+    db: database.Database, of: history.domain.Statement, *, reference: str | None = None
+) -> list[history.domain.StatementLine]:
     """Read all pages of a statement, seven lines each."""
-    found: list[history.domain.Line] = []
+    found: list[history.domain.StatementLine] = []
     while more := await history.operations.page(
         db, of, before=found[-1].sequence if found else None, reference=reference, limit=7
     ):
@@ -46,7 +46,7 @@ async def test_pages_belong_together_whatever_is_posted_between_them(db: databas
             await group.execute(histories.grant(1_000))
 
     writers = [asyncio.create_task(write()) for _ in range(3)]
-    of = await history.operations.span(db, histories.WALLET)
+    of = await history.operations.statement_of(db, histories.WALLET)
     found = await pages(db, of)
     is_over.set()
     await asyncio.gather(*writers)
@@ -54,7 +54,7 @@ async def test_pages_belong_together_whatever_is_posted_between_them(db: databas
     assert [line.sequence for line in found] == list(range(of.last, 0, -1))
     assert of.opening.balance_minor + sum(line.amount_minor for line in found) == of.closing.balance_minor
     assert found[0].balance_after_minor == of.closing.balance_minor
-    assert (await history.operations.span(db, histories.WALLET)).last > of.last
+    assert (await history.operations.statement_of(db, histories.WALLET)).last > of.last
 
 
 @pytest.mark.rule("LE13")
@@ -68,7 +68,7 @@ async def test_a_range_of_time_has_the_lines_and_balances_that_a_plain_list_says
     times = sorted(histories.moments(seed, happened))
 
     for begin, end in zip(times, times[3:], strict=False):
-        of = await history.operations.span(db, wallet, begin=begin, end=end)
+        of = await history.operations.statement_of(db, wallet, begin=begin, end=end)
         expected = [each for each in happened if begin <= each.recorded_at < end]
         found = await pages(db, of)
         assert [line.amount_minor for line in reversed(found)] == [each.amount_minor for each in expected]
@@ -80,7 +80,7 @@ async def test_a_range_that_ends_before_it_begins_is_empty(db: database.Database
     await histories.post(db, histories.grant(1), histories.grant(2))
     now = await histories.database_time(db)
 
-    of = await history.operations.span(db, histories.WALLET, begin=now, end=now - timedelta(days=1))
+    of = await history.operations.statement_of(db, histories.WALLET, begin=now, end=now - timedelta(days=1))
 
     assert await history.operations.page(db, of) == []
     assert of.opening.balance_minor == of.closing.balance_minor
@@ -99,7 +99,7 @@ async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: databa
         histories.grant(2, reference="order:8"),
         builders.capture(hold, 50, part=2),
     )
-    of = await history.operations.span(db, histories.WALLET)
+    of = await history.operations.statement_of(db, histories.WALLET)
 
     by_payment = await pages(db, of, reference=f"payment:{payment.payment_id}")
     by_order = await pages(db, of, reference="order:7")
@@ -108,7 +108,7 @@ async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: databa
     assert [(line.kind, line.amount_minor) for line in by_order] == [("capture", -50), ("capture", -30)]
     assert [line.balance_after_minor for line in by_order] == [423, 471]
     assert await pages(db, of, reference="order:9") == []
-    revenue = await history.operations.span(db, chart.system_account(builders.DEMO, "revenue", "RUB").name)
+    revenue = await history.operations.statement_of(db, chart.system_account(builders.DEMO, "revenue", "RUB").name)
     assert await pages(db, revenue, reference="order:8") == []
 
 
@@ -122,10 +122,12 @@ async def test_lines_of_a_reference_are_found_without_reading_the_account(
     ]
     wallet = await histories.insert(superuser, happened)
     await superuser.execute("SELECT summarize_ranges()")
-    of = await history.operations.span(db, wallet)
+    of = await history.operations.statement_of(db, wallet)
 
     before = await histories.postings_read(role)
-    found = await history.store.lines(database.Tx(role), of, "order:500", first=of.first, last=of.last, most=10)
+    found = await history.store.lines(
+        database.Tx(role), of, "order:500", first=of.first, last=of.last, transfers_max=10
+    )
     read = await histories.postings_read(role) - before
 
     assert [line.sequence for line in found] == [1_501, 1_502, 1_503]
@@ -136,11 +138,11 @@ async def test_lines_of_a_reference_are_found_without_reading_the_account(
 async def test_a_reference_of_everybody_is_refused(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history.operations, "REFERRING_MAX", 10)
+    monkeypatch.setattr(history.operations, "TRANSFERS_MAX", 10)
     wallet = await histories.insert(superuser, histories.random_history(3, 11))
 
     with pytest.raises(history.domain.ReferenceTooBroad):
-        await history.operations.page(db, await history.operations.span(db, wallet), reference="order:1")
+        await history.operations.page(db, await history.operations.statement_of(db, wallet), reference="order:1")
 
 
 @pytest.mark.rule("LE13")
@@ -150,7 +152,7 @@ async def test_an_export_has_every_line_between_the_opening_and_the_closing_bala
     monkeypatch.setattr(history.operations, "PAGE_MAX", 10)
     happened = histories.random_history(5, 35)
     wallet = await histories.insert(superuser, happened)
-    of = await history.operations.span(db, wallet, begin=happened[9].recorded_at)
+    of = await history.operations.statement_of(db, wallet, begin=happened[9].recorded_at)
     file = io.StringIO()
 
     count = await history.operations.write_csv(db, of, file)
@@ -172,7 +174,7 @@ async def test_an_export_holds_a_page_in_memory_and_no_transaction_open(
     sizes: list[int] = []
     read = history.store.lines
 
-    async def counted(*args: object, **kwargs: object) -> Sequence[history.domain.Line]:
+    async def counted(*args: object, **kwargs: object) -> Sequence[history.domain.StatementLine]:
         found = await read(*args, **kwargs)  # type: ignore[arg-type]
         sizes.append(len(found))
         return found
@@ -183,7 +185,7 @@ async def test_an_export_holds_a_page_in_memory_and_no_transaction_open(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             " AND xact_start IS NOT NULL"
         )
-        async for _ in history.operations.lines(db, await history.operations.span(db, wallet))
+        async for _ in history.operations.lines(db, await history.operations.statement_of(db, wallet))
     ]
 
     assert sizes == [10, 10, 10, 5]
@@ -200,7 +202,7 @@ async def test_a_reference_is_never_a_formula_in_an_export(
     )
     file = io.StringIO()
 
-    await history.operations.write_csv(db, await history.operations.span(db, wallet), file)
+    await history.operations.write_csv(db, await history.operations.statement_of(db, wallet), file)
 
     _, row, _ = csv.DictReader(io.StringIO(file.getvalue()))
     assert row["reference"] == f"'{text}"

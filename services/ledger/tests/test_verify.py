@@ -15,8 +15,7 @@ from builders import WALLET
 
 from chassis import database, testing
 from contracts import payments
-from ledger import main
-from ledger.proof import timers, verify
+from ledger import main, proof
 
 
 class Undo(Exception):  # noqa: N818 - it ends a transaction as intended
@@ -30,7 +29,7 @@ def payment(number: int) -> payments.PaymentPaid:
 @pytest.fixture
 async def books(db: database.Database) -> database.Database:
     """Books with everything on them, in two blocks of the chain and a tail that is not sealed yet."""
-    sealer = timers.Sealer(db, seal_after_s=0)
+    sealer = proof.timers.Sealer(db, seal_after_s=0)
     await builders.settle(
         db, *(payment(number) for number in range(1, 4)), builders.grant(60), builders.grant(40, lasts_s=900)
     )
@@ -57,43 +56,43 @@ async def administrator(
 @pytest.mark.rule("W6")
 @pytest.mark.rule("LE3")
 async def test_sound_books_are_proved_with_their_figures(books: database.Database) -> None:
-    proof = await verify.prove(books)
+    verification = await proof.verify.run(books)
 
-    assert proof.is_sound, verify.render(proof)
-    assert proof.figures == (
-        verify.AssetTotals("PTS", accounts=3, postings=8, credited_minor=125, debited_minor=125, held_minor=30),
-        verify.AssetTotals("RUB", accounts=3, postings=10, credited_minor=340, debited_minor=340, held_minor=70),
+    assert verification.is_sound, proof.verify.render(verification)
+    assert verification.totals == (
+        proof.verify.AssetTotals("PTS", accounts=3, postings=8, credited_minor=125, debited_minor=125, held_minor=30),
+        proof.verify.AssetTotals("RUB", accounts=3, postings=10, credited_minor=340, debited_minor=340, held_minor=70),
     )
-    assert proof.transfers == {"capture": 2, "grant": 2, "reversal": 1, "spend": 1, "top_up": 3}
-    assert (proof.blocks, proof.unsealed) == (2, 2)
-    assert len(proof.hash) == 64
-    assert verify.render(proof).endswith("OK")
+    assert verification.transfers == {"capture": 2, "grant": 2, "reversal": 1, "spend": 1, "top_up": 3}
+    assert (verification.blocks, verification.unsealed) == (2, 2)
+    assert len(verification.hash) == 64
+    assert proof.verify.render(verification).endswith("OK")
 
 
 async def test_empty_books_are_sound(db: database.Database) -> None:
-    proof = await verify.prove(db)
+    verification = await proof.verify.run(db)
 
-    assert proof.is_sound
-    assert (proof.blocks, proof.hash, proof.unsealed) == (0, "", 0)
+    assert verification.is_sound
+    assert (verification.blocks, verification.hash, verification.unsealed) == (0, "", 0)
 
 
 @pytest.mark.parametrize("readers", [1, 2, 5])
 async def test_books_in_many_pieces_are_proved_by_any_number_of_readers(
     db: database.Database, readers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "BLOCKS", 2)
-    monkeypatch.setattr(verify, "TRANSFERS", 3)
-    sealer = timers.Sealer(db, seal_after_s=0)
+    monkeypatch.setattr(proof.verify, "BLOCKS", 2)
+    monkeypatch.setattr(proof.verify, "TRANSFERS", 3)
+    sealer = proof.timers.Sealer(db, seal_after_s=0)
     for count in (3, 1, 2, 5, 4):
         await builders.settle(db, *(builders.paid() for _ in range(count)))
         await sealing.seal_all(sealer)
     await builders.settle(db, *(builders.paid() for _ in range(8)))
     steps: list[tuple[int, int]] = []
 
-    proof = await verify.prove(db, readers=readers, progress=lambda done, of: steps.append((done, of)))
+    verification = await proof.verify.run(db, readers=readers, progress=lambda done, of: steps.append((done, of)))
 
-    assert proof.is_sound, verify.render(proof)
-    assert (proof.blocks, proof.unsealed, proof.figures[0].postings) == (5, 8, 46)
+    assert verification.is_sound, proof.verify.render(verification)
+    assert (verification.blocks, verification.unsealed, verification.totals[0].postings) == (5, 8, 46)
     assert steps[-1] == (23, 23)
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
     assert len(steps) >= 6
@@ -107,22 +106,22 @@ async def test_tampering_is_found_by_the_checks_it_breaks_and_the_first_broken_p
 ) -> None:
     missed = []
     for statement, expected in tampering.ALL:
-        proof = await examined_after(administrator, statement)
+        verification = await examined_after(administrator, statement)
 
-        broken = {finding.check: finding.first or "" for finding in proof.findings if finding.broken}
+        broken = {result.check: result.first or "" for result in verification.results if result.broken}
         if set(broken) != set(expected) or any(part not in broken[check] for check, part in expected.items()):
             missed.append((statement, broken, expected))
-        assert verify.render(proof).endswith("BROKEN")
+        assert proof.verify.render(verification).endswith("BROKEN")
     assert missed == []
     told = {check for _, expected in tampering.ALL for check in expected}
-    assert told | {tampering.CAPTURES} == {finding.check for finding in proof.findings}
+    assert told | {tampering.CAPTURES} == {result.check for result in verification.results}
 
 
 async def test_a_capture_that_is_gone_with_all_its_postings_is_missed_by_its_answer(
     administrator: database.Database,
 ) -> None:
     """Make the accounts fit too, so that nothing but the answer remembers it."""
-    proof = await examined_after(
+    verification = await examined_after(
         administrator,
         """
         DELETE FROM block WHERE number = 2;
@@ -135,20 +134,20 @@ async def test_a_capture_that_is_gone_with_all_its_postings_is_missed_by_its_ans
         """,
     )
 
-    assert [(each.check, each.broken) for each in proof.findings if each.broken] == [(tampering.CAPTURES, 1)]
+    assert [(each.check, each.broken) for each in verification.results if each.broken] == [(tampering.CAPTURES, 1)]
 
 
 async def test_a_posting_before_its_predecessor_is_found_across_pieces(
     administrator: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "BLOCKS", 1)
-    monkeypatch.setattr(verify, "TRANSFERS", 1)
+    monkeypatch.setattr(proof.verify, "BLOCKS", 1)
+    monkeypatch.setattr(proof.verify, "TRANSFERS", 1)
     sound = await examined_after(administrator, "SELECT 1")
 
-    proof = await examined_after(administrator, f"{tampering.HOUR_EARLIER} kind = 'spend'")
+    verification = await examined_after(administrator, f"{tampering.HOUR_EARLIER} kind = 'spend'")
 
-    assert sound.is_sound, verify.render(sound)
-    assert [each.check for each in proof.findings if each.broken] == [tampering.FORWARD]
+    assert sound.is_sound, proof.verify.render(sound)
+    assert [each.check for each in verification.results if each.broken] == [tampering.FORWARD]
 
 
 @pytest.mark.rule("LE12")
@@ -172,17 +171,17 @@ async def test_the_role_of_the_service_can_not_tamper_at_all(
         )
     with pytest.raises(asyncpg.CheckViolationError):
         await role.execute("INSERT INTO posting SELECT account_id, 99, transfer_id, 1, 1, now() FROM posting LIMIT 1")
-    assert (await verify.prove(books)).is_sound
+    assert (await proof.verify.run(books)).is_sound
 
 
-async def examined_after(administrator: database.Database, statement: str) -> verify.Proof:
+async def examined_after(administrator: database.Database, statement: str) -> proof.verify.Verification:
     """Tamper with triggers disabled, examine what that transaction sees, and roll it back."""
     with suppress(Undo):
         async with administrator.transaction() as tx:
             await tx.execute(f"SET LOCAL session_replication_role = replica; {statement}")
-            proof = await verify.examine([tx])
+            verification = await proof.verify.check_snapshot([tx])
             raise Undo
-    return proof
+    return verification
 
 
 @pytest.mark.rule("W6")
@@ -196,11 +195,11 @@ async def test_the_command_prints_the_proof_and_exits_with_its_verdict(
     monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
     monkeypatch.setenv("KOPILKA_AMQP_URL", "amqp://not-used/")
 
-    sound = await verify.command(main.SERVICE, [])
+    sound = await proof.verify.command(main.SERVICE, [])
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     await superuser.execute("SET session_replication_role = replica")
     await superuser.execute("UPDATE account SET balance_minor = balance_minor + 1 WHERE code = $1", WALLET)
-    broken = await verify.command(main.SERVICE, ["--readers", "1"])
+    broken = await proof.verify.command(main.SERVICE, ["--readers", "1"])
 
     printed = capsys.readouterr()
     assert (sound, broken) == (0, 1)
@@ -212,11 +211,13 @@ async def test_the_command_prints_the_proof_and_exits_with_its_verdict(
 
 async def test_the_proof_reads_one_snapshot_while_the_ledger_works(books: database.Database) -> None:
     """Writers commit between any two statements of the proof, and it must not see half of anything."""
-    proofs = []
+    verifications = []
     for _ in range(5):
-        proof, _ = await asyncio.gather(
-            verify.prove(books, readers=3), builders.settle(books, *(builders.paid() for _ in range(50)))
+        verification, _ = await asyncio.gather(
+            proof.verify.run(books, readers=3), builders.settle(books, *(builders.paid() for _ in range(50)))
         )
-        proofs.append(proof)
+        verifications.append(verification)
 
-    assert all(proof.is_sound for proof in proofs), [verify.render(proof) for proof in proofs]
+    assert all(verification.is_sound for verification in verifications), [
+        proof.verify.render(verification) for verification in verifications
+    ]

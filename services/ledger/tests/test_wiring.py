@@ -82,7 +82,7 @@ async def test_a_credit_and_a_hold_go_through_the_broker(
     await send(sender, [ledger.CaptureHold(tenant=DEMO, hold_id=place.hold_id, amount_minor=75)])
     await until(db, "hold WHERE state = 'captured'", 1)
 
-    assert (await verify.prove(db)).transfers == {"top_up": 1, "capture": 1}
+    assert (await verify.run(db)).transfers == {"top_up": 1, "capture": 1}
 
 
 async def test_commands_that_come_before_their_hold_are_carried_out_when_it_is_there(
@@ -115,11 +115,11 @@ async def test_a_worker_killed_amid_a_batch_credits_every_payment_once(
     processes.ready("ledger", "worker")
     await until(db, "transfer", 51)
 
-    proof = await verify.prove(db)
+    verification = await verify.run(db)
     assert doomed.returncode == -9
-    assert proof.is_sound
-    assert proof.transfers == {"top_up": 51}
-    assert proof.figures[0].credited_minor == 5_100
+    assert verification.is_sound
+    assert verification.transfers == {"top_up": 51}
+    assert verification.totals[0].credited_minor == 5_100
 
 
 async def test_a_payment_that_fits_no_account_takes_nobody_with_it(
@@ -131,6 +131,6 @@ async def test_a_payment_that_fits_no_account_takes_nobody_with_it(
     await until(db, "dead_letter WHERE reason = 'unprocessable'", 1)
     await until(db, "transfer", 20)
 
-    proof = await verify.prove(db)
-    assert proof.is_sound
-    assert proof.figures[0].credited_minor == 2_000
+    verification = await verify.run(db)
+    assert verification.is_sound
+    assert verification.totals[0].credited_minor == 2_000

@@ -1,4 +1,4 @@
-"""What was on an account, and when: its balances, the statement between two of them, and what a file says of that."""
+"""Past balances of an account, the statement between two of them, and its CSV format."""
 
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, NamedTuple
@@ -18,7 +18,7 @@ CSV_HEADER: Final = (
 
 
 class NeverOpened(errors.Refusal):
-    """This account was never used: there is nothing to tell about it."""
+    """This account was never used, so it has no history."""
 
     code: ClassVar[str] = "account_never_opened"
     status: ClassVar[int] = 404
@@ -32,9 +32,9 @@ class ReferenceTooBroad(errors.Refusal):
 
 
 class Balance(NamedTuple):
-    """What was on an account at `at`, after its posting number `sequence`.
+    """The balance of an account at `at`, after its posting number `sequence`.
 
-    `held_minor` is what is held of it: None for a time, because nobody writes down what was held then.
+    `held_minor` is None for a balance of the past: what was held then is not recorded.
     """
 
     account_id: accounts.AccountId
@@ -45,10 +45,10 @@ class Balance(NamedTuple):
     held_minor: int | None = None
 
 
-class Span(NamedTuple):
-    """What lies between two balances of an account: its postings `first` to `last`, none when `last` is the smaller.
+class Statement(NamedTuple):
+    """The postings of an account between two balances: `first` to `last`, none when `last` is the smaller.
 
-    It is a plain value that never changes: pages that are read with it belong together, whatever is posted meanwhile.
+    It never changes, so pages that are read with it agree, whatever is posted meanwhile.
     """
 
     opening: Balance
@@ -61,17 +61,17 @@ class Span(NamedTuple):
 
     @property
     def first(self) -> int:
-        """The first posting after the opening balance."""
+        """The sequence of the first posting after the opening balance."""
         return self.opening.sequence + 1
 
     @property
     def last(self) -> int:
-        """The posting that made the closing balance."""
+        """The sequence of the posting that made the closing balance."""
         return self.closing.sequence
 
 
-class Line(NamedTuple):
-    """One posting of a statement, with what its transfer says about it."""
+class StatementLine(NamedTuple):
+    """One posting of a statement, with the fields of its transfer."""
 
     sequence: int
     transfer_id: ledger.TransferId
@@ -85,29 +85,29 @@ class Line(NamedTuple):
 
 
 def amount(asset: Currency, amount_minor: int) -> str:
-    """Write an amount with the decimals of its asset."""
+    """Format an amount with the decimals of its asset."""
     return chart.decimal_of(amount_minor, assets.ASSETS[asset].exponent)
 
 
-def csv_line(asset: Currency, line: Line) -> dict[str, object]:
-    """Give the cells of a line. Amounts are numbers and are not neutralised."""
+def csv_line(asset: Currency, line: StatementLine) -> dict[str, object]:
+    """Return the cells of a line. Amounts are numbers and can't be formulas."""
     return {
         **line._asdict(),
         "recorded_at": line.recorded_at.isoformat(),
         "occurred_at": line.occurred_at.isoformat(),
-        "reference": _harmless(line.reference),
+        "reference": _escaped(line.reference),
         "amount": amount(asset, line.amount_minor),
         "balance_after": amount(asset, line.balance_after_minor),
         "asset": asset,
     }
 
 
-def csv_balance(label: str, balance: Balance) -> dict[str, object]:
-    """Give the cells of the opening or closing balance; it is no amount, so that these sum up rightly."""
+def csv_balance(kind: str, balance: Balance) -> dict[str, object]:
+    """Return the cells of the opening or closing balance, without an amount, so that the column of amounts sums up."""
     asset, minor = balance.name.asset, balance.balance_minor
-    return {"kind": label, "balance_after_minor": minor, "balance_after": amount(asset, minor), "asset": asset}
+    return {"kind": kind, "balance_after_minor": minor, "balance_after": amount(asset, minor), "asset": asset}
 
 
-def _harmless(text: str) -> str:
-    """Write a text so that no spreadsheet takes it for a formula (OWASP, CSV injection)."""
+def _escaped(text: str) -> str:
+    """Escape a text that a spreadsheet would take for a formula (OWASP, CSV injection)."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

@@ -1,4 +1,4 @@
-"""How a row of an older system's wallet table becomes an opening transfer; the same row is always the same request."""
+"""How a row of an older system's wallet table becomes an opening transfer. The same row has the same request key."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ from contracts import assets, ledger
 from contracts.message import AMOUNT_MINOR_MAX, Currency, TenantId, UserId
 from ledger.domain import chart
 
-COLUMNS = "user_id, balance (12.50) or balance_minor (1250), and if you like reference, expires_at"
+COLUMNS = "user_id, balance (12.50) or balance_minor (1250), and optionally reference, expires_at"
 KEY_MAX = 128  # of a request
 TENANT_MAX = 64
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _USER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _AMOUNT = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,18})?")
-_USERS = UUID("5b0f0f5e-6f3c-5d0e-9d43-3a1d0d4c8f61")  # nothing but a name space of its own
+_USERS = UUID("5b0f0f5e-6f3c-5d0e-9d43-3a1d0d4c8f61")  # a namespace of its own
 
 
 class BadFile(errors.Refusal):
-    """The file is no table that can be imported."""
+    """The file is not a table that can be imported."""
 
     code = "bad_file"
 
@@ -35,13 +35,13 @@ class BadRow(errors.Refusal):
 
 
 class NegativeBalance(errors.Refusal):
-    """A debt is not imported: it needs an overdraft that somebody grants, and then a transfer of its own."""
+    """A debt is not imported: set an overdraft limit first, and then post a transfer."""
 
     code = "negative_balance"
 
 
 class Source(NamedTuple):
-    """Where a table comes from and what it counts. Its total stands, negative, on the account `opening:<name>`."""
+    """The source of a table and the asset it counts. Its total is debited from the account `opening:<name>`."""
 
     tenant: TenantId
     asset: Currency
@@ -50,15 +50,15 @@ class Source(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row that can be carried out: the request, and the amount in it."""
+    """A valid row: the command that posts it, and its amount."""
 
     line: int
     amount_minor: int
     command: ledger.PostTransfers
 
 
-def source(tenant: str, asset: str, name: str) -> Source:
-    """Give the source of a table. Raises BadFile for names that are not short and plain, UnknownAsset."""
+def make_source(tenant: str, asset: str, name: str) -> Source:
+    """Return the source of a table. Raises BadFile for a name that is not short and plain, UnknownAsset."""
     if not 0 < len(tenant) <= TENANT_MAX:
         raise BadFile(f"The name of a tenant has 1 to {TENANT_MAX} characters.")
     if not _SOURCE.fullmatch(name):
@@ -68,19 +68,19 @@ def source(tenant: str, asset: str, name: str) -> Source:
 
 
 def check_header(names: Sequence[str]) -> None:
-    """See that the columns are those of a wallet table, each once. Raises BadFile."""
+    """Raise BadFile unless the columns are those of a wallet table, each once."""
     needed = sorted(set(names) - {"reference", "expires_at"})
     if needed not in (["balance", "user_id"], ["balance_minor", "user_id"]) or len(set(names)) < len(names):
         raise BadFile(f"The columns are {', '.join(names) or 'missing'}. They must be {COLUMNS}; each once.")
 
 
-def read(of: Source, line: int, row: Mapping[str, str]) -> Row | None:
-    """Read one row, as csv.DictReader gives it; None for an empty wallet, of which nothing needs to be kept.
+def parse_row(source: Source, line: int, row: Mapping[str, str]) -> Row | None:
+    """Parse one row of csv.DictReader; None for an empty wallet, which needs no transfer.
 
-    The row is known by its reference, or by its user where it has none; the same one again with another balance is a
-    conflict. Raises BadRow, NegativeBalance.
+    The request key is the row's reference, or its user where it has none, so the same row again with another balance is
+    a conflict. Raises BadRow, NegativeBalance.
     """
-    if None in row:  # where csv keeps what goes beyond the header
+    if None in row:  # where csv keeps cells beyond the header
         raise BadRow("There are more cells than columns.")
     cells = {column: text.strip() for column, text in row.items()}
     if not all(text.isprintable() for text in cells.values()):
@@ -88,36 +88,36 @@ def read(of: Source, line: int, row: Mapping[str, str]) -> Row | None:
     user, reference = cells["user_id"], cells.get("reference", "")
     if not user:
         raise BadRow("There is no user_id.")
-    amount_minor = _amount(of, cells)
+    amount_minor = _amount_minor(source, cells)
     if not amount_minor:
         return None
-    key = f"import:{of.name}:{of.asset}:{reference or user}"
+    key = f"import:{source.name}:{source.asset}:{reference or user}"
     if len(key) > KEY_MAX:
         raise BadRow("The reference, or the user_id that stands for it, is too long.")
-    expires_at = _expiry(of, cells.get("expires_at", ""))
-    funds = chart.user_account(of.tenant, user_of(of, user), of.asset).name.code
+    expires_at = _expires_at(source, cells.get("expires_at", ""))
+    account = chart.user_account(source.tenant, user_id_of(source, user), source.asset).name.code
     legs = (
-        ledger.RequestedLeg(account=of.account, asset=of.asset, amount_minor=-amount_minor),
-        ledger.RequestedLeg(account=funds, asset=of.asset, amount_minor=amount_minor, expires_at=expires_at),
+        ledger.RequestedLeg(account=source.account, asset=source.asset, amount_minor=-amount_minor),
+        ledger.RequestedLeg(account=account, asset=source.asset, amount_minor=amount_minor, expires_at=expires_at),
     )
-    asked = ledger.RequestedTransfer(kind="opening", reference=reference or key, legs=legs)
-    return Row(line, amount_minor, ledger.PostTransfers(tenant=of.tenant, request_id=key, transfers=(asked,)))
+    transfer = ledger.RequestedTransfer(kind="opening", reference=reference or key, legs=legs)
+    return Row(line, amount_minor, ledger.PostTransfers(tenant=source.tenant, request_id=key, transfers=(transfer,)))
 
 
-def user_of(of: Source, text: str) -> UserId:
-    """Give the user that an older system knew by this id.
+def user_id_of(source: Source, text: str) -> UserId:
+    """Return the user for an id of an older system.
 
     A UUID in its usual form is the user's own. Any other text becomes the version 5 UUID of
     `<tenant>:<source>:<text>`, so tables of one source agree, and two systems that both count from 1 do not collide.
     """
-    return UserId(UUID(text) if _USER.fullmatch(text) else uuid5(_USERS, f"{of.tenant}:{of.name}:{text}"))
+    return UserId(UUID(text) if _USER.fullmatch(text) else uuid5(_USERS, f"{source.tenant}:{source.name}:{text}"))
 
 
-def _amount(of: Source, cells: Mapping[str, str]) -> int:
-    """Read the balance in minor units: digits with a decimal point, nothing else that could be misread."""
-    column, exponent = ("balance", assets.ASSETS[of.asset].exponent) if "balance" in cells else ("balance_minor", 0)
+def _amount_minor(source: Source, cells: Mapping[str, str]) -> int:
+    """Parse the balance to minor units: digits and a decimal point, nothing that could be misread."""
+    column, exponent = ("balance", assets.ASSETS[source.asset].exponent) if "balance" in cells else ("balance_minor", 0)
     if not _AMOUNT.fullmatch(cells[column]):
-        raise BadRow("The balance is no number such as 1250 or 12.50.")
+        raise BadRow("The balance is not a number such as 1250 or 12.50.")
     amount_minor = Fraction(cells[column]) * 10**exponent
     if amount_minor.denominator > 1:
         raise BadRow(f"The balance has more than {exponent} decimals.")
@@ -128,13 +128,13 @@ def _amount(of: Source, cells: Mapping[str, str]) -> int:
     return int(amount_minor)
 
 
-def _expiry(of: Source, text: str) -> datetime | None:
+def _expires_at(source: Source, text: str) -> datetime | None:
     if not text:
         return None
-    if not chart.keeps_lots(of.asset):
-        raise BadRow(f"{of.asset} does not expire.")
+    if not chart.keeps_lots(source.asset):
+        raise BadRow(f"{source.asset} does not expire.")
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BadRow("expires_at is no time such as 2026-12-31 or 2026-12-31T23:59:59+03:00.") from None
+        raise BadRow("expires_at is not a time such as 2026-12-31 or 2026-12-31T23:59:59+03:00.") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

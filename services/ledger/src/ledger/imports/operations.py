@@ -1,6 +1,6 @@
-"""An operator's import of old balances: each row of a wallet table becomes an opening transfer, once.
+"""The import of opening balances: each row of a wallet table becomes an opening transfer, once.
 
-It goes the way of every other request, so it may be broken off and begun again, and run beside the workers.
+Rows are settled like every other request, so an import can be interrupted, run again, and run beside the workers.
 """
 
 import argparse
@@ -22,72 +22,72 @@ from ledger.imports import domain
 ROWS_AT_ONCE = commit.IN_FLIGHT_MAX * commit.REQUESTS_MAX
 HEADER_MAX = 4_096  # characters
 
-Refuse = Callable[[int, errors.Refusal], None]
-"""Is told the line of each row that is refused, and why."""
+OnRefusal = Callable[[int, errors.Refusal], None]
+"""Called with the line of each row that is refused, and the reason."""
 
 
 class ChangedRow(errors.Refusal):
-    """This row was imported before with something else in it; what was imported stays."""
+    """This row was imported before with other values, which stay."""
 
     code = "changed_row"
 
 
 class RefusedRow(errors.Refusal):
-    """The ledger refused this row, for ever."""
+    """The ledger refused this row, and will on_refusal it again."""
 
     code = "refused_row"
 
 
 @dataclass(slots=True)
-class Report:
-    """What became of the rows of a file."""
+class ImportReport:
+    """The number and sum of a file's rows, by their outcome."""
 
     imported: int = 0
     imported_minor: int = 0
-    known: int = 0
-    known_minor: int = 0
+    existing: int = 0
+    existing_minor: int = 0
     empty: int = 0
     refused: int = 0
 
-    def text(self, of: domain.Source, *, is_dry_run: bool) -> str:
-        """Write it for people."""
-        exponent = assets.ASSETS[of.asset].exponent
-        imported, known = (chart.decimal_of(minor, exponent) for minor in (self.imported_minor, self.known_minor))
+    def text(self, source: domain.Source, *, is_dry_run: bool) -> str:
+        """Format the report."""
+        exponent = assets.ASSETS[source.asset].exponent
+        imported, existing = (chart.decimal_of(minor, exponent) for minor in (self.imported_minor, self.existing_minor))
         return (
-            f"{'to be imported' if is_dry_run else 'imported'}: {self.imported:,} rows, {imported} {of.asset}\n"
-            f"already there: {self.known:,} rows, {known} {of.asset}\n"
+            f"{'to be imported' if is_dry_run else 'imported'}: {self.imported:,} rows, {imported} {source.asset}\n"
+            f"already there: {self.existing:,} rows, {existing} {source.asset}\n"
             f"empty: {self.empty:,} rows\n"
             f"refused: {self.refused:,} rows\n"
-            f"total: {self.imported + self.known + self.empty + self.refused:,} rows\n"
+            f"total: {self.imported + self.existing + self.empty + self.refused:,} rows\n"
         )
 
 
-async def carry_over(
-    db: database.Database, of: domain.Source, file: TextIO, refuse: Refuse, *, is_dry_run: bool = False
-) -> Report:
-    """Import a wallet table, a thousand rows in memory; the same table again changes nothing.
+async def import_file(
+    db: database.Database, source: domain.Source, file: TextIO, on_refusal: OnRefusal, *, is_dry_run: bool = False
+) -> ImportReport:
+    """Import a wallet table, a thousand rows in memory; importing it again changes nothing.
 
-    A row that is refused takes nobody with it. A dry run writes nothing; it compares rows with the books and not with
-    each other, so only the real run finds a row that comes twice. Raises BadFile.
+    A refused row does not stop the others. A dry run writes nothing; it compares rows with the books and not with each
+    other, so only the real run finds a row that comes twice. Raises BadFile.
     """
-    report, group_commit = Report(), commit.GroupCommit(db)
-    rows = _rows(of, file, report, refuse)
-    while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
-        commands = [row.command for row in batch]
+    report, group_commit = ImportReport(), commit.GroupCommit(db)
+    rows = _rows(source, file, report, on_refusal)
+    while chunk := list(itertools.islice(rows, ROWS_AT_ONCE)):
+        commands = [row.command for row in chunk]
         if is_dry_run:
             outcomes = await commit.dry_run(db, commands)
         else:
             outcomes = await asyncio.gather(*map(group_commit.execute, commands))
-        for row, settled in zip(batch, outcomes, strict=True):
-            answer = settled.answer
+        for row, outcome in zip(chunk, outcomes, strict=True):
+            answer = outcome.answer
             assert answer is not None, "every command is answered"
             if isinstance(answer, ledger.RequestRefused):
                 is_changed = answer.code == requests.IdempotencyConflict.code
                 report.refused += 1
-                refuse(row.line, ChangedRow() if is_changed else RefusedRow(f"{answer.code}: {answer.detail}"))
+                on_refusal(row.line, ChangedRow() if is_changed else RefusedRow(f"{answer.code}: {answer.detail}"))
             elif answer.is_replayed:
-                report.known += 1
-                report.known_minor += row.amount_minor
+                report.existing += 1
+                report.existing_minor += row.amount_minor
             else:
                 report.imported += 1
                 report.imported_minor += row.amount_minor
@@ -96,26 +96,26 @@ async def carry_over(
 
 async def command(service: app.Service, arguments: Sequence[str]) -> int:
     """Import the balances of an older system from a CSV file; exits with 1 when a row was refused."""
-    options = argparse.ArgumentParser(prog=f"{service.name} import", description=command.__doc__)
-    options.add_argument("file", type=Path, help=f"columns: {domain.COLUMNS}")
-    options.add_argument("--tenant", default="demo")
-    options.add_argument("--asset", required=True, help="such as RUB")
-    options.add_argument("--source", required=True, help="the old system's name, the same in every run")
-    options.add_argument("--dry-run", action="store_true", help="write nothing, only tell what would be refused")
-    chosen = options.parse_args(arguments)
-    of = domain.source(chosen.tenant, chosen.asset, chosen.source)
-    with chosen.file.open(encoding="utf-8-sig", newline="") as file:
+    parser = argparse.ArgumentParser(prog=f"{service.name} import", description=command.__doc__)
+    parser.add_argument("file", type=Path, help=f"columns: {domain.COLUMNS}")
+    parser.add_argument("--tenant", default="demo")
+    parser.add_argument("--asset", required=True, help="such as RUB")
+    parser.add_argument("--source", required=True, help="the old system's name, the same in every run")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing, only report what would be refused")
+    options = parser.parse_args(arguments)
+    source = domain.make_source(options.tenant, options.asset, options.source)
+    with options.file.open(encoding="utf-8-sig", newline="") as file:
         async with operations.own_database(service, pool_size=commit.IN_FLIGHT_MAX) as db:
-            report = await carry_over(db, of, file, _print_refusal, is_dry_run=chosen.dry_run)
-    sys.stdout.write(report.text(of, is_dry_run=chosen.dry_run))
+            report = await import_file(db, source, file, _print_refusal, is_dry_run=options.dry_run)
+    sys.stdout.write(report.text(source, is_dry_run=options.dry_run))
     return 1 if report.refused else 0
 
 
 COMMANDS = {"import": command}
 
 
-def _rows(of: domain.Source, file: TextIO, report: Report, refuse: Refuse) -> Iterator[domain.Row]:
-    """Read a table row by row; what can't be carried out is counted and told here. Raises BadFile."""
+def _rows(source: domain.Source, file: TextIO, report: ImportReport, on_refusal: OnRefusal) -> Iterator[domain.Row]:
+    """Read a table row by row; invalid rows are counted and reported here. Raises BadFile."""
     try:
         header = file.readline(HEADER_MAX)
         delimiter = next((mark for mark in ";\t" if mark in header), ",")
@@ -125,17 +125,17 @@ def _rows(of: domain.Source, file: TextIO, report: Report, refuse: Refuse) -> It
         for cells in table:
             line = table.line_num + 1  # the one that the row ends on; the header was read before
             try:
-                row = domain.read(of, line, cells)
+                row = domain.parse_row(source, line, cells)
             except errors.Refusal as refusal:
                 report.refused += 1
-                refuse(line, refusal)
+                on_refusal(line, refusal)
                 continue
             if row is None:
                 report.empty += 1
             else:
                 yield row
     except (csv.Error, UnicodeDecodeError) as error:
-        raise domain.BadFile(f"The file is no CSV in UTF-8: {error}") from None
+        raise domain.BadFile(f"The file is not CSV in UTF-8: {error}") from None
 
 
 def _print_refusal(line: int, refusal: errors.Refusal) -> None:

@@ -1,28 +1,56 @@
-"""The hash chain: transfers in the order of their numbers, in blocks, each bound to the block before.
+"""The hash chain: blocks of transfers in the order of their numbers, each linked to the block before by its hash.
 
-A leaf is the SHA-256 of a transfer's canonical text. The leaves of a block are a Merkle tree, so that a few hashes
-prove one transfer; the text of a block names the root and the hash of the block before. A text begins with a brace and
-a node with the byte 1, so that neither can stand for the other.
+A leaf is the SHA-256 of a transfer's canonical text. The leaves of a block form a Merkle tree, so that a few hashes
+prove one transfer. A block's text names the Merkle root and the hash of the block before. A text begins with a brace
+and an inner node with the byte 1, so that neither can be passed off as the other.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict, cast
 
 from chassis import errors
 
 BLOCK_MAX = 1_024
 HASH_BYTES = 32
 GENESIS = bytes(HASH_BYTES)
-"""What the first block names as the hash before it."""
+"""The hash before the first block."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Transfer(NamedTuple):
+class CanonicalPosting(TypedDict):
+    """A posting in the canonical text of its transfer, as far as it is read here."""
+
+    account: str
+    sequence: int
+
+
+class CanonicalContent(TypedDict):
+    """The canonical text of a transfer as JSON, as far as it is read here."""
+
+    transfer: str
+    recorded_at_us: int
+    postings: list[CanonicalPosting]
+
+
+class Receipt(TypedDict):
+    """The proof that a transfer is in the chain: its text, its Merkle path, and the blocks from its own to the last.
+
+    `path` has the side of the sibling, `left` or `right`, and its hash in hex for each level; `hash` is that of the
+    last block.
+    """
+
+    transfer: str
+    path: list[tuple[str, str]]
+    blocks: list[str]
+    hash: str
+
+
+class CanonicalTransfer(NamedTuple):
     """A transfer with all its postings: its number, and the canonical text that is sealed."""
 
     number: int
@@ -30,27 +58,26 @@ class Transfer(NamedTuple):
 
     @property
     def hash(self) -> bytes:
-        """The leaf."""
+        """The leaf of the Merkle tree."""
         return digest(self.text)
 
     @property
-    def content(self) -> Mapping[str, Any]:
-        """What the text says."""
-        content: Mapping[str, Any] = json.loads(self.text)
-        return content
+    def content(self) -> CanonicalContent:
+        """The text as JSON."""
+        return cast("CanonicalContent", json.loads(self.text))
 
     @property
     def name(self) -> str:
-        """What people can find it by, with the place of each posting."""
+        """The transfer's id and number and the place of each posting, for people."""
         content = self.content
         places = [f"account {leg['account']} sequence {leg['sequence']}" for leg in content["postings"]]
         return f"transfer {content['transfer']} (number {self.number}; {', '.join(places) or 'no postings'})"
 
 
 class Block(NamedTuple):
-    """A stretch of transfers: from the first number to the last, with gaps where a transaction was rolled back.
+    """A sealed range of transfers: the first and the last number, with gaps where a transaction was rolled back.
 
-    It is as it is kept: with its hash, and the hashes of its transfers one after the other, where they were read.
+    `hash` and `leaves` are as stored; `leaves` are the hashes of its transfers in a row, where they were read.
     """
 
     number: int
@@ -65,7 +92,7 @@ class Block(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What the block's hash is taken of, and what the next block names."""
+        """The text that the block's hash is taken of."""
         content = {
             "block": self.number,
             "first_number": self.first_number,
@@ -79,7 +106,7 @@ class Block(NamedTuple):
 
 
 class Horizon(NamedTuple):
-    """The newest number that was given out, and then, read later, the transactions that are writing transfers."""
+    """The newest number that was taken, and the transactions that were writing transfers after it was read."""
 
     newest: int
     writers: frozenset[str]
@@ -87,17 +114,17 @@ class Horizon(NamedTuple):
 
 @dataclass(slots=True)
 class Watermark:
-    """Up to which number everything is on the books or gone for ever.
+    """The number up to which every transfer is committed or rolled back.
 
-    Who took a number was a writer before and is one until the end. So once all writers that were seen after a number
-    have ended, nothing up to it can appear any more. It begins anew where the database was put back.
+    A transaction is seen as a writer before it takes a number and until it ends. So when all writers that were seen
+    after a number have ended, no number up to it can appear any more. A restore of the database starts this again.
     """
 
     final: int = 0
     waiting: Horizon | None = None
 
-    def see(self, seen: Horizon) -> None:
-        """Take in how far the writers have come by now."""
+    def advance(self, seen: Horizon) -> None:
+        """Move forward by what was seen of the writers."""
         if seen.newest < self.final:
             self.final, self.waiting = 0, None
         if not seen.writers:
@@ -115,25 +142,25 @@ class ReceiptInvalid(errors.Refusal):
 
 
 def microseconds(at: datetime) -> int:
-    """Give a time as texts have it."""
+    """Return a time as canonical texts write it: microseconds since 1970 in UTC."""
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def digest(text: str) -> bytes:
-    """Give the hash of a transfer's or a block's text."""
+    """Return the hash of a transfer's or a block's text."""
     return sha256(text.encode()).digest()
 
 
-def seal(transfers: Sequence[Transfer], *, after: Block | None, at: datetime) -> Block:
+def seal(transfers: Sequence[CanonicalTransfer], *, after: Block | None, at: datetime) -> Block:
     """Make the next block of a chain."""
-    assert 0 < len(transfers) <= BLOCK_MAX, "a block has a bound"
+    assert 0 < len(transfers) <= BLOCK_MAX, "a block has 1 to 1,024 transfers"
     leaves = [transfer.hash for transfer in transfers]
     block = Block(
         number=after.number + 1 if after else 1,
         first_number=transfers[0].number,
         last_number=transfers[-1].number,
         transfers=len(transfers),
-        root=root_of(leaves),
+        root=merkle_root(leaves),
         previous=after.hash if after else GENESIS,
         sealed_at=at,
         hash=b"",
@@ -142,8 +169,8 @@ def seal(transfers: Sequence[Transfer], *, after: Block | None, at: datetime) ->
     return block._replace(hash=digest(block.text))
 
 
-def fault(block: Block, *, after: Block | None) -> str | None:
-    """Tell what is wrong with a block itself and with its place behind another one; None when nothing is."""
+def broken_link(block: Block, *, after: Block | None) -> str | None:
+    """Return what is wrong with a block or with its link to the block before it; None when nothing is."""
     if block.number != (after.number if after else 0) + 1:
         return "the block before it is gone"
     if block.previous != (after.hash if after else GENESIS):
@@ -152,85 +179,86 @@ def fault(block: Block, *, after: Block | None) -> str | None:
         return "it was edited: its hash is another"
     if not (after.last_number if after else 0) < block.first_number <= block.last_number:
         return "its numbers overlap"
-    leaves = split(block.leaves)
-    if len(leaves) != block.transfers or root_of(leaves) != block.root:
+    leaves = split_leaves(block.leaves)
+    if len(leaves) != block.transfers or merkle_root(leaves) != block.root:
         return "its leaves were edited: their root is another"
     return None
 
 
-def differences(block: Block, transfers: Sequence[Transfer]) -> list[str]:
-    """Tell how transfers differ from those that were sealed in a block, in their order; nothing when they do not."""
-    kept = split(block.leaves)
-    known, there = set(kept), {transfer.hash for transfer in transfers}
-    strangers = [transfer.name for transfer in transfers if transfer.hash not in known]
-    gone = len(known - there) - len(strangers)
-    if gone < 0:
-        return [f"{name} was not sealed, or not so" for name in strangers]
-    found = [f"{name} is not as it was sealed" for name in strangers]
-    if gone:
-        place = next(at for at, leaf in enumerate(kept) if leaf not in there)
+def differences(block: Block, transfers: Sequence[CanonicalTransfer]) -> list[str]:
+    """Return how transfers differ from those that a block sealed, in their order."""
+    leaves = split_leaves(block.leaves)
+    sealed, present = set(leaves), {transfer.hash for transfer in transfers}
+    unexpected = [transfer.name for transfer in transfers if transfer.hash not in sealed]
+    missing = len(sealed - present) - len(unexpected)
+    if missing < 0:
+        return [f"{name} was not sealed, or not so" for name in unexpected]
+    found = [f"{name} is not as it was sealed" for name in unexpected]
+    if missing:
+        place = next(index for index, leaf in enumerate(leaves) if leaf not in present)
         where = f"after number {transfers[place - 1].number}" if 0 < place <= len(transfers) else "at the beginning"
-        found.insert(0, f"{gone} transfers are gone, the first {where}")
+        found.insert(0, f"{missing} transfers are gone, the first {where}")
     return found
 
 
-def split(leaves: bytes) -> list[bytes]:
-    """Cut the kept leaves of a block into single hashes."""
+def split_leaves(leaves: bytes) -> list[bytes]:
+    """Split the stored leaves of a block into single hashes."""
     return [leaves[at : at + HASH_BYTES] for at in range(0, len(leaves), HASH_BYTES)]
 
 
-def root_of(leaves: Sequence[bytes]) -> bytes:
-    """Give the root of the Merkle tree; an odd one out goes up a level as it is."""
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
+    """Return the root of the Merkle tree; the last node of an odd level goes up as it is."""
     *_, top = _levels(leaves)
     return top[0] if top else GENESIS
 
 
-def path_to(leaves: Sequence[bytes], place: int) -> list[tuple[str, bytes]]:
-    """Give the hashes that lead from one leaf to the root, each with the side on which it stands."""
+def merkle_path(leaves: Sequence[bytes], place: int) -> list[tuple[str, bytes]]:
+    """Return the sibling hashes from one leaf to the root, each with its side."""
     path = []
     for level in _levels(leaves):
-        beside = place ^ 1
-        if beside < len(level):
-            path.append(("left" if beside < place else "right", level[beside]))
+        sibling = place ^ 1
+        if sibling < len(level):
+            path.append(("left" if sibling < place else "right", level[sibling]))
         place //= 2
     return path
 
 
-def receipt(transfer: Transfer, leaves: Sequence[bytes], blocks: Sequence[Block]) -> dict[str, Any]:
-    """Write the proof that a transfer is one of the leaves of the first block, and that the others continue it."""
-    path = path_to(leaves, leaves.index(transfer.hash))
+def receipt(transfer: CanonicalTransfer, leaves: Sequence[bytes], blocks: Sequence[Block]) -> Receipt:
+    """Make the receipt of a transfer that is one of the leaves of the first block; the other blocks follow it."""
+    path = merkle_path(leaves, leaves.index(transfer.hash))
     return {
         "transfer": transfer.text,
-        "path": [[side, beside.hex()] for side, beside in path],
+        "path": [(side, sibling.hex()) for side, sibling in path],
         "blocks": [block.text for block in blocks],
         "hash": digest(blocks[-1].text).hex(),
     }
 
 
-def check(proof: Mapping[str, Any]) -> None:
-    """Check a receipt against nothing but itself; `hash` must then be compared with a hash that was made public.
+def check_receipt(content: object) -> None:
+    """Check a receipt by itself; its `hash` must then be compared with a hash that was published.
 
-    Raises ReceiptInvalid, also when it has another shape.
+    Raises ReceiptInvalid, also for content of another shape.
     """
     try:
-        reached = digest(proof["transfer"])
-        for side, beside in proof["path"]:
-            other = bytes.fromhex(beside)
-            reached = _node(other, reached) if side == "left" else _node(reached, other)
-        if reached.hex() != json.loads(proof["blocks"][0])["root"]:
+        given = cast("Receipt", content)
+        node = digest(given["transfer"])
+        for side, sibling in given["path"]:
+            other = bytes.fromhex(sibling)
+            node = _node(other, node) if side == "left" else _node(node, other)
+        if node.hex() != json.loads(given["blocks"][0])["root"]:
             raise ReceiptInvalid("The transfer does not belong to its block.")
-        hashes = [digest(text).hex() for text in proof["blocks"]]
-        named = [json.loads(text)["previous"] for text in proof["blocks"][1:]]
-        if named != hashes[:-1]:
-            raise ReceiptInvalid("The blocks do not continue each other.")
-        if hashes[-1] != proof["hash"]:
+        hashes = [digest(text).hex() for text in given["blocks"]]
+        previous = [json.loads(text)["previous"] for text in given["blocks"][1:]]
+        if previous != hashes[:-1]:
+            raise ReceiptInvalid("The blocks are not linked to each other.")
+        if hashes[-1] != given["hash"]:
             raise ReceiptInvalid("The hash is not that of the last block.")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ReceiptInvalid("This is not a receipt.") from error
 
 
 def _levels(leaves: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Give the levels of the tree from the leaves to the root."""
+    """Yield the levels of the tree from the leaves to the root."""
     yield leaves
     while len(leaves) > 1:
         pairs = [leaves[at : at + 2] for at in range(0, len(leaves), 2)]

@@ -1,11 +1,10 @@
-"""Receipts: the proof that one transfer stands in the hash chain, for whoever wants to check it without us."""
+"""Receipts: the proof that one transfer is in the hash chain, which anybody can check without access to the ledger."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from chassis import app, database, errors, operations
@@ -21,8 +20,8 @@ class NoReceipt(errors.Refusal):
     code = "no_receipt"
 
 
-async def write(db: database.Database, transfer_id: UUID, *, upto: int | None = None) -> dict[str, Any]:
-    """Give the receipt of a transfer, with all blocks up to `upto`, which is its own block where nothing is said.
+async def make_receipt(db: database.Database, transfer_id: UUID, *, upto: int | None = None) -> domain.Receipt:
+    """Return the receipt of a transfer, with the blocks from its own up to number `upto`, by default its own alone.
 
     Raises NoReceipt for a transfer that is unknown, not sealed yet or not as it was sealed, and for a wrong `upto`.
     """
@@ -33,7 +32,7 @@ async def write(db: database.Database, transfer_id: UUID, *, upto: int | None = 
         own = await chain.block_of(tx, transfer.number)
         if own is None:
             raise NoReceipt(f"Transfer {transfer_id} is not sealed yet.")
-        leaves = domain.split(own.leaves)
+        leaves = domain.split_leaves(own.leaves)
         if transfer.hash not in leaves:
             raise NoReceipt(f"Transfer {transfer_id} is not as it was sealed in block {own.number}.")
         last = own.number if upto is None else upto
@@ -45,33 +44,34 @@ async def write(db: database.Database, transfer_id: UUID, *, upto: int | None = 
 
 
 async def receipt(service: app.Service, arguments: Sequence[str]) -> int:
-    """Print the receipt of a transfer as JSON, or check one with nothing but itself; exits with 1 when it fails."""
-    options = argparse.ArgumentParser(prog=f"{service.name} receipt", description=receipt.__doc__)
-    options.add_argument("transfer", type=UUID, nargs="?", help="the id of a transfer")
-    options.add_argument("--to", type=int, help="the block whose hash was made public; without it, the transfer's own")
-    options.add_argument("--check", type=Path, metavar="FILE", help="check this receipt")
-    chosen = options.parse_args(arguments)
-    if (chosen.check is None) == (chosen.transfer is None):
-        options.error("give a transfer or --check")
-    if chosen.check is not None:
-        said = _checked(chosen.check)
+    """Print the receipt of a transfer as JSON, or check one by itself; exits with 1 when it fails."""
+    parser = argparse.ArgumentParser(prog=f"{service.name} receipt", description=receipt.__doc__)
+    parser.add_argument("transfer", type=UUID, nargs="?", help="the id of a transfer")
+    parser.add_argument("--to", type=int, help="the block whose hash was published; by default the transfer's own")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="check this receipt")
+    options = parser.parse_args(arguments)
+    if (options.check is None) == (options.transfer is None):
+        parser.error("give a transfer or --check")
+    if options.check is not None:
+        text = _check(options.check)
     else:
         async with operations.own_database(service) as db:
-            said = json.dumps(await write(db, chosen.transfer, upto=chosen.to), indent=1, ensure_ascii=False)
-    sys.stdout.write(f"{said}\n")
+            made = await make_receipt(db, options.transfer, upto=options.to)
+        text = json.dumps(made, indent=1, ensure_ascii=False)
+    sys.stdout.write(f"{text}\n")
     return 0
 
 
 COMMANDS = {"receipt": receipt, "verify": verify.command}
 
 
-def _checked(file: Path) -> str:
+def _check(file: Path) -> str:
     with file.open("rb") as opened:
-        content = opened.read(FILE_MAX_BYTES)
+        text = opened.read(FILE_MAX_BYTES)
     try:
-        read = json.loads(content)  # what is cut off is no JSON any more
+        content = json.loads(text)  # what was cut off is not JSON
     except ValueError:
         raise domain.ReceiptInvalid("This is not a receipt.") from None
-    domain.check(read)
-    last = json.loads(read["blocks"][-1])["block"]
-    return f"{read['transfer']}\nis in the chain whose block {last} has the hash\n{read['hash']}"
+    domain.check_receipt(content)
+    last = json.loads(content["blocks"][-1])["block"]
+    return f"{content['transfer']}\nis in the chain whose block {last} has the hash\n{content['hash']}"

@@ -1,6 +1,6 @@
-"""Transfers as they are sealed, and the blocks that they are sealed in.
+"""The canonical texts of transfers, and the table `block`.
 
-The canonical text of a transfer is written here and nowhere else, thousands at a time, at a few microseconds each.
+Canonical texts are written here and nowhere else, thousands at a time, at a few microseconds each.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ NUMBER_MAX = 2**63 - 1
 BLOCKS_MAX = 100_000  # at once
 
 # Transfers of a range of numbers with their postings. Both are found by block range indexes: numbers and ids grow with
-# time, so the postings of a range of numbers lie in a narrow range of ids. What lies there besides is not joined.
+# time, so the postings of a range of numbers lie in a narrow range of ids. Others in that range are not joined.
 #
 # The text is JSON without spaces, postings by asset and account, times in microseconds of UTC.
-STRETCH = """
+RANGE = """
 t AS MATERIALIZED (
   SELECT id, number, tenant, kind, source_key, reference, occurred_at, event_id, reverses
   FROM transfer WHERE number > $1 AND number <= $2
@@ -27,18 +27,20 @@ t AS MATERIALIZED (
   WHERE transfer_id BETWEEN (SELECT id FROM t ORDER BY id LIMIT 1) AND (SELECT id FROM t ORDER BY id DESC LIMIT 1)
 ), a AS MATERIALIZED (
   SELECT id, tenant AS owned_by, code, asset,
-    format('{"account":%s,"asset":%s,"sequence":', to_json(code), to_json(asset)) AS label
+    format('{"account":%s,"asset":%s,"sequence":', to_json(code), to_json(asset)) AS json_head
   FROM (SELECT DISTINCT account_id FROM m ORDER BY account_id) AS moved JOIN account ON account.id = account_id
 ), p AS MATERIALIZED (
-  SELECT m.*, owned_by, code, asset, coalesce(label, format('{"account":%s,"sequence":', account_id)) AS label
+  SELECT m.*, owned_by, code, asset, coalesce(json_head, format('{"account":%s,"sequence":', account_id)) AS json_head
   FROM m LEFT JOIN a ON a.id = account_id
 ), whole AS MATERIALIZED (
   SELECT number, sum(amount_minor) AS left_over, sum(greatest(amount_minor, 0)) AS credited,
     min(asset) AS asset, max(asset) AS other_asset, min(recorded_at) AS recorded_at, max(recorded_at) AS recorded_last,
-    string_agg(format('%s%s,"amount_minor":%s,"balance_minor":%s}', label, sequence, amount_minor, balance_after_minor),
-      ',' ORDER BY asset, code) AS legs
+    string_agg(
+      format('%s%s,"amount_minor":%s,"balance_minor":%s}', json_head, sequence, amount_minor, balance_after_minor),
+      ',' ORDER BY asset, code
+    ) AS legs
   FROM p GROUP BY number
-), said AS (
+), canonical AS (
   SELECT id, number, format(
     '{"transfer":"%s","number":%s,"tenant":%s,"kind":%s,"source_key":%s,"reference":%s,"occurred_at_us":%s,'
     '"recorded_at_us":%s,"event":"%s","reverses":%s,"postings":[%s]}',
@@ -51,11 +53,11 @@ t AS MATERIALIZED (
 """
 LEAF = "sha256(textsend(text))"
 
-_ONE_AT_A_TIME = 0x6B6F7365  # any number will do that nobody else locks in this database
+_SEALING_LOCK = 0x6B6F7365  # any number that nothing else locks in this database
 
-# A stretch is sorted and joined as a whole; without room for it that happens on disk. The planner can't know how many
+# A range is sorted and joined as a whole; without enough memory that happens on disk. The planner can't know how many
 # rows it has, and would sort where it may hash.
-_ROOM = """
+_FOR_RANGES = """
 SET LOCAL work_mem = '128MB'; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_mergejoin = off
 """
 _WRITERS = """
@@ -66,39 +68,39 @@ WHERE relation = 'transfer'::regclass AND mode = 'RowExclusiveLock'
 _COLUMNS = "number, first_number, last_number, transfers, root, previous, sealed_at, hash"
 
 
-async def make_room(tx: database.Tx) -> None:
-    """Let the transaction read stretches quickly."""
-    await tx.execute(_ROOM)
+async def prepare_for_ranges(tx: database.Tx) -> None:
+    """Set memory and planner of the transaction for reading ranges of transfers."""
+    await tx.execute(_FOR_RANGES)
 
 
 async def horizon(tx: database.Tx) -> domain.Horizon:
-    """Look how far the writers have come: first the number, then the writers, each in a statement of its own.
+    """Read the newest number and after it, in a statement of its own, the transactions that are writing.
 
-    A writer locks the table before it takes a number, and until its end, when everybody can see what it wrote.
+    A writer locks the table before it takes a number and until it ends, when its rows become visible.
     """
     newest = await tx.fetchval("SELECT pg_sequence_last_value(to_regclass('transfer_number_seq'))")
     return domain.Horizon(newest or 0, frozenset(row[0] for row in await tx.fetch(_WRITERS)))
 
 
-async def take_turn(tx: database.Tx) -> datetime | None:
-    """Become the one who seals, until the transaction ends; writers do not notice.
+async def lock_sealing(tx: database.Tx) -> datetime | None:
+    """Take the lock of sealing until the transaction ends; it blocks no writer.
 
-    Gives the time by the database's clock; None when somebody else is sealing.
+    Returns the time by the database's clock; None while another process has the lock.
     """
     sql = "SELECT clock_timestamp() WHERE pg_try_advisory_xact_lock($1)"
-    at: datetime | None = await tx.fetchval(sql, _ONE_AT_A_TIME)
+    at: datetime | None = await tx.fetchval(sql, _SEALING_LOCK)
     return at
 
 
-async def transfers(tx: database.Tx, *, after: int, upto: int) -> list[domain.Transfer]:
-    """Give the transfers of a range of numbers in their order, as the rows say them now."""
-    await make_room(tx)
-    sql = f"WITH {STRETCH} SELECT number, text FROM said ORDER BY number"
-    return [domain.Transfer(*row) for row in await tx.fetch(sql, after, upto)]
+async def transfers(tx: database.Tx, *, after: int, upto: int) -> list[domain.CanonicalTransfer]:
+    """Return the transfers of a range of numbers in their order, as the rows are now."""
+    await prepare_for_ranges(tx)
+    sql = f"WITH {RANGE} SELECT number, text FROM canonical ORDER BY number"
+    return [domain.CanonicalTransfer(*row) for row in await tx.fetch(sql, after, upto)]
 
 
-async def transfer(tx: database.Tx, transfer_id: UUID) -> domain.Transfer | None:
-    """Give one transfer as its rows say it now; None when it is unknown."""
+async def transfer(tx: database.Tx, transfer_id: UUID) -> domain.CanonicalTransfer | None:
+    """Return one transfer as its rows are now; None when it is unknown."""
     number = await tx.fetchval("SELECT number FROM transfer WHERE id = $1", transfer_id)
     if number is None:
         return None
@@ -106,14 +108,14 @@ async def transfer(tx: database.Tx, transfer_id: UUID) -> domain.Transfer | None
     return next(each for each in found if each.content["transfer"] == str(transfer_id))
 
 
-async def newest(tx: database.Tx) -> domain.Block | None:
-    """Give the last block of the chain; None when nothing is sealed yet."""
+async def last_block(tx: database.Tx) -> domain.Block | None:
+    """Return the last block of the chain; None when nothing is sealed yet."""
     row = await tx.fetchrow(f"SELECT {_COLUMNS}, leaves FROM block ORDER BY number DESC LIMIT 1")
     return domain.Block(*row) if row else None
 
 
 async def block_of(tx: database.Tx, number: int) -> domain.Block | None:
-    """Give the block that a transfer's number belongs to; None while it is not sealed (index block_last)."""
+    """Return the block of a transfer's number; None while it is not sealed (index block_last)."""
     sql = f"SELECT {_COLUMNS}, leaves FROM block WHERE last_number >= $1 ORDER BY last_number LIMIT 1"
     row = await tx.fetchrow(sql, number)
     return domain.Block(*row) if row and row["first_number"] <= number else None
@@ -127,7 +129,7 @@ async def blocks_after(
     limit: int = BLOCKS_MAX,
     with_leaves: bool = True,
 ) -> tuple[domain.Block | None, list[domain.Block]]:
-    """Give the block of a number, None when there is none, and those that follow it in their order."""
+    """Return the block with a number, None when there is none, and the blocks that follow it in their order."""
     sql = f"""
     SELECT {_COLUMNS}, CASE WHEN $4 THEN leaves ELSE '' END FROM block
     WHERE number BETWEEN $1 AND $2 ORDER BY number LIMIT $3
@@ -138,6 +140,6 @@ async def blocks_after(
 
 
 async def add(tx: database.Tx, sealed: Sequence[domain.Block]) -> None:
-    """Write new blocks, for ever."""
+    """Write new blocks. They can't be changed afterwards."""
     sql = f"INSERT INTO block ({_COLUMNS}, leaves) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
     await tx.executemany(sql, sealed)

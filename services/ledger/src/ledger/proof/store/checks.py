@@ -1,13 +1,14 @@
-"""Every check of the books is a statement: it selects what is broken, a text for each case; nothing in right books.
+"""The checks of the books. Each is a statement that selects what is broken, one text for each case.
 
-The history is read in pieces: stretches of transfers in the order of their numbers, each once with its postings. What
-binds the pieces together is the order of numbers, the chain of blocks, and a sum. Every posting leads from a state of
-its account (account, sequence, balance) to the next; each state is hashed with a secret of this run. All states arrived
-at, less all states left, must be where the accounts stand now, less where they began: then the postings of each account
-are one path without a gap, and no two postings need to be compared. That takes one pass in any order and no memory.
+The history is read in ranges of transfers in the order of their numbers, each once with its postings. The chain of
+blocks and one sum link the ranges. Every posting leads from one state of its account (account, sequence, balance) to
+the next, and each state is hashed with a secret of this run. All states that postings lead to, less all states that
+they lead from, must be the states of the accounts now, less those at their beginning. Then the postings of each account
+are one path without a gap, though no two postings were compared. That takes one pass in any order and no memory.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import asyncpg
 
@@ -17,8 +18,8 @@ from ledger.proof.store import chain
 TIMEOUT_S = 30 * 60  # the whole history is read; where that takes longer, prove a copy of the database
 _LOWEST, _HIGHEST = f"'{-(2**63)}'::bigint", f"'{2**63 - 1}'::bigint"
 
-# What a piece can tell by itself, from what a stretch selects and from `ordered` and `captured` below.
-OF_PIECES = {
+# Checks of one range, on what `chain.RANGE` selects and on `ordered` and `captured` below.
+OF_RANGES = {
     "the postings of each transfer sum to zero per asset": """
 SELECT format('transfer %s (number %s): %s %s left over', id, number, suspect.left_over, suspect.asset)
 FROM t JOIN (
@@ -34,8 +35,8 @@ FROM t WHERE NOT EXISTS (SELECT FROM whole WHERE whole.number = t.number)
 SELECT format('account %s, sequence %s, transfer number %s', account_id, sequence, number)
 FROM p WHERE owned_by IS DISTINCT FROM tenant ORDER BY number, account_id
 """,
-    # A posting follows the one before it in the same piece. What came before the piece is looked up as long as nothing
-    # is sealed: then the chain has every time as it was, and the database took none that was too early.
+    # A posting is compared with the one before it in the same range. One before the range is looked up only while the
+    # range is not sealed: once it is, the chain keeps every time as it was, and the database refused any too early.
     "no posting is recorded before the one before it": """
 SELECT format('account %s, sequence %s', account_id, sequence) AS found FROM ordered
 WHERE CASE
@@ -64,7 +65,7 @@ WHERE t.kind = 'reversal' AND (answer -> 'transfer_ids' ? id::text) IS NOT TRUE
 """,
 }
 
-# What is asked of the tables as they are.
+# Checks of the tables as they are.
 OF_TABLES = {
     "no account is overdrawn beyond its limit": """
 SELECT format('account %s %s: %s available', id, code, balance_minor::numeric - held_minor)
@@ -158,8 +159,8 @@ ORDER BY account_id, level, place
 """,
 }
 
-# What a sum over all pieces proves as a whole. Only where it is not that of the overview, the rows that make the
-# difference are looked for, slowly.
+# Checks that a sum over all ranges proves as a whole. Only where it differs from that of the overview, the statement
+# looks for the broken rows, slowly.
 OF_SUMS = {
     "each posting has its transfer": (
         "postings",
@@ -214,8 +215,8 @@ WHERE balance_minor <> coalesce(summed, 0) OR sequence <> coalesce(postings, 0) 
 }
 
 
-def found_by(check: str) -> str:
-    """Give an expression for how many rows a check selects, and the first of them."""
+def _broken_by(check: str) -> str:
+    """Return an expression for the number of rows that a check selects, and the first of them."""
     # Materialized, so that the planner does not hope to find the first row soon.
     return f"""(
       WITH broken (found) AS MATERIALIZED ({check})
@@ -227,8 +228,8 @@ def _state(account: str, sequence: str, balance: str, seed: str) -> str:
     return f"hashint8extended({balance}, hashint8extended({sequence}, hashint8extended({account}, {seed})))"
 
 
-# What there is, all counted with the secret $1, and where to cut the chain when each piece has $2 blocks.
-OVERVIEW = f"""
+# Totals of the tables, states hashed with the secret $1, and where the ranges end when each has $2 blocks.
+_OVERVIEW = f"""
 SELECT now() AS at,
   (SELECT coalesce(json_object_agg(kind, transfers), '{{}}') FROM (
     SELECT kind, count(*) AS transfers FROM transfer GROUP BY kind ORDER BY kind
@@ -246,10 +247,10 @@ SELECT now() AS at,
   coalesce((SELECT encode(hash, 'hex') FROM block ORDER BY number DESC LIMIT 1), '') AS hash
 """
 # The transfers above the number $1 up to $2, which are those of the blocks above $3 up to $4; where both blocks are the
-# same, they are not sealed. The secret $5 is that of the overview. A posting whose account would have been out of any
-# range before it leads from nowhere: then the sums can't meet.
-PIECE = f"""
-WITH {chain.STRETCH}, ordered AS (
+# same, they are not sealed. The secret $5 is that of the overview. A posting before which the balance would not have
+# fit a bigint leads from no state, so that the sums differ.
+_CHECK_RANGE = f"""
+WITH {chain.RANGE}, ordered AS (
   SELECT account_id, sequence, recorded_at, lag(sequence) OVER along AS sequence_before,
     lag(recorded_at) OVER along AS recorded_before
   FROM m WINDOW along AS (PARTITION BY account_id ORDER BY sequence)
@@ -273,19 +274,19 @@ SELECT
       -sum(least(amount_minor, 0)) AS debited
     FROM p GROUP BY asset
   ) AS summed) AS figures,
-  (SELECT string_agg({chain.LEAF}, ''::bytea ORDER BY number) FROM said) IS NOT DISTINCT FROM
+  (SELECT string_agg({chain.LEAF}, ''::bytea ORDER BY number) FROM canonical) IS NOT DISTINCT FROM
   (SELECT string_agg(leaves, ''::bytea ORDER BY number) FROM block WHERE number > $3 AND number <= $4) AS is_as_sealed,
-  json_build_array({", ".join(found_by(check) for check in OF_PIECES.values())}) AS found
+  json_build_array({", ".join(_broken_by(check) for check in OF_RANGES.values())}) AS found
 """
-# What all balances of an asset come to; zero when the books are right.
-IMBALANCES = """
+# The sum of all balances of an asset; zero when the books are right.
+_IMBALANCES = """
 SELECT coalesce(json_object_agg(asset, units), '{}') AS units
 FROM (SELECT asset, sum(balance_minor) AS units FROM account GROUP BY asset) AS summed
 """
 # The $2 accounts that follow the id $1, each beside its $3 newest postings and its open holds (indexes posting_pkey and
 # hold_part_open). Postings are one path when they have no gap and all lead back to the same balance before them. `last`
 # is the id to go on after; 0 when these were the last.
-DRIFTED = """
+_DRIFTED = """
 SELECT CASE WHEN count(*) = $2 THEN max(id) ELSE 0 END AS last,
   array_agg(id) FILTER (WHERE account.balance_minor <> coalesce(newest.balance_minor, 0)
     OR account.sequence <> coalesce(newest.sequence, 0)) AS balances,
@@ -310,8 +311,20 @@ CROSS JOIN LATERAL (
 """
 
 
+class Drifted(NamedTuple):
+    """The ids of accounts that disagree with their postings or holds, by what is wrong; and the id to continue after.
+
+    `last` is 0 when these were the last accounts.
+    """
+
+    last: int
+    balances: Sequence[int]
+    holds: Sequence[int]
+    sequences: Sequence[int]
+
+
 async def share_snapshot(txs: Sequence[database.Tx]) -> None:
-    """Let transactions that have read nothing yet all see the same."""
+    """Let transactions that have read nothing yet read one snapshot."""
     for tx in txs:
         await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     first, *others = txs
@@ -320,17 +333,48 @@ async def share_snapshot(txs: Sequence[database.Tx]) -> None:
         await tx.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
 
 
-async def take_time(tx: database.Tx, *, helpers: int) -> None:
-    """Let the transaction read for long, each statement with so many parallel helpers."""
-    await chain.make_room(tx)
+async def prepare(tx: database.Tx, *, parallel_workers: int) -> None:
+    """Let the transaction run long statements, each with so many parallel workers."""
+    await chain.prepare_for_ranges(tx)
     await tx.execute(f"""
     SET LOCAL statement_timeout = '{TIMEOUT_S}s'; SET LOCAL idle_in_transaction_session_timeout = 0;
-    SET LOCAL max_parallel_workers_per_gather = {helpers}
+    SET LOCAL max_parallel_workers_per_gather = {parallel_workers}
     """)
 
 
-async def read(tx: database.Tx, statement: str, *values: int) -> asyncpg.Record:
-    """Run one of these statements, each of which gives one row and may take long."""
+async def overview(tx: database.Tx, *, secret: int, blocks: int) -> asyncpg.Record:
+    """Read the totals of all tables, and where ranges of so many blocks end."""
+    return await _row(tx, _OVERVIEW, secret, blocks)
+
+
+async def check_range(tx: database.Tx, numbers: tuple[int, int, int, int], *, secret: int) -> asyncpg.Record:
+    """Run the checks of ranges on one range; returns its sums and what is broken. Prepare the transaction before.
+
+    `numbers` are the transfers and blocks to begin after and to end with.
+    """
+    return await _row(tx, _CHECK_RANGE, *numbers, secret)
+
+
+async def broken_by(tx: database.Tx, check: str) -> tuple[int, str | None]:
+    """Run one check; returns the number of broken rows and the first of them."""
+    count, first = (await _row(tx, f"SELECT {_broken_by(check)}"))[0]
+    return count, first
+
+
+async def imbalances(tx: database.Tx) -> dict[str, int]:
+    """Return the sum of all balances of each asset."""
+    units: dict[str, int] = (await _row(tx, _IMBALANCES))["units"]
+    return units
+
+
+async def drifted(tx: database.Tx, *, after: int, limit: int, postings: int) -> Drifted:
+    """Compare the next accounts with so many of their newest postings and with their open holds."""
+    last, *ids = await _row(tx, _DRIFTED, after, limit, postings)
+    return Drifted(last, *(each or () for each in ids))
+
+
+async def _row(tx: database.Tx, statement: str, *values: int) -> asyncpg.Record:
+    """Run a statement that returns one row and may take long."""
     row = await tx.fetchrow(statement, *values, timeout=TIMEOUT_S)
     assert row is not None  # they are lists of subselects and aggregates
     return row
