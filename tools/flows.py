@@ -2,8 +2,9 @@
 
 The failure it prevents: a page explains step by step a path that was renamed a year ago, and whoever is paged at night
 looks for a function that no longer exists. In docs/flows every code span that looks like a name must be a function,
-class, message type, queue, exchange, table, file or test of ours. In docs/architecture.md every **Invariant:**
-paragraph must name a test or a constraint that holds it, and every file and test it names must exist.
+class, message type, queue, exchange, table, file or test of ours. In README.md, SECURITY.md and docs/architecture.md
+every paragraph that begins with words in bold is a promise: it must name a test, a constraint or a tool that holds it.
+Every file and test that these pages name must exist.
 
 Usage: flows.py [root]
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 import tree
 
 FLOWS = "docs/flows"
-ARCHITECTURE = "docs/architecture.md"
+PROMISES = ("README.md", "SECURITY.md", "docs/architecture.md")
 
 _SPAN = re.compile(r"`([^`\n]+)`")
 _NAME = re.compile(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*(\(\))?$")
@@ -54,10 +55,10 @@ def main() -> int:
     code = read(root)
     pages = sorted((root / FLOWS).glob("*.md"))
     problems = [problem for page in pages for problem in unknown_names(root, page, code)]
-    problems += unheld_invariants(root, root / ARCHITECTURE, code)
+    problems += [problem for page in PROMISES for problem in unheld_promises(root, root / page, code)]
     if not pages:
         problems.append(f"{FLOWS}: no flow is described")
-    return tree.report(problems, passed=f"flows: {len(pages)} flows and the invariants name what exists")
+    return tree.report(problems, passed=f"flows: {len(pages)} flows and all promises name what exists")
 
 
 def read(root: Path) -> Code:
@@ -103,14 +104,14 @@ def unknown_names(root: Path, page: Path, code: Code) -> Iterator[str]:
                 yield f"{page.relative_to(root)}:{number}: `{name}` is not in the code"
 
 
-def unheld_invariants(root: Path, page: Path, code: Code) -> Iterator[str]:
-    """Give every invariant that nothing is said to hold, and every file or test that is named and is not there."""
+def unheld_promises(root: Path, page: Path, code: Code) -> Iterator[str]:
+    """Give every promise that nothing holds, and every file or test that is named and does not exist."""
     for paragraph in page.read_text().split("\n\n"):
         spans = _SPAN.findall(paragraph)
         for name in spans:
             if (_PATH.match(name) or _TEST.match(name)) and not _exists(root, name, code):
                 yield f"{page.relative_to(root)}: `{name}` does not exist"
-        if "**Invariant:**" in paragraph and not any(_holds(root, name, code) for name in spans):
+        if paragraph.startswith("**") and not any(_holds(root, name, code) for name in spans):
             yield f"{page.relative_to(root)}: nothing holds: {' '.join(paragraph.split())[:120]}"
 
 

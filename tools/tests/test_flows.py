@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 HANDLERS = '''\
-"""The message door."""
+"""Handles messages."""
 
 from chassis import broker
 
@@ -33,13 +33,13 @@ See `docs/flows/parcel.md`. What is no name, such as `a || b`, is left alone.
 ARCHITECTURE = """\
 # Architecture
 
-**Invariant:** A parcel is wrapped once. Held by `parcel_once` and `test_a_parcel_is_wrapped_once`.
+**Once.** A parcel is wrapped once. Held by `parcel_once` and `test_a_parcel_is_wrapped_once`.
 """
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
-    """A tree with one service, one flow and one invariant."""
+def workspace(tmp_path: Path) -> Path:
+    """A tree with one service, one flow and one promise."""
     for name, text in {
         "services/paper/src/paper/handlers.py": HANDLERS,
         "services/paper/src/paper/migrations/0001_first.py": MIGRATION,
@@ -47,6 +47,8 @@ def house(tmp_path: Path) -> Path:
         "services/glue/src/glue/store.py": '"""Glue."""\n',
         "docs/flows/parcel.md": FLOW,
         "docs/architecture.md": ARCHITECTURE,
+        "README.md": "# Paper\n",
+        "SECURITY.md": "# Security\n",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -59,8 +61,8 @@ def test_our_own_pages_name_only_what_exists(run: Any, root: Path) -> None:
     assert outcome.returncode == 0, outcome.stderr
 
 
-def test_a_page_that_names_what_exists_is_accepted(run: Any, house: Path) -> None:
-    outcome = run("flows", house)
+def test_a_page_that_names_what_exists_is_accepted(run: Any, workspace: Path) -> None:
+    outcome = run("flows", workspace)
 
     assert outcome.returncode == 0, outcome.stderr
 
@@ -78,42 +80,45 @@ def test_a_page_that_names_what_exists_is_accepted(run: Any, house: Path) -> Non
         "docs/flows/letter.md",
     ],
 )
-def test_a_name_that_is_not_in_the_code_is_named(run: Any, house: Path, name: str) -> None:
-    page = house / "docs/flows/parcel.md"
+def test_a_name_that_is_not_in_the_code_is_named(run: Any, workspace: Path, name: str) -> None:
+    page = workspace / "docs/flows/parcel.md"
     page.write_text(FLOW + f"Then `{name}`.\n")
 
-    outcome = run("flows", house)
+    outcome = run("flows", workspace)
 
     assert outcome.returncode == 1
     assert f"docs/flows/parcel.md:6: `{name}` is not in the code" in outcome.stderr
 
 
-def test_a_message_type_in_a_picture_is_checked_too(run: Any, house: Path) -> None:
-    page = house / "docs/flows/parcel.md"
+def test_a_message_type_in_a_picture_is_checked_too(run: Any, workspace: Path) -> None:
+    page = workspace / "docs/flows/parcel.md"
     page.write_text(FLOW + "```mermaid\nA--)B: paper.parcel.lost.v1\n```\n")
 
-    outcome = run("flows", house)
+    outcome = run("flows", workspace)
 
     assert outcome.returncode == 1
     assert "`paper.parcel.lost.v1` is not in the code" in outcome.stderr
 
 
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", "docs/architecture.md"])
 @pytest.mark.parametrize(
-    ("page", "complaint"),
+    ("text", "complaint"),
     [
-        ("**Invariant:** Glue sticks.\n", "nothing holds"),
-        ("**Invariant:** Glue sticks. Held by `docs/flows/parcel.md`.\n", "nothing holds"),
+        ("**Glue.** It sticks.\n", "nothing holds"),
+        ("**Glue.** It sticks. Held by `docs/flows/parcel.md`.\n", "nothing holds"),
         (
-            "**Invariant:** Glue sticks. Held by `parcel_once` and `test_glue_sticks`.\n",
+            "**Glue.** It sticks. Held by `parcel_once` and `test_glue_sticks`.\n",
             "`test_glue_sticks` does not exist",
         ),
         ("See `services/glue/src/glue/domain.py`.\n", "`services/glue/src/glue/domain.py` does not exist"),
     ],
 )
-def test_an_invariant_that_nothing_holds_is_named(run: Any, house: Path, page: str, complaint: str) -> None:
-    (house / "docs/architecture.md").write_text(page)
+def test_a_promise_that_nothing_holds_is_named(
+    run: Any, workspace: Path, *, page: str, text: str, complaint: str
+) -> None:
+    (workspace / page).write_text(text)
 
-    outcome = run("flows", house)
+    outcome = run("flows", workspace)
 
     assert outcome.returncode == 1
-    assert complaint in outcome.stderr
+    assert f"{page}: {complaint}" in outcome.stderr
