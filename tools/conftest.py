@@ -1,18 +1,25 @@
-"""Runs a tool the way `make check` does: as a process of its own, on a tree that a test may break."""
+"""Runs the tools of `make check` on a tree that a test may break."""
 
+import contextlib
+import importlib
+import io
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 
+IMPORTING = {"asyncapi", "contracts_compat", "settings_doc"}  # tools that import the code which they check
+
 # Tools are scripts and no packages; a test that calls a function of one imports it from their folder.
 sys.path.insert(0, str(ROOT / "tools"))
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Write = Callable[[str, str], None]
 
 
 @pytest.fixture
@@ -22,16 +29,51 @@ def root() -> Path:
 
 
 @pytest.fixture
-def run() -> Run:
-    """Gives a function that runs one tool with these arguments and captures what it prints."""
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Gives a function that runs one tool's `main` with these arguments and captures what it prints.
+
+    It runs in this process, because starting Python takes longer than most checks; only tools that import the code
+    which they check need a new one.
+    """
 
     def run_tool(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, ROOT / "tools" / f"{name}.py", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        if name in IMPORTING:
+            command = [sys.executable, ROOT / "tools" / f"{name}.py", *arguments]
+            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        output, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            try:
+                code = importlib.import_module(name).main()
+            except SystemExit as end:
+                code = end.code
+        return subprocess.CompletedProcess(sys.argv, code, output.getvalue(), errors.getvalue())
 
     return run_tool
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """The smallest tree that keeps every rule."""
+    package = tmp_path / "services/paper/src/paper"
+    (package / "migrations").mkdir(parents=True)
+    for name, text in {
+        "../../README.md": "# paper\n",
+        "../../pyproject.toml": "",
+        "__init__.py": '"""Wraps parcels."""\n',
+        "settings.py": '"""The only reader of the environment."""\n\nSIZE = 1\n',
+        "main.py": '"""The composition root."""\n\n\ndef main() -> None:\n    """Run the service."""\n',
+    }.items():
+        (package / name).write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def write(workspace: Path) -> Write:
+    """Gives a function that puts one file into the workspace."""
+
+    def put(path: str, text: str) -> None:
+        (workspace / path).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / path).write_text(dedent(text))
+
+    return put

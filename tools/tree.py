@@ -43,6 +43,11 @@ def name_of(node: ast.AST | None) -> str:
     return ""
 
 
+def arguments(call: ast.Call) -> dict[int | str | None, ast.expr]:
+    """Give the arguments of a call, by position and by name."""
+    return {**dict(enumerate(call.args)), **{keyword.arg: keyword.value for keyword in call.keywords}}
+
+
 def is_test(path: Path) -> bool:
     """Tell whether a file belongs to tests."""
     return "tests" in path.parts

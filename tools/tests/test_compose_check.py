@@ -13,7 +13,7 @@ SETTINGS = ".env.example"
 
 
 @pytest.fixture
-def house(root: Path, tmp_path: Path) -> Path:
+def workspace(root: Path, tmp_path: Path) -> Path:
     """A copy of the lists of processes that a test may break."""
     for name in (COMPOSE, TABLE, SETTINGS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -22,13 +22,13 @@ def house(root: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def change(house: Path) -> Change:
+def change(workspace: Path) -> Change:
     """Gives a function that replaces the first occurrence of a text in one of the files."""
 
     def replace(name: str, old: str, new: str) -> None:
-        text = (house / name).read_text()
+        text = (workspace / name).read_text()
         assert old in text, f"{name} no longer has {old!r}"
-        (house / name).write_text(text.replace(old, new, 1))
+        (workspace / name).write_text(text.replace(old, new, 1))
 
     return replace
 
@@ -67,11 +67,11 @@ def test_our_own_containers_are_the_processes_of_make_up(run: Any, root: Path) -
     ],
 )
 def test_a_difference_is_named(
-    run: Any, house: Path, change: Change, *, file: str, old: str, new: str, complaint: str
+    run: Any, workspace: Path, change: Change, *, file: str, old: str, new: str, complaint: str
 ) -> None:
     change(file, old, new)
 
-    outcome = run("compose_check", house)
+    outcome = run("compose_check", workspace)
 
     assert outcome.returncode == 1
     assert complaint in outcome.stderr

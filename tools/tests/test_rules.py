@@ -18,7 +18,7 @@ class Lid:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
+def workspace(tmp_path: Path) -> Path:
     """A tree with one test file and the words of its rules, with the page written."""
     (tmp_path / "services/box/tests").mkdir(parents=True)
     (tmp_path / "tools").mkdir()
@@ -30,11 +30,11 @@ def house(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def written(run: Any, house: Path) -> Path:
+def written(run: Any, workspace: Path) -> Path:
     """The page of that tree."""
-    outcome = run("rules", house, "--write")
+    outcome = run("rules", workspace, "--write")
     assert outcome.returncode == 0, outcome.stderr
-    return house / "docs/rules.md"
+    return workspace / "docs/rules.md"
 
 
 def test_our_own_page_tells_which_rules_hold(run: Any, root: Path) -> None:
@@ -43,8 +43,8 @@ def test_our_own_page_tells_which_rules_hold(run: Any, root: Path) -> None:
     assert outcome.returncode == 0, outcome.stderr
 
 
-def test_the_page_names_each_rule_with_its_tests(run: Any, house: Path, written: Path) -> None:
-    outcome = run("rules", house)
+def test_the_page_names_each_rule_with_its_tests(run: Any, workspace: Path, written: Path) -> None:
+    outcome = run("rules", workspace)
 
     page = written.read_text()
     assert outcome.returncode == 0, outcome.stderr
@@ -52,29 +52,29 @@ def test_the_page_names_each_rule_with_its_tests(run: Any, house: Path, written:
     assert "| AB3 | It opens again. | [Lid](../services/box/tests/test_box.py) |" in page
 
 
-def test_a_marker_of_no_rule_is_named(run: Any, house: Path, written: Path) -> None:
-    test = house / "services/box/tests/test_box.py"
+def test_a_marker_of_no_rule_is_named(run: Any, workspace: Path, written: Path) -> None:
+    test = workspace / "services/box/tests/test_box.py"
     test.write_text(TEST.replace('"AB1"', '"AB9"'))
 
-    outcome = run("rules", house)
+    outcome = run("rules", workspace)
 
     assert outcome.returncode == 1
     assert "no rule 'AB9'" in outcome.stderr
     assert "no test holds AB1" in outcome.stderr
 
 
-def test_a_page_that_is_behind_its_tests_is_refused(run: Any, house: Path, written: Path) -> None:
-    test = house / "services/box/tests/test_box.py"
+def test_a_page_that_is_behind_its_tests_is_refused(run: Any, workspace: Path, written: Path) -> None:
+    test = workspace / "services/box/tests/test_box.py"
     test.write_text(TEST.replace("holds_water", "holds_wine"))
 
-    outcome = run("rules", house)
+    outcome = run("rules", workspace)
 
     assert outcome.returncode == 1
     assert "out of date" in outcome.stderr
 
 
-def test_a_missing_page_is_refused(run: Any, house: Path) -> None:
-    outcome = run("rules", house)
+def test_a_missing_page_is_refused(run: Any, workspace: Path) -> None:
+    outcome = run("rules", workspace)
 
     assert outcome.returncode == 1
     assert "out of date" in outcome.stderr

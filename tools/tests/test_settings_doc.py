@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.fixture
-def house(root: Path, tmp_path: Path) -> Path:
+def workspace(root: Path, tmp_path: Path) -> Path:
     """A copy of the page, beside the services that it tells of."""
     shutil.copy(root / ".env.example", tmp_path)
     for member in ("services", "apps"):
@@ -32,26 +32,26 @@ def test_our_own_page_tells_every_setting(run: Any, root: Path) -> None:
         ("Database connections of one process", "Connections"),
     ],
 )
-def test_a_page_that_differs_from_the_settings_is_refused(run: Any, house: Path, old: str, new: str) -> None:
-    page = house / ".env.example"
+def test_a_page_that_differs_from_the_settings_is_refused(run: Any, workspace: Path, old: str, new: str) -> None:
+    page = workspace / ".env.example"
     assert old in page.read_text()
     page.write_text(page.read_text().replace(old, new))
 
-    outcome = run("settings_doc", house)
+    outcome = run("settings_doc", workspace)
 
     assert outcome.returncode == 1
     assert "out of date" in outcome.stderr
 
 
-def test_a_missing_page_is_refused_and_can_be_written(run: Any, root: Path, house: Path) -> None:
-    (house / ".env.example").unlink()
+def test_a_missing_page_is_refused_and_can_be_written(run: Any, root: Path, workspace: Path) -> None:
+    (workspace / ".env.example").unlink()
 
-    missing = run("settings_doc", house)
-    written = run("settings_doc", house, "--write")
+    missing = run("settings_doc", workspace)
+    written = run("settings_doc", workspace, "--write")
 
     assert missing.returncode == 1
     assert written.returncode == 0, written.stderr
-    assert (house / ".env.example").read_text() == (root / ".env.example").read_text()
+    assert (workspace / ".env.example").read_text() == (root / ".env.example").read_text()
 
 
 def test_a_setting_without_a_meaning_is_named(root: Path, tmp_path: Path) -> None:
