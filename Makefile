@@ -83,6 +83,11 @@ test: setup ## All tests on real servers, with coverage; T="..." for a part, wit
 e2e: setup ## The journeys over a whole stack
 	@deploy/local/test.sh tests/e2e
 
+.PHONY: check-long
+check-long: setup ## The state machine tests with a new seed and five times the examples; SEED=n repeats one
+	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
+	KOPILKA_STATE_SEED=$$seed deploy/local/test.sh -m state_machine --timeout=3600
+
 .PHONY: ci
 ci: check test ## What CI runs
 

@@ -16,11 +16,10 @@ import builders
 import invariants
 import pytest
 import reference_model
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from chassis import database, envelope, failpoints, inbox, testing
+from chassis import database, envelope, failpoints, inbox, state_machines, testing
 from contracts import ledger
 from contracts.message import TenantId, UserId
 from ledger import handlers, timers
@@ -218,6 +217,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.servers.run(builders.rows(self.servers.db, f"{sql} WHERE tenant = $1", self.tenant))
 
 
+@pytest.mark.state_machine
 def test_the_service_does_what_a_dictionary_would(
     database_url: str, servers: testing.Servers, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,16 +227,6 @@ def test_the_service_does_what_a_dictionary_would(
         superuser = runner.run(asyncpg.connect(url, server_settings={"search_path": "ledger"}))
         doors = Servers(runner, db, superuser)
         monkeypatch.setattr(failpoints, "passed", doors.pass_failpoint)
-        run_state_machine_as_test(
-            lambda: LedgerMachine(doors),  # type: ignore[arg-type]  # whatever makes a machine will do
-            settings=settings(
-                max_examples=40,
-                stateful_step_count=30,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate],  # to shrink a failure takes longer than a test may; add it to look for one
-                suppress_health_check=[HealthCheck.too_slow],
-            ),
-        )
+        state_machines.run(lambda: LedgerMachine(doors), examples=40, steps=30)
         runner.run(superuser.close())
         runner.run(db.close())
