@@ -96,7 +96,7 @@ def log_in(sign: Sign) -> LogIn:
     return logged_in
 
 
-class Others:
+class Services:
     """The other services: passes their events to the gateway's handlers."""
 
     def __init__(self, db: database.Database) -> None:
@@ -123,11 +123,11 @@ class Others:
 
 
 @pytest.fixture
-def others(db: database.Database) -> Others:
-    return Others(db)
+def services(db: database.Database) -> Services:
+    return Services(db)
 
 
-class Facts:
+class EventBuilder:
     """Builds events of the other services."""
 
     def payment(self, kind: type[payments.PaymentEvent], payment_id: str, user_id: str, **more: Any) -> Any:
@@ -265,8 +265,8 @@ def _paid() -> dict[str, Any]:
 
 
 @pytest.fixture
-def facts() -> Facts:
-    return Facts()
+def build() -> EventBuilder:
+    return EventBuilder()
 
 
 class RedisProxy:

@@ -1,4 +1,4 @@
-"""What every route has in common: problems, limits, origins, and an OpenAPI document that tells the truth."""
+"""What every route has in common: problems, body limits, origins, and an OpenAPI document that matches responses."""
 
 import json
 import re
@@ -57,7 +57,7 @@ async def test_every_route_is_documented_with_its_problems(document: Any) -> Non
 
 
 @pytest.mark.rule("GW14")
-async def test_every_reference_of_the_document_leads_somewhere(document: Any) -> None:
+async def test_every_reference_of_the_document_resolves(document: Any) -> None:
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
 
     assert references <= set(document["components"]["schemas"])
@@ -73,7 +73,7 @@ async def test_every_reference_of_the_document_leads_somewhere(document: Any) ->
 
 
 @pytest.mark.rule("GW9")
-async def test_an_address_that_does_not_exist_is_a_problem(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_path_is_answered_with_a_problem(client: httpx.AsyncClient) -> None:
     for method, path, status in (
         ("GET", "/nothing", 404),
         ("GET", "/products/", 404),
@@ -121,10 +121,13 @@ async def test_a_body_that_is_too_large_is_refused(client: httpx.AsyncClient, he
 
 @pytest.mark.rule("GW13")
 async def test_only_configured_origins_may_call_from_a_page(client: httpx.AsyncClient) -> None:
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,idempotency-key"}
+    preflight = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,idempotency-key",
+    }
 
-    ours = await client.options("/payments", headers={"Origin": "https://app.example", **asked})
-    theirs = await client.options("/payments", headers={"Origin": "https://evil.example", **asked})
+    ours = await client.options("/payments", headers={"Origin": "https://app.example", **preflight})
+    theirs = await client.options("/payments", headers={"Origin": "https://evil.example", **preflight})
     read = await client.get("/products", headers={"Origin": "https://app.example"})
     stolen = await client.get("/products", headers={"Origin": "https://evil.example"})
 
@@ -148,10 +151,10 @@ TEXTS = st.text(alphabet=st.characters(max_codepoint=0x2FFF, exclude_categories=
 
 
 @pytest.mark.rule("GW14")
-async def test_no_input_ends_as_a_fault_or_an_undocumented_answer(
+async def test_no_input_ends_in_a_server_error_or_an_undocumented_response(
     client: httpx.AsyncClient, headers: httpx.Headers, document: Any
 ) -> None:
-    """Goal: every answer is one that the document names. Method: random input to every route, from a fixed seed."""
+    """Goal: every response is in the document. Method: random input to every route, from a fixed seed."""
     sent: list[tuple[str, str, Any, str]] = []
 
     @seed(1)

@@ -32,7 +32,7 @@ def test_a_key_is_the_same_quoted_and_bare(header: str, key: str) -> None:
 
 
 @pytest.mark.rule("GW8")
-def test_a_body_is_told_by_what_it_means() -> None:
+def test_the_fingerprint_of_a_body_ignores_white_space_and_order() -> None:
     one = Body.model_validate_json('{"a": 1, "b": "x"}')
 
     assert commands.fingerprint_of(one) == commands.fingerprint_of(Body.model_validate_json('{ "b":"x","a":1 }'))
@@ -53,12 +53,12 @@ def test_a_body_is_told_by_what_it_means() -> None:
         (["nowait=5"], 2),
     ],
 )
-def test_a_client_may_say_how_long_it_waits_within_bounds(headers: list[str], wait_s: float) -> None:
+def test_the_prefer_header_sets_the_wait_within_bounds(headers: list[str], wait_s: float) -> None:
     assert commands.wait_of(headers, default_s=2) == wait_s
 
 
 @given(st.tuples(st.text(max_size=1_000), st.integers(), st.uuids()))
-def test_a_cursor_gives_back_the_position_it_was_made_from(position: tuple[str, int, UUID]) -> None:
+def test_a_cursor_decodes_to_the_key_it_was_made_from(position: tuple[str, int, UUID]) -> None:
     cursor = cursors.encode(*position)
 
     assert cursors.decode(cursor, TypeAdapter(tuple[str, int, UUID])) == position
@@ -67,7 +67,7 @@ def test_a_cursor_gives_back_the_position_it_was_made_from(position: tuple[str, 
 
 
 @given(st.text(max_size=600))
-def test_any_other_text_is_no_cursor(text: str) -> None:
+def test_any_other_text_is_an_invalid_cursor(text: str) -> None:
     with pytest.raises(cursors.CursorInvalid):
         cursors.decode(text, TypeAdapter(tuple[UUID]))
 

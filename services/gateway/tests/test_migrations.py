@@ -1,9 +1,9 @@
-"""The schema can be taken back and built again, and building it twice changes nothing."""
+"""The migrations run down and up again, and twice without a change."""
 
 from chassis import app, database, migrate, testing
 
 
-async def test_the_schema_goes_down_and_up_again(
+async def test_the_schema_is_migrated_down_and_up_again(
     servers: testing.Servers, service: app.Service, database_name: str, db: database.Database
 ) -> None:
     before = await _tables(db)

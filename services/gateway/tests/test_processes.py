@@ -1,4 +1,4 @@
-"""The gateway as real processes on real servers: several replicas, and a broker or a Redis that goes away."""
+"""The gateway as real processes on real servers: several replicas, and outages of the broker and Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +27,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 @pytest.fixture
 async def start(processes: testing.Processes, servers: testing.Servers, generous_limits: str) -> AsyncIterator[Start]:
-    """Starts a process of the gateway, waits until it is ready, and gives a client of it."""
+    """A function that starts a process of the gateway, waits until it is ready, and returns a client of it."""
     opened: list[httpx.AsyncClient] = []
 
     def started(role: str, *, redis_url: str = servers.redis_url) -> httpx.AsyncClient:
@@ -48,7 +48,7 @@ async def start(processes: testing.Processes, servers: testing.Servers, generous
 
 
 async def publish(sender: publisher.Publisher, *events: Any) -> None:
-    """Say events as the services that own them would."""
+    """Publish events as the services that own them do."""
     for event in events:
         await sender.publish(
             exchange=topology.EVENTS,
@@ -60,7 +60,7 @@ async def publish(sender: publisher.Publisher, *events: Any) -> None:
 
 
 async def first_id(db: database.Database, table: str) -> str:
-    """Wait until the gateway has accepted something, and give its id."""
+    """Wait until a table of the gateway has a row, and return its id."""
     async with asyncio.timeout(30):
         while True:
             async with db.transaction() as tx:
@@ -71,24 +71,24 @@ async def first_id(db: database.Database, table: str) -> str:
 
 @pytest.mark.rule("GW11")
 async def test_after_a_paid_order_every_replica_shows_what_was_paid(
-    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, facts: Any
+    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, build: Any
 ) -> None:
-    """Goal: read your own write on any replica. Method: the ledger's word comes last, long after the order's."""
+    """Goal: read your own write on any replica. Method: the ledger's event comes last, after that of the order."""
     start("worker")
     one, two = start("api"), start("api")
     headers = await log_in(one)
     user_id = (await one.get("/users/me", headers=headers)).json()["id"]
-    topped_up = facts.transfer(facts.account(user_id, 1, 150_000), 150_000, "payment:1")
+    topped_up = build.transfer(build.account(user_id, 1, 150_000), 150_000, "payment:1")
 
     placing = asyncio.create_task(one.post("/orders", json=PURCHASE, headers={**headers, **WAIT}))
     order_id = await first_id(db, "orders")
     reference = f"order:{order_id}"
-    await publish(sender, facts.order(orders.OrderPaid, order_id, user_id))
-    await publish(sender, facts.order(orders.OrderPlaced, order_id, user_id))
+    await publish(sender, build.order(orders.OrderPaid, order_id, user_id))
+    await publish(sender, build.order(orders.OrderPlaced, order_id, user_id))
     await publish(
         sender,
-        facts.transfer(facts.account(user_id, 3, 110_000), -40_000, reference, kind="capture"),
-        facts.hold(ledger.HoldPlaced, facts.account(user_id, 2, 150_000, 40_000), 40_000, reference),
+        build.transfer(build.account(user_id, 3, 110_000), -40_000, reference, kind="capture"),
+        build.hold(ledger.HoldPlaced, build.account(user_id, 2, 150_000, 40_000), 40_000, reference),
         topped_up,
     )
     answer = await placing
@@ -103,7 +103,7 @@ async def test_after_a_paid_order_every_replica_shows_what_was_paid(
 
 
 async def test_without_redis_everything_is_answered(
-    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, facts: Any
+    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, build: Any
 ) -> None:
     start("worker", redis_url=NOWHERE)
     client = start("api", redis_url=NOWHERE)
@@ -112,7 +112,7 @@ async def test_without_redis_everything_is_answered(
 
     paying = asyncio.create_task(client.post("/payments", json=TOP_UP, headers={**headers, **WAIT}))
     payment_id = await first_id(db, "payments")
-    await publish(sender, facts.payment(payments.PaymentCreated, payment_id, user_id))
+    await publish(sender, build.payment(payments.PaymentCreated, payment_id, user_id))
     answer = await paying
 
     assert answer.status_code == 201, answer.text
@@ -120,7 +120,7 @@ async def test_without_redis_everything_is_answered(
 
 
 @pytest.mark.rule("GW10")
-async def test_a_command_given_while_the_broker_is_away_is_carried_out_when_it_is_back(
+async def test_a_command_accepted_while_the_broker_is_down_is_published_when_it_is_back(
     start: Start, log_in: LogIn, servers: testing.Servers, vhost: str, declared: str
 ) -> None:
     client = start("api")
@@ -136,8 +136,8 @@ async def test_a_command_given_while_the_broker_is_away_is_carried_out_when_it_i
     assert payments.CreatePayment.model_validate_json(command).subject == answer.json()["id"]
 
 
-async def test_one_process_can_do_it_all(
-    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, facts: Any
+async def test_the_role_all_serves_and_projects_in_one_process(
+    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, build: Any
 ) -> None:
     client = start("all")
     headers = await log_in(client)
@@ -145,7 +145,7 @@ async def test_one_process_can_do_it_all(
 
     paying = asyncio.create_task(client.post("/payments", json=TOP_UP, headers={**headers, **WAIT}))
     payment_id = await first_id(db, "payments")
-    await publish(sender, facts.payment(payments.PaymentFailed, payment_id, user_id), facts.product("mug"))
+    await publish(sender, build.payment(payments.PaymentFailed, payment_id, user_id), build.product("mug"))
     answer = await paying
     product_id = await first_id(db, "products")
 
@@ -153,25 +153,23 @@ async def test_one_process_can_do_it_all(
     assert (await client.get(f"/products/{product_id}")).status_code == 200
 
 
-async def test_what_becomes_of_a_payment_after_it_was_paid_is_shown(
-    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, facts: Any
+async def test_the_later_states_of_a_payment_are_projected(
+    start: Start, log_in: LogIn, db: database.Database, sender: publisher.Publisher, build: Any
 ) -> None:
     client = start("all")
     headers = await log_in(client)
     user_id = (await client.get("/users/me", headers=headers)).json()["id"]
     amount = {"amount_minor": 250, "currency": "XTR"}
-    asked = {**TOP_UP, "provider": "stars", "amount": amount}
-    answer = await client.post(
-        "/payments", json=asked, headers={**headers, "Idempotency-Key": "k1", "Prefer": "wait=0"}
-    )
+    body = {**TOP_UP, "provider": "stars", "amount": amount}
+    answer = await client.post("/payments", json=body, headers={**headers, "Idempotency-Key": "k1", "Prefer": "wait=0"})
     payment_id = answer.json()["id"]
     xtr = {"provider": "stars", "amount": amount}
     back = {**xtr, "captured": amount, "refunded": amount}
-    refund = facts.refund(payment_id, user_id, version=5, amount_minor=250, refunded_minor=250, paid_minor=250)
+    refund = build.refund(payment_id, user_id, version=5, amount_minor=250, refunded_minor=250, paid_minor=250)
 
-    await publish(sender, facts.payment(payments.PaymentAuthorized, payment_id, user_id, **xtr))
+    await publish(sender, build.payment(payments.PaymentAuthorized, payment_id, user_id, **xtr))
     assert (await _until(client, headers, payment_id, "authorized"))["paid_minor"] is None
-    await publish(sender, facts.payment(payments.PaymentPaid, payment_id, user_id, **xtr, version=4))
+    await publish(sender, build.payment(payments.PaymentPaid, payment_id, user_id, **xtr, version=4))
     assert (await _until(client, headers, payment_id, "paid"))["paid_minor"] == 250
     await publish(sender, payments.PaymentRefunded.model_validate({**refund.model_dump(), **back}))
     shown = await _until(client, headers, payment_id, "refunded")
@@ -180,7 +178,7 @@ async def test_what_becomes_of_a_payment_after_it_was_paid_is_shown(
 
 
 async def _until(client: httpx.AsyncClient, headers: httpx.Headers, payment_id: str, status: str) -> Any:
-    """Wait until a payment has a status, and give it."""
+    """Wait until a payment has a status, and return it."""
     async with asyncio.timeout(30):
         while True:
             shown = (await client.get(f"/payments/{payment_id}", headers=headers)).json()

@@ -1,4 +1,4 @@
-"""A gateway with a missing or wrong setting does not start, and says which one it is."""
+"""A gateway with a missing or invalid setting does not start, and names the setting."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_good_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyP
     assert "TEST" not in repr(config)
 
 
-def test_limits_that_are_not_named_have_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_that_are_not_set_have_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
 
@@ -39,7 +39,7 @@ def test_limits_that_are_not_named_have_their_defaults(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("entry", ["balanse=3", "orders", "orders=-1", "orders=ten", "orders=1.5", "orders=1000001"])
-def test_a_wrong_limit_is_named(
+def test_the_error_names_an_invalid_limit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], entry: str
 ) -> None:
     for name, value in {**GOOD, "GATEWAY_RATE_LIMITS": f"balance=30,{entry}"}.items():
@@ -48,9 +48,9 @@ def test_a_wrong_limit_is_named(
     with pytest.raises(SystemExit):
         chassis_settings.load(settings.GatewaySettings)
 
-    told = capsys.readouterr().err
-    assert "GATEWAY_RATE_LIMITS" in told
-    assert f"`{entry}`" in told
+    output = capsys.readouterr().err
+    assert "GATEWAY_RATE_LIMITS" in output
+    assert f"`{entry}`" in output
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_wrong_limit_is_named(
         ("KOPILKA_REDIS_URL", None),
     ],
 )
-def test_a_wrong_setting_stops_the_start_by_its_name(
+def test_an_invalid_setting_stops_the_start_with_its_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str | None
 ) -> None:
     for key, good in GOOD.items():

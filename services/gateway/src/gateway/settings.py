@@ -17,19 +17,19 @@ def _split(value: object) -> object:
 
 
 def _per_minute(value: object) -> object:
-    """Give all limits, those that the text does not name as they are by default. Raises ValueError naming an entry."""
+    """Return the limits in a text, and the defaults of those that it does not name. Raises ValueError."""
     if not isinstance(value, str):
         return value
-    given = dict(limits.PER_MINUTE)
+    parsed = dict(limits.PER_MINUTE)
     for entry in filter(None, map(str.strip, value.split(","))):
         name, _, number = map(str.strip, entry.partition("="))
-        route_class = next((known for known in get_args(limits.RouteClass) if known == name), None)
+        route_class = next((choice for choice in get_args(limits.RouteClass) if choice == name), None)
         if route_class is None:
             raise ValueError(f"`{entry}` names none of {', '.join(limits.PER_MINUTE)}")
         if not (number.isascii() and number.isdecimal() and len(number) <= 9 and int(number) <= limits.PER_MINUTE_MAX):
             raise ValueError(f"`{entry}` is not <class>=<0 to {limits.PER_MINUTE_MAX} a minute>")
-        given[route_class] = int(number)
-    return given
+        parsed[route_class] = int(number)
+    return parsed
 
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
@@ -37,7 +37,7 @@ PerMinute = Annotated[dict[limits.RouteClass, int], NoDecode, BeforeValidator(_p
 
 
 class GatewaySettings(settings.Settings):
-    """What the gateway needs beyond what every process needs."""
+    """The settings of the gateway beyond those of every process."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_")
 

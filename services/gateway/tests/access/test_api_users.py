@@ -1,4 +1,4 @@
-"""Logging in at the HTTP door: the first contact makes a user, once; whoever proves nothing gets nothing."""
+"""The routes of access: login creates each user once, and requests without valid credentials are refused."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ Sign = Callable[..., str]
 LogIn = Callable[..., Awaitable[httpx.Headers]]
 
 
-async def test_a_first_login_makes_a_user_and_says_so(
+async def test_a_first_login_creates_a_user_and_publishes_it(
     client: httpx.AsyncClient, sign: Sign, db: database.Database
 ) -> None:
     answer = await client.post("/auth/telegram", json={"init_data": sign(7)})
@@ -35,7 +35,7 @@ async def test_a_first_login_makes_a_user_and_says_so(
     ]
 
 
-async def test_the_token_speaks_for_the_user(client: httpx.AsyncClient, log_in: LogIn) -> None:
+async def test_the_token_authenticates_the_user(client: httpx.AsyncClient, log_in: LogIn) -> None:
     headers = await log_in(client, 7)
 
     answer = await client.get("/users/me", headers=headers)
@@ -56,9 +56,9 @@ async def test_many_first_requests_at_once_make_one_user(
     client: httpx.AsyncClient, sign: Sign, db: database.Database
 ) -> None:
     logins = [client.post("/auth/telegram", json={"init_data": sign(7)}) for _ in range(25)]
-    others = [client.get("/users/me", headers={"Authorization": f"tma {sign(7)}"}) for _ in range(25)]
+    reads = [client.get("/users/me", headers={"Authorization": f"tma {sign(7)}"}) for _ in range(25)]
 
-    answers = await asyncio.gather(*logins, *others)
+    answers = await asyncio.gather(*logins, *reads)
 
     assert {answer.status_code for answer in answers} == {200}
     ids = {(body.get("user") or body)["id"] for body in (answer.json() for answer in answers)}
@@ -99,7 +99,7 @@ async def test_bad_initdata_is_refused_with_its_own_code(client: httpx.AsyncClie
             assert answer.headers["WWW-Authenticate"] == "Bearer, tma"
 
 
-async def test_whoever_proves_nothing_is_told_how_to(client: httpx.AsyncClient) -> None:
+async def test_a_request_without_credentials_is_challenged(client: httpx.AsyncClient) -> None:
     private = ["/users/me", "/balance", "/transactions", "/orders/my", f"/orders/{uuid4()}", f"/payments/{uuid4()}"]
 
     for header in ({}, {"Authorization": ""}, {"Authorization": "Bearer"}, {"Authorization": "Basic dTpw"}):
@@ -110,7 +110,9 @@ async def test_whoever_proves_nothing_is_told_how_to(client: httpx.AsyncClient) 
             assert answer.headers["X-Correlation-Id"] == answer.json()["correlation_id"]
 
 
-async def test_a_token_that_is_not_ours_is_refused(client: httpx.AsyncClient, config: settings.GatewaySettings) -> None:
+async def test_a_token_of_another_issuer_is_refused(
+    client: httpx.AsyncClient, config: settings.GatewaySettings
+) -> None:
     secret = config.session_secret.get_secret_value()
     good: dict[str, Any] = {
         "iss": tokens.ISSUER,
@@ -140,7 +142,9 @@ async def test_a_token_that_is_not_ours_is_refused(client: httpx.AsyncClient, co
         assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid"), token
 
 
-async def test_an_expired_token_says_so(client: httpx.AsyncClient, config: settings.GatewaySettings) -> None:
+async def test_an_expired_token_is_refused_with_its_own_code(
+    client: httpx.AsyncClient, config: settings.GatewaySettings
+) -> None:
     session = sessions.Session(message.TenantId("demo"), message.UserId(UUID(int=1)))
     issued_at = datetime.now(UTC) - timedelta(hours=1, seconds=1)
 
@@ -152,7 +156,9 @@ async def test_an_expired_token_says_so(client: httpx.AsyncClient, config: setti
     assert (answer.status_code, answer.json()["code"]) == (401, "token_expired")
 
 
-async def test_a_token_of_nobody_is_refused(client: httpx.AsyncClient, config: settings.GatewaySettings) -> None:
+async def test_a_token_of_an_unknown_user_is_refused(
+    client: httpx.AsyncClient, config: settings.GatewaySettings
+) -> None:
     session = sessions.Session(message.TenantId("demo"), message.UserId(uuid4()))
     token = tokens.issue(session, secret=config.session_secret.get_secret_value(), now=datetime.now(UTC), ttl_s=60)
 

@@ -1,4 +1,4 @@
-"""initData: what Telegram signed is believed, whole and unchanged; anything else is not."""
+"""initData: accepted only as Telegram has signed it."""
 
 import hashlib
 import hmac
@@ -56,7 +56,7 @@ def fields(**more: str) -> list[tuple[str, str]]:
 
 @pytest.mark.rule("GW1")
 @pytest.mark.parametrize(("token", "init_data", "telegram_id"), PUBLISHED.values(), ids=PUBLISHED.keys())
-def test_published_examples_are_believed(token: str, init_data: str, telegram_id: int) -> None:
+def test_published_examples_are_accepted(token: str, init_data: str, telegram_id: int) -> None:
     signed_at = datetime.fromtimestamp(int(dict(parse_qsl(init_data))["auth_date"]), UTC)
 
     user = check(init_data, token=token, now=signed_at)
@@ -74,7 +74,7 @@ def test_another_bots_initdata_is_refused(token: str, init_data: str, telegram_i
 
 
 @pytest.mark.rule("GW1")
-def test_what_is_signed_is_every_field_but_the_hash() -> None:
+def test_every_field_but_the_hash_is_signed() -> None:
     pairs = fields(signature="c2lnbmVk", chat_type="", start_param="a&b=c+d e%20f", unknown="\u2713")
     init_data = signed(pairs)
 
@@ -87,7 +87,7 @@ def test_what_is_signed_is_every_field_but_the_hash() -> None:
 
 @pytest.mark.rule("GW1")
 @pytest.mark.parametrize("field", ["user", "auth_date", "signature", "hash", "start_param"])
-def test_changing_any_field_is_noticed(field: str) -> None:
+def test_a_changed_field_is_refused(field: str) -> None:
     init_data = dict(parse_qsl(signed(fields(signature="c2ln", start_param="x"))))
 
     init_data[field] = init_data[field] + "1"
@@ -138,7 +138,7 @@ def test_a_repeated_field_is_refused_even_when_both_are_signed() -> None:
 
 
 @pytest.mark.rule("GW1")
-def test_initdata_is_accepted_until_its_time_is_up() -> None:
+def test_initdata_is_accepted_until_it_expires() -> None:
     assert check(signed(fields(auth_date=str(NOW_S - 3_600)))).id == 42
     with pytest.raises(initdata.InitDataExpired):
         check(signed(fields(auth_date=str(NOW_S - 3_601))))
@@ -197,7 +197,7 @@ def test_a_malformed_user_is_refused(user: str) -> None:
         "&".join(f"f{number}=1" for number in range(100)),
     ],
 )
-def test_what_is_no_initdata_is_refused(init_data: str) -> None:
+def test_text_that_is_no_initdata_is_refused(init_data: str) -> None:
     with pytest.raises(initdata.InitDataInvalid):
         check(init_data)
 
@@ -209,7 +209,7 @@ def test_oversized_initdata_is_refused_even_when_signed() -> None:
         check(signed(fields(start_param="x" * 8_200)))
 
 
-def test_a_refusal_says_who_may_try_again() -> None:
+def test_refusals_of_initdata_have_their_own_codes() -> None:
     assert issubclass(initdata.InitDataExpired, errors.Refusal)
     assert (initdata.InitDataInvalid.code, initdata.InitDataExpired.code) == ("init_data_invalid", "init_data_expired")
     assert initdata.InitDataInvalid.status == initdata.InitDataExpired.status == 401

@@ -1,4 +1,4 @@
-"""The catalog at the HTTP door: public, literal in its search, and silent about what is hidden."""
+"""The routes of the catalog: public, with literal search, and without hidden products."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ async def titles(client: httpx.AsyncClient, **query: Any) -> list[str]:
         query["cursor"] = page["next_cursor"]
 
 
-async def test_a_product_is_shown_as_it_was_listed(client: httpx.AsyncClient, others: Any, facts: Any) -> None:
-    await others.publish(facts.product("mug", title="A mug", description="For tea."))
+async def test_a_product_is_shown_as_it_was_listed(client: httpx.AsyncClient, services: Any, build: Any) -> None:
+    await services.publish(build.product("mug", title="A mug", description="For tea."))
 
     answer = await client.get("/products/mug")
 
@@ -37,9 +37,9 @@ async def test_a_product_is_shown_as_it_was_listed(client: httpx.AsyncClient, ot
 
 
 @pytest.mark.rule("C1")
-async def test_a_hidden_product_is_never_shown(client: httpx.AsyncClient, others: Any, facts: Any) -> None:
-    await others.publish(facts.product("mug"), facts.product("jug", is_visible=False))
-    await others.publish(facts.product("mug", version=2, is_visible=False))
+async def test_a_hidden_product_is_never_shown(client: httpx.AsyncClient, services: Any, build: Any) -> None:
+    await services.publish(build.product("mug"), build.product("jug", is_visible=False))
+    await services.publish(build.product("mug", version=2, is_visible=False))
 
     assert await titles(client) == []
     assert await titles(client, q="mug", category_id="kitchen", min_price=1) == []
@@ -54,9 +54,9 @@ async def test_a_product_that_does_not_exist_is_not_found(client: httpx.AsyncCli
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_search_is_literal(client: httpx.AsyncClient, others: Any, facts: Any) -> None:
+async def test_a_search_is_literal(client: httpx.AsyncClient, services: Any, build: Any) -> None:
     names = ("100% cotton", "100 cottons", "A_B", "AXB", "back\\slash", "\u0427\u0430\u0439")
-    await others.publish(*(facts.product(f"p{number}", title=title) for number, title in enumerate(names)))
+    await services.publish(*(build.product(f"p{number}", title=title) for number, title in enumerate(names)))
 
     assert await titles(client, q="100%") == ["100% cotton"]
     assert await titles(client, q="a_b") == ["A_B"]
@@ -66,11 +66,13 @@ async def test_a_search_is_literal(client: httpx.AsyncClient, others: Any, facts
     assert len(await titles(client, q="")) == len(names)
 
 
-async def test_products_are_filtered_by_category_and_price(client: httpx.AsyncClient, others: Any, facts: Any) -> None:
+async def test_products_are_filtered_by_category_and_price(
+    client: httpx.AsyncClient, services: Any, build: Any
+) -> None:
     for number in range(1, 6):
         price = {"amount_minor": number * 100, "currency": "RUB"}
         category = "odd" if number % 2 else "even"
-        await others.publish(facts.product(f"p{number}", title=f"P{number}", price=price, category_id=category))
+        await services.publish(build.product(f"p{number}", title=f"P{number}", price=price, category_id=category))
 
     assert await titles(client, category_id="odd") == ["P1", "P3", "P5"]
     assert await titles(client, min_price=200, max_price=400) == ["P2", "P3", "P4"]
@@ -79,12 +81,12 @@ async def test_products_are_filtered_by_category_and_price(client: httpx.AsyncCl
 
 
 async def test_a_page_stays_where_it_was_while_products_are_listed(
-    client: httpx.AsyncClient, others: Any, facts: Any
+    client: httpx.AsyncClient, services: Any, build: Any
 ) -> None:
-    await others.publish(*(facts.product(f"p{number}", title="Same") for number in range(5)))
+    await services.publish(*(build.product(f"p{number}", title="Same") for number in range(5)))
     first = (await client.get("/products", params={"limit": 2})).json()
 
-    await others.publish(facts.product("early", title="Early"), facts.product("p10", title="Same"))
+    await services.publish(build.product("early", title="Early"), build.product("p10", title="Same"))
     rest = (await client.get("/products", params={"cursor": first["next_cursor"]})).json()
 
     shown = [product["id"] for product in first["items"] + rest["items"]]
@@ -92,12 +94,12 @@ async def test_a_page_stays_where_it_was_while_products_are_listed(
     assert {"p0", "p1", "p2", "p3", "p4"} <= set(shown)
 
 
-async def test_categories_are_listed_by_title(client: httpx.AsyncClient, others: Any) -> None:
+async def test_categories_are_listed_by_title(client: httpx.AsyncClient, services: Any) -> None:
     listed = [("b", "Beta"), ("a", "Alpha"), ("c", "Gamma")]
-    await others.publish(
+    await services.publish(
         *(orders.CategoryListed(tenant="demo", category_id=key, title=title, version=1) for key, title in listed)
     )
-    await others.publish(orders.CategoryListed(tenant="demo", category_id="c", title="Aaa", version=2))
+    await services.publish(orders.CategoryListed(tenant="demo", category_id="c", title="Aaa", version=2))
 
     first = (await client.get("/categories", params={"limit": 2})).json()
     rest = (await client.get("/categories", params={"cursor": first["next_cursor"]})).json()
@@ -106,8 +108,8 @@ async def test_categories_are_listed_by_title(client: httpx.AsyncClient, others:
     assert rest == {"items": [{"id": "b", "title": "Beta"}], "next_cursor": None}
 
 
-async def test_another_tenants_catalog_is_not_shown(client: httpx.AsyncClient, others: Any, facts: Any) -> None:
-    await others.publish(facts.product("mug", tenant="other"))
+async def test_another_tenants_catalog_is_not_shown(client: httpx.AsyncClient, services: Any, build: Any) -> None:
+    await services.publish(build.product("mug", tenant="other"))
 
     assert await titles(client) == []
 

@@ -1,4 +1,4 @@
-"""Orders at the HTTP door: paid means shown everywhere, refused means a problem, foreign means unknown."""
+"""The routes of orders: when they are answered, with what, and to whom."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,15 +30,15 @@ async def place(client: httpx.AsyncClient, headers: httpx.Headers, key: str = "k
     return await client.post("/orders", json={**PURCHASE, **more}, headers=sent)
 
 
-async def test_what_is_asked_for_is_products_and_quantities_and_nothing_else(
+async def test_an_order_names_products_and_quantities_only(
     client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, db: database.Database
 ) -> None:
     answer = await place(client, headers)
 
-    said = [body for kind, body in await testing.outbox_messages(db) if kind == orders.PlaceOrder.TYPE]
+    published = [body for kind, body in await testing.outbox_messages(db) if kind == orders.PlaceOrder.TYPE]
     assert answer.status_code == 202
     assert answer.json()["status"] == "accepted"
-    assert said == [
+    assert published == [
         {
             "tenant": "demo",
             "order_id": answer.json()["id"],
@@ -51,15 +51,15 @@ async def test_what_is_asked_for_is_products_and_quantities_and_nothing_else(
 
 @pytest.mark.rule("GW11")
 async def test_a_paid_order_is_answered_only_when_the_statement_shows_it(
-    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, others: Any, facts: Any
+    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, services: Any, build: Any
 ) -> None:
     order_id = (await place(client, headers)).json()["id"]
-    await others.publish(facts.order(orders.OrderPlaced, order_id, user_id))
-    await others.publish(facts.order(orders.OrderPaid, order_id, user_id))
+    await services.publish(build.order(orders.OrderPlaced, order_id, user_id))
+    await services.publish(build.order(orders.OrderPaid, order_id, user_id))
 
     early = await place(client, headers)
-    captured = facts.transfer(facts.account(user_id, 1, 110_000), -40_000, f"order:{order_id}", kind="capture")
-    await others.publish(captured)
+    captured = build.transfer(build.account(user_id, 1, 110_000), -40_000, f"order:{order_id}", kind="capture")
+    await services.publish(captured)
     late = await place(client, headers)
 
     assert (early.status_code, early.json()["status"]) == (202, "paid")
@@ -84,19 +84,19 @@ async def test_a_paid_order_is_answered_only_when_the_statement_shows_it(
         (orders.OrderCanceled, "hold_expired", 409),
     ],
 )
-async def test_an_order_that_cannot_be_is_a_problem_with_its_reason(
+async def test_a_refused_or_canceled_order_is_a_problem_with_its_reason(
     client: httpx.AsyncClient,
     headers: httpx.Headers,
     user_id: str,
-    others: Any,
-    facts: Any,
+    services: Any,
+    build: Any,
     *,
     kind: type[orders.OrderEvent],
     refusal: str,
     status: int,
 ) -> None:
     order_id = (await place(client, headers)).json()["id"]
-    await others.publish(facts.order(kind, order_id, user_id, code=refusal))
+    await services.publish(build.order(kind, order_id, user_id, code=refusal))
 
     answer = await place(client, headers)
 
@@ -119,7 +119,7 @@ async def test_many_orders_at_once_with_one_key_are_one_order(
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
-async def test_ones_orders_are_listed_newest_first(
+async def test_a_users_orders_are_listed_newest_first(
     client: httpx.AsyncClient, headers: httpx.Headers, log_in: LogIn
 ) -> None:
     placed = [(await place(client, headers, key=f"k{number}")).json()["id"] for number in range(5)]
@@ -137,10 +137,10 @@ async def test_another_users_order_does_not_exist(
     client: httpx.AsyncClient, headers: httpx.Headers, log_in: LogIn
 ) -> None:
     order_id = (await place(client, headers)).json()["id"]
-    stranger = await log_in(client, 43)
+    other_user = await log_in(client, 43)
 
     for unknown in (order_id, "0198c0de-7000-7000-8000-00000000a001", "nonsense", "%00"):
-        answer = await client.get(f"/orders/{unknown}", headers=stranger)
+        answer = await client.get(f"/orders/{unknown}", headers=other_user)
         assert (answer.status_code, answer.json()["code"]) == (404, "order_not_found")
 
 
@@ -183,13 +183,13 @@ async def test_a_nonsense_order_is_a_problem_and_changes_nothing(
     assert orders.PlaceOrder.TYPE not in {kind for kind, _ in await testing.outbox_messages(db)}
 
 
-async def test_a_released_hold_belongs_to_no_paid_order(
-    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, others: Any, facts: Any
+async def test_a_paid_order_is_not_answered_while_the_statement_shows_only_its_hold(
+    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, services: Any, build: Any
 ) -> None:
     order_id = (await place(client, headers)).json()["id"]
-    held = facts.account(user_id, 1, 100_000, 40_000)
+    held = build.account(user_id, 1, 100_000, 40_000)
 
-    await others.publish(facts.hold(ledger.HoldPlaced, held, 40_000, f"order:{order_id}"))
-    await others.publish(facts.order(orders.OrderPaid, order_id, user_id))
+    await services.publish(build.hold(ledger.HoldPlaced, held, 40_000, f"order:{order_id}"))
+    await services.publish(build.order(orders.OrderPaid, order_id, user_id))
 
     assert (await place(client, headers)).status_code == 202

@@ -24,22 +24,26 @@ async def order_of(db: database.Database, order_id: str, user_id: str) -> Any:
 
 
 async def test_an_order_ends_the_same_in_every_order_of_its_events(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
     for last, status in ((orders.OrderPaid, "paid"), (orders.OrderCanceled, "canceled")):
         for order in itertools.permutations((orders.OrderPlaced, last)):
             order_id = str(uuid4())
-            await others.publish(*(facts.order(kind, order_id, user_id) for kind in (*order, *order)))
+            await services.publish(*(build.order(kind, order_id, user_id) for kind in (*order, *order)))
 
             shown = await order_of(db, order_id, user_id)
             assert shown.status == status
             assert [line.title for line in shown.items] == ["A mug"]
 
 
-async def test_an_older_version_of_the_catalog_changes_nothing(db: database.Database, others: Any, facts: Any) -> None:
-    await others.publish(facts.product("mug", version=2, title="New"), facts.product("mug", version=1, title="Old"))
+async def test_an_older_version_of_the_catalog_changes_nothing(
+    db: database.Database, services: Any, build: Any
+) -> None:
+    await services.publish(build.product("mug", version=2, title="New"), build.product("mug", version=1, title="Old"))
     for version, title in ((2, "New"), (1, "Old")):
-        await others.publish(orders.CategoryListed(tenant="demo", category_id="kitchen", title=title, version=version))
+        await services.publish(
+            orders.CategoryListed(tenant="demo", category_id="kitchen", title=title, version=version)
+        )
 
     async with db.transaction() as tx:
         product = await store.catalog.product(tx, TENANT, "mug")
@@ -51,18 +55,18 @@ async def test_an_older_version_of_the_catalog_changes_nothing(db: database.Data
 
 
 async def test_a_message_that_was_handled_before_is_skipped(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
     order_id = str(uuid4())
-    products = (facts.product("mug", title="First"), facts.product("mug", title="Second", version=2))
+    products = (build.product("mug", title="First"), build.product("mug", title="Second", version=2))
     categories = [orders.CategoryListed(tenant="demo", category_id="c", title=f"T{n}", version=n) for n in (1, 2)]
-    first = (facts.order(orders.OrderPlaced, order_id, user_id), products[0], categories[0])
-    second = (facts.order(orders.OrderPaid, order_id, user_id), products[1], categories[1])
+    first = (build.order(orders.OrderPlaced, order_id, user_id), products[0], categories[0])
+    second = (build.order(orders.OrderPaid, order_id, user_id), products[1], categories[1])
 
     for before, after in zip(first, second, strict=True):
         event_id = envelope.uuid7()
-        await others.publish(before, event_id=event_id)
-        await others.publish(after, event_id=event_id)
+        await services.publish(before, event_id=event_id)
+        await services.publish(after, event_id=event_id)
 
     assert (await order_of(db, order_id, user_id)).status == "placed"
     async with db.transaction() as tx:

@@ -1,4 +1,4 @@
-"""The payments of the HTTP door: one request is one effect, whatever is repeated, late, foreign or nonsense."""
+"""The routes of payments: idempotency, authorization and invalid input."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ async def stored(db: database.Database) -> list[str]:
         return [str(row["id"]) for row in await tx.fetch("SELECT id FROM payments")]
 
 
-async def commands_said(db: database.Database) -> list[dict[str, Any]]:
+async def published_commands(db: database.Database) -> list[dict[str, Any]]:
     return [body for kind, body in await testing.outbox_messages(db) if kind == payments.CreatePayment.TYPE]
 
 
@@ -55,13 +55,13 @@ async def headers(client: httpx.AsyncClient, log_in: LogIn) -> httpx.Headers:
 
 
 async def test_a_payment_is_answered_with_the_providers_page(
-    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, others: Any, facts: Any
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, services: Any, build: Any
 ) -> None:
     user_id = await me(client, headers)
 
     request = asyncio.create_task(top_up(client, headers, prefer="wait=10"))
     payment_id = await until_stored(db)
-    await others.publish(facts.payment(payments.PaymentCreated, payment_id, user_id))
+    await services.publish(build.payment(payments.PaymentCreated, payment_id, user_id))
     answer = await request
 
     assert answer.status_code == 201
@@ -73,8 +73,8 @@ async def test_a_payment_is_answered_with_the_providers_page(
     assert (await client.get(f"/payments/{payment_id}", headers=headers)).json() == body
 
 
-async def test_a_payment_that_nobody_answers_in_time_is_accepted_and_can_be_polled(
-    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, others: Any, facts: Any
+async def test_a_payment_without_an_answer_in_time_is_accepted_and_can_be_polled(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, services: Any, build: Any
 ) -> None:
     answer = await top_up(client, headers)
 
@@ -83,19 +83,19 @@ async def test_a_payment_that_nobody_answers_in_time_is_accepted_and_can_be_poll
     assert int(answer.headers["Retry-After"]) > 0
     where = answer.headers["Location"].removeprefix("/api/v1")
     assert (await client.get(where, headers=headers)).json() == answer.json()
-    created = facts.payment(payments.PaymentCreated, answer.json()["id"], await me(client, headers))
-    await others.publish(created)
+    created = build.payment(payments.PaymentCreated, answer.json()["id"], await me(client, headers))
+    await services.publish(created)
     assert (await client.get(where, headers=headers)).json()["status"] == "pending"
 
 
 @pytest.mark.rule("GW10")
-async def test_a_command_is_stored_whole_before_anybody_hears_of_it(
+async def test_a_command_is_stored_in_the_outbox_when_the_request_is_accepted(
     client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
 ) -> None:
     answer = await top_up(client, headers)
 
-    (said,) = await commands_said(db)
-    command = payments.CreatePayment.model_validate(said, strict=False)
+    (published,) = await published_commands(db)
+    command = payments.CreatePayment.model_validate(published, strict=False)
     assert command == payments.CreatePayment(
         tenant=message.TenantId("demo"),
         payment_id=payments.PaymentId(UUID(answer.json()["id"])),
@@ -109,10 +109,10 @@ async def test_a_command_is_stored_whole_before_anybody_hears_of_it(
 
 @pytest.mark.parametrize("code", ["provider_refused", "provider_not_configured"])
 async def test_a_refusal_of_the_provider_is_a_problem(
-    client: httpx.AsyncClient, headers: httpx.Headers, others: Any, facts: Any, code: str
+    client: httpx.AsyncClient, headers: httpx.Headers, services: Any, build: Any, code: str
 ) -> None:
     payment_id = (await top_up(client, headers)).json()["id"]
-    await others.publish(facts.payment(payments.PaymentFailed, payment_id, await me(client, headers), code=code))
+    await services.publish(build.payment(payments.PaymentFailed, payment_id, await me(client, headers), code=code))
 
     answer = await top_up(client, headers)
 
@@ -125,13 +125,13 @@ async def test_a_refusal_of_the_provider_is_a_problem(
 
 @pytest.mark.rule("GW8")
 async def test_the_same_key_and_body_give_the_same_answer_for_ever(
-    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, others: Any, facts: Any
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, services: Any, build: Any
 ) -> None:
     user_id = await me(client, headers)
     payment_id = (await top_up(client, headers)).json()["id"]
-    await others.publish(facts.payment(payments.PaymentCreated, payment_id, user_id))
+    await services.publish(build.payment(payments.PaymentCreated, payment_id, user_id))
     first = await top_up(client, headers)
-    await others.publish(facts.payment(payments.PaymentPaid, payment_id, user_id))
+    await services.publish(build.payment(payments.PaymentPaid, payment_id, user_id))
 
     again = await top_up(client, headers)
     quoted = await top_up(client, headers, key='"k1"')
@@ -140,7 +140,7 @@ async def test_the_same_key_and_body_give_the_same_answer_for_ever(
     assert first.content == again.content == quoted.content
     assert again.headers["Idempotency-Replayed"] == "true"
     assert (await client.get(f"/payments/{payment_id}", headers=headers)).json()["status"] == "paid"
-    assert len(await commands_said(db)) == 1
+    assert len(await published_commands(db)) == 1
 
 
 @pytest.mark.rule("GW8")
@@ -153,24 +153,24 @@ async def test_the_same_key_with_another_body_is_refused(
     answer = await top_up(client, headers, amount={"amount_minor": 150_001, "currency": "RUB"})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
-    assert len(await commands_said(db)) == 1
+    assert len(await published_commands(db)) == 1
 
 
 @pytest.mark.rule("GW8")
 async def test_many_requests_at_once_with_one_key_are_one_command(
-    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, others: Any, facts: Any
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, services: Any, build: Any
 ) -> None:
     user_id = await me(client, headers)
 
     requests = [asyncio.create_task(top_up(client, headers, prefer="wait=10")) for _ in range(50)]
     payment_id = await until_stored(db)
-    await others.publish(facts.payment(payments.PaymentCreated, payment_id, user_id))
+    await services.publish(build.payment(payments.PaymentCreated, payment_id, user_id))
     answers = await asyncio.gather(*requests)
 
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     assert await stored(db) == [payment_id]
-    assert len(await commands_said(db)) == 1
+    assert len(await published_commands(db)) == 1
 
 
 @pytest.mark.rule("GW8")
@@ -213,10 +213,10 @@ async def test_another_users_payment_does_not_exist(client: httpx.AsyncClient, l
         assert (answer.status_code, answer.json()["code"]) == (404, "payment_not_found")
 
 
-async def test_every_provider_can_be_asked_in_its_own_currencies(
+async def test_every_provider_takes_its_own_currencies(
     client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
 ) -> None:
-    asked = [
+    requests = [
         ("yookassa", {"amount_minor": 100, "currency": "RUB"}, None),
         ("stripe", {"amount_minor": 1_000, "currency": "JPY"}, None),
         ("cryptopay", {"amount_minor": 1_500_000, "currency": "USDT"}, None),
@@ -224,15 +224,15 @@ async def test_every_provider_can_be_asked_in_its_own_currencies(
         ("stars", {"amount_minor": 250, "currency": "XTR"}, "42"),
     ]
 
-    for provider, amount, _ in asked:
+    for provider, amount, _ in requests:
         answer = await top_up(client, headers, key=provider, provider=provider, amount=amount)
         assert answer.status_code == 202, answer.text
 
-    said = [(command["provider"], command["amount"], command["payer"]) for command in await commands_said(db)]
-    assert said == asked
+    published = [(command["provider"], command["amount"], command["payer"]) for command in await published_commands(db)]
+    assert published == requests
 
 
-async def test_an_invoice_in_stars_is_for_the_telegram_account_that_asked(
+async def test_an_invoice_in_stars_is_for_the_telegram_account_that_requests_it(
     client: httpx.AsyncClient, log_in: LogIn, db: database.Database
 ) -> None:
     amount = {"amount_minor": 250, "currency": "XTR"}
@@ -240,10 +240,10 @@ async def test_an_invoice_in_stars_is_for_the_telegram_account_that_asked(
     for telegram_id in (43, 2**52 - 1):
         await top_up(client, await log_in(client, telegram_id), provider="stars", amount=amount)
 
-    assert [command["payer"] for command in await commands_said(db)] == ["43", "4503599627370495"]
+    assert [command["payer"] for command in await published_commands(db)] == ["43", "4503599627370495"]
 
 
-async def test_stars_are_not_asked_for_a_session_whose_user_is_gone(
+async def test_an_invoice_in_stars_is_refused_when_the_sessions_user_is_gone(
     client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
 ) -> None:
     async with db.transaction() as tx:
@@ -255,7 +255,9 @@ async def test_stars_are_not_asked_for_a_session_whose_user_is_gone(
     assert await stored(db) == []
 
 
-async def test_a_refusal_tells_what_would_be_accepted(client: httpx.AsyncClient, headers: httpx.Headers) -> None:
+async def test_a_refusal_names_the_supported_currencies_and_amounts(
+    client: httpx.AsyncClient, headers: httpx.Headers
+) -> None:
     in_roubles = await top_up(client, headers, provider="ton")
     too_small = await top_up(client, headers, provider="ton", amount={"amount_minor": 1_000, "currency": "TON"})
 
@@ -330,7 +332,7 @@ async def test_a_nonsense_body_is_a_problem_and_changes_nothing(
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.json()["code"]
     assert await stored(db) == []
-    assert await commands_said(db) == []
+    assert await published_commands(db) == []
 
 
 async def test_the_payer_may_return_to_a_safe_address(client: httpx.AsyncClient, headers: httpx.Headers) -> None:

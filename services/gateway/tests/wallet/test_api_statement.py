@@ -1,4 +1,4 @@
-"""Balance and statement at the HTTP door: the lines explain the balance, and a page stays where it was."""
+"""The routes of balance and statement: lines sum to the balance, and new lines never move a page."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -34,16 +34,16 @@ async def lines(client: httpx.AsyncClient, headers: httpx.Headers, **query: Any)
         query["cursor"] = page["next_cursor"]
 
 
-def history(facts: Any, user_id: str) -> list[Any]:
-    """A top-up, an order that was paid, an order that was given up, one that ran out of time."""
+def history(build: Any, user_id: str) -> list[Any]:
+    """A top-up, a paid order, a canceled order, and one whose hold expired."""
     return [
-        facts.transfer(facts.account(user_id, 1, 150_000), 150_000, "payment:1"),
-        facts.hold(ledger.HoldPlaced, facts.account(user_id, 2, 150_000, 40_000), 40_000, "order:1"),
-        facts.transfer(facts.account(user_id, 3, 110_000), -40_000, "order:1", kind="capture"),
-        facts.hold(ledger.HoldPlaced, facts.account(user_id, 4, 110_000, 5_000), 5_000, "order:2"),
-        facts.hold(ledger.HoldReleased, facts.account(user_id, 5, 110_000), 5_000, "order:2"),
-        facts.hold(ledger.HoldPlaced, facts.account(user_id, 6, 110_000, 7_000), 7_000, "order:3"),
-        facts.hold(ledger.HoldExpired, facts.account(user_id, 7, 110_000), 7_000, "order:3"),
+        build.transfer(build.account(user_id, 1, 150_000), 150_000, "payment:1"),
+        build.hold(ledger.HoldPlaced, build.account(user_id, 2, 150_000, 40_000), 40_000, "order:1"),
+        build.transfer(build.account(user_id, 3, 110_000), -40_000, "order:1", kind="capture"),
+        build.hold(ledger.HoldPlaced, build.account(user_id, 4, 110_000, 5_000), 5_000, "order:2"),
+        build.hold(ledger.HoldReleased, build.account(user_id, 5, 110_000), 5_000, "order:2"),
+        build.hold(ledger.HoldPlaced, build.account(user_id, 6, 110_000, 7_000), 7_000, "order:3"),
+        build.hold(ledger.HoldExpired, build.account(user_id, 7, 110_000), 7_000, "order:3"),
     ]
 
 
@@ -56,11 +56,11 @@ async def test_a_wallet_that_was_never_used_is_empty(client: httpx.AsyncClient, 
 
 @pytest.mark.rule("W3")
 async def test_the_statement_explains_the_balance(
-    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, others: Any, facts: Any
+    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, services: Any, build: Any
 ) -> None:
-    *settled, held, expired = history(facts, user_id)
+    *settled, held, expired = history(build, user_id)
 
-    await others.publish(*settled, held)
+    await services.publish(*settled, held)
     balance = (await client.get("/balance", headers=headers)).json()["balances"][0]
     statement = await lines(client, headers)
 
@@ -77,16 +77,16 @@ async def test_the_statement_explains_the_balance(
     ]
     assert [line["balance_after_minor"] for line in statement] == [110_000] * 4 + [150_000] * 2
     assert statement[-1]["reference"] == "payment:1"
-    await others.publish(expired)
+    await services.publish(expired)
     assert (await lines(client, headers))[0]["kind"] == "release"
     assert (await client.get("/balance", headers=headers)).json()["balances"][0]["held_minor"] == 0
 
 
 @pytest.mark.rule("W3")
 async def test_a_page_stays_where_it_was_while_lines_are_added(
-    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, others: Any, facts: Any
+    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, services: Any, build: Any
 ) -> None:
-    await others.publish(*history(facts, user_id))
+    await services.publish(*history(build, user_id))
     expected = [line["id"] for line in await lines(client, headers)]
 
     seen: list[str] = []
@@ -99,8 +99,8 @@ async def test_a_page_stays_where_it_was_while_lines_are_added(
         ).json()
         seen += [line["id"] for line in page["items"]]
         cursor = page["next_cursor"]
-        await others.publish(
-            facts.transfer(facts.account(user_id, version, 110_000 + version), 1, f"payment:{version}")
+        await services.publish(
+            build.transfer(build.account(user_id, version, 110_000 + version), 1, f"payment:{version}")
         )
         if cursor is None:
             break
@@ -108,11 +108,11 @@ async def test_a_page_stays_where_it_was_while_lines_are_added(
     assert seen == expected
 
 
-async def test_movements_of_one_moment_keep_the_order_of_the_account(
-    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, others: Any, facts: Any
+async def test_lines_of_one_moment_are_in_the_order_of_the_account(
+    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, services: Any, build: Any
 ) -> None:
-    await others.publish_batch(
-        [facts.transfer(facts.account(user_id, version, version), 1, f"payment:{version}") for version in range(1, 31)]
+    await services.publish_batch(
+        [build.transfer(build.account(user_id, version, version), 1, f"payment:{version}") for version in range(1, 31)]
     )
 
     statement = await lines(client, headers, limit=7)
@@ -121,11 +121,11 @@ async def test_movements_of_one_moment_keep_the_order_of_the_account(
 
 
 async def test_the_statement_of_one_asset_has_only_its_lines(
-    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, others: Any, facts: Any
+    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, services: Any, build: Any
 ) -> None:
-    points = facts.account(user_id, 1, 9).model_copy(update={"asset": "POINTS"})
-    await others.publish(facts.transfer(facts.account(user_id, 1, 5), 5, "payment:1"))
-    await others.publish(facts.transfer(points, 9, "payment:2"))
+    points = build.account(user_id, 1, 9).model_copy(update={"asset": "POINTS"})
+    await services.publish(build.transfer(build.account(user_id, 1, 5), 5, "payment:1"))
+    await services.publish(build.transfer(points, 9, "payment:2"))
 
     assert [line["asset"] for line in await lines(client, headers, limit=1)] == ["POINTS", "RUB"]
     assert [line["asset"] for line in await lines(client, headers, asset="POINTS")] == ["POINTS"]
@@ -134,13 +134,13 @@ async def test_the_statement_of_one_asset_has_only_its_lines(
 
 
 async def test_a_wallet_holds_several_assets_each_in_its_own_minor_units(
-    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, others: Any, facts: Any
+    client: httpx.AsyncClient, headers: httpx.Headers, user_id: str, services: Any, build: Any
 ) -> None:
     held = {"RUB": 150_000, "TON": 5_000_000_000 * 10**9, "USDT": 1_500_000, "XTR": 250}
     for asset, minor in held.items():
-        await others.publish(facts.transfer(facts.account(user_id, 1, minor, asset=asset), minor, f"payment:{asset}"))
-    returned = facts.transfer(facts.account(user_id, 2, 0, asset="XTR"), -250, "payment:XTR", kind="refund")
-    await others.publish(returned)
+        await services.publish(build.transfer(build.account(user_id, 1, minor, asset=asset), minor, f"payment:{asset}"))
+    returned = build.transfer(build.account(user_id, 2, 0, asset="XTR"), -250, "payment:XTR", kind="refund")
+    await services.publish(returned)
 
     balances = (await client.get("/balance", headers=headers)).json()["balances"]
     statement = await lines(client, headers, asset="XTR")
@@ -150,10 +150,10 @@ async def test_a_wallet_holds_several_assets_each_in_its_own_minor_units(
     assert {line["asset"] for line in await lines(client, headers, limit=1)} == set(held)
 
 
-async def test_nobody_sees_anothers_money(
-    client: httpx.AsyncClient, log_in: LogIn, user_id: str, others: Any, facts: Any
+async def test_a_user_does_not_see_the_money_of_another(
+    client: httpx.AsyncClient, log_in: LogIn, user_id: str, services: Any, build: Any
 ) -> None:
-    await others.publish(*history(facts, user_id))
+    await services.publish(*history(build, user_id))
 
     headers = await log_in(client, 43)
 

@@ -13,12 +13,12 @@ NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 @pytest.mark.rule("W3")
-def test_only_the_users_postings_of_a_transfer_become_statement_lines(facts: Any) -> None:
+def test_only_the_users_postings_of_a_transfer_become_statement_lines(build: Any) -> None:
     user_id = str(uuid4())
 
-    top_up = statement.changes_of(facts.transfer(facts.account(user_id, 1, 5), 5, "payment:1"), recorded_at=NOW)
+    top_up = statement.changes_of(build.transfer(build.account(user_id, 1, 5), 5, "payment:1"), recorded_at=NOW)
     held = statement.changes_of(
-        facts.hold(ledger.HoldPlaced, facts.account(user_id, 2, 5, 3), 3, "order:1"), recorded_at=NOW
+        build.hold(ledger.HoldPlaced, build.account(user_id, 2, 5, 3), 3, "order:1"), recorded_at=NOW
     )
 
     assert [(change.kind, change.amount_minor, change.held_after_minor) for change in top_up] == [("credit", 5, 0)]
@@ -46,9 +46,9 @@ def test_only_the_users_postings_of_a_transfer_become_statement_lines(facts: Any
     ],
 )
 def test_the_kind_of_a_line_follows_the_kind_of_its_transfer(
-    facts: Any, kind: ledger.TransferKind, amount_minor: int, line: str
+    build: Any, kind: ledger.TransferKind, amount_minor: int, line: str
 ) -> None:
-    transfer = facts.transfer(facts.account(str(uuid4()), 1, 0), amount_minor, "order:1", kind=kind)
+    transfer = build.transfer(build.account(str(uuid4()), 1, 0), amount_minor, "order:1", kind=kind)
 
     (change,) = statement.changes_of(transfer, recorded_at=NOW)
 
@@ -67,9 +67,9 @@ def test_the_kind_of_a_line_follows_the_kind_of_its_transfer(
     ],
 )
 def test_each_changed_part_of_a_hold_is_a_line(
-    facts: Any, event: type[ledger.HoldEvent], amounts: tuple[int, int], lines: list[tuple[str, str]]
+    build: Any, event: type[ledger.HoldEvent], amounts: tuple[int, int], lines: list[tuple[str, str]]
 ) -> None:
-    wallet = facts.account(str(uuid4()), 2, 5, 3)
+    wallet = build.account(str(uuid4()), 2, 5, 3)
     points = wallet.model_copy(update={"asset": "PTS", "version": 7})
     parts = tuple(
         ledger.HoldPart(account=account, amount_minor=amount_minor)
@@ -77,7 +77,7 @@ def test_each_changed_part_of_a_hold_is_a_line(
     )
     more = {"expires_at": NOW, "transfer_id": uuid4()}
     held = event.model_validate(
-        {**facts.hold(ledger.HoldPlaced, wallet, 5, "order:1").model_dump(), "parts": parts, **more}
+        {**build.hold(ledger.HoldPlaced, wallet, 5, "order:1").model_dump(), "parts": parts, **more}
     )
 
     changes = statement.changes_of(held, recorded_at=NOW)
@@ -86,14 +86,14 @@ def test_each_changed_part_of_a_hold_is_a_line(
     assert all((change.amount_minor, change.held_after_minor) == (0, 3) for change in changes)
 
 
-def test_the_latest_change_of_each_account_is_found_in_any_order(facts: Any) -> None:
+def test_the_latest_change_of_each_account_is_found_in_any_order(build: Any) -> None:
     users = sorted(str(uuid4()) for _ in range(2))
     changes = [
         change
         for version in (2, 3, 1)
         for user_id in reversed(users)
         for change in statement.changes_of(
-            facts.transfer(facts.account(user_id, version, version), 1, "payment:1"), recorded_at=NOW
+            build.transfer(build.account(user_id, version, version), 1, "payment:1"), recorded_at=NOW
         )
     ]
 
@@ -112,9 +112,9 @@ def test_the_latest_change_of_each_account_is_found_in_any_order(facts: Any) -> 
     ],
 )
 def test_a_captured_order_is_found_by_its_reference(
-    facts: Any, kind: ledger.TransferKind, reference: str, *, is_order: bool
+    build: Any, kind: ledger.TransferKind, reference: str, *, is_order: bool
 ) -> None:
-    transfer = facts.transfer(facts.account(str(uuid4()), 1, 0), -1, reference, kind=kind)
+    transfer = build.transfer(build.account(str(uuid4()), 1, 0), -1, reference, kind=kind)
 
     found = statement.captured_order(statement.changes_of(transfer, recorded_at=NOW)[0])
 

@@ -1,4 +1,4 @@
-"""Top-ups that are permitted: every provider in its own currencies, each within the limits of its currency."""
+"""Top-ups: every provider takes its own currencies, each within the limits of the currency."""
 
 from typing import get_args
 
@@ -21,7 +21,7 @@ def money(amount_minor: int, currency: str) -> message.Money:
     return message.Money(amount_minor=amount_minor, currency=currency)
 
 
-def test_every_provider_has_its_currencies_and_each_of_them_its_limits() -> None:
+def test_every_provider_has_currencies_and_each_of_them_limits() -> None:
     assert set(topups.CURRENCIES) == set(PROVIDERS)
     assert {currency for taken in topups.CURRENCIES.values() for currency in taken} == set(topups.LIMITS)
 
@@ -58,7 +58,7 @@ def test_a_top_up_is_permitted_only_in_a_currency_of_its_provider_and_within_lim
         assert smallest <= amount.amount_minor <= largest
 
 
-def test_both_limits_are_permitted_themselves_and_what_is_beyond_them_is_not() -> None:
+def test_both_limits_are_inclusive() -> None:
     for provider, currencies in topups.CURRENCIES.items():
         for currency in currencies:
             smallest, largest = topups.LIMITS[currency]
@@ -69,7 +69,7 @@ def test_both_limits_are_permitted_themselves_and_what_is_beyond_them_is_not() -
                     topups.require_permitted(provider, money(beyond, currency), topups.LIMITS)
 
 
-def test_a_shop_that_names_its_currencies_takes_no_other() -> None:
+def test_a_shop_with_its_own_limits_takes_no_other_currency() -> None:
     limits = {"XTR": topups.Limits(10, 500)}
 
     topups.require_permitted("stars", money(500, "XTR"), limits)

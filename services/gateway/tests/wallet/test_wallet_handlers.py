@@ -27,20 +27,20 @@ async def payment_of(db: database.Database, payment_id: str, user_id: str) -> An
 
 
 async def test_a_payment_ends_the_same_in_every_order_of_its_events(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
     kinds = (payments.PaymentCreated, payments.PaymentCanceled, payments.PaymentPaidLate)
 
     for order in itertools.permutations(kinds):
         payment_id = str(uuid4())
-        await others.publish(*(facts.payment(kind, payment_id, user_id) for kind in (*order, *order)))
+        await services.publish(*(build.payment(kind, payment_id, user_id) for kind in (*order, *order)))
 
         shown = await payment_of(db, payment_id, user_id)
         assert (shown.status, shown.confirmation_url) == ("paid", "https://yoomoney.example/pay"), order
 
 
 async def test_a_payment_shows_its_requested_paid_and_refunded_amount_in_every_order_of_its_events(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
     """Goal: no amount of an event is mistaken for another. Method: a part is captured and refunded in two steps."""
     requested, paid = (message.Money(amount_minor=minor, currency="RUB") for minor in (150_000, 100_000))
@@ -48,16 +48,16 @@ async def test_a_payment_shows_its_requested_paid_and_refunded_amount_in_every_o
     for order in itertools.permutations(range(4)):
         payment_id = str(uuid4())
         events = (
-            facts.payment(payments.PaymentAuthorized, payment_id, user_id, version=2),
-            facts.payment(payments.PaymentPaid, payment_id, user_id, version=3, amount=paid, asked=requested),
-            facts.refund(
+            build.payment(payments.PaymentAuthorized, payment_id, user_id, version=2),
+            build.payment(payments.PaymentPaid, payment_id, user_id, version=3, amount=paid, asked=requested),
+            build.refund(
                 payment_id, user_id, version=5, amount_minor=30_000, refunded_minor=30_000, paid_minor=100_000
             ),
-            facts.refund(
+            build.refund(
                 payment_id, user_id, version=7, amount_minor=70_000, refunded_minor=100_000, paid_minor=100_000
             ),
         )
-        await others.publish(*(events[index] for index in (*order, *order)))
+        await services.publish(*(events[index] for index in (*order, *order)))
 
         shown = await payment_of(db, payment_id, user_id)
         assert shown.status == "refunded", order
@@ -65,28 +65,28 @@ async def test_a_payment_shows_its_requested_paid_and_refunded_amount_in_every_o
 
 
 async def test_a_partial_capture_is_shown_beside_the_requested_amount_when_no_other_event_came(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
     payment_id = str(uuid4())
     requested, paid = (message.Money(amount_minor=minor, currency="RUB") for minor in (150_000, 100_000))
 
-    await others.publish(facts.payment(payments.PaymentPaid, payment_id, user_id, amount=paid, asked=requested))
+    await services.publish(build.payment(payments.PaymentPaid, payment_id, user_id, amount=paid, asked=requested))
 
     shown = await payment_of(db, payment_id, user_id)
     assert (shown.amount, shown.paid_minor, shown.refunded_minor) == (requested, 100_000, 0)
 
 
 async def test_a_partial_refund_is_shown_beside_the_requested_amount_whether_it_comes_first_or_last(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
     for is_first in (True, False):
         payment_id = str(uuid4())
-        paid = facts.payment(payments.PaymentPaid, payment_id, user_id)
-        refunded = facts.refund(
+        paid = build.payment(payments.PaymentPaid, payment_id, user_id)
+        refunded = build.refund(
             payment_id, user_id, version=5, amount_minor=30_000, refunded_minor=30_000, paid_minor=150_000
         )
 
-        await others.publish(*((refunded, paid) if is_first else (paid, refunded)))
+        await services.publish(*((refunded, paid) if is_first else (paid, refunded)))
 
         shown = await payment_of(db, payment_id, user_id)
         assert (shown.status, shown.amount.amount_minor) == ("partially_refunded", 150_000)
@@ -94,31 +94,31 @@ async def test_a_partial_refund_is_shown_beside_the_requested_amount_whether_it_
 
 
 async def test_a_payment_is_authorized_until_it_is_captured_or_canceled(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
     for kind, status in ((payments.PaymentPaid, "paid"), (payments.PaymentCanceled, "canceled")):
         payment_id = str(uuid4())
-        await others.publish(
-            facts.payment(payments.PaymentAuthorized, payment_id, user_id),
-            facts.payment(payments.PaymentCreated, payment_id, user_id),
+        await services.publish(
+            build.payment(payments.PaymentAuthorized, payment_id, user_id),
+            build.payment(payments.PaymentCreated, payment_id, user_id),
         )
         held = await payment_of(db, payment_id, user_id)
-        await others.publish(facts.payment(kind, payment_id, user_id, version=4))
+        await services.publish(build.payment(kind, payment_id, user_id, version=4))
 
         assert (held.status, held.paid_minor) == ("authorized", None)
         assert (await payment_of(db, payment_id, user_id)).status == status
 
 
 async def test_a_further_charge_of_an_invoice_is_a_payment_of_its_own(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
     first_id, second_id = str(uuid4()), str(uuid4())
     stars = message.Money(amount_minor=250, currency="XTR")
     more = {"provider": "stars", "amount": stars}
 
-    await others.publish(
-        facts.payment(payments.PaymentPaid, first_id, user_id, **more),
-        facts.payment(payments.PaymentPaid, second_id, user_id, **more, version=1, origin_id=first_id),
+    await services.publish(
+        build.payment(payments.PaymentPaid, first_id, user_id, **more),
+        build.payment(payments.PaymentPaid, second_id, user_id, **more, version=1, origin_id=first_id),
     )
 
     first, second = await payment_of(db, first_id, user_id), await payment_of(db, second_id, user_id)
@@ -128,11 +128,11 @@ async def test_a_further_charge_of_an_invoice_is_a_payment_of_its_own(
 
 
 async def test_payments_end_the_same_when_concurrent_batches_have_them_in_different_order(
-    db: database.Database, facts: Any, user_id: str
+    db: database.Database, build: Any, user_id: str
 ) -> None:
     ids = [str(uuid4()) for _ in range(20)]
     kinds = (payments.PaymentCreated, payments.PaymentPaid)
-    events = [facts.payment(kind, payment_id, user_id) for kind in kinds for payment_id in ids]
+    events = [build.payment(kind, payment_id, user_id) for kind in kinds for payment_id in ids]
     batches = []
     for number in range(6):
         deliveries = [(testing.delivery_of(event, "gateway.payments"), event) for event in events]
@@ -146,10 +146,10 @@ async def test_payments_end_the_same_when_concurrent_batches_have_them_in_differ
 
 
 async def test_a_wallet_ends_the_same_when_events_are_repeated_and_reordered(
-    db: database.Database, facts: Any, user_id: str
+    db: database.Database, build: Any, user_id: str
 ) -> None:
     events = [
-        facts.transfer(facts.account(user_id, version, 10 * version), 10, "payment:1") for version in range(1, 41)
+        build.transfer(build.account(user_id, version, 10 * version), 10, "payment:1") for version in range(1, 41)
     ]
     deliveries = [(testing.delivery_of(event, "gateway.ledger"), event) for event in events]
     shuffled = deliveries * 2
@@ -172,9 +172,9 @@ async def test_a_wallet_ends_the_same_when_events_are_repeated_and_reordered(
 
 
 async def test_the_held_change_of_a_line_is_unknown_while_the_line_before_is_missing(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
-    await others.publish(facts.hold(ledger.HoldPlaced, facts.account(user_id, 2, 5, 3), 3, "order:1"))
+    await services.publish(build.hold(ledger.HoldPlaced, build.account(user_id, 2, 5, 3), 3, "order:1"))
 
     async with db.transaction() as tx:
         lines = await store.statement.lines(tx, TENANT, message.UserId(UUID(user_id)), asset=None, before=None, limit=1)
@@ -183,13 +183,13 @@ async def test_the_held_change_of_a_line_is_unknown_while_the_line_before_is_mis
 
 
 async def test_a_wakeup_is_published_for_an_answer_and_only_after_its_commit(
-    db: database.Database, facts: Any, user_id: str
+    db: database.Database, build: Any, user_id: str
 ) -> None:
     woken: list[UUID] = []
     payment_id, paid_id, order_id = (str(envelope.uuid7()) for _ in range(3))
-    captured = facts.transfer(facts.account(user_id, 1, 0), -1, f"order:{order_id}", kind="capture")
-    created = facts.payment(payments.PaymentCreated, payment_id, user_id)
-    paid = facts.payment(payments.PaymentPaid, paid_id, user_id)
+    captured = build.transfer(build.account(user_id, 1, 0), -1, f"order:{order_id}", kind="capture")
+    created = build.payment(payments.PaymentCreated, payment_id, user_id)
+    paid = build.payment(payments.PaymentPaid, paid_id, user_id)
     unwritable = created.model_copy(update={"version": 2**63})
 
     with pytest.raises(Exception, match="int64"):
@@ -205,15 +205,15 @@ async def test_a_wakeup_is_published_for_an_answer_and_only_after_its_commit(
 
 
 async def test_transfers_between_accounts_of_the_house_add_no_line(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
-    transfer = facts.transfer(facts.account(user_id, 1, 5), 5, "payment:1")
+    transfer = build.transfer(build.account(user_id, 1, 5), 5, "payment:1")
     house = tuple(
         line.model_copy(update={"account": line.account.model_copy(update={"owner": None})})
         for line in transfer.postings
     )
 
-    await others.publish_batch([transfer.model_copy(update={"postings": house})])
+    await services.publish_batch([transfer.model_copy(update={"postings": house})])
 
     async with db.transaction() as tx:
         count = await tx.fetchval("SELECT count(*) FROM statement_lines")
@@ -221,11 +221,11 @@ async def test_transfers_between_accounts_of_the_house_add_no_line(
 
 
 async def test_a_message_that_was_handled_before_is_skipped(
-    db: database.Database, others: Any, facts: Any, user_id: str
+    db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:
     payment_id, event_id = str(uuid4()), envelope.uuid7()
 
-    await others.publish(facts.payment(payments.PaymentCreated, payment_id, user_id), event_id=event_id)
-    await others.publish(facts.payment(payments.PaymentPaid, payment_id, user_id), event_id=event_id)
+    await services.publish(build.payment(payments.PaymentCreated, payment_id, user_id), event_id=event_id)
+    await services.publish(build.payment(payments.PaymentPaid, payment_id, user_id), event_id=event_id)
 
     assert (await payment_of(db, payment_id, user_id)).status == "pending"

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the routes' own types: problems, ways to authenticate, headers of writes."""
+"""The parts of the OpenAPI document that FastAPI can't derive: problems, security schemes, headers."""
 
 from http import HTTPStatus
 from typing import Any
@@ -20,7 +20,7 @@ SCHEMES = {
     },
 }
 PERSONAL: dict[str, Any] = {"security": [{"bearer": []}, {"tma": []}]}
-"""For a route that answers only to a person."""
+"""For a route that requires authentication."""
 
 WRITE: dict[str, Any] = {
     **PERSONAL,
@@ -43,7 +43,7 @@ WRITE: dict[str, Any] = {
         },
     ],
 }
-"""For a route that changes something."""
+"""For a route that is a write."""
 
 BODY = ("413 content_too_large", "415 unsupported_media_type")
 """The problems of a route with a body."""
@@ -54,13 +54,13 @@ PERSON = (
     "401 init_data_invalid",
     "401 init_data_expired",
 )
-"""The problems of a route that answers only to a person."""
+"""The problems of a route that requires authentication."""
 LIST = ("400 cursor_invalid",)
 """The problems of a list."""
 EVERY = ("400 malformed_json", "422 invalid_request", "429 too_many_requests", "503 temporarily_unavailable")
-"""The problems that every route has."""
+"""The problems of every route."""
 KEY = ("400 idempotency_key_required", "400 idempotency_key_invalid", "422 idempotency_key_reused")
-"""The problems of a route that changes something."""
+"""The problems of a write."""
 
 LIMIT_HEADERS = {
     "X-RateLimit-Limit": "How many requests of this kind are answered in a minute; absent where there is no limit.",
@@ -91,16 +91,16 @@ class Problem(BaseModel):
 
 
 def responses(*codes: str) -> Responses:
-    """Document the problems of a route, each as `<status> <code>`, beside those that every route has."""
-    known: dict[int, list[str]] = {}
+    """Return the problem responses of a route: the given `<status> <code>` and those of every route."""
+    codes_by_status: dict[int, list[str]] = {}
     for entry in (*codes, *EVERY):
         status, _, code = entry.partition(" ")
-        known.setdefault(int(status), []).append(code)
-    return {status: _documented(status, known[status]) for status in sorted(known)}
+        codes_by_status.setdefault(int(status), []).append(code)
+    return {status: _documented(status, codes_by_status[status]) for status in sorted(codes_by_status)}
 
 
 def describe(app: FastAPI) -> None:
-    """Add the shapes and schemes that routes refer to, to the document that the application serves."""
+    """Add the schemas, security schemes and headers that routes refer to, to the document of an application."""
     components = app.openapi()["components"]
     for model in (FieldProblem, Problem):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -109,9 +109,9 @@ def describe(app: FastAPI) -> None:
     components["securitySchemes"] = SCHEMES
     for operation in (operation for path in app.openapi()["paths"].values() for operation in path.values()):
         for status, answer in operation["responses"].items():
-            told = LIMIT_HEADERS | (WAIT_HEADERS if status == "429" else {})
+            headers = LIMIT_HEADERS | (WAIT_HEADERS if status == "429" else {})
             answer["headers"] = {
-                name: {"description": meaning, "schema": {"type": "integer"}} for name, meaning in told.items()
+                name: {"description": text, "schema": {"type": "integer"}} for name, text in headers.items()
             }
 
 

@@ -30,7 +30,7 @@ class Draft:
 
     @property
     def dedupe_key(self) -> str:
-        """The key under which a recipient is told the same thing once."""
+        """The key under which a recipient is notified of a thing once."""
         return f"{self.kind}:{self.entity}:{self.user_id or 'managers'}"
 
 

@@ -29,7 +29,7 @@ class Authenticator:
     async def session_of(self, request: Request) -> sessions.Session:
         """Return the session of a request; initData of a new person registers a user.
 
-        Raises a subclass of Unauthenticated, which says what is wrong.
+        Raises a subclass of Unauthenticated for missing, invalid or expired credentials.
         """
         scheme, credentials = _credentials(request)
         if scheme == "bearer":

@@ -44,7 +44,7 @@ class LoggedIn(BaseModel):
 )
 async def log_in(body: LogIn, deps: deps.FromRequest, response: Response) -> LoggedIn:
     """Exchange initData for a session token; the first time makes a user."""
-    # The process gives routes this slice's own authenticator.
+    # The authenticator of a process is this slice's.
     user = await cast("authenticator.Authenticator", deps.authenticator).log_in(body.init_data)
     token = domain.tokens.issue(
         sessions.Session(deps.tenant, message.UserId(user.id)),
