@@ -11,7 +11,7 @@ MEDIA_TYPE = "application/problem+json"
 Responses = dict[int | str, dict[str, Any]]
 
 SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "The access token that POST /auth/telegram gives."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The access token that POST /auth/telegram returns."},
     "tma": {
         "type": "apiKey",
         "in": "header",
@@ -37,7 +37,7 @@ WRITE: dict[str, Any] = {
             "name": "Prefer",
             "in": "header",
             "required": False,
-            "description": "`wait=N`: how many seconds, 0 to 10, to wait for the result before answering 202.",
+            "description": "`wait=N`: the seconds, 0 to 10, to wait for the result before answering 202.",
             "schema": {"type": "string"},
             "example": "wait=5",
         },
@@ -63,15 +63,15 @@ KEY = ("400 idempotency_key_required", "400 idempotency_key_invalid", "422 idemp
 """The problems of a write."""
 
 LIMIT_HEADERS = {
-    "X-RateLimit-Limit": "How many requests of this kind are answered in a minute; absent where there is no limit.",
-    "X-RateLimit-Remaining": "How many of them are left.",
-    "X-RateLimit-Reset": "When there are that many again, in seconds since 1970.",
+    "X-RateLimit-Limit": "The number of requests of this class per minute; absent without a limit.",
+    "X-RateLimit-Remaining": "The number of requests left.",
+    "X-RateLimit-Reset": "When the limit is full again, in seconds since 1970.",
 }
-WAIT_HEADERS = {"Retry-After": "How many seconds to wait; repeated offences wait longer."}
+WAIT_HEADERS = {"Retry-After": "The seconds to wait; they grow with repeated violations."}
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field of a request."""
+    """An invalid field of a request."""
 
     field: str = Field(examples=["body.amount.amount_minor"])
     message: str = Field(examples=["Input should be greater than 0"])
@@ -79,7 +79,7 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error as RFC 9457 has it. Programs rely on `code`, which is stable."""
+    """An error in the form of RFC 9457. Programs rely on `code`, which is stable."""
 
     type: str = Field(examples=["urn:kopilka:problem:invalid_request"])
     title: str = Field(examples=["Unprocessable Entity"])

@@ -43,7 +43,7 @@ class LoggedIn(BaseModel):
     "/auth/telegram", responses=document.responses("401 init_data_invalid", "401 init_data_expired", *document.BODY)
 )
 async def log_in(body: LogIn, deps: deps.FromRequest, response: Response) -> LoggedIn:
-    """Exchange initData for a session token; the first time makes a user."""
+    """Exchange initData for a session token; the first login creates the user."""
     # The authenticator of a process is this slice's.
     user = await cast("authenticator.Authenticator", deps.authenticator).log_in(body.init_data)
     token = domain.tokens.issue(
@@ -58,7 +58,7 @@ async def log_in(body: LogIn, deps: deps.FromRequest, response: Response) -> Log
 
 @router.get("/users/me", responses=document.responses(*document.PERSON), openapi_extra=document.PERSONAL)
 async def me(deps: deps.FromRequest, session: authentication.Session) -> domain.users.User:
-    """Who one is."""
+    """Return the user of the session."""
     async with deps.db.statement() as tx:
         user = await store.get_user(tx, session.tenant, session.user_id)
     if user is None:

@@ -31,7 +31,7 @@ class ProductNotFound(errors.Refusal):
 async def categories(
     deps: deps.FromRequest, limit: lists.Limit = lists.LIMIT, cursor: lists.Cursor = None
 ) -> lists.Page[domain.catalog.Category]:
-    """The shelves of the catalog, by title."""
+    """Return the categories of the catalog, by title."""
     after = cursors.decode(cursor, _POSITION) if cursor is not None else store.catalog.START
     async with deps.db.statement() as tx:
         rows = await store.catalog.categories(tx, deps.tenant, after=after, limit=limit + 1)
@@ -44,13 +44,13 @@ async def products(
     *,
     deps: deps.FromRequest,
     category_id: lists.Key | None = None,
-    q: Annotated[lists.Text, Query(description="Words of the title, taken literally.")] = "",
+    q: Annotated[lists.Text, Query(description="Text that the title contains, taken literally.")] = "",
     min_price: Price = 0,
     max_price: Price = message.AMOUNT_MINOR_MAX,
     limit: lists.Limit = lists.LIMIT,
     cursor: lists.Cursor = None,
 ) -> lists.Page[domain.catalog.Product]:
-    """What is on sale, by title."""
+    """Return the visible products that match the filter, by title."""
     after = cursors.decode(cursor, _POSITION) if cursor is not None else store.catalog.START
     product_filter = store.catalog.Filter(category_id=category_id, text=q, min_price=min_price, max_price=max_price)
     async with deps.db.statement() as tx:
@@ -61,7 +61,7 @@ async def products(
 
 @router.get("/products/{product_id}", responses=document.responses("404 product_not_found"))
 async def product(product_id: str, deps: deps.FromRequest) -> domain.catalog.Product:
-    """One product that is on sale."""
+    """Return a visible product."""
     async with deps.db.statement() as tx:
         found = None if "\x00" in product_id else await store.catalog.product(tx, deps.tenant, product_id)
     if found is None:

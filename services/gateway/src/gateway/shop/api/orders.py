@@ -26,7 +26,7 @@ class OrderNotFound(errors.Refusal):
 
 
 class Item(BaseModel):
-    """What to buy and how much of it."""
+    """A product and its quantity."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -58,7 +58,7 @@ class Purchase(BaseModel):
 async def place(
     body: Purchase, request: Request, deps: deps.FromRequest, session: authentication.Session
 ) -> JSONResponse:
-    """Buy from the wallet; answered when the order is paid and one's statement shows it."""
+    """Place an order paid from the wallet; answered when it is paid and the statement shows it."""
     command = writes.command_of(request, session, body, operation="POST /orders")
     async with deps.db.transaction() as tx:
         accepted = await writes.claim(tx, command)
@@ -80,7 +80,7 @@ async def mine(
     limit: lists.Limit = lists.LIMIT,
     cursor: lists.Cursor = None,
 ) -> lists.Page[domain.orders.Order]:
-    """One's own orders, newest first."""
+    """Return the user's orders, newest first."""
     position = cursors.decode(cursor, _POSITION) if cursor is not None else (None,)
     async with deps.db.statement() as tx:
         rows = await store.orders.newest(tx, session.tenant, owner=session.user_id, before=position[0], limit=limit + 1)
@@ -94,7 +94,7 @@ async def mine(
     openapi_extra=document.PERSONAL,
 )
 async def order(order_id: str, deps: deps.FromRequest, session: authentication.Session) -> domain.orders.Order:
-    """One's own order."""
+    """Return an order of the user."""
     async with deps.db.statement() as tx:
         order = await store.orders.get(tx, session.tenant, ids.parse(order_id, OrderNotFound), owner=session.user_id)
     if order is None:

@@ -9,14 +9,14 @@ from gateway.domain import read_models
 
 
 class Category(read_models.ReadModel):
-    """A shelf of the catalog."""
+    """A category of products."""
 
     id: Annotated[str, Field(examples=["coffee"])]
     title: Annotated[str, Field(examples=["Coffee"])]
 
 
 class Product(read_models.ReadModel):
-    """Something on sale, at its present price."""
+    """A visible product with its current price."""
 
     id: Annotated[str, Field(examples=["coffee-250"])]
     category_id: Annotated[str, Field(examples=["coffee"])]

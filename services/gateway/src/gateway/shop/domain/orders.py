@@ -13,14 +13,14 @@ Status = Literal["accepted", "placed", "paid", "refused", "canceled"]
 
 
 class Refusal(read_models.ReadModel):
-    """Why an order could not be."""
+    """Why an order was refused or canceled."""
 
     code: Annotated[str, Field(examples=["insufficient_funds"])]
     detail: Annotated[str, Field(examples=["The wallet holds less than the total."])]
 
 
 class Order(read_models.ReadModel):
-    """A purchase with the prices it was placed at. `items` is empty and `total` null until it has its prices."""
+    """An order with the prices at the time of placing. `items` is empty and `total` null until it is priced."""
 
     id: Annotated[UUID, Field(examples=[read_models.UUID_7])]
     status: Annotated[Status, Field(examples=["paid"])]

@@ -47,7 +47,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class Amount(BaseModel):
-    """Money as a client sends it."""
+    """An amount as a client sends it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -56,7 +56,7 @@ class Amount(BaseModel):
 
 
 class TopUp(BaseModel):
-    """A payment into one's own wallet."""
+    """A payment into the user's own wallet."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -93,7 +93,7 @@ class TopUp(BaseModel):
 async def top_up(
     body: TopUp, request: Request, deps: deps.FromRequest, session: authentication.Session
 ) -> JSONResponse:
-    """Ask a provider for a payment; answered with the page where the payer continues."""
+    """Create a payment through a provider; answered with the page where the payer continues."""
     amount = message.Money(amount_minor=body.amount.amount_minor, currency=body.amount.currency)
     domain.topups.require_permitted(body.provider, amount, deps.settings.top_ups or domain.topups.LIMITS)
     command = writes.command_of(request, session, body, operation="POST /payments")
@@ -121,7 +121,7 @@ async def top_up(
     openapi_extra=document.PERSONAL,
 )
 async def payment(payment_id: str, deps: deps.FromRequest, session: authentication.Session) -> domain.payments.Payment:
-    """How one's own payment stands."""
+    """Return a payment of the user."""
     async with deps.db.statement() as tx:
         payment = await store.payments.get(
             tx, session.tenant, ids.parse(payment_id, PaymentNotFound), owner=session.user_id

@@ -21,14 +21,14 @@ router = APIRouter(tags=["wallet"])
 
 
 class Balances(BaseModel):
-    """What one has of each asset."""
+    """The user's balances by asset."""
 
     balances: list[domain.statement.Balance]
 
 
 @router.get("/balance", responses=document.responses(*document.PERSON), openapi_extra=document.PERSONAL)
 async def balance(deps: deps.FromRequest, session: authentication.Session) -> Balances:
-    """What one has: every asset that was ever moved, and the wallet's currencies at 0 before that."""
+    """Return the user's balances: every asset with a statement line, and the wallet's currencies at 0 without one."""
     async with deps.db.statement() as tx:
         stored = await store.statement.balances(tx, session.tenant, session.user_id)
     missing = sorted(set(deps.settings.currencies) - {balance.asset for balance in stored})
@@ -50,7 +50,7 @@ async def transactions(
     limit: lists.Limit = lists.LIMIT,
     cursor: lists.Cursor = None,
 ) -> lists.Page[domain.statement.StatementLine]:
-    """One's statement, newest first. New lines never move what a cursor continues."""
+    """Return the user's statement, newest first. New lines never move the page after a cursor."""
     before = cursors.decode(cursor, _POSITION) if cursor is not None else None
     async with deps.db.statement() as tx:
         rows = await store.statement.lines(

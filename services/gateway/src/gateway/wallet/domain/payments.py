@@ -13,9 +13,9 @@ Status = Literal["created", "pending", "authorized", "paid", "partially_refunded
 
 
 class Payment(read_models.ReadModel):
-    """Money on its way in. It is `created` until the provider has answered, then `pending` until it is settled.
+    """A payment into the wallet. It is `created` until the provider has answered, then `pending` until it is settled.
 
-    While the payer's money is only held it is `authorized`.
+    While the payer's money is authorized and not captured it is `authorized`.
     """
 
     id: Annotated[UUID, Field(examples=[read_models.UUID_7])]
@@ -24,14 +24,17 @@ class Payment(read_models.ReadModel):
     amount: Annotated[message.Money, Field(examples=[read_models.MONEY])]
     paid_minor: Annotated[
         int | None,
-        Field(description="What was really taken, which may be less than was asked; null until then.", examples=[None]),
+        Field(
+            description="The captured amount, which may be less than the requested one; null until then.",
+            examples=[None],
+        ),
     ]
-    refunded_minor: Annotated[int, Field(description="What was given back of it so far.", examples=[0])]
+    refunded_minor: Annotated[int, Field(description="The refunded amount so far.", examples=[0])]
     provider: Annotated[str, Field(examples=["yookassa"])]
     confirmation_url: Annotated[
         str | None,
         Field(description="Where the payer continues.", examples=["https://yoomoney.ru/checkout/payments/v2/contract"]),
     ]
     expires_at: Annotated[datetime | None, Field(examples=[read_models.MOMENT])]
-    failure_code: Annotated[str | None, Field(description="Why no money can arrive.", examples=[None])]
+    failure_code: Annotated[str | None, Field(description="Why the payment failed.", examples=[None])]
     created_at: Annotated[datetime, Field(examples=[read_models.MOMENT])]

@@ -22,7 +22,7 @@ _OUTGOING: Mapping[ledger.TransferKind, LineKind] = {"capture": "capture", "refu
 
 
 class Balance(read_models.ReadModel):
-    """What a user has of one asset: `available_minor` is the balance without what is held."""
+    """A user's balance of one asset; `available_minor` is the balance minus the held amount."""
 
     asset: Annotated[str, Field(examples=["RUB"])]
     balance_minor: Annotated[int, Field(examples=[150_000])]
@@ -36,10 +36,10 @@ class StatementLine(read_models.ReadModel):
     id: Annotated[str, Field(examples=["RUB-17"])]
     kind: Annotated[LineKind, Field(examples=["credit"])]
     asset: Annotated[str, Field(examples=["RUB"])]
-    amount_minor: Annotated[int, Field(description="Signed; 0 where money was only held.", examples=[150_000])]
+    amount_minor: Annotated[int, Field(description="Signed; 0 for a hold or a release.", examples=[150_000])]
     held_change_minor: Annotated[
         int | None,
-        Field(description="How much more is held; null while the line before is not known yet.", examples=[0]),
+        Field(description="The change of the held amount; null while the line before has not arrived.", examples=[0]),
     ]
     balance_after_minor: Annotated[int, Field(examples=[150_000])]
     occurred_at: Annotated[datetime, Field(examples=[read_models.MOMENT])]
