@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis import database
+from chassis import call_stacks, database
 from chassis.testing import delivery_of
 from contracts import gateway, ledger, orders, payments
 from contracts.message import UserId
@@ -238,3 +238,12 @@ async def test_waiting_notifications_of_a_new_user_are_due_at_once(db: database.
         ("demo", USER, 77, "unknown")
     ]
     assert await fetch(db, "SELECT next_at <= now() FROM notification") == [(True,)]
+
+
+async def test_a_message_reaches_each_of_its_statements_in_few_calls(db: database.Database) -> None:
+    with call_stacks.recorded() as stacks:
+        await handlers.queue_paid_order(db, delivery_of(paid(), "notifier.orders"), paid())
+        await handle(db, topped_up())
+
+    assert len(stacks[0]) <= 3, stacks[0]
+    assert max(map(len, stacks)) <= call_stacks.FRAMES_MAX, stacks

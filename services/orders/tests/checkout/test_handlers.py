@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis import database, errors
+from chassis import call_stacks, database, errors
 from chassis.testing import delivery_of, outbox_messages
 from contracts import ledger, orders
 from contracts.message import Money, TenantId
@@ -335,3 +335,14 @@ async def test_the_history_of_an_order_has_every_version_up_to_its_state(shop: S
         (4, "capturing", "paid", "hold_captured"),
     ]
     assert await shop.state() == rows[-1]["to_state"]
+
+
+async def test_a_message_reaches_each_of_its_statements_in_few_calls(shop: Shop) -> None:
+    order = order_of(TEA)
+
+    with call_stacks.recorded() as stacks:
+        await shop.place(order)
+        await shop.handle(answer_to(order, ledger.HoldPlaced))
+
+    assert len(stacks[0]) <= 3, stacks[0]
+    assert max(map(len, stacks)) <= call_stacks.FRAMES_MAX, stacks
