@@ -1,6 +1,6 @@
 """A service and its processes: which roles it has, and how one of them starts, runs and stops.
 
-On SIGTERM a process takes nothing new, finishes what it began, lets its outbox go and exits, within 30 seconds.
+On SIGTERM a process takes no new work, finishes what it began, relays its outbox and exits, within 30 seconds.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ BROKER_START_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a service is made of; `main.py` of each service builds exactly one."""
+    """The parts of a service; `main.py` of each service builds exactly one."""
 
     name: str
     settings: type[settings.Settings]
@@ -53,7 +53,7 @@ class Service:
 
     @property
     def bindings(self) -> list[topology.Binding]:
-        """Everything the broker must route to this service."""
+        """The bindings of all queues of this service."""
         return [*(queue.binding for queue in self.queues), *(queue.binding for queue in self.batch_queues)]
 
 
@@ -61,7 +61,7 @@ class Process:
     """One process of a service, as a role composes it."""
 
     def __init__(self, service: Service, role: str, config: settings.Settings) -> None:
-        """Build the parts every process has; a role adds routes, consumers and timers before it runs."""
+        """Build the parts that every process has; a role adds routes, consumers and timers before the process runs."""
         self.service, self.role, self.settings = service, role, config
         self.db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=config.pool_size)
         self.amqp_url = config.amqp_url.get_secret_value()
@@ -70,7 +70,7 @@ class Process:
         self.http: FastAPI = web.create(f"Kopilka {service.name}", self.health)
         self.timers: list[timers.Timer] = []
         self.finishers: list[Callable[[], Awaitable[None]]] = []
-        """Work under way outside of any handler, to be waited for while the outbox is still relayed."""
+        """What waits for work outside of handlers and timers, while the outbox is still relayed."""
         self.closers: list[Callable[[], Awaitable[None]]] = [self.db.close]
         self._queues: list[broker.Queue] = []
         self._batch_consumers: list[batch.BatchConsumer] = []
@@ -101,16 +101,16 @@ class Process:
         idle_max_s: float = 0.25,
         debounced: bool = False,
     ) -> timers.Timer:
-        """Run `tick` again and again: at once while it finds work, else after a rest that grows to the maximum.
+        """Run `tick` again and again: at once while it finds work, else after a pause that grows up to `idle_max_s`.
 
-        With `debounced` it takes the shortest rest after work too.
+        With `debounced` it pauses for `idle_min_s` after work too.
         """
         timer = timers.Timer(name, tick, idle_min_s, idle_max_s, debounced)
         self.timers.append(timer)
         return timer
 
     def housekeeping(self) -> None:
-        """Keep the inbox's partitions and the gauges of this schema; one role of each service does it."""
+        """Maintain the inbox's partitions and the gauge of dead letters; one role of each service does it."""
         self.every("inbox_partitions", self._maintain_inbox, idle_min_s=3_600, idle_max_s=3_600)
         self.every(
             "dead_letter_gauge",
@@ -122,7 +122,7 @@ class Process:
     async def run(self) -> int:
         """Start everything, run until SIGTERM or SIGINT, then stop in order. Raises when a part cannot start.
 
-        Gives the exit code: 1 when a part ended by itself, so that a supervisor starts the process anew.
+        Gives the exit code: 1 when a part ended by itself, so that a supervisor restarts the process.
         """
         stop = asyncio.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
@@ -138,7 +138,7 @@ class Process:
                 timeout_graceful_shutdown=10,
                 timeout_keep_alive=30,
                 limit_concurrency=1_000,
-                # Whose X-Forwarded-For is believed is each service's setting; the server would believe any local peer.
+                # Which proxies are trusted is a setting of each service; uvicorn would trust any local peer.
                 proxy_headers=False,
                 server_header=False,
             )
@@ -166,12 +166,12 @@ class Process:
             self._broker = broker.build(
                 self.amqp_url, self._queues, db=self.db, sender=self.sender, prefetch=self.settings.prefetch
             )
-            # Its reconnecting survives even the cancellation at the end of the loop; only this ends it.
+            # It reconnects even after the cancellation at the end of the loop, unless it is stopped.
             self.closers.insert(0, self._broker.stop)
             await self._broker.start()
 
     async def _stop(self, parts: "Sequence[asyncio.Task[None]]", relaying: "asyncio.Task[None]") -> None:
-        """Intake first, the relay last, so that what the finishing handlers say still goes out."""
+        """Stop the consumers first and the relay last, so that messages of the last handlers are still published."""
         self.health.is_stopping = True
         for consumer in self._batch_consumers:
             consumer.stop()
@@ -186,7 +186,7 @@ class Process:
         await _finish([relaying], LAST_RELAY_S)
 
     async def _close(self) -> None:
-        """Let go of everything, whatever state it is in."""
+        """Close everything, whatever state it is in."""
         for close in (*self.closers, self.sender.close):
             try:
                 async with asyncio.timeout(CLOSE_S):
@@ -220,7 +220,7 @@ class _Server(uvicorn.Server):
 
 
 async def _first_of(stop: asyncio.Event, *parts: "asyncio.Task[None]") -> bool:
-    """Wait for the signal to stop, or for a part that ends before it; gives whether it was the signal."""
+    """Wait for the signal to stop or for a part that ends by itself; gives whether it was the signal."""
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -230,7 +230,7 @@ async def _first_of(stop: asyncio.Event, *parts: "asyncio.Task[None]") -> bool:
 
 
 async def _finish(parts: "Sequence[asyncio.Future[None]]", timeout_s: float) -> None:
-    """Wait for parts to end by themselves and cancel those that do not; what they held unacknowledged comes again."""
+    """Wait for parts to end and cancel those that are late; their unacknowledged messages are delivered again."""
     _, late = await asyncio.wait(parts, timeout=timeout_s)
     for part in late:
         part.cancel()

@@ -1,7 +1,7 @@
 """Consumes a busy queue in batches: many deliveries, one transaction, one acknowledgement.
 
-FastStream has no batches for RabbitMQ, so this consumes on aio-pika itself. A batch that fails is taken apart and
-handled one by one, so that a single bad message takes nobody with it.
+FastStream has no batches for RabbitMQ, so this consumes with aio-pika. The messages of a batch that fails are handled
+one by one, so that a single bad message does not fail the others.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ RECONNECT_PAUSE_S = 0.5
 
 Delivered = tuple[inbox.Delivery, Any]
 Outcomes = Mapping[UUID, object]
-"""What became of messages, by their ids: an exception where one could not be handled; all others were."""
+"""Results by message id. An exception means that the message was not handled; a message without one was handled."""
 
 BatchHandler = Callable[[database.Database, Sequence[Delivered]], Awaitable[Outcomes | None]]
 _Item = tuple[AbstractIncomingMessage, inbox.Delivery, Any]
@@ -35,8 +35,8 @@ _Item = tuple[AbstractIncomingMessage, inbox.Delivery, Any]
 class BatchQueue:
     """One hot queue, the message types that come to it, and the handler of a whole batch.
 
-    With more than one batch `in_flight` the next is read and waits for its locks while one is written; then the order
-    of the queue holds only inside a batch.
+    With more than one batch `in_flight` the next is read and waits for its locks while one is written; the order of the
+    queue is then kept inside a batch only.
     """
 
     name: str
@@ -55,10 +55,10 @@ class BatchQueue:
 
 
 class BatchConsumer:
-    """Consumes one queue until told to stop; reconnects by itself."""
+    """Consumes one queue until it is stopped; reconnects by itself."""
 
     def __init__(self, amqp_url: str, queue: BatchQueue, *, db: database.Database, sender: publisher.Publisher) -> None:
-        """Take the queue to drain, the database to write to and the channel that failures are sent on."""
+        """Take the queue, the database that handlers write to and the channel that failed messages are published on."""
         self._url = amqp_url
         self._queue = queue
         self._db = db
@@ -68,7 +68,7 @@ class BatchConsumer:
         self._is_consuming = False
 
     async def run(self) -> None:
-        """Consume until told to stop. What was buffered and not handled goes back to the queue unacknowledged."""
+        """Consume until stopped. Messages that were buffered and not handled go back to the queue unacknowledged."""
         while not self._stopping.is_set():
             try:
                 connection = await aio_pika.connect(self._url, timeout=publisher.CONNECT_TIMEOUT_S)
@@ -85,11 +85,11 @@ class BatchConsumer:
                 self._is_consuming = False
 
     def stop(self) -> None:
-        """Finish the batch at hand and take no more."""
+        """Finish the current batch and begin no other."""
         self._stopping.set()
 
     async def is_consuming(self) -> bool:
-        """Tell whether the broker has this consumer now; a check of health."""
+        """Return whether the broker has this consumer now; a health check."""
         return self._is_consuming
 
     async def _consume(self, queue: AbstractQueue) -> None:
@@ -121,7 +121,7 @@ class BatchConsumer:
             await asyncio.gather(*settling, return_exceptions=True)
 
     async def _settle(self, batch: Sequence[AbstractIncomingMessage], before: "asyncio.Task[None] | None") -> None:
-        """Handle a batch, then acknowledge it, after the one before: acknowledging covers all that came earlier."""
+        """Handle a batch, then acknowledge it after the batch before, because that covers all earlier deliveries."""
         await self._handle(batch)
         if before is not None:
             await before
@@ -133,7 +133,7 @@ class BatchConsumer:
         buffer: asyncio.Queue[AbstractIncomingMessage],
         interruptions: "Sequence[asyncio.Future[Any]]",
     ) -> list[AbstractIncomingMessage]:
-        """Wait for a first delivery, then linger a moment for more; nothing when interrupted."""
+        """Wait for a delivery and 4 ms for more; gives an empty list when interrupted."""
         if buffer.empty():
             first = asyncio.ensure_future(buffer.get())
             await asyncio.wait([first, *interruptions], return_when=asyncio.FIRST_COMPLETED)
@@ -154,14 +154,14 @@ class BatchConsumer:
         for message in batch:
             try:
                 readable.append((message, *self._read(message)))
-            except Exception as error:  # noqa: BLE001 - whatever makes it unreadable, it is kept with its reason
+            except Exception as error:  # noqa: BLE001 - an unreadable message is kept with its reason
                 await self._policy.retry_or_dead_letter(self._queue.name, message.headers, message.body, error)
         started = time.perf_counter()
         try:
             await self._policy.with_retries(lambda: self._apply(readable))
         except Exception as error:
             if database.is_outage(error):
-                raise  # nobody in the batch is to blame: all of it goes back to the queue
+                raise  # no message is the reason: all of them go back to the queue
             telemetry.log.warning("batch_consumer.batch_failed", consumer=self._queue.name, error=type(error).__name__)
             for item in readable:
                 await self._handle_alone(item)
@@ -172,7 +172,7 @@ class BatchConsumer:
         try:
             with envelope.caused_by(delivery.envelope.cause):
                 await self._policy.with_retries(lambda: self._apply([item]))
-        except Exception as error:  # noqa: BLE001 - the loop's edge: every failure is retried or kept
+        except Exception as error:  # noqa: BLE001 - the loop's edge: every failed message is retried or kept
             await self._policy.retry_or_dead_letter(self._queue.name, message.headers, message.body, error)
 
     async def _apply(self, items: Sequence[_Item]) -> None:
@@ -199,6 +199,6 @@ class BatchConsumer:
 
 
 async def _cancellations(queue: AbstractQueue) -> set[Callable[..., Any]]:
-    """Give where the driver keeps whom it tells that the broker cancelled a consumer, as when its queue is deleted."""
+    """Give the driver's callbacks for consumers that the broker cancels, as when a queue is deleted."""
     channel = await queue.channel.get_underlay_channel()
     return cast("aiormq.Channel", channel).on_consumer_cancel_callbacks

@@ -1,7 +1,7 @@
-"""The message door: one queue, its message types and the function that handles each, run by FastStream.
+"""Message handlers: a queue, its message types and the function that handles each, run by FastStream.
 
-A handler gets the database, the delivery and the message; it claims the inbox, decides, writes and says in one
-transaction. Acknowledgement, retries and dead letters happen here and nowhere else.
+A handler gets the database, the delivery and the message; in one transaction it claims the inbox, decides, writes and
+fills the outbox. Acknowledgement, retries and dead letters are handled here.
 """
 
 import time
@@ -22,7 +22,7 @@ from chassis import database, envelope, failpoints, inbox, publisher, retries, t
 
 GRACEFUL_TIMEOUT_S = 20
 
-# The message at hand. As a parameter FastStream would fetch it from its own context in a thread.
+# The current delivery. As a parameter FastStream would fetch it from its own context in a thread.
 _delivered: ContextVar[RabbitMessage] = ContextVar("kopilka_delivered")
 
 Handler = Callable[[database.Database, inbox.Delivery, Any], Awaitable[None]]
@@ -55,14 +55,14 @@ def build(
 ) -> RabbitBroker:
     """Wire queues to their handlers; starting the broker starts the consumers.
 
-    Each queue has a channel of its own, so that a slow one never takes another's share of the prefetch.
+    Each queue has its own channel and prefetch, so that a slow one does not hold up the others.
     """
     broker = RabbitBroker(
         amqp_url,
         logger=None,
         graceful_timeout=GRACEFUL_TIMEOUT_S,
         reconnect_interval=0.5,
-        # The outer net: a message that even the dead-letter table could not take goes to <queue>.dlq.
+        # A message that could not even be stored as a dead letter goes to the queue <queue>.dlq.
         ack_policy=AckPolicy.REJECT_ON_ERROR,
         middlewares=[_policy(retries.FailurePolicy(db, sender))],
         decoder=_decoded,
@@ -81,10 +81,10 @@ def build(
 
 
 async def consumes(broker: RabbitBroker, queue: str) -> bool:
-    """Tell whether the broker still knows this process's consumer of a queue; it forgets it with the queue."""
+    """Return whether the broker still has this process's consumer of a queue; it ends with the queue."""
     for subscriber in broker.subscribers:
         if isinstance(subscriber, RabbitSubscriber) and subscriber.queue.name == queue:
-            consumed, tag = subscriber._queue_obj, subscriber._consumer_tag  # noqa: SLF001 - FastStream tells nowhere else
+            consumed, tag = subscriber._queue_obj, subscriber._consumer_tag  # noqa: SLF001 - FastStream has no public name for it
             if consumed is None or consumed.channel.is_closed:
                 return False
             return tag in cast("aiormq.Channel", await consumed.channel.get_underlay_channel()).consumers
@@ -94,7 +94,7 @@ async def consumes(broker: RabbitBroker, queue: str) -> bool:
 def _typed(
     message: type[BaseModel], handler: Handler, queue: str, db: database.Database
 ) -> Callable[..., Awaitable[None]]:
-    """Give FastStream a function whose body parameter has the message's type, from which it reads and documents."""
+    """Wrap a handler in a function whose body parameter has the message's type, by which FastStream parses it."""
 
     async def consume(body: Any) -> None:
         wrapper = envelope.parse(_delivered.get().headers)
@@ -112,11 +112,11 @@ def _typed(
 
 
 async def _unexpected(_body: Any) -> None:
-    """Refuse a message whose type this queue has no handler for."""
+    """Refuse a message without a handler for its type."""
     raise envelope.Unreadable(f"no handler for type {str(_delivered.get().headers.get('ce-type'))[:100]!r}")
 
 
-# Filters are coroutines because FastStream sends plain functions to a thread, once for each message and filter.
+# Filters are coroutines because FastStream runs plain functions in a thread, once for each message and filter.
 def _is(event_type: str) -> Callable[[RabbitMessage], Awaitable[bool]]:
     async def matches(delivered: RabbitMessage) -> bool:
         return delivered.headers.get("ce-type") == event_type
@@ -129,7 +129,7 @@ async def _is_anything(_: RabbitMessage) -> bool:
 
 
 async def _decoded(delivered: RabbitMessage) -> Any:
-    """Read JSON and give what is none as it is: the model then refuses it where the failure policy sees that."""
+    """Parse JSON; a body that is none is returned as it is, so that the model refuses it below the failure policy."""
     try:
         return from_json(delivered.body)
     except ValueError:
@@ -148,12 +148,12 @@ def _policy(policy: retries.FailurePolicy) -> type[BaseMiddleware]:
                 try:
                     await policy.retry_or_dead_letter(_queue_of(self), msg.headers, msg.body, error)
                 except Exception as unsafe:
-                    # Neither the ladder nor the table could take it: back to the queue it goes.
+                    # Neither a retry queue nor the table could take it: the message goes back to the queue.
                     raise RejectMessage(requeue=True) from unsafe
 
     return FailurePolicy
 
 
 def _queue_of(middleware: BaseMiddleware) -> str:
-    """Give the queue whose message the middleware is handling, from the context that FastStream keeps."""
+    """Give the name of the queue that the message came from, as FastStream's context has it."""
     return str(middleware.context.get_local("handler_").queue.name)

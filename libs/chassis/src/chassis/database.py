@@ -1,6 +1,6 @@
-"""One service's door to its own PostgreSQL schema. A transaction is visible where it begins and ends.
+"""The connection pool of a service to its own PostgreSQL schema. A transaction is visible where it begins and ends.
 
-It is asyncpg with its pool: statements take arrays, and nothing stands between them and the wire.
+The pool is asyncpg's, and statements go to the driver as they are.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ _OUTAGES = (
 
 @dataclass(slots=True, eq=False)
 class Tx:
-    """A connection inside an open transaction, or lent for single statements. Its methods are asyncpg's.
+    """A connection inside an open transaction, or one for single statements. Its methods are asyncpg's.
 
-    They return asyncpg's own coroutines, so that no frame of ours stands between a statement and the driver.
+    They return asyncpg's coroutines, without a frame of ours between a statement and the driver.
     """
 
     connection: asyncpg.Connection
@@ -42,19 +42,19 @@ class Tx:
     on_commit: list[Callable[[], None]] = field(default_factory=list)
 
     def fetch(self, sql: str, *values: Any) -> Awaitable[list[asyncpg.Record]]:
-        """Run a statement; gives its rows."""
+        """Run a statement and give its rows."""
         return self.connection.fetch(sql, *values)
 
     def fetchrow(self, sql: str, *values: Any, timeout: float | None = None) -> Awaitable[asyncpg.Record | None]:
-        """Run a statement; gives its first row, or None without any."""
+        """Run a statement and give its first row, or None without any."""
         return self.connection.fetchrow(sql, *values, timeout=timeout)
 
     def fetchval(self, sql: str, *values: Any) -> Awaitable[Any]:
-        """Run a statement; gives the first column of its first row, or None without any."""
+        """Run a statement and give the first column of its first row, or None without any."""
         return self.connection.fetchval(sql, *values)
 
     def execute(self, sql: str, *values: Any, timeout: float | None = None) -> Awaitable[str]:
-        """Run a statement, or a script where there are no values; gives the command's tag, such as `UPDATE 1`."""
+        """Run a statement, or a script where there are no values, and give the command tag, such as `UPDATE 1`."""
         return self.connection.execute(sql, *values, timeout=timeout)
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> Awaitable[None]:
@@ -69,7 +69,7 @@ class Tx:
 
 
 class Database:
-    """The pool of one process, bound to one schema and one role."""
+    """The pool of one process, for one schema and one role."""
 
     def __init__(self, url: str, *, schema: str, pool_size: int) -> None:
         """Prepare the pool; the first transaction opens the first connection."""
@@ -79,10 +79,10 @@ class Database:
             url,
             min_size=0,
             max_size=pool_size,
-            # A connection knows its prepared statements and types; a new one has to learn them again.
+            # A connection has prepared statements and types; a new one would have to prepare and look them up again.
             max_inactive_connection_lifetime=0,
             init=_read_json,
-            reset=_nothing,
+            reset=_no_reset,
             timeout=POOL_WAIT_S,
             command_timeout=STATEMENT_TIMEOUT_S + 5,
             server_settings={
@@ -92,8 +92,8 @@ class Database:
                 "idle_in_transaction_session_timeout": "30s",
                 # Plans of our short statements are never worth compiling.
                 "jit": "off",
-                # Nor worth making anew at each call: our plans follow from keys and locks, not from the values,
-                # and for statements that take arrays planning costs as much as running.
+                # Nor worth planning anew at each call: our plans depend on keys and locks, not on the values, and for
+                # statements that take arrays planning costs as much as running.
                 "plan_cache_mode": "force_generic_plan",
             },
         )
@@ -101,7 +101,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
         """Open a transaction that commits when the block ends and rolls back when it raises."""
-        async with self._lent() as connection:
+        async with self._acquired() as connection:
             tx = Tx(connection, self)
             async with connection.transaction():
                 yield tx
@@ -110,11 +110,11 @@ class Database:
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[Tx]:
-        """Lend a connection on which each statement is its own transaction: a third of the round trips.
+        """Give a connection on which each statement is its own transaction: a third of the round trips.
 
-        Nothing can be said here: the outbox needs a transaction that also holds what was done.
+        The outbox can't be filled on it: that belongs into the transaction of the change that is published.
         """
-        async with self._lent() as connection:
+        async with self._acquired() as connection:
             yield Tx(connection)
 
     async def close(self) -> None:
@@ -122,8 +122,8 @@ class Database:
         await (await self._pool).close()
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[asyncpg.Connection]:
-        pool = await self._pool  # prepares it the first time; it begins empty, so nothing connects here
+    async def _acquired(self) -> AsyncIterator[asyncpg.Connection]:
+        pool = await self._pool  # initializes it the first time; it begins empty, so nothing connects here
         async with pool.acquire(timeout=POOL_WAIT_S) as connection:
             yield cast("asyncpg.Connection", connection)
 
@@ -141,26 +141,26 @@ def on_commit(tx: Tx, action: Callable[[], None]) -> None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same transaction may simply be tried again at once: it lost a race, nothing is broken."""
+    """Return whether a transaction can be tried again at once: a serialization failure or a deadlock."""
     return isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError)
 
 
 def is_outage(error: BaseException) -> bool:
-    """Tell whether the database or the network is away, so that trying other messages would not help."""
-    # The driver says InterfaceError for a closed connection and for a value it can't send; the latter is a ValueError.
+    """Return whether the database or the network is unavailable, so that other messages would fail too."""
+    # InterfaceError is raised for a closed connection and for a value that can't be sent; the latter is a ValueError too.
     return isinstance(error, _OUTAGES) and not isinstance(error, ValueError)
 
 
 def is_unstorable(error: BaseException) -> bool:
-    """Tell whether a text holds what no text of PostgreSQL can hold, such as a NUL; no later attempt will store it."""
+    """Return whether a text can't be stored in PostgreSQL, such as one with a NUL; no later attempt will store it."""
     return isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError)
 
 
 async def _read_json(connection: asyncpg.Connection) -> None:
-    """Let JSON come out as values; it goes in as the text that pydantic wrote."""
+    """Make the driver parse JSON columns; values are written as the text that pydantic made."""
     for name in ("json", "jsonb"):
         await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=from_json)
 
 
-async def _nothing(_: asyncpg.Connection) -> None:
-    """Leave a connection that comes back as it is: we never change its settings, and asking costs a round trip."""
+async def _no_reset(_: asyncpg.Connection) -> None:
+    """Skip the reset of a returned connection: we never change its settings, and a reset costs a round trip."""

@@ -76,13 +76,13 @@ async def record(
     reason: str,
     error: BaseException,
 ) -> None:
-    """Keep a message that is given up, in a transaction of its own. `reason` is a short stable word.
+    """Store a message that can't be handled, in a transaction of its own. `reason` is a short stable word.
 
-    A message whose envelope can't be read gets an id of its own, so that nothing is lost for want of a name.
+    A message whose envelope can't be read gets a new id.
     """
-    kept = envelope.ours(headers)
+    stored = envelope.ours(headers)
     try:
-        wrapper = envelope.parse(kept)
+        wrapper = envelope.parse(stored)
         event_id, key, attempts = wrapper.id, wrapper.partition_key, wrapper.attempt
     except envelope.Unreadable:
         event_id, key, attempts = envelope.uuid7(), "", 0
@@ -91,9 +91,9 @@ async def record(
             _RECORD,
             event_id,
             consumer,
-            str(kept.get("ce-type", "unknown"))[:200],
+            str(stored.get("ce-type", "unknown"))[:200],
             key,
-            json.dumps(kept),
+            json.dumps(stored),
             body,
             reason,
             describe(error),
@@ -106,7 +106,7 @@ async def record(
 async def record_outgoing(
     tx: database.Tx, failures: Sequence[tuple[asyncpg.Record, BaseException]], *, attempts: int
 ) -> None:
-    """Keep rows of the outbox that can't be published, each with its last error; the caller deletes the rows."""
+    """Store rows of the outbox that can't be published, each with its last error; the caller deletes the rows."""
     rows = [
         (
             row["event_id"],
@@ -126,7 +126,7 @@ async def record_outgoing(
 
 
 def describe(error: BaseException) -> str:
-    """Tell what went wrong without repeating the message's values, which may be personal."""
+    """Describe an error without the values of the message, which may be personal data."""
     problems = getattr(error, "errors", None)
     if callable(problems):
         places = (f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['type']}" for p in problems())
@@ -180,7 +180,7 @@ async def replay(db: database.Database, sender: publisher.Publisher, letters: Se
 
 
 async def discard(db: database.Database, letters: Sequence[DeadLetter]) -> int:
-    """Mark dead letters as not to be handled, for good; gives how many."""
+    """Mark dead letters as resolved without handling them; gives their number."""
     for letter in letters:
         await _resolve(db, letter, "discarded")
     return len(letters)
@@ -194,7 +194,7 @@ async def measure(db: database.Database) -> None:
 
 
 async def _return_to_outbox(db: database.Database, letters: Sequence[DeadLetter]) -> None:
-    """Put letters back where they were, in one transaction, so that the relay finds those of one key in their order."""
+    """Put letters back into the outbox in one transaction, so that the relay finds those of one key in their order."""
     async with db.transaction() as tx:
         await tx.execute(
             _RETURN_TO_OUTBOX,

@@ -1,4 +1,4 @@
-"""What a service's console script runs: one of its roles, or one of its commands."""
+"""The entry point of a service's console script: runs one of its roles or one of its commands."""
 
 import sys
 

@@ -1,9 +1,13 @@
-"""The envelope of a message: CloudEvents 1.0 in binary mode, as `ce-` headers of AMQP 0-9-1, and what caused it."""
+"""The envelope of a message: CloudEvents 1.0 in binary mode, as `ce-` headers of AMQP 0-9-1.
+
+It carries the cause too: the correlation id of the request or timer run that started it all, the id of the message
+that led to this one (causation id), and the W3C trace.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -11,18 +15,20 @@ from uuid import UUID
 import uuid_utils
 from asyncpg.pgproto import pgproto
 
+from chassis import errors
+
 ATTEMPT = "kopilka-attempt"
 ATTEMPT_MAX = 100  # far above the number of retry delays; a higher one was not written by us
 REPLAY = "kopilka-replay"
 
 
-class Unreadable(Exception):  # noqa: N818 - a state of the message, as the glossary names it
-    """The message can't be read, and never will be."""
+class Unreadable(errors.Unprocessable):
+    """A message whose envelope or body can't be read, or whose type has no handler."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why something is being said: the journey it belongs to, the message or request before it, and its trace."""
+    """Why a message is published: the correlation id, the id of the message before it, and the W3C traceparent."""
 
     correlation_id: str
     causation_id: str | None = None
@@ -31,7 +37,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What stands around a message's body. `id` is a uuid7, the same in every copy and every attempt."""
+    """The metadata of a message. `id` is a uuid7, the same in every copy and every attempt."""
 
     id: UUID
     type: str
@@ -48,7 +54,7 @@ class Envelope:
 
     @property
     def cause(self) -> Cause:
-        """The cause that messages said in answer to this one carry."""
+        """The cause of messages that are published while this one is handled."""
         return Cause(self.correlation_id, str(self.id), self.traceparent)
 
     def headers(self) -> dict[str, str]:
@@ -65,14 +71,10 @@ class Envelope:
             cause=Cause(self.correlation_id, self.causation_id, self.traceparent),
         )
 
-    def retried(self) -> "Envelope":
-        """Give the same envelope for its next attempt."""
-        return replace(self, attempt=self.attempt + 1)
-
 
 def headers_of(
     *,
-    id: str,  # noqa: A002 - the envelope's own names
+    id: str,  # noqa: A002 - the names of CloudEvents
     type: str,  # noqa: A002
     source: str,
     time: str,
@@ -103,7 +105,7 @@ def headers_of(
 
 
 def stamp(time: datetime) -> str:
-    """Write a moment in UTC as the wire wants it."""
+    """Write a time in UTC as RFC 3339 has it, ending in Z."""
     return time.isoformat().replace("+00:00", "Z")
 
 
@@ -129,9 +131,9 @@ def parse(headers: Mapping[str, Any]) -> Envelope:
 
 
 def ours(headers: Mapping[str, Any]) -> dict[str, str | int]:
-    """Give the headers of a delivery that may be kept and sent again, as texts and whole numbers.
+    """Give the headers of a delivery that may be stored and published again, as texts and whole numbers.
 
-    The broker's own `x-` history stays behind: a message that reaches a queue twice through it is dropped.
+    The broker's own `x-` headers are left out: by `x-death` it drops a message that returns to a queue.
     """
     return {name: _plain(value) for name, value in headers.items() if not name.startswith("x-")}
 
@@ -142,31 +144,31 @@ _cause: ContextVar[Cause | None] = ContextVar("kopilka_cause", default=None)
 def uuid7() -> UUID:
     """Give a new id that grows with time.
 
-    It is of the driver's own class, a UUID like any other that is read, written and compared in a fraction of the
-    time; a batch does that thousands of times.
+    It is of the driver's subclass of UUID, which is read, written and compared in a fraction of the time; a batch does
+    that thousands of times.
     """
     new: UUID = pgproto.UUID(str(uuid_utils.uuid7()))
     return new
 
 
 def now() -> datetime:
-    """Give the present moment in UTC."""
+    """Give the present time in UTC."""
     return datetime.now(UTC)
 
 
 def current_cause() -> Cause:
-    """Give the cause of the work at hand; work that nobody caused, such as a sweep, begins a journey of its own."""
+    """Give the cause of the current work, a new one with a correlation id of its own where there is none."""
     return _cause.get() or Cause(correlation_id=str(uuid7()))
 
 
 def peek_cause() -> Cause | None:
-    """Give the cause of the work at hand, or None outside of any."""
+    """Give the cause of the current work, or None without one."""
     return _cause.get()
 
 
 @contextmanager
 def caused_by(cause: Cause) -> Iterator[None]:
-    """Let everything said inside the block name this cause."""
+    """Give this cause to every message that is put into the outbox inside the block."""
     token = _cause.set(cause)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Points at which a fault test may kill the process. Without `KOPILKA_FAILPOINT` they do nothing."""
+"""Named points in the code at which a fault test can kill the process. They do nothing unless armed."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ _armed: dict[str, int] = {}
 
 
 def arm(spec: str) -> None:
-    """Arm `name:n`: the n-th pass of that point ends the process with SIGKILL. An empty spec disarms all."""
+    """Arm `name:n`: the n-th pass of that point kills the process with SIGKILL. An empty text disarms all."""
     _armed.clear()
     if spec:
         name, _, passes = spec.partition(":")
@@ -15,7 +15,7 @@ def arm(spec: str) -> None:
 
 
 def passed(name: str) -> None:
-    """End the process as a crash would, if this point is armed and its turn has come."""
+    """Kill the process if this point is armed and was passed often enough."""
     if not _armed:
         return
     left = _armed.get(name)

@@ -1,4 +1,4 @@
-"""Whether a process lives and whether it is ready, and if not, what is missing."""
+"""The readiness of a process: its checks, and which of them fail."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,11 +18,11 @@ class Health:
         self.is_stopping = False
 
     def add(self, name: str, check: Check) -> None:
-        """Require one more thing; `name` is what the report calls it."""
+        """Add a check; the report lists it by `name`."""
         self._checks[name] = check
 
     async def report(self) -> dict[str, Any]:
-        """Run every check at once, each within two seconds, and say which pass."""
+        """Run all checks at once, each within two seconds, and give the result of each."""
         names = list(self._checks)
         passed = await asyncio.gather(*(_passes(self._checks[name]) for name in names))
         checks = dict(zip(names, passed, strict=True))
@@ -35,5 +35,5 @@ async def _passes(check: Check) -> bool:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             return await check()
-    except Exception:  # noqa: BLE001 - whatever a check raises, the answer is that it does not pass
+    except Exception:  # noqa: BLE001 - a check that raises does not pass
         return False

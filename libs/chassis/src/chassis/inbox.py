@@ -1,6 +1,6 @@
-"""Which messages a consumer has handled. The claim is the first statement of the handler's transaction.
+"""The ids of messages that a consumer has handled. The claim is the first statement of the handler's transaction.
 
-The table is partitioned by the day inside the uuid7, so uniqueness holds across partitions and old days are dropped.
+The table is partitioned by the day in the uuid7, so that an id is unique across partitions and old days can be dropped.
 """
 
 from collections import Counter
@@ -19,14 +19,14 @@ _UNCLAIM = "DELETE FROM inbox WHERE event_id = ANY($1::uuid[]) AND consumer = $2
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as it came to one queue. The queue's name is the consumer's."""
+    """One message as it came to one queue. The name of the queue is the name of the consumer."""
 
     queue: str
     envelope: envelope.Envelope
 
 
 def local(message: outbox.OutboxMessage, queue: str, *, source: str) -> Delivery:
-    """Wrap a message that this process gives to itself, as if it had come from a queue."""
+    """Make the delivery of a message that this process hands to its own handler, as if it had come from a queue."""
     cause = envelope.current_cause()
     wrapper = envelope.Envelope(
         id=envelope.uuid7(),
@@ -45,15 +45,15 @@ def local(message: outbox.OutboxMessage, queue: str, *, source: str) -> Delivery
 
 
 async def claim(tx: database.Tx, delivery: Delivery) -> bool:
-    """Take a message for handling; False means that it was handled before and must be skipped.
+    """Claim a message for handling; False means that it was handled before and must be skipped.
 
-    A concurrent claim of the same message waits for the first one's transaction and then gets the truth.
+    A concurrent claim of the same message waits for the end of the first one's transaction.
     """
     return bool(await claim_many(tx, [delivery]))
 
 
 async def claim_many(tx: database.Tx, deliveries: Sequence[Delivery]) -> set[UUID]:
-    """Take several messages at once; gives the ids of those that were not handled before.
+    """Claim several messages at once; gives the ids of those that were not handled before.
 
     The ids are sorted, because two batches that claim the same ids in different order would deadlock.
     """
@@ -70,14 +70,14 @@ async def claim_many(tx: database.Tx, deliveries: Sequence[Delivery]) -> set[UUI
 
 
 async def unclaim(tx: database.Tx, deliveries: Sequence[Delivery]) -> None:
-    """Unclaim messages that this transaction claimed and could not handle, so that they can come again."""
+    """Take back the claims of messages that this transaction could not handle, so that they can be delivered again."""
     for consumer, claimed in _by_queue(deliveries):
         ids = [delivery.envelope.id for delivery in claimed]
         await tx.execute(_UNCLAIM, ids, consumer)
 
 
 async def maintain(tx: database.Tx) -> int:
-    """Make the partitions of the coming days and drop those past retention; gives how many were dropped."""
+    """Create the partitions of the coming days and drop those past retention; gives the number of dropped ones."""
     dropped: int = await tx.fetchval("SELECT inbox_maintain()")
     return dropped
 

@@ -1,4 +1,4 @@
-"""What an operator can do with every service: migrate, declare the topology, and look after dead letters."""
+"""The operator commands of every service: migrate, declare the topology, and manage dead letters."""
 
 import argparse
 import json
@@ -45,23 +45,23 @@ async def declare_topology(service: app.Service, arguments: Sequence[str]) -> in
 
 
 async def dead_letter_queue(service: app.Service, arguments: Sequence[str]) -> int:
-    """List, show, replay or discard dead letters; `drain-broker` brings in what only the broker could keep."""
-    options = argparse.ArgumentParser(prog=f"{service.name} dlq", description=dead_letter_queue.__doc__)
-    options.add_argument("action", choices=["list", "show", "replay", "discard", "drain-broker"])
-    options.add_argument("--type", help="only this event type")
-    options.add_argument("--key", help="only this partition key")
-    options.add_argument("--id", type=UUID, help="only this event")
-    chosen = options.parse_args(arguments)
+    """List, show, replay or discard dead letters; `drain-broker` stores those that are in the broker's .dlq queues."""
+    parser = argparse.ArgumentParser(prog=f"{service.name} dlq", description=dead_letter_queue.__doc__)
+    parser.add_argument("action", choices=["list", "show", "replay", "discard", "drain-broker"])
+    parser.add_argument("--type", help="only this event type")
+    parser.add_argument("--key", help="only this partition key")
+    parser.add_argument("--id", type=UUID, help="only this event")
+    options = parser.parse_args(arguments)
     config = settings.load(service.settings)
     db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=2)
     sender = publisher.Publisher(config.amqp_url.get_secret_value())
     try:
-        if chosen.action == "drain-broker":
+        if options.action == "drain-broker":
             count = await _drain(db, config.amqp_url.get_secret_value(), [b.queue for b in service.bindings])
             sys.stdout.write(f"{service.name}: {count} moved into the table\n")
             return 0
-        letters = await dead_letters.find(db, event_type=chosen.type, partition_key=chosen.key, event_id=chosen.id)
-        await _act(chosen.action, service.name, db, sender, letters)
+        letters = await dead_letters.find(db, event_type=options.type, partition_key=options.key, event_id=options.id)
+        await _act(options.action, service.name, db, sender, letters)
     finally:
         await sender.close()
         await db.close()
@@ -69,9 +69,9 @@ async def dead_letter_queue(service: app.Service, arguments: Sequence[str]) -> i
 
 
 async def run(service: app.Service, name: str, arguments: Sequence[str]) -> int:
-    """Run a command of every service or of this one; gives its exit code.
+    """Run a command that every service has, or one of this service's own; gives its exit code.
 
-    What is refused, and a file or a server that can't be reached, is told in one line and gives 1.
+    A refusal and an OSError, such as a missing file or an unreachable server, are printed in one line and give 1.
     """
     code = 1
     try:
@@ -79,7 +79,7 @@ async def run(service: app.Service, name: str, arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except errors.Refusal as refusal:
         sys.stderr.write(f"{refusal.code}: {refusal.detail}\n")
-    except BrokenPipeError:  # who reads has seen enough; nothing must be written there when the interpreter ends
+    except BrokenPipeError:  # the reader has closed the pipe; the interpreter must not flush into it when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -87,17 +87,17 @@ async def run(service: app.Service, name: str, arguments: Sequence[str]) -> int:
 
 
 def parse_time(text: str) -> datetime:
-    """Read a time that was typed, such as 2026-01-31 or 2026-01-31T12:00:00+03:00; one without a zone is UTC.
+    """Parse a time such as 2026-01-31 or 2026-01-31T12:00:00+03:00; one without a zone is UTC.
 
     Raises ValueError.
     """
-    typed = datetime.fromisoformat(text)
-    return typed.replace(tzinfo=UTC) if typed.tzinfo is None else typed.astimezone(UTC)
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 @asynccontextmanager
 async def own_database(service: app.Service, *, pool_size: int = 1) -> AsyncIterator[database.Database]:
-    """Open a service's own database for one command; exits naming a setting that is missing or wrong."""
+    """Open the database of a service for one command; exits with the name of a setting that is missing or wrong."""
     config = settings.load(service.settings)
     db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=pool_size)
     try:

@@ -1,6 +1,6 @@
-"""What a service wants to say, written in the transaction of what it did. A row lives until the broker confirmed it.
+"""Messages to publish, written in the transaction of the change they are about and kept until the broker confirms.
 
-Rows are inserted after the aggregate's row lock, so the order of ids is the order of commits for each key.
+Rows are inserted after the aggregate's row lock, so that the order of ids is the order of commits for each key.
 """
 
 from binascii import crc32
@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from chassis import database, envelope
 
 SLOTS = 16
-# From here on COPY's extra round trip costs less than encoding the rows as arrays.
+# From this number of rows on, COPY's extra round trip costs less than encoding the rows as arrays.
 COPY_FROM = 16
 
 _COLUMNS = ("event_id", "exchange", "event_type", "slot", "partition_key", "headers", "payload")
@@ -30,7 +30,7 @@ Row = tuple[UUID, str, str, int, str, str, bytes]
 
 
 class OutboxMessage(Protocol):
-    """A message of the contracts, as far as the outbox needs to know it."""
+    """A message of the contracts, as far as the outbox uses it."""
 
     TYPE: ClassVar[str]
 
@@ -51,9 +51,9 @@ class OutboxMessage(Protocol):
 async def put(
     tx: database.Tx, messages: Sequence[OutboxMessage], *, causes: Sequence[envelope.Cause] | None = None
 ) -> list[UUID]:
-    """Say messages when this transaction commits, in this order for each partition key; gives their ids.
+    """Publish messages when this transaction commits, in this order for each partition key; gives their ids.
 
-    `causes` names one cause for each message where a batch answers many; otherwise all have the current one.
+    `causes` has one cause for each message where a batch handles many; without it all have the current one.
     """
     return await put_rows(tx, rows_of(tx, messages, causes=causes))
 
@@ -61,14 +61,14 @@ async def put(
 def rows_of(
     tx: database.Tx, messages: Sequence[OutboxMessage], *, causes: Sequence[envelope.Cause] | None = None
 ) -> list[Row]:
-    """Write messages out as rows, for whoever has something else to wait for meanwhile."""
+    """Build the rows of messages without writing them, so that a caller can do it before it holds locks."""
     time, service = envelope.stamp(envelope.now()), database.of(tx).schema
     reasons = causes or [envelope.current_cause()] * len(messages)
     return [_row(service, message, time, cause) for message, cause in zip(messages, reasons, strict=True)]
 
 
 async def put_rows(tx: database.Tx, rows: Sequence[Row]) -> list[UUID]:
-    """Say what was written out; see `put`."""
+    """Insert rows that `rows_of` built; see `put`."""
     if not rows:
         return []
     home = database.of(tx)

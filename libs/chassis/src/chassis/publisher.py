@@ -1,7 +1,7 @@
-"""A confirming channel to the broker: a publish returns only when the broker has the message, or raises.
+"""A channel with publisher confirms: a publish returns when the broker has the message, or raises.
 
-The connection is plain, not self-healing: after any failure it is thrown away and the caller's loop opens a new one,
-because a replayed publish whose outcome is unknown is the outbox's decision, not a library's.
+The connection does not recover by itself: after a failure it is closed and the next publish opens a new one, because
+whether a message with an unknown outcome is published again is decided by the outbox and by no library.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ class Publisher:
     """One connection and one channel with confirms; safe for concurrent publishes, which are pipelined."""
 
     def __init__(self, amqp_url: str) -> None:
-        """Remember where the broker is; the first publish connects."""
+        """Take the broker's URL; the first publish connects."""
         self._url = amqp_url
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
 
     async def open(self) -> Channel:
-        """Give the channel, connecting if there is none. Raises an AMQPError or OSError when the broker is away."""
-        # A broker in an alarm accepts a connection and then answers nothing.
+        """Give the channel, connecting if there is none. Raises AMQPError or OSError when the broker is unreachable."""
+        # A broker with a resource alarm accepts a connection and then does not answer.
         async with self._opening, asyncio.timeout(CONNECT_TIMEOUT_S):
             if self._channel is None or self._channel.is_closed:
                 await self._discard()
                 self._connection = await aio_pika.connect(self._url, timeout=CONNECT_TIMEOUT_S)
-                # An unroutable publish must raise: otherwise it looks like success and the message is lost.
+                # An unroutable publish must raise: otherwise the message would be confirmed and lost.
                 channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
                 self._channel = cast("Channel", await channel.get_underlay_channel())
             return self._channel
@@ -44,8 +44,8 @@ class Publisher:
     ) -> None:
         """Publish one persistent message and wait for its confirm.
 
-        Raises DeliveryError when it was returned or refused, TimeoutError when no confirm came, and an AMQPError when
-        the connection broke; only a return is known not to have arrived.
+        Raises DeliveryError when it was returned or refused, TimeoutError when no confirm came, and AMQPError when the
+        connection broke. Only for a returned message is it certain that it did not arrive.
         """
         channel = await self.open()
         async with asyncio.timeout(CONFIRM_TIMEOUT_S):
@@ -78,18 +78,18 @@ async def send(
     body: bytes,
     event_type: str,
 ) -> None:
-    """Publish on an open channel and wait for the confirm; many at once are pipelined in the order of the calls."""
+    """Publish on an open channel and wait for the confirm; concurrent calls are pipelined in their order."""
     await channel.basic_publish(
         body,
         exchange=exchange,
         routing_key=routing_key,
         mandatory=True,
-        # The write is not awaited: the confirm that is awaited covers it, and one flush then carries many messages.
+        # The write is not awaited: the confirm covers it, and one flush then carries many messages.
         wait=False,
         properties=Basic.Properties(
             content_type="application/json",
             delivery_mode=2,
-            # The driver makes up an id where there is none, as for the replay of what could not be read.
+            # The driver makes an id where there is none, as when an unreadable message is replayed.
             message_id=headers.get("ce-id"),
             correlation_id=headers.get("ce-correlationid"),
             message_type=event_type,

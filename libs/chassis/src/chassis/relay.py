@@ -1,7 +1,7 @@
-"""Carries outbox rows to the broker: lock slots, read, publish pipelined, delete what was confirmed.
+"""Publishes outbox rows: locks slots, reads, publishes pipelined, deletes what was confirmed.
 
-A row is deleted only after its confirm. Whatever is uncertain stays and is sent again; the inbox of each consumer
-makes the copy harmless.
+A row is deleted only after its confirm. A row whose outcome is unknown is published again; the inbox of each consumer
+skips the copy.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ BATCH = 500
 SLOTS_PER_CLAIM = 8  # half of them, so that a second relay finds work under load
 ATTEMPTS_MAX = 10
 IDLE_MIN_S = 0.02
-IDLE_MAX_S = 1  # only rows of a process that died before it relayed them wait for a look that nobody asked for
+IDLE_MAX_S = 1  # commits wake the relay; only rows of a process that died before it relayed them wait so long
 ERROR_PAUSE_S = 1
 BACKOFF_MAX_S = 30
 
 # The lock and the read are two statements: in one, the read's snapshot would predate the lock's hand-over and
 # rows that another relay has just deleted would be sent again.
-# The commit waits for no disk: a server that crashes may forget that rows are gone, and then they are sent once more.
+# The commit does not wait for the disk: after a crash of the server deleted rows may be back and are published again.
 _LOCK_SLOTS = """
 SELECT slot, set_config('synchronous_commit', 'off', true) FROM outbox_slot s
 WHERE blocked_until <= now() AND EXISTS (SELECT FROM outbox o WHERE o.slot = s.slot)
@@ -41,16 +41,16 @@ _BLOCK = "UPDATE outbox_slot SET blocked_until = now() + make_interval(secs => $
 
 
 class Relay:
-    """The relay of one process; several may run, each slot belongs to one at a time."""
+    """The relay of one process. Several may run; a slot is locked by one at a time."""
 
     def __init__(self, db: database.Database, sender: publisher.Publisher) -> None:
-        """Take the database whose outbox it empties and the channel it sends on."""
+        """Take the database of the outbox and the channel to publish on."""
         self._db = db
         self._sender = sender
         self._stopping = False
 
     async def run(self) -> None:
-        """Relay until told to stop. Woken by a commit of this process, else looks after 20 ms to a second."""
+        """Relay until stopped. A commit of this process wakes it; otherwise it looks after 20 ms to a second."""
         idle_s = IDLE_MIN_S
         while True:  # ends after `stop`, with an empty outbox
             is_last = self._stopping
@@ -62,7 +62,7 @@ class Relay:
                 moved, idle_s = 0, ERROR_PAUSE_S
             if moved:
                 idle_s = IDLE_MIN_S
-            # Fewer rows than slots that may be claimed at once: no slot was left out, so nothing waits.
+            # Fewer rows than slots in a claim: no slot was left out, so nothing waits.
             if moved >= (1 if is_last else SLOTS_PER_CLAIM):
                 continue
             if is_last:
@@ -71,12 +71,12 @@ class Relay:
             idle_s = min(idle_s * 2, IDLE_MAX_S)
 
     def stop(self) -> None:
-        """Empty the outbox once more, as far as the broker takes it, and end."""
+        """Publish what the outbox holds now, as far as the broker takes it, and end."""
         self._stopping = True
         self._db.outbox_filled.set()
 
     async def relay_once(self) -> int:
-        """Send one batch; gives how many rows were confirmed and deleted. Raises when broker or database are away."""
+        """Publish one batch; gives the number of confirmed rows. Raises when broker or database is unavailable."""
         await self._sender.open()
         async with self._db.transaction() as tx:
             slots = [row["slot"] for row in await tx.fetch(_LOCK_SLOTS, SLOTS_PER_CLAIM)]
@@ -117,7 +117,7 @@ class Relay:
         rows: Sequence[asyncpg.Record],
         outcomes: Sequence[BaseException | None],
     ) -> int:
-        """Delete what was confirmed before the first failure of its key, and back off where something failed."""
+        """Delete rows that were confirmed before the first failure of their key, and block slots with a failure."""
         confirmed: list[int] = []
         failed: dict[str, asyncpg.Record] = {}
         errors: dict[int, BaseException] = {}
@@ -176,8 +176,8 @@ def _next(rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
 
 
 def _is_about_the_row(error: BaseException) -> bool:
-    # A broken connection or a late confirm says nothing about the row, which is then tried without end. A return, a
-    # refusal and what can't be encoded do.
+    # A broken connection or a late confirm is not about the row, which is then tried without end. A return, a refusal
+    # and an error of encoding are.
     if isinstance(error, DeliveryError):
         return True
     return not isinstance(error, AMQPError | ChannelInvalidStateError | OSError | TimeoutError)

@@ -1,7 +1,7 @@
-"""What happens to a message whose handler failed: again at once, again later, or never.
+"""The failure policy of message handlers: retry at once, retry later, or dead letter.
 
-A lost race is tried again at once; an outage is waited for; anything else goes through the retry queues, whose delays
-grow, and ends as a dead letter. A message is acknowledged only after one of these is durable.
+A serialization failure or deadlock is retried at once; an outage is waited for; any other failure goes through the
+retry queues, whose delays grow, and ends as a dead letter. A message is acknowledged when one of these is durable.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ OUTAGE_PAUSE_S = 1
 
 @contextmanager
 def validation_errors_are_defects() -> Iterator[None]:
-    """Tell a defect from an unreadable message: once it is read, what fails to validate is our own data."""
+    """Turn a ValidationError inside a handler into a defect: the message was read, so it is about our own data."""
     try:
         yield
     except ValidationError as defect:
@@ -32,14 +32,14 @@ class FailurePolicy:
     """The failure policy of one process."""
 
     def __init__(self, db: database.Database, sender: publisher.Publisher) -> None:
-        """Take where dead letters are kept and the channel that retries are sent on."""
+        """Take the database of the dead letters and the channel that retries are published on."""
         self._db = db
         self._sender = sender
 
     async def with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> None:
-        """Run a handler, again at once after a lost race and again after pauses while the database is away.
+        """Run a handler; repeat it at once after a lost race, and after pauses while the database is unavailable.
 
-        Raises what the handler raised when neither helps, the outage itself after a minute.
+        Raises any other error of the handler, a lost race after three retries, and an outage after a minute.
         """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + OUTAGE_WAIT_S
@@ -60,7 +60,7 @@ class FailurePolicy:
                 return
 
     async def retry_or_dead_letter(self, queue: str, headers: Mapping[str, Any], body: bytes, error: Exception) -> None:
-        """Publish a failed message to its next retry queue, or record a dead letter. Returns when either is durable."""
+        """Publish a failed message to its next retry queue, or store a dead letter. Returns when either is durable."""
         reason = _final_reason(error)
         try:
             wrapper = envelope.parse(headers)

@@ -1,4 +1,4 @@
-"""The settings that every process shares, and how a process stops at the start when one is missing or wrong.
+"""The settings that every process has, and the exit of a process for which one is missing or wrong.
 
 Shared settings begin with `KOPILKA_`; a service's own begin with its name. Values are never printed.
 """
@@ -26,13 +26,13 @@ def _checked(value: SecretStr, kind: type[PostgresDsn | AmqpDsn], form: str) -> 
     try:
         kind(value.get_secret_value())
     except ValidationError:
-        # The library's own words repeat the value, and with it the password.
+        # The library's message repeats the value, and with it the password.
         raise ValueError(f"is not of the form {form}") from None
     return value
 
 
 class Settings(BaseSettings):
-    """What every process of every service needs; a service adds its own fields under its own prefix."""
+    """The settings of every process; a service adds its own fields under its own prefix."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -97,7 +97,7 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
 def load(settings: type[SettingsT]) -> SettingsT:
-    """Read the environment, or end the process with each missing or wrong setting named and none shown."""
+    """Read the environment; exits with the name of each setting that is missing or wrong."""
     try:
         return settings()
     except ValidationError as error:
@@ -117,5 +117,5 @@ def variable_of(settings: type[BaseSettings], location: tuple[int | str, ...]) -
 
 
 def dsn(value: SecretStr) -> str:
-    """Give a database URL as the driver wants it. Raises ValueError when it is no PostgreSQL URL."""
+    """Give a database URL for the driver. Raises ValueError when it is no PostgreSQL URL."""
     return str(PostgresDsn(value.get_secret_value()))

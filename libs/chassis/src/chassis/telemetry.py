@@ -13,8 +13,8 @@ from chassis import envelope
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
-OUTBOX_PENDING = Gauge("kopilka_outbox_pending", "Rows that wait for the broker.", ["service"])
-OUTBOX_AGE = Gauge("kopilka_outbox_oldest_age_seconds", "Age of the oldest waiting row.", ["service"])
+OUTBOX_PENDING = Gauge("kopilka_outbox_pending", "Outbox rows that are not published yet.", ["service"])
+OUTBOX_AGE = Gauge("kopilka_outbox_oldest_age_seconds", "Age of the oldest such row.", ["service"])
 OUTBOX_PUBLISHED = Counter(
     "kopilka_outbox_publish_total",
     "Publishes by outcome: confirmed, returned, timeout, error.",
@@ -30,8 +30,8 @@ HANDLED = Histogram(
     buckets=LATENCY_BUCKETS_S,
 )
 RETRIES = Counter("kopilka_retry_total", "Deliveries sent to a retry queue.", ["consumer", "level"])
-DEAD_LETTERS = Counter("kopilka_dead_letters_total", "Messages given up.", ["consumer", "reason"])
-DEAD_LETTERS_OPEN = Gauge("kopilka_dead_letters_open", "Dead letters nobody resolved yet.", ["service"])
+DEAD_LETTERS = Counter("kopilka_dead_letters_total", "Messages that became dead letters.", ["consumer", "reason"])
+DEAD_LETTERS_OPEN = Gauge("kopilka_dead_letters_open", "Dead letters that are not resolved.", ["service"])
 REQUESTS = Histogram(
     "kopilka_http_request_seconds",
     "Time of one HTTP request by route template.",
@@ -77,7 +77,7 @@ def new_traceparent() -> str:
 
 
 def trace_id_of(traceparent: str | None) -> str | None:
-    """Give the trace id inside a traceparent, or None when there is none or it is malformed."""
+    """Give the trace id of a traceparent, or None without a valid one."""
     parts = (traceparent or "").split("-")
     return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else None
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: real servers, a clean database and a new vhost for each test that asks.
+"""The pytest plugin: real servers, a clean database and a new vhost for each test that uses them.
 
 A test package names its service in a `service` fixture. Schemas are migrated once into a template database per run.
 """
@@ -111,7 +111,7 @@ def server_administrator(servers: Servers) -> Iterator[reusable_databases.Admini
 
 @pytest.fixture(scope="session")
 def template(servers: Servers, server_administrator: reusable_databases.Administrator) -> Callable[[app.Service], str]:
-    """Gives the name of a migrated template database for a service; the first process that asks makes it."""
+    """Gives the name of a migrated template database for a service; the first process that needs it makes it."""
 
     def template_of(service: app.Service) -> str:
         name = f"test_{os.environ[RUN]}_{service.name}"
@@ -165,7 +165,7 @@ def database_url(servers: Servers, service: app.Service, database_name: str) -> 
 
 @pytest.fixture
 async def db(service: app.Service, database_url: str) -> AsyncIterator[database.Database]:
-    """The service's door to this test's database."""
+    """The service's connection pool to this test's database."""
     opened = database.Database(database_url, schema=service.name, pool_size=8)
     yield opened
     await opened.close()
@@ -226,7 +226,7 @@ class Processes:
         return process, f"http://127.0.0.1:{port}"
 
     def ready(self, service: str, role: str, **settings: str) -> tuple[subprocess.Popen[bytes], str]:
-        """Start a process and wait until it says that it is ready. Raises AssertionError with its log when it ends."""
+        """Start a process and wait until it is ready. Raises AssertionError with its log when it ends."""
         process, url = self.spawn(service, role, **settings)
         give_up_at = time.monotonic() + READY_S
         while time.monotonic() < give_up_at and process.poll() is None:
@@ -283,7 +283,7 @@ async def outbox_messages(db: database.Database) -> list[tuple[str, dict[str, ob
 
 
 def free_port() -> int:
-    """Give a port of loopback that nobody listens on now, below those that the kernel gives to clients.
+    """Give a port of loopback that is free now, below those that the kernel gives to clients.
 
     One of the kernel's own could become some client's before the process that it is meant for listens.
     """

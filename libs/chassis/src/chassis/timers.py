@@ -9,14 +9,14 @@ from chassis import database, envelope, telemetry
 ERROR_PAUSE_S = 1
 
 Tick = Callable[[], Awaitable[int]]
-"""Does a bounded piece of work and gives how much was done; 0 lets the timer rest."""
+"""Does a bounded amount of work and gives its number of items; 0 makes the timer pause."""
 
 
 @dataclass(slots=True)
 class Timer:
-    """One loop: while there is work it runs on, otherwise it rests between `idle_min_s` and `idle_max_s`.
+    """One loop: it runs on while there is work, otherwise it pauses between `idle_min_s` and `idle_max_s`.
 
-    One that `debounced` rests for `idle_min_s` after work as well, so that what comes one by one is done together.
+    A `debounced` one pauses for `idle_min_s` after work as well, so that work that comes bit by bit is done together.
     """
 
     name: str
@@ -28,9 +28,9 @@ class Timer:
     is_stopping: bool = False
 
     async def run(self) -> None:
-        """Tick until told to stop. A failed tick is logged, counted and tried again after a pause.
+        """Tick until stopped. A failed tick is logged, counted and tried again after a pause.
 
-        One that only lost a race against another process is counted, and the next comes in its time.
+        A serialization failure or deadlock is only counted, and the next tick comes after the shortest pause.
         """
         idle_s = self.idle_min_s
         while not self.is_stopping:
@@ -41,7 +41,7 @@ class Timer:
             except Exception as error:  # noqa: BLE001 - the loop's edge: one failure must not end the timer
                 if database.is_transient(error):
                     telemetry.TICKS.labels(self.name, "lost_race").inc()
-                    await self._rest(self.idle_min_s)
+                    await self._pause(self.idle_min_s)
                     continue
                 telemetry.TICKS.labels(self.name, "error").inc()
                 telemetry.log.error("timer.failed", timer=self.name, error=type(error).__name__, exc_info=True)
@@ -52,15 +52,15 @@ class Timer:
                 idle_s = self.idle_min_s
             if done and not self.debounced:
                 continue
-            await self._rest(idle_s)
+            await self._pause(idle_s)
             idle_s = min(idle_s * 2, self.idle_max_s)
 
     def stop(self) -> None:
-        """Finish the tick at hand and begin no other."""
+        """Finish the current tick and begin no other."""
         self.is_stopping = True
         self.wake.set()
 
-    async def _rest(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await self.wake.wait()

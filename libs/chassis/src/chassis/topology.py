@@ -1,7 +1,7 @@
-"""Which exchanges and queues exist on the broker. Declared on a connection of its own, the same on every version.
+"""The exchanges, queues and bindings on the broker, and their declaration.
 
-A queue that exists with other arguments stops the start with the difference named: changing an argument needs a new
-queue name.
+A queue that exists with other arguments fails the start with the difference: arguments of a queue can't be changed, so
+a change needs a new queue name.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ COMMANDS = "kopilka.commands"
 UNROUTED = "kopilka.unrouted"
 DEAD = "kopilka.dlx"
 RETRY_DELAYS = (("5s", 5_000), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000))
-DELIVERY_LIMIT = 50  # a rolling restart returns healthy messages too; never so many times
+DELIVERY_LIMIT = 50  # a rolling restart returns healthy messages too, but never so many times
 
 UNROUTED_TTL_MS = 7 * 24 * 3_600_000
 UNROUTED_LENGTH = 100_000
 
 
-class TopologyMismatch(Exception):  # noqa: N818 - names the state, as an operator would say it
-    """A queue or exchange exists with other arguments than this version of the product declares."""
+class TopologyMismatch(Exception):  # noqa: N818 - names the state
+    """A queue or exchange exists with other arguments than this version declares."""
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One queue and the message types that come to it from each exchange."""
+    """One queue and the message types that are routed to it from each exchange."""
 
     queue: str
     events: tuple[str, ...] = ()
@@ -37,9 +37,9 @@ class Binding:
 
 
 async def apply(amqp_url: str, bindings: Sequence[Binding]) -> None:
-    """Declare everything that these bindings need; declaring it again changes nothing.
+    """Declare all exchanges, and the queues of these bindings; declaring them again changes nothing.
 
-    Raises TopologyMismatch naming the queue and the broker's own words for the difference.
+    Raises TopologyMismatch with the name of the queue and the broker's description of the difference.
     """
     connection = await aio_pika.connect(amqp_url, timeout=10)
     async with connection:
@@ -54,12 +54,12 @@ async def apply(amqp_url: str, bindings: Sequence[Binding]) -> None:
 
 async def _exchanges(channel: AbstractChannel) -> None:
     unrouted = await channel.declare_exchange(UNROUTED, aio_pika.ExchangeType.FANOUT, durable=True)
-    lost = await _queue(
+    unrouted_queue = await _queue(
         channel,
         UNROUTED,
         {"x-message-ttl": UNROUTED_TTL_MS, "x-max-length": UNROUTED_LENGTH, "x-overflow": "drop-head"},
     )
-    await lost.bind(unrouted)
+    await unrouted_queue.bind(unrouted)
     for name in (EVENTS, COMMANDS):
         await channel.declare_exchange(
             name, aio_pika.ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
@@ -94,7 +94,7 @@ async def _queue(channel: AbstractChannel, name: str, arguments: dict[str, Any])
 
 
 def retry_exchange(step: str) -> str:
-    """Give the exchange (and queue) of one retry delay."""
+    """Give the name of the exchange and queue of one retry delay."""
     return f"kopilka.retry.{step}"
 
 

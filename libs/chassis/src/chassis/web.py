@@ -1,6 +1,6 @@
-"""The HTTP door of a process: correlation, body limit, problems for every error, metrics, health.
+"""The HTTP server of a process: correlation ids, body limit, a problem for every error, metrics and health.
 
-Nothing a client sends ends as a 500, and no answer tells an internal.
+No request ends as a 500 because of what the client sent, and no response shows an internal detail.
 """
 
 import re
@@ -63,14 +63,14 @@ def create(title: str, checks: health.Health, *, description: str = "") -> FastA
 
 
 class Correlation:
-    """Gives every request a correlation id and a trace, bounds its body, measures it, and echoes the id."""
+    """ASGI middleware that gives each request a correlation id and a trace, limits its body and measures it."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap the application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request inside its cause."""
+        """Serve one request with its cause set."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -105,7 +105,7 @@ class Correlation:
             try:
                 await self._app(scope, receive_within_limit, send_with_id)
             except Exception as error:
-                # A half-sent answer can't be taken back; the server then closes the connection.
+                # A response that has begun can't be replaced; the server then closes the connection.
                 if status is not None:
                     raise
                 await _failure(Request(scope), error)(scope, receive, send_with_id)
@@ -154,7 +154,7 @@ def _failure(request: Request, error: Exception) -> JSONResponse:
 
 
 def answer(request: Request, status: int, code: str, detail: str, **extra: Any) -> JSONResponse:
-    """Give a problem+json answer with a stable code."""
+    """Build a problem+json response with a stable code."""
     body = errors.problem(
         status=status,
         code=code,
