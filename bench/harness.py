@@ -1,4 +1,4 @@
-"""What every benchmark shares: a fresh database and vhost, medians, the machine's line, and the report.
+"""Shared by all benchmarks: a fresh database and vhost, medians, the description of the machine, and the report.
 
 A figure is only worth its conditions, so each report names them; it never names a host or a path.
 """
@@ -73,12 +73,12 @@ async def median_of(runs: int, measure: Callable[[], Awaitable[float]]) -> Media
 
 
 def median(figures: Sequence[float]) -> Median:
-    """Give the median of figures that were measured."""
+    """Give the median of measured figures."""
     return Median(statistics.median(figures), min(figures), max(figures))
 
 
 async def machine() -> str:
-    """Give one line with everything that a figure depends on."""
+    """Describe the machine and the servers in one line."""
     servers = _servers()
     connection = await asyncpg.connect(servers.database_url)
     try:

@@ -1,4 +1,4 @@
-"""How many events a second one relay carries from committed outbox rows to two quorum queues, confirmed and deleted.
+"""Events a second that one relay publishes from committed outbox rows to two quorum queues, confirmed and deleted.
 
 The reference is the same messages published on a bare channel, 500 at a time, without a database.
 """
@@ -36,12 +36,12 @@ class Measured(BaseModel):
 
     @property
     def partition_key(self) -> str:
-        """The key that orders it."""
+        """The subject."""
         return self.subject
 
     @property
     def sequence(self) -> int:
-        """Order carries no meaning here."""
+        """Always 0: the order has no meaning here."""
         return 0
 
 
@@ -70,23 +70,23 @@ async def main() -> None:
         ],
     )
     if relayed.value < TARGET:
-        sys.exit(f"the relay carries {relayed.value:,.0f} events/s, below {TARGET:,}")
+        sys.exit(f"the relay publishes {relayed.value:,.0f} events/s, below {TARGET:,}")
 
 
 async def measure_relay() -> float:
-    """Fill an outbox, then give how many events a second one relay empties it at."""
+    """Fill an outbox and give the events a second at which one relay empties it."""
     async with harness.fresh_database(SERVICE) as url, declared() as amqp_url, opened(url, amqp_url) as (db, sender):
         await fill(db)
-        carrier = relay.Relay(db, sender)
+        measured_relay = relay.Relay(db, sender)
         await sender.open()
         started, moved = time.perf_counter(), 0
         while moved < ROWS:
-            moved += await carrier.relay_once()
+            moved += await measured_relay.relay_once()
         return ROWS / (time.perf_counter() - started)
 
 
 async def measure_bare_publishing() -> float:
-    """Give how many of the same messages a second a bare channel confirms, a batch of the relay at a time."""
+    """Give the messages a second that a bare channel confirms, in batches as large as the relay's."""
     async with declared() as amqp_url:
         sender = publisher.Publisher(amqp_url)
         channel = await sender.open()
@@ -120,7 +120,7 @@ async def fill(db: database.Database) -> None:
 
 
 def headers_of(message: Measured) -> dict[str, str]:
-    """Give the headers that the outbox would have written."""
+    """Give the headers that the outbox would write."""
     return envelope.Envelope(
         id=envelope.uuid7(),
         type=message.TYPE,
@@ -144,7 +144,7 @@ async def declared() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def opened(url: str, amqp_url: str) -> AsyncIterator[tuple[database.Database, publisher.Publisher]]:
-    """Open what a relay needs."""
+    """Open the database and the channel of a relay."""
     db, sender = database.Database(url, schema=SERVICE.name, pool_size=2), publisher.Publisher(amqp_url)
     try:
         yield db, sender

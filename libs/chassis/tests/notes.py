@@ -1,6 +1,6 @@
-"""A service that is as small as one can be: it writes notes, says so, and hears itself say it.
+"""A minimal service: it stores notes, publishes an event for each, and consumes its own events.
 
-What a note says decides how its handler behaves, so that a test can order any failure by a message.
+The body of a note decides how its handler behaves, so that a test can cause any failure with a message.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ UNPROCESSABLE = "unprocessable"
 SLOW = "slow"
 
 
-class Spoken(BaseModel):
-    """What both messages have in common."""
+class Note(BaseModel):
+    """The base class of the messages."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -43,24 +43,24 @@ class Spoken(BaseModel):
         return self.key or self.subject
 
 
-class WriteNote(Spoken):
-    """Asks for a note to be written."""
+class WriteNote(Note):
+    """Requests a note."""
 
     TYPE: ClassVar[str] = "notes.note.write.v1"
     KIND: ClassVar[str] = "command"
 
 
-class NoteWritten(Spoken):
+class NoteWritten(Note):
     """A note was written."""
 
     TYPE: ClassVar[str] = "notes.note.written.v1"
     KIND: ClassVar[str] = "event"
 
 
-class NoteUnheard(Spoken):
-    """An event that no queue is bound for."""
+class NoteUnrouted(Note):
+    """An event without a bound queue."""
 
-    TYPE: ClassVar[str] = "notes.note.unheard.v1"
+    TYPE: ClassVar[str] = "notes.note.unrouted.v1"
     KIND: ClassVar[str] = "event"
 
 
@@ -78,13 +78,13 @@ class NoteMissing(errors.Refusal):
 
 
 async def write_note(db: database.Database, delivery: inbox.Delivery, command: WriteNote) -> None:
-    """Write one note and say so."""
+    """Store one note and publish the event."""
     if command.body == UNPROCESSABLE:
         raise errors.Unprocessable("the note can never be written")
     async with db.transaction() as tx:
         if not await inbox.claim(tx, delivery):
             return
-        await keep(tx, [command], delivery.queue)
+        await store(tx, [command], delivery.queue)
         if command.body == SLOW:
             await asyncio.sleep(1)
         await outbox.put(tx, [NoteWritten(**command.model_dump())])
@@ -92,23 +92,23 @@ async def write_note(db: database.Database, delivery: inbox.Delivery, command: W
             raise RuntimeError("the handler is broken")
 
 
-async def hear_notes(db: database.Database, batch: Sequence[tuple[inbox.Delivery, NoteWritten]]) -> None:
-    """Keep what was heard, many notes in one transaction."""
+async def store_notes(db: database.Database, batch: Sequence[tuple[inbox.Delivery, NoteWritten]]) -> None:
+    """Store the notes of a batch of events in one transaction."""
     async with db.transaction() as tx:
         fresh = await inbox.claim_many(tx, [delivery for delivery, _ in batch])
-        heard = [note for delivery, note in batch if delivery.envelope.id in fresh]
-        await keep(tx, heard, ECHO.name)
-        if any(note.body == BROKEN for note in heard):
+        fresh_notes = [note for delivery, note in batch if delivery.envelope.id in fresh]
+        await store(tx, fresh_notes, ECHO.name)
+        if any(note.body == BROKEN for note in fresh_notes):
             raise RuntimeError("the handler is broken")
 
 
-async def keep(tx: database.Tx, notes: Sequence[Spoken], heard_by: str) -> None:
+async def store(tx: database.Tx, notes: Sequence[Note], consumer: str) -> None:
     """Insert rows that a test counts."""
     await tx.execute(
         "INSERT INTO note SELECT unnest($1::uuid[]), unnest($2::text[]), $3",
         [note.note_id for note in notes],
         [note.body for note in notes],
-        heard_by,
+        consumer,
     )
 
 
@@ -118,7 +118,7 @@ def handled_by(handler: broker.Handler) -> broker.Queue:
 
 
 COMMANDS = broker.Queue("notes.commands", {WriteNote: write_note})
-ECHO = batch.BatchQueue("notes.echo", (NoteWritten,), hear_notes)
+ECHO = batch.BatchQueue("notes.echo", (NoteWritten,), store_notes)
 
 
 def worker(process: app.Process) -> None:
@@ -129,7 +129,7 @@ def worker(process: app.Process) -> None:
 
 
 def api(process: app.Process) -> None:
-    """Serve routes with one way to fail each."""
+    """Serve routes that fail in different ways."""
     add_routes(process)
 
 
@@ -149,7 +149,7 @@ def add_routes(process: app.Process) -> None:
 
     @routes.get("/defect")
     async def defect() -> dict[str, str]:
-        raise RuntimeError("password=hunter2 in a part nobody should see")
+        raise RuntimeError("password=hunter2 in an internal message")
 
     @routes.get("/slow")
     async def slow() -> dict[str, str]:
@@ -158,7 +158,7 @@ def add_routes(process: app.Process) -> None:
 
 
 def dying(process: app.Process) -> None:
-    """A role one of whose parts ends by itself."""
+    """A role with a timer that ends by itself."""
 
     async def die() -> int:
         raise asyncio.CancelledError
@@ -166,10 +166,10 @@ def dying(process: app.Process) -> None:
     process.every("dying", die)
 
 
-async def count(db: database.Database, heard_by: str = COMMANDS.name) -> int:
-    """Give how many effects there are."""
+async def count(db: database.Database, consumer: str = COMMANDS.name) -> int:
+    """Give the number of stored notes."""
     async with db.transaction() as tx:
-        found: Any = await tx.fetchval("SELECT count(*) FROM note WHERE heard_by = $1", heard_by)
+        found: Any = await tx.fetchval("SELECT count(*) FROM note WHERE consumer = $1", consumer)
     return int(found)
 
 

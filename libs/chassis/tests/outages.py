@@ -1,4 +1,4 @@
-"""A way to break the wire between a client and a real server: a proxy on loopback that cuts, refuses or goes silent."""
+"""A TCP proxy on loopback in front of a real server, with which a test cuts, refuses or silences connections."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import urllib.parse
 
 
 class Proxy:
-    """Forwards TCP to one server until told otherwise."""
+    """Forwards TCP to one server until a test interrupts it."""
 
     def __init__(self, url: str) -> None:
         parts = urllib.parse.urlsplit(url)
@@ -21,13 +21,13 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The server's URL, by way of this proxy."""
+        """The server's URL through this proxy."""
         login = self._parts.netloc.rpartition("@")[0]
         netloc = f"{login}@127.0.0.1:{self._port}" if login else f"127.0.0.1:{self._port}"
         return urllib.parse.urlunsplit(self._parts._replace(netloc=netloc))
 
     async def restore(self) -> None:
-        """Accept connections, on the same port as ever."""
+        """Accept connections, always on the same port."""
         self._speaks.set()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
@@ -47,11 +47,11 @@ class Proxy:
             writer.transport.abort()
 
     def silence(self) -> None:
-        """Hold back everything that the server says, while it still hears."""
+        """Hold back what the server sends; what the client sends still arrives."""
         self._speaks.clear()
 
     def speak(self) -> None:
-        """Let the server be heard again."""
+        """Forward what the server sends again."""
         self._speaks.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

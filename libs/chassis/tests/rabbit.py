@@ -1,4 +1,4 @@
-"""A bare client of the broker: publishes what no honest service would, and looks into queues."""
+"""A bare client of the broker for tests: publishes malformed messages too, and looks into queues."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ from aio_pika.exceptions import DeliveryError
 
 from chassis import batch, broker, database, dead_letters, envelope, publisher, relay
 
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
-def headers_of(message: notes.Spoken, **changed: Any) -> dict[str, Any]:
+def headers_of(message: notes.Note, **changed: Any) -> dict[str, Any]:
     """Give the envelope of a message as headers, some of them changed; None leaves one out."""
     wrapper = envelope.Envelope(
         id=envelope.uuid7(),
@@ -27,7 +27,7 @@ def headers_of(message: notes.Spoken, **changed: Any) -> dict[str, Any]:
         tenant=message.tenant,
         partition_key=message.partition_key,
         sequence=message.sequence,
-        correlation_id="journey-1",
+        correlation_id="correlation-1",
     )
     headers = {**wrapper.headers(), **{name.replace("_", "-"): value for name, value in changed.items()}}
     return {name: value for name, value in headers.items() if value is not None}
@@ -47,7 +47,7 @@ class Wire:
         async with connection:
             yield cls(await connection.channel())
 
-    async def send(self, queue: str, message: notes.Spoken, **changed: Any) -> dict[str, Any]:
+    async def send(self, queue: str, message: notes.Note, **changed: Any) -> dict[str, Any]:
         """Put a message right into a queue; gives its headers."""
         headers = headers_of(message, **changed)
         await self.send_raw(queue, message.model_dump_json().encode(), headers)
@@ -71,7 +71,7 @@ class Wire:
             await self.send(queue, notes.NoteWritten())
 
     async def depth(self, queue: str) -> int:
-        """Give how many messages of a queue wait, without those that someone has unacknowledged."""
+        """Give the number of ready messages of a queue; unacknowledged ones are not counted."""
         declared = await self.channel.declare_queue(queue, passive=True)
         return int(declared.declaration_result.message_count or 0)
 
@@ -91,7 +91,7 @@ class Wire:
         return found
 
     async def take_all(self, queue: str) -> list[AbstractIncomingMessage]:
-        """Take everything out of a queue that is there now."""
+        """Take all messages out of a queue that are there now."""
         place = await self.channel.get_queue(queue, ensure=False)
         taken: list[AbstractIncomingMessage] = []
         while (message := await place.get(fail=False)) is not None:
@@ -102,13 +102,13 @@ class Wire:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until something is true. Raises TimeoutError when it is not within a minute."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not await condition():  # noqa: ASYNC110 - what is waited for happens on a server
             await asyncio.sleep(0.02)
 
 
 async def effects(db: database.Database, queue: str, count: int) -> None:
-    """Wait until messages of a queue have had so many effects."""
+    """Wait until so many notes of a queue are stored."""
 
     async def are_there() -> bool:
         return await notes.count(db, queue) >= count
@@ -116,8 +116,8 @@ async def effects(db: database.Database, queue: str, count: int) -> None:
     await until(are_there)
 
 
-async def buried(db: database.Database, count: int = 1) -> list[dead_letters.DeadLetter]:
-    """Wait for so many dead letters; gives those that are open."""
+async def dead_lettered(db: database.Database, count: int = 1) -> list[dead_letters.DeadLetter]:
+    """Wait for so many open dead letters and give them."""
 
     async def are_there() -> bool:
         return len(await dead_letters.find(db)) >= count
@@ -142,7 +142,7 @@ async def consuming(
 
 
 @asynccontextmanager
-async def taking_in(
+async def consuming_batches(
     amqp_url: str, db: database.Database, queue: batch.BatchQueue
 ) -> AsyncIterator[batch.BatchConsumer]:
     """Run a batch consumer for the block."""
@@ -162,11 +162,11 @@ async def taking_in(
 async def relaying(amqp_url: str, db: database.Database) -> AsyncIterator[relay.Relay]:
     """Run a relay for the block."""
     sender = publisher.Publisher(amqp_url)
-    carrier = relay.Relay(db, sender)
-    running = asyncio.create_task(carrier.run())
+    running_relay = relay.Relay(db, sender)
+    running = asyncio.create_task(running_relay.run())
     try:
-        yield carrier
+        yield running_relay
     finally:
-        carrier.stop()
+        running_relay.stop()
         await running
         await sender.close()

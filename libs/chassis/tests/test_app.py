@@ -1,4 +1,4 @@
-"""Whole processes: how they start, say whether they are ready, carry load, and stop."""
+"""Whole processes: their start, their readiness, load, and their stop."""
 
 import asyncio
 import json
@@ -108,7 +108,7 @@ async def test_a_process_without_broker_or_database_is_not_ready_and_recovers(
 async def test_a_stop_under_load_loses_nothing_doubles_nothing_and_ends_in_time(
     processes: testing.Processes, db: database.Database
 ) -> None:
-    """Goal: whatever was accepted has its effect once, though every process was told to stop in the middle.
+    """Goal: what was accepted has its effect once, although every process was stopped in the middle.
 
     Method: requests flow while api and worker get SIGTERM; then a second pair finishes what they left.
     """
@@ -138,15 +138,15 @@ async def test_a_stop_under_load_loses_nothing_doubles_nothing_and_ends_in_time(
 
     assert codes == [0, 0]
     async with db.transaction() as tx:
-        written = await tx.fetch("SELECT note_id, heard_by FROM note")
+        written = await tx.fetch("SELECT note_id, consumer FROM note")
     for queue in (notes.COMMANDS.name, notes.ECHO.name):
-        ids = [str(row["note_id"]) for row in written if row["heard_by"] == queue]
+        ids = [str(row["note_id"]) for row in written if row["consumer"] == queue]
         assert len(ids) == len(set(ids))
         assert set(ids) >= set(accepted)
 
 
 @pytest.mark.rule("OP7")
-async def test_restarts_one_after_another_under_load_lose_nothing_and_bury_nothing(
+async def test_restarts_one_after_another_under_load_lose_nothing_and_make_no_dead_letter(
     processes: testing.Processes, db: database.Database, wire: rabbit.Wire
 ) -> None:
     sent = 0
@@ -181,7 +181,7 @@ async def test_restarts_one_after_another_under_load_lose_nothing_and_bury_nothi
 
 async def doubled(db: database.Database, queue: str) -> int:
     async with db.transaction() as tx:
-        count: int = await tx.fetchval("SELECT count(*) - count(DISTINCT note_id) FROM note WHERE heard_by = $1", queue)
+        count: int = await tx.fetchval("SELECT count(*) - count(DISTINCT note_id) FROM note WHERE consumer = $1", queue)
     return count
 
 
@@ -223,7 +223,7 @@ async def test_a_stop_during_an_outage_ends_in_time_and_loses_nothing(  # noqa: 
 
 
 @pytest.mark.rule("OP7")
-async def test_a_request_at_work_is_answered_before_the_process_ends(processes: testing.Processes) -> None:
+async def test_a_running_request_is_answered_before_the_process_ends(processes: testing.Processes) -> None:
     process, url = await asyncio.to_thread(processes.ready, "notes", "api")
     async with httpx.AsyncClient() as client:
         request = asyncio.create_task(client.get(f"{url}/slow"))
@@ -270,7 +270,7 @@ async def test_a_missing_setting_ends_the_process_with_its_own_code(processes: t
 
 
 @pytest.mark.parametrize(("word", "code"), [("nonsense", 2), ("help", 0)])
-async def test_without_a_known_word_the_usage_is_told(processes: testing.Processes, word: str, code: int) -> None:
+async def test_without_a_known_command_the_usage_is_printed(processes: testing.Processes, word: str, code: int) -> None:
     process, _ = processes.spawn("notes", word)
 
     assert await ended(process) == code
@@ -278,14 +278,14 @@ async def test_without_a_known_word_the_usage_is_told(processes: testing.Process
 
 
 @pytest.mark.rule("OP4")
-async def test_a_log_line_is_json_and_names_service_role_and_journey(processes: testing.Processes) -> None:
+async def test_a_log_line_is_json_with_service_role_and_correlation_id(processes: testing.Processes) -> None:
     _, url = await asyncio.to_thread(processes.ready, "notes", "api")
     async with httpx.AsyncClient() as client:
-        await client.get(f"{url}/defect", headers={"x-correlation-id": "journey-12345678"})
+        await client.get(f"{url}/defect", headers={"x-correlation-id": "correlation-12345678"})
 
     lines = [json.loads(line) for line in processes.output().splitlines()]
 
     failure = next(line for line in lines if line["event"] == "http.failed")
     assert {line["service"] for line in lines} == {"notes"}
-    assert (failure["role"], failure["correlation_id"], failure["level"]) == ("api", "journey-12345678", "error")
+    assert (failure["role"], failure["correlation_id"], failure["level"]) == ("api", "correlation-12345678", "error")
     assert len(failure["trace_id"]) == 32

@@ -23,11 +23,11 @@ async def test_many_messages_share_a_transaction_and_are_acknowledged(
 
     async def hear(db: database.Database, items: Sequence[tuple[inbox.Delivery, notes.NoteWritten]]) -> None:
         sizes.append(len(items))
-        await notes.hear_notes(db, items)
+        await notes.store_notes(db, items)
 
     await asyncio.gather(*(wire.send(QUEUE, notes.NoteWritten()) for _ in range(1_500)))
 
-    async with rabbit.taking_in(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), hear)):
+    async with rabbit.consuming_batches(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), hear)):
         await rabbit.effects(db, QUEUE, 1_500)
 
     assert sum(sizes) == 1_500
@@ -36,7 +36,7 @@ async def test_many_messages_share_a_transaction_and_are_acknowledged(
     assert await wire.depth(QUEUE) == 0
 
 
-async def test_messages_of_a_batch_come_in_the_order_of_the_queue_whatever_copies_are_among_them(
+async def test_messages_of_a_batch_keep_the_order_of_the_queue_also_with_copies_among_them(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
     order: list[int] = []
@@ -53,7 +53,7 @@ async def test_messages_of_a_batch_come_in_the_order_of_the_queue_whatever_copie
         for body, headers in sent[-3:][::-1]:
             await wire.send_raw(QUEUE, body, headers)
 
-    async with rabbit.taking_in(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), hear)):
+    async with rabbit.consuming_batches(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), hear)):
 
         async def is_all() -> bool:
             return len(order) >= 100
@@ -63,13 +63,13 @@ async def test_messages_of_a_batch_come_in_the_order_of_the_queue_whatever_copie
     assert order == list(range(100))
 
 
-async def test_a_message_that_fails_takes_nobody_of_its_batch_with_it(
+async def test_a_message_that_fails_does_not_fail_the_others_of_its_batch(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
     bodies = [notes.BROKEN if number == 17 else "fine" for number in range(40)]
     await asyncio.gather(*(wire.send(QUEUE, notes.NoteWritten(body=body)) for body in bodies))
 
-    async with rabbit.taking_in(declared, db, notes.ECHO):
+    async with rabbit.consuming_batches(declared, db, notes.ECHO):
         await rabbit.effects(db, QUEUE, 39)
         failed = await wire.take("kopilka.retry.5s")
 
@@ -88,21 +88,21 @@ async def test_unreadable_messages_of_a_batch_become_dead_letters_and_the_others
     await wire.send_raw(QUEUE, b"{}", {})
     await wire.send(QUEUE, notes.NoteWritten())
 
-    async with rabbit.taking_in(declared, db, notes.ECHO):
+    async with rabbit.consuming_batches(declared, db, notes.ECHO):
         await rabbit.effects(db, QUEUE, 2)
-        letters = await rabbit.buried(db, 3)
+        letters = await rabbit.dead_lettered(db, 3)
 
     assert {(letter.consumer, letter.reason) for letter in letters} == {(QUEUE, "unreadable")}
     assert await wire.depth(QUEUE) == 0
 
 
-async def test_a_message_that_failed_on_every_step_becomes_a_dead_letter(
+async def test_a_message_that_failed_after_every_retry_becomes_a_dead_letter(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
     await wire.send(QUEUE, notes.NoteWritten(body=notes.BROKEN), kopilka_attempt=len(topology.RETRY_DELAYS))
 
-    async with rabbit.taking_in(declared, db, notes.ECHO):
-        letters = await rabbit.buried(db)
+    async with rabbit.consuming_batches(declared, db, notes.ECHO):
+        letters = await rabbit.dead_lettered(db)
 
     assert [letter.reason for letter in letters] == ["retries_exhausted"]
 
@@ -115,7 +115,7 @@ async def test_data_of_our_own_that_fails_to_validate_is_a_defect_and_no_unreada
 
     await wire.send(QUEUE, notes.NoteWritten())
 
-    async with rabbit.taking_in(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), read_nonsense)):
+    async with rabbit.consuming_batches(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), read_nonsense)):
         waiting = await wire.take("kopilka.retry.5s")
 
     assert waiting.headers["kopilka-attempt"] == 1
@@ -131,7 +131,7 @@ async def test_copies_in_one_batch_and_in_later_ones_have_one_effect(
     for _ in range(3):
         await wire.send_raw(QUEUE, body, headers)
 
-    async with rabbit.taking_in(declared, db, notes.ECHO):
+    async with rabbit.consuming_batches(declared, db, notes.ECHO):
         await rabbit.effects(db, QUEUE, 1)
         await wire.send_raw(QUEUE, body, headers)
         await wire.send(QUEUE, notes.NoteWritten())
@@ -141,11 +141,11 @@ async def test_copies_in_one_batch_and_in_later_ones_have_one_effect(
     assert await wire.depth(QUEUE) == 0
 
 
-async def test_a_batch_consumer_comes_back_after_its_connection_was_cut(
+async def test_a_batch_consumer_reconnects_after_its_connection_was_cut(
     db: database.Database, declared: str, wire: rabbit.Wire, proxied: Proxied
 ) -> None:
     proxy = await proxied(declared)
-    async with rabbit.taking_in(proxy.url, db, notes.ECHO) as consumer:
+    async with rabbit.consuming_batches(proxy.url, db, notes.ECHO) as consumer:
         for count in range(1, 4):
             await wire.send(QUEUE, notes.NoteWritten())
             await rabbit.effects(db, QUEUE, count)
@@ -156,7 +156,7 @@ async def test_a_batch_consumer_comes_back_after_its_connection_was_cut(
     assert await notes.count(db, QUEUE) == 3
 
 
-async def test_a_connection_lost_amid_a_batch_has_one_effect(
+async def test_a_connection_lost_during_a_batch_has_one_effect(
     db: database.Database, declared: str, wire: rabbit.Wire, proxied: Proxied
 ) -> None:
     proxy = await proxied(declared)
@@ -167,14 +167,14 @@ async def test_a_connection_lost_amid_a_batch_has_one_effect(
     ) -> None:
         nonlocal batches
         batches += 1
-        await notes.hear_notes(db, items)
+        await notes.store_notes(db, items)
         if batches == 1:
             proxy.cut()
             await asyncio.sleep(0.1)
 
     await wire.send(QUEUE, notes.NoteWritten())
 
-    async with rabbit.taking_in(proxy.url, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), cut_after_commit)):
+    async with rabbit.consuming_batches(proxy.url, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), cut_after_commit)):
 
         async def is_redelivered() -> bool:
             return batches >= 2
@@ -200,7 +200,7 @@ async def test_a_process_killed_between_commit_and_ack_has_one_effect(
     assert await notes.count(db, QUEUE) == 51
 
 
-async def test_stopping_finishes_the_batch_at_hand_and_leaves_the_rest(
+async def test_stopping_finishes_the_current_batch_and_leaves_the_others(
     db: database.Database, declared: str, wire: rabbit.Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "BATCH", 10)
@@ -209,11 +209,11 @@ async def test_stopping_finishes_the_batch_at_hand_and_leaves_the_rest(
     async def take_a_while(db: database.Database, items: Sequence[tuple[inbox.Delivery, notes.NoteWritten]]) -> None:
         begun.set()
         await asyncio.sleep(0.3)
-        await notes.hear_notes(db, items)
+        await notes.store_notes(db, items)
 
     await asyncio.gather(*(wire.send(QUEUE, notes.NoteWritten()) for _ in range(100)))
 
-    async with rabbit.taking_in(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), take_a_while)):
+    async with rabbit.consuming_batches(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), take_a_while)):
         await begun.wait()
 
     done = await notes.count(db, QUEUE)
@@ -221,7 +221,7 @@ async def test_stopping_finishes_the_batch_at_hand_and_leaves_the_rest(
     assert await wire.depth(QUEUE) == 100 - done
 
 
-async def test_a_database_that_is_away_is_waited_for_and_burns_no_step(  # noqa: PLR0917 - fixtures
+async def test_an_unavailable_database_is_waited_for_without_using_up_a_retry(  # noqa: PLR0917 - fixtures
     db: database.Database,
     database_url: str,
     declared: str,
@@ -233,7 +233,7 @@ async def test_a_database_that_is_away_is_waited_for_and_burns_no_step(  # noqa:
     monkeypatch.setattr(retries, "OUTAGE_WAIT_S", 1)
     proxy = await proxied(database_url)
     near = database.Database(proxy.url, schema="notes", pool_size=4)
-    async with rabbit.taking_in(declared, near, notes.ECHO):
+    async with rabbit.consuming_batches(declared, near, notes.ECHO):
         await wire.send(QUEUE, notes.NoteWritten())
         await rabbit.effects(db, QUEUE, 1)
         await proxy.take_away()
@@ -243,7 +243,7 @@ async def test_a_database_that_is_away_is_waited_for_and_burns_no_step(  # noqa:
 
         await proxy.restore()
         await rabbit.effects(db, QUEUE, 21)
-        letters = await rabbit.buried(db)
+        letters = await rabbit.dead_lettered(db)
 
     await near.close()
     assert await notes.count(db, QUEUE) == 21
@@ -251,10 +251,10 @@ async def test_a_database_that_is_away_is_waited_for_and_burns_no_step(  # noqa:
     assert [letter.reason for letter in letters] == ["unreadable"]
 
 
-async def test_a_batch_consumer_whose_queue_is_deleted_says_so_and_consumes_again_when_it_is_back(
+async def test_a_batch_consumer_whose_queue_is_deleted_is_not_ready_and_consumes_again_when_it_is_back(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
-    async with rabbit.taking_in(declared, db, notes.ECHO) as consumer:
+    async with rabbit.consuming_batches(declared, db, notes.ECHO) as consumer:
         await wire.channel.queue_delete(QUEUE)
 
         async def is_lost() -> bool:

@@ -14,7 +14,7 @@ Proxied = Callable[[str], Awaitable[outages.Proxy]]
 QUEUE = notes.COMMANDS.name
 
 
-async def test_a_message_is_handled_and_what_it_causes_names_it(
+async def test_a_message_is_handled_and_is_the_cause_of_what_its_handler_publishes(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
     async with rabbit.consuming(declared, db, notes.COMMANDS):
@@ -22,10 +22,10 @@ async def test_a_message_is_handled_and_what_it_causes_names_it(
         await rabbit.effects(db, QUEUE, 1)
 
     async with db.transaction() as tx:
-        said = await tx.fetchval("SELECT headers::jsonb AS headers FROM outbox")
+        headers_out = await tx.fetchval("SELECT headers::jsonb AS headers FROM outbox")
     assert await wire.depth(QUEUE) == 0
-    assert said["ce-correlationid"] == "journey-1"
-    assert said["ce-causationid"] == headers["ce-id"]
+    assert headers_out["ce-correlationid"] == "correlation-1"
+    assert headers_out["ce-causationid"] == headers["ce-id"]
 
 
 async def test_three_copies_delivered_at_once_have_one_effect(
@@ -44,7 +44,7 @@ async def test_three_copies_delivered_at_once_have_one_effect(
     assert await dead_letters.find(db) == []
 
 
-async def test_a_database_that_is_away_is_waited_for_and_burns_no_step(
+async def test_an_unavailable_database_is_waited_for_without_using_up_a_retry(
     db: database.Database, database_url: str, declared: str, wire: rabbit.Wire, proxied: Proxied
 ) -> None:
     proxy = await proxied(database_url)
@@ -92,7 +92,7 @@ async def test_a_connection_lost_after_the_commit_and_before_the_ack_has_one_eff
     assert await wire.depth(QUEUE) == 0
 
 
-async def test_a_connection_lost_amid_a_handler_rolls_it_back_and_it_is_applied_once(
+async def test_a_connection_lost_during_a_handler_rolls_it_back_and_it_is_applied_once(
     db: database.Database, declared: str, wire: rabbit.Wire, proxied: Proxied
 ) -> None:
     proxy = await proxied(declared)
@@ -104,7 +104,7 @@ async def test_a_connection_lost_amid_a_handler_rolls_it_back_and_it_is_applied_
         async with db.transaction() as tx:
             if not await inbox.claim(tx, delivery):
                 return
-            await notes.keep(tx, [command], QUEUE)
+            await notes.store(tx, [command], QUEUE)
             if deliveries == 1:
                 proxy.cut()
                 await asyncio.sleep(30)
@@ -156,7 +156,7 @@ async def test_a_crash_between_the_retry_and_the_ack_leaves_two_copies_and_one_e
     assert await notes.count(db) == 1
 
 
-async def test_a_consumer_comes_back_after_its_connection_was_cut(
+async def test_a_consumer_reconnects_after_its_connection_was_cut(
     db: database.Database, declared: str, wire: rabbit.Wire, proxied: Proxied
 ) -> None:
     proxy = await proxied(declared)
@@ -169,7 +169,7 @@ async def test_a_consumer_comes_back_after_its_connection_was_cut(
     assert await notes.count(db) == 3
 
 
-async def test_stopping_finishes_the_handlers_at_work(db: database.Database, declared: str, wire: rabbit.Wire) -> None:
+async def test_stopping_finishes_the_running_handlers(db: database.Database, declared: str, wire: rabbit.Wire) -> None:
     begun = asyncio.Event()
 
     async def take_a_while(db: database.Database, delivery: inbox.Delivery, command: notes.WriteNote) -> None:
@@ -194,7 +194,7 @@ def test_a_queue_binds_events_and_commands_to_their_own_exchanges() -> None:
     )
 
 
-async def test_a_command_that_a_handler_says_reaches_its_owner(
+async def test_a_command_that_a_handler_publishes_reaches_its_owner(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
     async with db.transaction() as tx:

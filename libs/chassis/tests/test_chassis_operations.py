@@ -1,4 +1,4 @@
-"""How a command of an operator ends: with its own code, or with one line that says why not."""
+"""How an operator's command ends: with its own exit code, or with an error in one line."""
 
 import subprocess
 import sys
@@ -50,16 +50,16 @@ async def test_a_command_gives_its_own_code() -> None:
         (ConnectionRefusedError(111, "Connect call failed"), "ConnectionRefusedError: [Errno 111] Connect call failed"),
     ],
 )
-async def test_what_an_operator_can_do_something_about_is_told_in_one_line(
+async def test_refusals_and_errors_of_files_and_servers_are_printed_in_one_line(
     error: Exception, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def work(_: Any, __: Sequence[str]) -> int:
         raise error
 
     assert await operations.run(service_with(work), "work", []) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(line)
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(line)
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("typed", ["2026-01-31T09:00:00", "2026-01-31T12:00:00+03:00", "2026-01-31T09:00:00Z"])
@@ -67,7 +67,7 @@ def test_a_typed_time_without_a_zone_is_utc(typed: str) -> None:
     assert operations.parse_time(typed) == datetime(2026, 1, 31, 9, tzinfo=UTC)
 
 
-def test_who_reads_may_have_seen_enough() -> None:
+def test_a_reader_may_close_the_pipe_early() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -13,7 +13,7 @@ async def run_until(timer: timers.Timer, done: asyncio.Event) -> None:
     await running
 
 
-async def test_a_timer_runs_on_while_there_is_work_and_rests_when_there_is_none() -> None:
+async def test_a_timer_runs_on_while_there_is_work_and_pauses_without() -> None:
     left, done = [3, 2, 1, 0], asyncio.Event()
 
     async def tick() -> int:
@@ -26,7 +26,7 @@ async def test_a_timer_runs_on_while_there_is_work_and_rests_when_there_is_none(
     assert left == []
 
 
-async def test_a_timer_that_gathers_rests_after_work_too_until_it_is_woken() -> None:
+async def test_a_debounced_timer_pauses_after_work_too_until_it_is_woken() -> None:
     ticks, first = 0, asyncio.Event()
 
     async def tick() -> int:
@@ -70,7 +70,7 @@ async def test_a_tick_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch)
     assert telemetry.TICKS.labels("failing", "ok")._value.get() == 1
 
 
-async def test_a_resting_timer_can_be_woken() -> None:
+async def test_a_pausing_timer_can_be_woken() -> None:
     calls, first, second = 0, asyncio.Event(), asyncio.Event()
 
     async def tick() -> int:
@@ -91,7 +91,7 @@ async def test_a_resting_timer_can_be_woken() -> None:
     assert calls == 2
 
 
-async def test_stopping_lets_the_tick_at_hand_finish() -> None:
+async def test_stopping_lets_the_current_tick_finish() -> None:
     begun, finished = asyncio.Event(), False
 
     async def tick() -> int:
@@ -110,7 +110,7 @@ async def test_stopping_lets_the_tick_at_hand_finish() -> None:
     assert finished
 
 
-async def test_each_tick_is_a_journey_of_its_own() -> None:
+async def test_each_tick_has_a_correlation_id_of_its_own() -> None:
     journeys: list[str] = []
     done = asyncio.Event()
 

@@ -12,7 +12,7 @@ KOPILKA = Path(sys.executable).parent / "kopilka"
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A place with a console script for each service, which tells how it was called."""
+    """A place with a console script for each service, which prints how it was called."""
     for service in discovery.names():
         script = tmp_path / "bin" / service
         script.parent.mkdir(exist_ok=True)
@@ -48,7 +48,7 @@ def test_a_services_exit_code_is_passed_on(installed: Path) -> None:
     assert run(installed, "ledger", "verify", FAILING="ledger").returncode == 3
 
 
-def test_a_command_for_all_asks_every_service(installed: Path) -> None:
+def test_a_command_for_all_runs_that_of_every_service(installed: Path) -> None:
     done = run(installed, "dlq", "list")
 
     assert done.returncode == 0
@@ -62,7 +62,7 @@ def test_one_service_that_fails_fails_the_whole(installed: Path) -> None:
     assert len(done.stdout.splitlines()) == len(discovery.names())
 
 
-def test_the_settings_of_the_local_stack_are_used_where_the_environment_is_silent(installed: Path) -> None:
+def test_settings_of_the_local_stack_are_used_unless_the_environment_has_them(installed: Path) -> None:
     (installed / ".run").mkdir()
     (installed / ".run" / "env").write_text("# a comment\nexport NOTE='from the stack'\n")
 
@@ -71,7 +71,7 @@ def test_the_settings_of_the_local_stack_are_used_where_the_environment_is_silen
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 0), (["help"], 0), (["--help"], 0), (["nonsense"], 2)])
-def test_without_a_known_word_the_usage_is_told(arguments: list[str], code: int) -> None:
+def test_without_a_known_command_the_usage_is_printed(arguments: list[str], code: int) -> None:
     done = subprocess.run([KOPILKA, *arguments], capture_output=True, text=True, timeout=30, check=False)
 
     assert done.returncode == code

@@ -59,7 +59,7 @@ async def test_a_cancelled_transaction_leaves_nothing(db: database.Database) -> 
     assert await notes_in(db) == 0
 
 
-async def test_what_waits_for_the_commit_happens_after_it_and_once(db: database.Database) -> None:
+async def test_an_action_on_commit_runs_after_the_commit_and_once(db: database.Database) -> None:
     happened: list[str] = []
 
     async with db.transaction() as tx:
@@ -73,7 +73,7 @@ async def test_what_waits_for_the_commit_happens_after_it_and_once(db: database.
     assert happened == ["first", "second"]
 
 
-async def test_what_waits_for_a_commit_that_never_comes_does_not_happen(db: database.Database) -> None:
+async def test_an_action_on_commit_does_not_run_after_a_rollback(db: database.Database) -> None:
     happened: list[str] = []
 
     async def fail() -> None:
@@ -111,7 +111,7 @@ async def test_connections_that_the_server_ended_are_replaced(
     assert answers == [1, 1, 1]
 
 
-async def test_a_connection_that_ends_amid_a_transaction_is_an_outage(db: database.Database) -> None:
+async def test_a_connection_that_ends_during_a_transaction_is_an_outage(db: database.Database) -> None:
     async def end_itself() -> None:
         async with db.transaction() as tx:
             await tx.execute("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -123,7 +123,7 @@ async def test_a_connection_that_ends_amid_a_transaction_is_an_outage(db: databa
     assert await notes_in(db) == 0
 
 
-async def test_a_server_that_is_away_is_an_outage(database_url: str, proxied: Proxied) -> None:
+async def test_an_unreachable_server_is_an_outage(database_url: str, proxied: Proxied) -> None:
     proxy = await proxied(database_url)
     near = database.Database(proxy.url, schema="notes", pool_size=2)
     assert await notes_in(near) == 0
@@ -138,7 +138,7 @@ async def test_a_server_that_is_away_is_an_outage(database_url: str, proxied: Pr
     await near.close()
 
 
-async def test_a_pool_that_is_used_up_is_an_outage(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_exhausted_pool_is_an_outage(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "POOL_WAIT_S", 0.2)
     small = database.Database(database_url, schema="notes", pool_size=1)
 
@@ -185,7 +185,7 @@ async def test_a_statement_that_can_never_work_is_no_outage(
     assert not database.is_transient(failure.value)
 
 
-async def test_an_error_does_not_tell_the_values_of_its_statement(db: database.Database) -> None:
+async def test_an_error_does_not_contain_the_values_of_its_statement(db: database.Database) -> None:
     async def fail() -> None:
         async with db.transaction() as tx:
             await tx.execute("SELECT * FROM nowhere WHERE phone = $1", "+79991234567")
@@ -215,7 +215,7 @@ async def test_a_service_cannot_read_another_schema(db: database.Database) -> No
     assert can_create is False
 
 
-async def test_a_single_statement_commits_by_itself_and_can_say_nothing(db: database.Database) -> None:
+async def test_a_single_statement_commits_by_itself_and_can_not_fill_the_outbox(db: database.Database) -> None:
     async with db.statement() as tx:
         await tx.execute("INSERT INTO note VALUES (gen_random_uuid(), 'alone', 'nobody')")
         with pytest.raises(LookupError):
@@ -225,7 +225,7 @@ async def test_a_single_statement_commits_by_itself_and_can_say_nothing(db: data
         assert await tx.fetchval("SELECT count(*) FROM note WHERE body = 'alone'") == 1
 
 
-async def test_a_connection_that_once_held_a_transaction_can_say_nothing_outside_of_it(db: database.Database) -> None:
+async def test_a_connection_can_not_fill_the_outbox_after_its_transaction(db: database.Database) -> None:
     async with db.transaction() as tx:
         await outbox.put(tx, [notes.NoteWritten()])
 

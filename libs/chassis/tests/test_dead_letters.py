@@ -13,7 +13,7 @@ from chassis import database, dead_letters, operations, publisher, settings, tel
 QUEUE = notes.COMMANDS.name
 
 
-async def bury(db: database.Database, message: notes.Spoken, **changed: object) -> UUID | None:
+async def record(db: database.Database, message: notes.Note, **changed: object) -> UUID | None:
     """Make a dead letter; gives its id."""
     headers = rabbit.headers_of(message, **changed)
     await dead_letters.record(
@@ -31,17 +31,17 @@ async def dlq(*arguments: str) -> int:
     return await operations.dead_letter_queue(notes.SERVICE, arguments)
 
 
-async def test_a_letter_that_dies_again_is_open_again_and_counted_once(db: database.Database) -> None:
+async def test_a_resolved_dead_letter_that_fails_again_is_open_again_and_counted_once(db: database.Database) -> None:
     command = notes.WriteNote()
-    event_id = await bury(db, command)
+    event_id = await record(db, command)
     await dead_letters.discard(db, await dead_letters.find(db))
 
-    await bury(db, command, ce_id=str(event_id))
+    await record(db, command, ce_id=str(event_id))
 
     assert [letter.event_id for letter in await dead_letters.find(db)] == [event_id]
 
 
-async def test_what_postgres_cannot_hold_is_kept_all_the_same(db: database.Database) -> None:
+async def test_a_message_that_postgres_can_not_hold_is_stored_with_replacements(db: database.Database) -> None:
     await dead_letters.record(
         db,
         consumer=QUEUE,
@@ -59,8 +59,8 @@ async def test_what_postgres_cannot_hold_is_kept_all_the_same(db: database.Datab
 
 
 async def test_the_gauge_counts_open_letters(db: database.Database) -> None:
-    await bury(db, notes.WriteNote())
-    await bury(db, notes.WriteNote())
+    await record(db, notes.WriteNote())
+    await record(db, notes.WriteNote())
 
     await dead_letters.measure(db)
 
@@ -69,11 +69,11 @@ async def test_the_gauge_counts_open_letters(db: database.Database) -> None:
 
 @pytest.mark.rule("OP9")
 @pytest.mark.usefixtures("operator")
-async def test_list_tells_each_open_letter_and_show_its_content(
+async def test_list_prints_each_open_dead_letter_and_show_its_content(
     db: database.Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = notes.WriteNote(body="read me")
-    event_id = await bury(db, command)
+    event_id = await record(db, command)
     capsys.readouterr()
 
     assert await dlq("list") == 0
@@ -102,9 +102,9 @@ async def test_list_tells_each_open_letter_and_show_its_content(
 async def test_letters_are_chosen_by_type_and_key(
     db: database.Database, capsys: pytest.CaptureFixture[str], only: Sequence[str], count: int
 ) -> None:
-    await bury(db, notes.WriteNote(key="key-1"))
-    await bury(db, notes.WriteNote(key="key-2"))
-    await bury(db, notes.NoteWritten(key="key-2"))
+    await record(db, notes.WriteNote(key="key-1"))
+    await record(db, notes.WriteNote(key="key-2"))
+    await record(db, notes.NoteWritten(key="key-2"))
 
     await dlq("list", *only)
 
@@ -116,7 +116,7 @@ async def test_letters_are_chosen_by_type_and_key(
 async def test_a_replayed_letter_is_handled_under_its_own_id_and_is_resolved(
     db: database.Database, declared: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    event_id = await bury(db, notes.WriteNote(), kopilka_attempt=4)
+    event_id = await record(db, notes.WriteNote(), kopilka_attempt=4)
 
     assert await dlq("replay") == 0
     async with rabbit.Wire.connected(declared) as wire:
@@ -134,7 +134,7 @@ async def test_a_replayed_letter_is_handled_under_its_own_id_and_is_resolved(
 async def test_a_letter_replayed_twice_has_one_effect(
     db: database.Database, declared: str, sender: publisher.Publisher
 ) -> None:
-    await bury(db, notes.WriteNote())
+    await record(db, notes.WriteNote())
     letters = await dead_letters.find(db)
 
     await dead_letters.replay(db, sender, letters)
@@ -152,19 +152,19 @@ async def test_a_letter_replayed_twice_has_one_effect(
 
 @pytest.mark.rule("OP9")
 @pytest.mark.usefixtures("operator")
-async def test_a_letter_without_a_readable_envelope_can_be_replayed_and_dies_again(
+async def test_a_dead_letter_without_a_readable_envelope_can_be_replayed_and_fails_again(
     db: database.Database, declared: str
 ) -> None:
-    await bury(db, notes.WriteNote(), ce_id=None, ce_time=None, ce_correlationid=None)
+    await record(db, notes.WriteNote(), ce_id=None, ce_time=None, ce_correlationid=None)
     first = await dead_letters.find(db)
 
     assert await dlq("replay") == 0
     async with rabbit.consuming(declared, db, notes.COMMANDS):
 
-        async def is_dead_again() -> bool:
+        async def has_failed_again() -> bool:
             return len(await dead_letters.find(db)) == 1
 
-        await rabbit.until(is_dead_again)
+        await rabbit.until(has_failed_again)
 
     second = await dead_letters.find(db)
     assert second[0].reason == "unreadable"
@@ -176,8 +176,8 @@ async def test_a_letter_without_a_readable_envelope_can_be_replayed_and_dies_aga
 async def test_a_discarded_letter_is_gone_from_the_list_and_not_sent(
     db: database.Database, declared: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = await bury(db, notes.WriteNote(key="key-1"))
-    await bury(db, notes.WriteNote(key="key-2"))
+    kept = await record(db, notes.WriteNote(key="key-1"))
+    await record(db, notes.WriteNote(key="key-2"))
 
     assert await dlq("discard", "--key", "key-2") == 0
 
@@ -189,7 +189,7 @@ async def test_a_discarded_letter_is_gone_from_the_list_and_not_sent(
 
 @pytest.mark.rule("OP9")
 @pytest.mark.usefixtures("operator")
-async def test_draining_brings_what_the_broker_kept_into_the_table(
+async def test_drain_broker_moves_messages_of_the_dlq_queues_into_the_table(
     db: database.Database, declared: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with rabbit.Wire.connected(declared) as wire:
@@ -221,7 +221,7 @@ async def test_migrate_and_topology_can_be_repeated() -> None:
 
 
 @pytest.mark.usefixtures("operator")
-async def test_migrate_without_an_administrator_says_what_is_missing(
+async def test_migrate_without_an_administrator_names_the_missing_setting(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("KOPILKA_DATABASE_URL")
@@ -234,7 +234,7 @@ async def test_migrate_without_an_administrator_says_what_is_missing(
 
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("command", [operations.declare_topology, operations.migrate_schema])
-async def test_a_queue_with_other_arguments_is_told_in_one_line(
+async def test_a_queue_with_other_arguments_is_reported_in_one_line(
     declared: str, capsys: pytest.CaptureFixture[str], command: Callable[..., Awaitable[int]]
 ) -> None:
     async with rabbit.Wire.connected(declared) as wire:

@@ -18,7 +18,7 @@ def test_an_envelope_survives_its_headers() -> None:
         tenant="demo",
         partition_key="key-1",
         sequence=7,
-        correlation_id="journey-1",
+        correlation_id="correlation-1",
         causation_id="cause-1",
         traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01",
     )
@@ -71,24 +71,24 @@ def test_a_nonsense_header_is_unreadable(name: str, value: Any) -> None:
         envelope.parse(headers)
 
 
-def test_a_message_said_in_answer_names_its_cause() -> None:
+def test_a_message_published_by_a_handler_names_its_cause() -> None:
     wrapper = envelope.parse(rabbit.headers_of(notes.NoteWritten(), traceparent="00-trace"))
 
     with envelope.caused_by(wrapper.cause):
         cause = envelope.current_cause()
 
-    assert cause == envelope.Cause("journey-1", str(wrapper.id), "00-trace")
+    assert cause == envelope.Cause("correlation-1", str(wrapper.id), "00-trace")
     assert envelope.peek_cause() is None
 
 
-def test_work_without_a_cause_begins_a_journey() -> None:
+def test_work_without_a_cause_gets_a_correlation_id_of_its_own() -> None:
     first, second = envelope.current_cause(), envelope.current_cause()
 
     assert first.causation_id is None
     assert first.correlation_id != second.correlation_id
 
 
-def test_the_brokers_own_history_does_not_travel_on() -> None:
+def test_the_brokers_own_headers_are_not_published_again() -> None:
     kept = envelope.ours({"ce-id": "1", "x-death": [{"count": 1}], "raw": b"\xff\0", "number": 5, "when": None})
 
     assert kept == {

@@ -23,6 +23,6 @@ def test_a_point_that_is_not_armed_does_nothing() -> None:
     assert run("there:1") == (0, "012")
 
 
-def test_an_armed_point_kills_the_process_at_its_turn() -> None:
+def test_an_armed_point_kills_the_process_at_the_named_pass() -> None:
     assert run("here") == (-signal.SIGKILL, "0")
     assert run("here:2") == (-signal.SIGKILL, "01")

@@ -31,7 +31,7 @@ async def test_a_process_whose_checks_pass_is_ready() -> None:
 
 
 @pytest.mark.rule("OP1")
-async def test_a_process_that_misses_something_is_not_ready_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_with_a_failed_check_is_not_ready_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "CHECK_TIMEOUT_S", 0.05)
     checks = health.Health()
     for name, check in (("good", passes), ("false", does_not_pass), ("broken", breaks), ("hanging", hangs)):

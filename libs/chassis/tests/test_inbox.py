@@ -73,7 +73,7 @@ async def is_blocked(db: database.Database) -> None:
                     return
 
 
-async def test_many_claims_tell_which_are_new(db: database.Database) -> None:
+async def test_claiming_many_gives_the_new_ones(db: database.Database) -> None:
     deliveries = [testing.delivery_of(notes.NoteWritten(), notes.ECHO.name) for _ in range(20)]
     async with db.transaction() as tx:
         await inbox.claim_many(tx, deliveries[:5])
@@ -96,7 +96,7 @@ async def test_batches_that_claim_the_same_messages_in_other_orders_do_not_deadl
     assert sorted(counts) == [0, 300]
 
 
-async def test_what_is_given_back_is_new_again_and_nothing_else(db: database.Database) -> None:
+async def test_an_unclaimed_message_is_new_again_and_no_other(db: database.Database) -> None:
     deliveries = [testing.delivery_of(notes.NoteWritten(), notes.ECHO.name) for _ in range(5)]
     other = inbox.Delivery("notes.other", deliveries[0].envelope)
     async with db.transaction() as tx:
@@ -111,7 +111,7 @@ async def test_what_is_given_back_is_new_again_and_nothing_else(db: database.Dat
     assert is_claimed
 
 
-async def test_giving_nothing_back_gives_nothing_back(db: database.Database) -> None:
+async def test_unclaiming_nothing_changes_nothing(db: database.Database) -> None:
     async with db.transaction() as tx:
         await inbox.claim(tx, DELIVERY)
 
@@ -133,7 +133,7 @@ async def test_a_message_of_today_lies_in_the_partition_of_today(db: database.Da
     assert place == f"inbox_{envelope.now():%Y%m%d}"
 
 
-async def test_an_id_that_carries_no_day_is_claimed_once_all_the_same(db: database.Database) -> None:
+async def test_an_id_without_a_day_is_claimed_once_too(db: database.Database) -> None:
     stranger = testing.delivery_of(notes.WriteNote(), notes.COMMANDS.name, event_id=uuid4())
 
     async with db.transaction() as tx:

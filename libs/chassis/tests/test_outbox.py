@@ -6,10 +6,10 @@ import pytest
 from chassis import database, envelope, outbox, testing
 
 
-async def test_what_is_said_in_a_transaction_waits_in_the_outbox(db: database.Database) -> None:
+async def test_a_message_of_a_transaction_waits_in_the_outbox(db: database.Database) -> None:
     message = notes.NoteWritten(key="key-1", sequence=4)
 
-    with envelope.caused_by(envelope.Cause("journey-1", "cause-1", "00-trace")):
+    with envelope.caused_by(envelope.Cause("correlation-1", "cause-1", "00-trace")):
         async with db.transaction() as tx:
             ids = await outbox.put(tx, [message])
 
@@ -21,11 +21,11 @@ async def test_what_is_said_in_a_transaction_waits_in_the_outbox(db: database.Da
     assert rows[0]["slot"] == outbox.slot_of("key-1")
     assert json.loads(rows[0]["payload"]) == json.loads(message.model_dump_json())
     assert (headers["ce-source"], headers["ce-sequence"]) == ("/kopilka/notes", "4")
-    assert (headers["ce-correlationid"], headers["ce-causationid"]) == ("journey-1", "cause-1")
+    assert (headers["ce-correlationid"], headers["ce-causationid"]) == ("correlation-1", "cause-1")
     assert headers["traceparent"] == "00-trace"
 
 
-async def test_what_is_said_in_a_transaction_that_rolls_back_is_not_said(db: database.Database) -> None:
+async def test_a_message_of_a_transaction_that_rolls_back_is_not_published(db: database.Database) -> None:
     async def fail() -> None:
         async with db.transaction() as tx:
             await outbox.put(tx, [notes.NoteWritten()])
@@ -38,7 +38,7 @@ async def test_what_is_said_in_a_transaction_that_rolls_back_is_not_said(db: dat
     assert not db.outbox_filled.is_set()
 
 
-async def test_messages_of_one_key_keep_the_order_they_were_said_in(db: database.Database) -> None:
+async def test_messages_of_one_key_keep_their_order(db: database.Database) -> None:
     async with db.transaction() as tx:
         await outbox.put(tx, [notes.NoteWritten(key="key-1", sequence=number) for number in range(50)])
 
@@ -50,15 +50,15 @@ async def test_each_message_of_a_batch_can_have_its_own_cause(db: database.Datab
         await outbox.put(
             tx,
             [notes.NoteWritten(), notes.NoteWritten()],
-            causes=[envelope.Cause("journey-1"), envelope.Cause("journey-2")],
+            causes=[envelope.Cause("correlation-1"), envelope.Cause("correlation-2")],
         )
 
     async with db.transaction() as tx:
         rows = await tx.fetch("SELECT headers::jsonb AS headers FROM outbox ORDER BY id")
-    assert [row["headers"]["ce-correlationid"] for row in rows] == ["journey-1", "journey-2"]
+    assert [row["headers"]["ce-correlationid"] for row in rows] == ["correlation-1", "correlation-2"]
 
 
-async def test_a_commit_that_said_something_wakes_the_relay(db: database.Database) -> None:
+async def test_a_commit_that_filled_the_outbox_wakes_the_relay(db: database.Database) -> None:
     async with db.transaction() as tx:
         await outbox.put(tx, [notes.NoteWritten()])
         was_set_before_the_commit = db.outbox_filled.is_set()
@@ -67,7 +67,7 @@ async def test_a_commit_that_said_something_wakes_the_relay(db: database.Databas
     assert db.outbox_filled.is_set()
 
 
-async def test_saying_nothing_is_nothing(db: database.Database) -> None:
+async def test_publishing_nothing_changes_nothing(db: database.Database) -> None:
     async with db.transaction() as tx:
         ids = await outbox.put(tx, [])
 

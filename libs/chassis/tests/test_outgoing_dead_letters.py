@@ -15,7 +15,7 @@ async def dlq(*arguments: str) -> int:
     return await operations.dead_letter_queue(notes.SERVICE, arguments)
 
 
-async def publish(db: database.Database, *messages: notes.Spoken, exchange: str | None = None) -> None:
+async def publish(db: database.Database, *messages: notes.Note, exchange: str | None = None) -> None:
     """Put messages into the outbox, for another exchange where one is named."""
     async with db.transaction() as tx:
         ids = await outbox.put(tx, messages)
@@ -52,7 +52,7 @@ async def test_a_broker_that_refuses_messages_loses_none_of_them(
     Method: the exchange has no queue for the message and no alternate exchange; later a queue is bound.
     """
     await wire.channel.exchange_delete(topology.UNROUTED)
-    refused = notes.NoteUnheard(key="bad", body="kept")
+    refused = notes.NoteUnrouted(key="bad", body="kept")
     await publish(db, refused, *(notes.NoteWritten(key=f"key-{n}") for n in range(20)))
 
     await relay_until_given_up(db, sender)
@@ -62,13 +62,13 @@ async def test_a_broker_that_refuses_messages_loses_none_of_them(
     capsys.readouterr()
     assert await dlq("list") == 0
     listed = capsys.readouterr().out
-    assert f" outbox {notes.NoteUnheard.TYPE} " in listed
+    assert f" outbox {notes.NoteUnrouted.TYPE} " in listed
     assert " unpublishable after 10: PublishError: " in listed
     assert await dlq("show", "--key", "bad") == 0
     assert '"body":"kept"' in capsys.readouterr().out
 
     late = await wire.channel.declare_queue("test.late", durable=True, arguments={"x-queue-type": "quorum"})
-    await late.bind(topology.EVENTS, routing_key=notes.NoteUnheard.TYPE)
+    await late.bind(topology.EVENTS, routing_key=notes.NoteUnrouted.TYPE)
     letter = (await dead_letters.find(db))[0]
     assert await dlq("replay") == 0
     async with rabbit.relaying(declared, db):

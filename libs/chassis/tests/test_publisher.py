@@ -32,10 +32,10 @@ async def test_a_published_message_is_persistent_and_carries_its_names(
     sent = await wire.take(QUEUE)
     assert (sent.delivery_mode, sent.content_type, sent.type) == (2, "application/json", notes.WriteNote.TYPE)
     assert sent.message_id == sent.headers["ce-id"]
-    assert sent.correlation_id == sent.headers["ce-correlationid"] == "journey-1"
+    assert sent.correlation_id == sent.headers["ce-correlationid"] == "correlation-1"
 
 
-async def test_a_message_for_no_queue_raises(sender: publisher.Publisher, wire: rabbit.Wire) -> None:
+async def test_publishing_an_unroutable_message_raises(sender: publisher.Publisher, wire: rabbit.Wire) -> None:
     with pytest.raises(PublishError):
         await publish(sender, queue="notes.nowhere")
 
@@ -51,7 +51,7 @@ async def test_copies_of_one_message_can_be_in_flight_together(sender: publisher
     assert await wire.depth(QUEUE) == 50
 
 
-async def test_a_lost_connection_fails_the_publish_at_hand_and_the_next_opens_another(
+async def test_a_lost_connection_fails_the_current_publish_and_the_next_opens_another(
     declared: str, wire: rabbit.Wire, proxied: Proxied
 ) -> None:
     proxy = await proxied(declared)
@@ -74,7 +74,7 @@ async def test_a_lost_connection_fails_the_publish_at_hand_and_the_next_opens_an
     assert await wire.depth(QUEUE) == 3
 
 
-async def test_a_broker_that_accepts_and_says_nothing_does_not_hold_anybody_for_ever(
+async def test_a_broker_that_accepts_and_does_not_answer_is_given_up_after_a_while(
     declared: str, proxied: Proxied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher, "CONNECT_TIMEOUT_S", 0.3)

@@ -16,7 +16,7 @@ from chassis import database, dead_letters, outbox, publisher, relay, telemetry,
 Proxied = Callable[[str], Awaitable[outages.Proxy]]
 
 
-async def say(db: database.Database, *messages: notes.Spoken) -> None:
+async def publish(db: database.Database, *messages: notes.Note) -> None:
     async with db.transaction() as tx:
         await outbox.put(tx, messages)
 
@@ -49,7 +49,7 @@ def orders_of(bodies: Sequence[bytes]) -> dict[str, list[int]]:
 async def test_a_confirmed_row_is_deleted(
     db: database.Database, sender: publisher.Publisher, wire: rabbit.Wire
 ) -> None:
-    await say(db, *many(30, keys=3))
+    await publish(db, *many(30, keys=3))
 
     moved = await relay.Relay(db, sender).relay_once()
 
@@ -65,7 +65,7 @@ async def test_a_row_committed_before_a_crash_is_sent_by_the_next_relay(
     db: database.Database, processes: testing.Processes, wire: rabbit.Wire
 ) -> None:
     process, _ = await asyncio.to_thread(processes.ready, "notes", "api", KOPILKA_FAILPOINT="relay.before_publish:1")
-    await say(db, notes.NoteWritten())
+    await publish(db, notes.NoteWritten())
     code = await asyncio.to_thread(process.wait, 30)
 
     waited = await waiting(db)
@@ -82,7 +82,7 @@ async def test_a_crash_between_confirm_and_commit_sends_the_same_message_twice(
     db: database.Database, processes: testing.Processes, declared: str, wire: rabbit.Wire, point: str
 ) -> None:
     process, _ = await asyncio.to_thread(processes.ready, "notes", "api", KOPILKA_FAILPOINT=f"{point}:1")
-    await say(db, notes.NoteWritten())
+    await publish(db, notes.NoteWritten())
     await asyncio.to_thread(process.wait, 30)
 
     await asyncio.to_thread(processes.ready, "notes", "api")
@@ -93,7 +93,7 @@ async def test_a_crash_between_confirm_and_commit_sends_the_same_message_twice(
     assert len({message.message_id for message in copies}) == 1
     for message in copies:
         await wire.send_raw(notes.ECHO.name, message.body, dict(message.headers))
-    async with rabbit.taking_in(declared, db, notes.ECHO):
+    async with rabbit.consuming_batches(declared, db, notes.ECHO):
         await rabbit.until(lambda: is_heard(db, 1))
     assert await wire.depth(notes.ECHO.name) == 0
     assert await notes.count(db, notes.ECHO.name) == 1
@@ -109,10 +109,10 @@ async def test_a_socket_lost_with_rows_in_flight_loses_no_row_and_no_order(
     proxy = await proxied(declared)
     sender = publisher.Publisher(proxy.url)
     await sender.open()
-    carrier = relay.Relay(db, sender)
-    await say(db, *many(30, keys=3))
+    running_relay = relay.Relay(db, sender)
+    await publish(db, *many(30, keys=3))
     proxy.silence()
-    attempt = asyncio.create_task(carrier.relay_once())
+    attempt = asyncio.create_task(running_relay.relay_once())
     await rabbit.until(lambda: has_arrived(wire, 30))
 
     proxy.cut()
@@ -142,7 +142,7 @@ async def test_a_broker_that_confirms_nothing_in_time_keeps_every_row(
     proxy = await proxied(declared)
     sender = publisher.Publisher(proxy.url)
     await sender.open()
-    await say(db, *many(10, keys=10))
+    await publish(db, *many(10, keys=10))
     proxy.silence()
 
     moved = await relay.Relay(db, sender).relay_once()
@@ -154,20 +154,20 @@ async def test_a_broker_that_confirms_nothing_in_time_keeps_every_row(
     assert (moved, await waiting(db), attempts) == (0, 10, 0)
 
 
-async def test_an_event_that_no_queue_is_bound_for_waits_in_unrouted(
+async def test_an_event_without_a_bound_queue_waits_in_unrouted(
     db: database.Database, sender: publisher.Publisher, wire: rabbit.Wire
 ) -> None:
-    await say(db, notes.NoteUnheard())
+    await publish(db, notes.NoteUnrouted())
 
     await relay.Relay(db, sender).relay_once()
 
     assert await waiting(db) == 0
-    assert (await wire.take(topology.UNROUTED)).headers["ce-type"] == notes.NoteUnheard.TYPE
+    assert (await wire.take(topology.UNROUTED)).headers["ce-type"] == notes.NoteUnrouted.TYPE
 
 
 async def test_an_unroutable_row_stays(db: database.Database, sender: publisher.Publisher, wire: rabbit.Wire) -> None:
     await wire.channel.declare_exchange("test.bare", "topic")
-    await say(db, notes.NoteWritten())
+    await publish(db, notes.NoteWritten())
     await statement(db, "UPDATE outbox SET exchange = 'test.bare'")
 
     moved = await relay.Relay(db, sender).relay_once()
@@ -185,7 +185,7 @@ async def test_two_relays_send_each_row_once_and_keep_the_order_of_keys(
 ) -> None:
     async with rabbit.relaying(declared, db), rabbit.relaying(declared, db):
         for first in range(0, 2_000, 100):
-            await say(db, *(notes.NoteWritten(key=f"key-{n % 20}", sequence=n) for n in range(first, first + 100)))
+            await publish(db, *(notes.NoteWritten(key=f"key-{n % 20}", sequence=n) for n in range(first, first + 100)))
         await rabbit.until(lambda: is_empty(db))
 
     sent = await wire.take_all(notes.ECHO.name)
@@ -202,15 +202,15 @@ async def test_a_row_that_cannot_be_published_becomes_a_dead_letter_and_holds_up
     Method: the pause between tries is taken away by unblocking the slots, so that ten tries take no time.
     """
     bad = notes.NoteWritten(key="bad")
-    await say(db, bad, *many(20, keys=20), notes.NoteWritten(key="bad", sequence=99))
+    await publish(db, bad, *many(20, keys=20), notes.NoteWritten(key="bad", sequence=99))
     await spoil(db, wire, harm)
-    carrier = relay.Relay(db, sender)
+    running_relay = relay.Relay(db, sender)
 
-    await carrier.relay_once()
+    await running_relay.relay_once()
     others_sent_at_once = 22 - await waiting(db)
     for _ in range(3 * relay.ATTEMPTS_MAX):
         await statement(db, "UPDATE outbox_slot SET blocked_until = '-infinity'")
-        await carrier.relay_once()
+        await running_relay.relay_once()
 
     async with db.transaction() as tx:
         dead = await tx.fetch("SELECT partition_key, attempts, consumer, reason FROM dead_letter")
@@ -244,52 +244,52 @@ async def test_a_later_row_of_a_failed_key_is_not_sent_before_it(
     db: database.Database, sender: publisher.Publisher, wire: rabbit.Wire
 ) -> None:
     await wire.channel.declare_exchange("test.bare", "topic")
-    await say(db, *(notes.NoteWritten(key="key-1", sequence=number) for number in range(5)))
+    await publish(db, *(notes.NoteWritten(key="key-1", sequence=number) for number in range(5)))
     await statement(db, "UPDATE outbox SET exchange = 'test.bare' WHERE id = (SELECT min(id) + 1 FROM outbox)")
-    carrier = relay.Relay(db, sender)
+    running_relay = relay.Relay(db, sender)
 
-    await carrier.relay_once()
+    await running_relay.relay_once()
     left = [body["sequence"] for _, body in await testing.outbox_messages(db)]
     await statement(db, "UPDATE outbox SET exchange = 'kopilka.events'")
     for _ in range(2):
         await statement(db, "UPDATE outbox_slot SET blocked_until = '-infinity'")
-        await carrier.relay_once()
+        await running_relay.relay_once()
 
     sent = orders_of([message.body for message in await wire.take_all(notes.ECHO.name)])["key-1"]
     assert left == [1, 2, 3, 4]
     assert sent[-4:] == [1, 2, 3, 4]
 
 
-async def test_a_slot_that_failed_rests_while_others_go_on(
+async def test_a_slot_that_failed_is_blocked_while_others_go_on(
     db: database.Database, sender: publisher.Publisher, wire: rabbit.Wire
 ) -> None:
     await wire.channel.declare_exchange("test.bare", "topic")
-    await say(db, notes.NoteWritten(key="bad"))
+    await publish(db, notes.NoteWritten(key="bad"))
     await statement(db, "UPDATE outbox SET exchange = 'test.bare'")
-    carrier = relay.Relay(db, sender)
-    await carrier.relay_once()
+    running_relay = relay.Relay(db, sender)
+    await running_relay.relay_once()
 
     other = next(f"key-{n}" for n in range(100) if outbox.slot_of(f"key-{n}") != outbox.slot_of("bad"))
-    await say(db, notes.NoteWritten(key="bad"), notes.NoteWritten(key=other))
-    moved = await carrier.relay_once()
+    await publish(db, notes.NoteWritten(key="bad"), notes.NoteWritten(key=other))
+    moved = await running_relay.relay_once()
 
     assert moved == 1
     assert await waiting(db) == 2
 
 
-async def test_a_relay_outlives_a_broker_and_a_database_that_go_away(
+async def test_a_relay_survives_an_outage_of_broker_and_database(
     db: database.Database, database_url: str, declared: str, wire: rabbit.Wire, proxied: Proxied
 ) -> None:
     broker, postgres = await proxied(declared), await proxied(database_url)
     near = database.Database(postgres.url, schema="notes", pool_size=4)
     async with rabbit.relaying(broker.url, near):
-        await say(db, notes.NoteWritten(sequence=1))
+        await publish(db, notes.NoteWritten(sequence=1))
         await rabbit.until(lambda: is_empty(db))
         await broker.take_away()
         await postgres.take_away()
-        await say(db, notes.NoteWritten(sequence=2))
+        await publish(db, notes.NoteWritten(sequence=2))
         await postgres.restore()
-        await say(db, notes.NoteWritten(sequence=3))
+        await publish(db, notes.NoteWritten(sequence=3))
 
         await broker.restore()
         await rabbit.until(lambda: is_empty(db))
@@ -298,20 +298,20 @@ async def test_a_relay_outlives_a_broker_and_a_database_that_go_away(
     assert {json.loads(m.body)["sequence"] for m in await wire.take_all(notes.ECHO.name)} == {1, 2, 3}
 
 
-async def test_a_relay_that_is_stopped_lets_the_outbox_go_first(
+async def test_a_stopped_relay_publishes_the_outbox_first(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
-    await say(db, *many(1_200, keys=40))
+    await publish(db, *many(1_200, keys=40))
 
-    async with rabbit.relaying(declared, db) as carrier:
-        carrier.stop()
+    async with rabbit.relaying(declared, db) as running_relay:
+        running_relay.stop()
 
     assert await waiting(db) == 0
     assert len(await wire.take_all(notes.ECHO.name)) == 1_200
 
 
-async def test_the_gauges_tell_how_much_waits_and_how_long(db: database.Database) -> None:
-    await say(db, *many(7, keys=7))
+async def test_the_gauges_have_the_number_and_the_age_of_waiting_rows(db: database.Database) -> None:
+    await publish(db, *many(7, keys=7))
 
     await relay.measure(db)
 

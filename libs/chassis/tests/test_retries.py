@@ -37,7 +37,7 @@ async def test_an_unreadable_message_becomes_a_dead_letter_at_once_and_the_next_
     await wire.send(QUEUE, notes.WriteNote())
 
     async with rabbit.consuming(declared, db, notes.COMMANDS, prefetch=1):
-        letters = await rabbit.buried(db)
+        letters = await rabbit.dead_lettered(db)
         await rabbit.effects(db, QUEUE, 1)
 
     assert [(letter.consumer, letter.reason) for letter in letters] == [(QUEUE, "unreadable")]
@@ -51,7 +51,7 @@ async def test_a_dead_letter_does_not_repeat_the_values_of_the_message(
     await wire.send_raw(QUEUE, b'{"note_id": "+79991234567"}', rabbit.headers_of(notes.WriteNote()))
 
     async with rabbit.consuming(declared, db, notes.COMMANDS):
-        letters = await rabbit.buried(db)
+        letters = await rabbit.dead_lettered(db)
 
     assert "79991234567" not in letters[0].error
     assert "note_id" in letters[0].error
@@ -63,12 +63,12 @@ async def test_a_message_without_any_header_becomes_a_dead_letter(
     await wire.send_raw(QUEUE, b"hello", {})
 
     async with rabbit.consuming(declared, db, notes.COMMANDS):
-        letters = await rabbit.buried(db)
+        letters = await rabbit.dead_lettered(db)
 
     assert [(letter.event_type, letter.reason) for letter in letters] == [("unknown", "unreadable")]
 
 
-async def test_an_unreadable_message_that_the_table_cannot_take_is_kept_by_the_broker(
+async def test_an_unreadable_message_that_can_not_be_stored_is_kept_by_the_broker(
     db: database.Database, declared: str, wire: rabbit.Wire, servers: testing.Servers, database_name: str
 ) -> None:
     await testing.administer(
@@ -89,13 +89,13 @@ async def test_an_unprocessable_message_becomes_a_dead_letter_at_once(
     await wire.send(QUEUE, notes.WriteNote(body=notes.UNPROCESSABLE))
 
     async with rabbit.consuming(declared, db, notes.COMMANDS):
-        letters = await rabbit.buried(db)
+        letters = await rabbit.dead_lettered(db)
 
     assert [(letter.reason, letter.attempts) for letter in letters] == [("unprocessable", 0)]
 
 
 @pytest.mark.parametrize("attempt", range(len(topology.RETRY_DELAYS)))
-async def test_a_failed_message_waits_on_the_step_of_its_attempt(
+async def test_a_failed_message_waits_in_the_retry_queue_of_its_attempt(
     db: database.Database, declared: str, wire: rabbit.Wire, attempt: int
 ) -> None:
     sent = await wire.send(QUEUE, notes.WriteNote(body=notes.BROKEN), kopilka_attempt=attempt)
@@ -110,14 +110,14 @@ async def test_a_failed_message_waits_on_the_step_of_its_attempt(
     assert await notes.count(db) == 0
 
 
-async def test_a_message_that_failed_on_every_step_becomes_a_dead_letter(
+async def test_a_message_that_failed_after_every_retry_becomes_a_dead_letter(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
     steps = len(topology.RETRY_DELAYS)
     await wire.send(QUEUE, notes.WriteNote(body=notes.BROKEN), kopilka_attempt=steps)
 
     async with rabbit.consuming(declared, db, notes.COMMANDS):
-        letters = await rabbit.buried(db)
+        letters = await rabbit.dead_lettered(db)
 
     assert [(letter.reason, letter.attempts) for letter in letters] == [("retries_exhausted", steps)]
     assert "RuntimeError" in letters[0].error
@@ -131,7 +131,7 @@ async def test_a_text_that_no_row_can_hold_becomes_a_dead_letter_at_once(
     await wire.send(QUEUE, notes.WriteNote())
 
     async with rabbit.consuming(declared, db, notes.COMMANDS, prefetch=1):
-        letters = await rabbit.buried(db)
+        letters = await rabbit.dead_lettered(db)
         await rabbit.effects(db, QUEUE, 1)
 
     assert [(letter.reason, letter.attempts) for letter in letters] == [("unreadable", 0)]
@@ -152,7 +152,7 @@ async def test_data_of_our_own_that_fails_to_validate_is_a_defect_and_no_unreada
     assert await dead_letters.find(db) == []
 
 
-async def test_the_first_step_returns_a_message_to_its_own_queue_alone(
+async def test_the_first_retry_queue_returns_a_message_to_its_own_queue_only(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
     attempts: list[int] = []
@@ -192,7 +192,7 @@ async def test_a_lost_race_is_tried_again_at_once(db: database.Database, declare
     assert await wire.depth("kopilka.retry.5s") == 0
 
 
-async def test_a_race_that_is_always_lost_climbs_the_ladder(
+async def test_a_race_that_is_lost_every_time_goes_to_a_retry_queue(
     db: database.Database, declared: str, wire: rabbit.Wire
 ) -> None:
     calls = 0

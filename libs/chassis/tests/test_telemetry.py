@@ -30,8 +30,8 @@ def read(lines: io.StringIO) -> list[dict[str, object]]:
 
 
 @pytest.mark.rule("OP4")
-def test_lines_of_our_own_and_of_libraries_are_json_with_the_journey(lines: io.StringIO) -> None:
-    cause = envelope.Cause("journey-1", None, f"00-{'a' * 32}-{'b' * 16}-00")
+def test_lines_of_our_own_and_of_libraries_are_json_with_the_correlation_id(lines: io.StringIO) -> None:
+    cause = envelope.Cause("correlation-1", None, f"00-{'a' * 32}-{'b' * 16}-00")
 
     with envelope.caused_by(cause):
         structlog.get_logger("kopilka").info("ledger.posted", transfers=3)
@@ -41,7 +41,7 @@ def test_lines_of_our_own_and_of_libraries_are_json_with_the_journey(lines: io.S
     assert (ours["event"], ours["transfers"], theirs["event"]) == ("ledger.posted", 3, "it creaks")
     for line in (ours, theirs):
         assert (line["service"], line["role"]) == ("notes", "worker")
-        assert (line["correlation_id"], line["trace_id"]) == ("journey-1", "a" * 32)
+        assert (line["correlation_id"], line["trace_id"]) == ("correlation-1", "a" * 32)
 
 
 def test_what_is_below_the_level_is_not_written(lines: io.StringIO) -> None:

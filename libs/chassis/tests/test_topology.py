@@ -39,7 +39,7 @@ async def test_a_process_does_not_start_on_a_queue_with_other_arguments(
     assert "Traceback" not in processes.output()
 
 
-async def test_a_message_rejected_by_a_consumer_goes_to_the_queue_of_the_dead(wire: rabbit.Wire) -> None:
+async def test_a_message_rejected_by_a_consumer_goes_to_the_dlq_queue(wire: rabbit.Wire) -> None:
     await wire.send("notes.commands", notes.WriteNote())
     queue = await wire.channel.get_queue("notes.commands")
 

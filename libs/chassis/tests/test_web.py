@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from chassis import app, database, web
 
-ID = "journey-12345678"
+ID = "correlation-12345678"
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_a_refusal_is_a_problem_with_its_code_and_fields(client: httpx.Asy
 
 
 @pytest.mark.rule("GW9")
-async def test_a_defect_is_a_problem_that_tells_no_internals(client: httpx.AsyncClient) -> None:
+async def test_a_defect_is_a_problem_without_internal_details(client: httpx.AsyncClient) -> None:
     answer = await client.get("/defect")
 
     assert is_problem(answer, 500, "internal_error")
@@ -105,7 +105,7 @@ async def test_a_defect_is_a_problem_that_tells_no_internals(client: httpx.Async
     assert "RuntimeError" not in answer.text
 
 
-async def test_a_database_that_is_away_is_a_problem_that_says_when_to_come_back(
+async def test_an_unavailable_database_is_a_problem_with_retry_after(
     process: app.Process, client: httpx.AsyncClient
 ) -> None:
     process.db = database.Database("postgresql://user@127.0.0.1:1/none", schema="notes", pool_size=1)
@@ -118,7 +118,7 @@ async def test_a_database_that_is_away_is_a_problem_that_says_when_to_come_back(
 
 
 @pytest.mark.rule("GW9")
-async def test_a_correlation_id_is_echoed_and_travels_into_what_is_said(
+async def test_a_correlation_id_is_echoed_and_carried_by_published_messages(
     process: app.Process, client: httpx.AsyncClient
 ) -> None:
     answer = await client.post(
@@ -150,7 +150,7 @@ async def test_a_malformed_trace_is_replaced(process: app.Process, client: httpx
 
 
 @pytest.mark.rule("OP2")
-async def test_metrics_name_routes_by_their_template_and_never_by_what_a_client_sent(client: httpx.AsyncClient) -> None:
+async def test_metrics_name_routes_by_their_template_and_never_by_the_requested_path(client: httpx.AsyncClient) -> None:
     await client.get(f"/notes/{notes.WriteNote().note_id}")
     await client.get("/surprise/0123456789")
     await client.request("EXPLODE", "/notes")

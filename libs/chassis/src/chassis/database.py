@@ -147,7 +147,7 @@ def is_transient(error: BaseException) -> bool:
 
 def is_outage(error: BaseException) -> bool:
     """Return whether the database or the network is unavailable, so that other messages would fail too."""
-    # InterfaceError is raised for a closed connection and for a value that can't be sent; the latter is a ValueError too.
+    # InterfaceError is raised for a closed connection, and as a ValueError too for a value that can't be sent.
     return isinstance(error, _OUTAGES) and not isinstance(error, ValueError)
 
 

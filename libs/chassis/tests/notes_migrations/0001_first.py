@@ -7,7 +7,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    migrate.execute("CREATE TABLE note (note_id uuid NOT NULL, body text NOT NULL, heard_by text NOT NULL);")
+    migrate.execute("CREATE TABLE note (note_id uuid NOT NULL, body text NOT NULL, consumer text NOT NULL);")
 
 
 def downgrade() -> None:
