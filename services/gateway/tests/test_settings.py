@@ -2,7 +2,7 @@
 
 import pytest
 
-from chassis import settings as chassis_settings
+from chassis.settings import EXIT_CONFIG, load
 from gateway import settings
 from gateway.domain import limits
 
@@ -21,7 +21,7 @@ def test_good_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyP
     for name, value in {**GOOD, **more}.items():
         monkeypatch.setenv(name, value)
 
-    config = chassis_settings.load(settings.GatewaySettings)
+    config = load(settings.GatewaySettings)
 
     assert config.tenant == "demo"
     assert config.cors_origins == ["https://app.example"]
@@ -35,7 +35,7 @@ def test_limits_that_are_not_set_have_their_defaults(monkeypatch: pytest.MonkeyP
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
 
-    assert chassis_settings.load(settings.GatewaySettings).rate_limits == limits.PER_MINUTE
+    assert load(settings.GatewaySettings).rate_limits == limits.PER_MINUTE
 
 
 @pytest.mark.parametrize("entry", ["balanse=3", "orders", "orders=-1", "orders=ten", "orders=1.5", "orders=1000001"])
@@ -46,7 +46,7 @@ def test_the_error_names_an_invalid_limit(
         monkeypatch.setenv(name, value)
 
     with pytest.raises(SystemExit):
-        chassis_settings.load(settings.GatewaySettings)
+        load(settings.GatewaySettings)
 
     output = capsys.readouterr().err
     assert "GATEWAY_RATE_LIMITS" in output
@@ -85,7 +85,7 @@ def test_an_invalid_setting_stops_the_start_with_its_name(
         monkeypatch.setenv(name, value)
 
     with pytest.raises(SystemExit) as stopped:
-        chassis_settings.load(settings.GatewaySettings)
+        load(settings.GatewaySettings)
 
-    assert stopped.value.code == chassis_settings.EXIT_CONFIG
+    assert stopped.value.code == EXIT_CONFIG
     assert name in capsys.readouterr().err

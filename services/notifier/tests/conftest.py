@@ -2,14 +2,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
-from chassis import app
-from chassis.testing import free_port
+from chassis import app, database
+from chassis.testing import Servers, free_port
 from notifier import main
 
 READY_S = 20
@@ -56,3 +57,11 @@ def ctl(sandbox_url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"{sandbox_url}/__ctl", timeout=10) as client:
         client.post("/reset").raise_for_status()
         yield client
+
+
+@pytest.fixture
+async def admin(servers: Servers, database_name: str, db: database.Database) -> AsyncIterator[asyncpg.Connection]:
+    """The administrator's connection to this test's database, to make statements of the service fail."""
+    connection = await asyncpg.connect(servers.database(database_name), server_settings={"search_path": "notifier"})
+    yield connection
+    await connection.close()

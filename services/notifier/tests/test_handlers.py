@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from chassis import call_stacks, database
 from chassis.testing import delivery_of
 from contracts import gateway, ledger, orders, payments
 from contracts.message import UserId
-from notifier import handlers, store
+from notifier import handlers
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 USER = UserId(UUID("00000000-0000-7000-8000-00000000000a"))
@@ -196,20 +197,15 @@ async def test_an_event_replayed_after_its_inbox_row_is_gone_is_queued_once(db: 
 
 @pytest.mark.rule("I1")
 async def test_a_transaction_that_fails_queues_nothing_and_the_next_attempt_does(
-    db: database.Database, monkeypatch: pytest.MonkeyPatch
+    db: database.Database, admin: asyncpg.Connection
 ) -> None:
     event = topped_up()
     delivery = delivery_of(event, "notifier.ledger")
-    add = store.add
 
-    async def add_and_fail(*arguments: Any) -> None:
-        await add(*arguments)
-        raise RuntimeError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(store, "add", add_and_fail)
-        with pytest.raises(RuntimeError):
-            await handlers.queue_transfers(db, [(delivery, event)])
+    await admin.execute("ALTER TABLE notification ADD CONSTRAINT refused CHECK (false) NOT VALID")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await handlers.queue_transfers(db, [(delivery, event)])
+    await admin.execute("ALTER TABLE notification DROP CONSTRAINT refused")
     assert await fetch(db, "SELECT id FROM notification") == []
     await handlers.queue_transfers(db, [(delivery, event)])
 

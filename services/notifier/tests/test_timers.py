@@ -328,35 +328,37 @@ async def test_after_a_throttled_message_the_rest_of_the_batch_is_not_sent(
     assert await outcomes(db) == [("throttled", 429)]
 
 
+BREAK_TWO_CONNECTIONS = """
+CREATE SEQUENCE losses;
+CREATE FUNCTION lose_connection() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = notifier AS $$
+BEGIN
+  IF nextval('losses') <= 2 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER lose_connection BEFORE INSERT ON delivery FOR EACH ROW EXECUTE FUNCTION lose_connection();
+"""
+
+
 async def test_an_outcome_is_saved_when_the_database_is_back_and_nothing_is_sent_twice(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, monkeypatch: pytest.MonkeyPatch
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, admin: asyncpg.Connection
 ) -> None:
     await queue(db)
-    save, losses = store.save, 2
 
-    async def save_on_a_connection_that_breaks(tx: database.Tx, *arguments: Any) -> None:
-        nonlocal losses
-        losses -= 1
-        if losses >= 0:
-            await tx.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-        await save(tx, *arguments)
-
-    monkeypatch.setattr(store, "save", save_on_a_connection_that_breaks)
-    monkeypatch.setattr(timers, "SAVE_RETRY_PAUSES_S", (0, 0, 0))
-
+    await admin.execute(BREAK_TWO_CONNECTIONS)
     await timers.send_notifications(db, channel)
 
+    assert await admin.fetchval("SELECT last_value FROM losses") == 3
     assert await ended(db) == [("sent", 1, None)]
     assert texts(ctl) == ["Hello"]
 
 
 async def test_an_outcome_that_cannot_be_saved_is_raised(
-    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, monkeypatch: pytest.MonkeyPatch
+    db: database.Database, channel: timers.Channel, ctl: httpx.Client, recipient: None, admin: asyncpg.Connection
 ) -> None:
     await queue(db)
-    monkeypatch.setattr(store, "_SAVE", store._SAVE.replace("INTO delivery", "INTO nowhere"))
 
-    with pytest.raises(asyncpg.UndefinedTableError):
+    await admin.execute("ALTER TABLE delivery ADD CONSTRAINT refused CHECK (false) NOT VALID")
+    with pytest.raises(asyncpg.CheckViolationError):
         await timers.send_notifications(db, channel)
 
     assert await ended(db) == [("sending", 0, None)]
