@@ -4,7 +4,7 @@ Nothing is sent here: a call to Telegram inside a transaction would hold row loc
 """
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import assert_never, get_args
 
 from chassis import batch, broker, database, inbox
 from contracts import gateway, ledger, orders, payments
@@ -57,6 +57,8 @@ def _drafts_of(event: Alert) -> list[templates.Draft]:
             return templates.of_deposit(event)
         case payments.FindingOpened():
             return templates.of_finding(event)
+        case _:
+            assert_never(event)
 
 
 QUEUES = (

@@ -45,11 +45,21 @@ class Authenticator:
             scheme, credentials = _credentials(request)
             if scheme == "bearer":
                 return self._session_of_token(request, credentials).user_id
-            if scheme == "tma":
-                return await self._known_user_of(self._checked(credentials))
+            person = self._checked(credentials) if scheme == "tma" else None
         except sessions.Unauthenticated:
-            pass
-        return None
+            return None
+        if person is None:
+            return None
+        if person.id not in self._user_ids:
+            async with self._db.statement() as tx:
+                user = await store.find_user(tx, self._tenant, person.id)
+            if user is None:
+                return None
+            self._user_ids[person.id] = message.UserId(user.id)
+        self._user_ids.move_to_end(person.id)
+        while len(self._user_ids) > USER_IDS_MAX:
+            self._user_ids.popitem(last=False)
+        return self._user_ids[person.id]
 
     async def log_in(self, init_data: str) -> domain.users.User:
         """Return the user whose initData this is, a new one at first contact. Raises a subclass of Unauthenticated."""
@@ -82,19 +92,6 @@ class Authenticator:
             session = domain.tokens.read(token, tenant=self._tenant, secret=self._token_secret, now=envelope.now())
             request.state.session = session
         return session
-
-    async def _known_user_of(self, person: domain.initdata.TelegramUser) -> message.UserId | None:
-        if person.id in self._user_ids:
-            self._user_ids.move_to_end(person.id)
-            return self._user_ids[person.id]
-        async with self._db.statement() as tx:
-            user = await store.find_user(tx, self._tenant, person.id)
-        if user is None:
-            return None
-        self._user_ids[person.id] = message.UserId(user.id)
-        while len(self._user_ids) > USER_IDS_MAX:
-            self._user_ids.popitem(last=False)
-        return self._user_ids[person.id]
 
 
 def _credentials(request: Request) -> tuple[str, str]:
