@@ -131,7 +131,7 @@ class EventBuilder:
     """Builds events of the other services."""
 
     def payment(self, kind: type[payments.PaymentEvent], payment_id: str, user_id: str, **more: Any) -> Any:
-        known: dict[type[payments.PaymentEvent], dict[str, Any]] = {
+        by_kind: dict[type[payments.PaymentEvent], dict[str, Any]] = {
             payments.PaymentCreated: {
                 "version": 2,
                 "confirmation_url": "https://yoomoney.example/pay",
@@ -151,7 +151,7 @@ class EventBuilder:
             "provider": "yookassa",
             "amount": rub(150_000),
         }
-        return kind(**{**common, **known[kind], **more})
+        return kind(**{**common, **by_kind[kind], **more})
 
     def refund(
         self, payment_id: str, user_id: str, *, version: int, amount_minor: int, refunded_minor: int, paid_minor: int
@@ -221,7 +221,7 @@ class EventBuilder:
     def order(self, kind: type[orders.OrderEvent], order_id: str, user_id: str, **more: Any) -> Any:
         price = message.Money(amount_minor=40_000, currency="RUB")
         line = orders.OrderLine(product_id="mug", title="A mug", quantity=1, unit_price=price)
-        known: dict[type[orders.OrderEvent], dict[str, Any]] = {
+        by_kind: dict[type[orders.OrderEvent], dict[str, Any]] = {
             orders.OrderPlaced: {"version": 1, "lines": (line,), "total": price},
             orders.OrderPaid: {"version": 2, "lines": (line,), "total": price},
             orders.OrderRefused: {"version": 2, "code": "insufficient_funds", "detail": "Not enough."},
@@ -232,7 +232,7 @@ class EventBuilder:
             order_id=order_id,
             user_id=user_id,
             occurred_at=envelope.now(),
-            **{**known[kind], **more},
+            **{**by_kind[kind], **more},
         )
 
     def product(self, product_id: str, **more: Any) -> orders.ProductListed:

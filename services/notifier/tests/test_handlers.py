@@ -124,7 +124,7 @@ def found(finding_id: int, kind: str = "amount_mismatch") -> payments.FindingOpe
 
 
 async def handle_payments(db: database.Database, *events: handlers.Alert) -> None:
-    [queue] = [one for one in handlers.QUEUES if one.name == "notifier.payments"]
+    [queue] = [queue for queue in handlers.QUEUES if queue.name == "notifier.payments"]
     for event in events:
         await queue.handlers[type(event)](db, delivery_of(event, queue.name), event)
 
@@ -164,11 +164,13 @@ async def test_a_capture_queues_nothing(db: database.Database) -> None:
 
 
 async def test_a_batch_queues_each_top_up_in_it_once(db: database.Database) -> None:
-    one, other = topped_up(), topped_up()
-    again = delivery_of(one, "notifier.ledger")
+    first, second = topped_up(), topped_up()
+    again = delivery_of(first, "notifier.ledger")
 
-    await handlers.queue_transfers(db, [(again, one), (again, one), (delivery_of(other, "notifier.ledger"), other)])
-    await handle(db, one, topped_up(kind="capture"), other)
+    await handlers.queue_transfers(
+        db, [(again, first), (again, first), (delivery_of(second, "notifier.ledger"), second)]
+    )
+    await handle(db, first, topped_up(kind="capture"), second)
 
     assert len(await fetch(db, "SELECT id FROM notification")) == 2
 

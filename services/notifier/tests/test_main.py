@@ -84,7 +84,9 @@ def texts(ctl: httpx.Client, chat_id: int, count: int) -> list[str]:
     """Wait for a number of messages in a chat, then return all of them."""
     deadline = time.monotonic() + WAIT_S
     while True:
-        found = [one["text"] for one in ctl.get("/telegram/messages", params={"chat_id": chat_id}).json()["items"]]
+        found = [
+            message["text"] for message in ctl.get("/telegram/messages", params={"chat_id": chat_id}).json()["items"]
+        ]
         if len(found) >= count or time.monotonic() > deadline:
             return found
         time.sleep(0.05)

@@ -32,10 +32,10 @@ async def lease(db: database.Database, *, limit: int = 10, tenant: TenantId = DE
         return await store.lease(tx, tenant, limit=limit, lease_s=60)
 
 
-async def save(db: database.Database, one: delivery.Notification, outcome: delivery.Outcome) -> None:
+async def save(db: database.Database, notification: delivery.Notification, outcome: delivery.Outcome) -> None:
     async with db.transaction() as tx:
-        transition = delivery.after_attempt(one, outcome, jitter=0)
-        await store.save(tx, DEMO, [store.Change(one, transition, outcome)])
+        transition = delivery.after_attempt(notification, outcome, jitter=0)
+        await store.save(tx, DEMO, [store.Change(notification, transition, outcome)])
 
 
 async def expire_leases(db: database.Database) -> None:
@@ -47,7 +47,7 @@ async def test_each_notification_is_leased_by_one_process_at_a_time(db: database
 
     batches = await asyncio.gather(*(lease(db, limit=7) for _ in range(4)))
 
-    ids = [one.id for batch in [*batches, await lease(db, limit=20)] for one in batch]
+    ids = [leased.id for batch in [*batches, await lease(db, limit=20)] for leased in batch]
     assert len(ids) == len(set(ids)) == 20
 
 
@@ -80,9 +80,9 @@ async def test_an_outcome_of_a_lost_lease_changes_nothing_but_is_logged(db: data
 
 async def test_a_notification_that_has_ended_is_never_leased_again(db: database.Database) -> None:
     await queue(db)
-    [one] = await lease(db)
+    [notification] = await lease(db)
 
-    await save(db, one, SENT)
+    await save(db, notification, SENT)
 
     await fetch(db, "UPDATE notification SET next_at = now()")
     assert await lease(db) == []
@@ -102,8 +102,8 @@ async def test_an_outcome_sets_whether_its_recipient_can_be_reached(db: database
 
     for outcome, reached in ((SENT, "enabled"), (delivery.Outcome(delivery.Result.BLOCKED, 403), "blocked")):
         await queue(db)
-        [one] = await lease(db)
-        await save(db, one, outcome)
+        [notification] = await lease(db)
+        await save(db, notification, outcome)
         assert await fetch(db, reachability) == [(reached,)]
 
     await queue(db)
@@ -118,9 +118,9 @@ async def test_a_recipient_who_blocked_long_ago_is_tried_again(db: database.Data
     await fetch(db, "UPDATE recipient SET reachability = 'blocked', reachability_at = now() - interval '2 hours'")
     await queue(db)
 
-    [one] = await lease(db)
+    [notification] = await lease(db)
 
-    assert not one.is_recipient_blocked
+    assert not notification.is_recipient_blocked
 
 
 @pytest.mark.parametrize("statement", ["UPDATE delivery SET outcome = 'sent'", "DELETE FROM delivery"])

@@ -82,7 +82,7 @@ def block(ctl: httpx.Client) -> None:
 
 
 def texts(ctl: httpx.Client, chat_id: int = CHAT) -> list[str]:
-    return [one["text"] for one in ctl.get("/telegram/messages", params={"chat_id": chat_id}).json()["items"]]
+    return [message["text"] for message in ctl.get("/telegram/messages", params={"chat_id": chat_id}).json()["items"]]
 
 
 async def test_a_notification_is_delivered_once_and_logged(

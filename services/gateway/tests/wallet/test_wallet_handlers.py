@@ -142,7 +142,9 @@ async def test_payments_end_the_same_when_concurrent_batches_have_them_in_differ
     await asyncio.gather(*(handlers.project_payments(wakeups.publish_nothing, db, batch) for batch in batches))
 
     shown = [await payment_of(db, payment_id, user_id) for payment_id in ids]
-    assert {(one.status, one.confirmation_url) for one in shown} == {("paid", "https://yoomoney.example/pay")}
+    assert {(payment.status, payment.confirmation_url) for payment in shown} == {
+        ("paid", "https://yoomoney.example/pay")
+    }
 
 
 async def test_a_wallet_ends_the_same_when_events_are_repeated_and_reordered(

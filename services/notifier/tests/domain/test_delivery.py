@@ -14,7 +14,7 @@ USER = UUID("00000000-0000-7000-8000-00000000000a")
 
 
 def leased(**changes: Any) -> delivery.Notification:
-    one = delivery.Notification(
+    notification = delivery.Notification(
         id=1,
         lease=1,
         chat_id=77,
@@ -25,7 +25,7 @@ def leased(**changes: Any) -> delivery.Notification:
         may_have_arrived=False,
         age_s=0,
     )
-    return replace(one, **changes)
+    return replace(notification, **changes)
 
 
 @pytest.mark.rule("I3")

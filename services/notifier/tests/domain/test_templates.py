@@ -75,7 +75,7 @@ def line(title: str, quantity: int = 2, price_minor: int = 40_000) -> orders.Ord
 
 
 def paid(*lines: orders.OrderLine) -> orders.OrderPaid:
-    total = sum(one.unit_price.amount_minor * one.quantity for one in lines)
+    total = sum(line.unit_price.amount_minor * line.quantity for line in lines)
     return orders.OrderPaid.model_validate(
         {
             "tenant": "demo",

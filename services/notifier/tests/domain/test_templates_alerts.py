@@ -75,8 +75,8 @@ def test_a_deposit_shows_the_managers_the_amount_and_no_personal_data() -> None:
 
 
 def finding(**changes: Any) -> payments.FindingOpened:
-    known = {"tenant": "demo", "finding_id": 7, "kind": "amount_mismatch", "opened_at": AT}
-    return payments.FindingOpened.model_validate(known | changes)
+    defaults = {"tenant": "demo", "finding_id": 7, "kind": "amount_mismatch", "opened_at": AT}
+    return payments.FindingOpened.model_validate(defaults | changes)
 
 
 def test_a_finding_shows_the_managers_its_payment_and_account() -> None:

@@ -105,7 +105,7 @@ async def test_the_price_at_placement_stays_when_the_product_changes_later(shop:
     await shop.place(order)
     categories, products = operations.read(DEMO, operations.DEMO)
     nearly_free = Money(amount_minor=1, currency="RUB")
-    changed = [replace(one, title="Renamed", price=nearly_free, is_visible=False) for one in products]
+    changed = [replace(product, title="Renamed", price=nearly_free, is_visible=False) for product in products]
     await operations.write(shop.db, categories, changed)
 
     await shop.handle(answer_to(order, ledger.HoldPlaced, amount_minor=80_000))

@@ -99,11 +99,11 @@ def test_a_placed_order_has_the_prices_of_the_catalog_and_requests_its_hold() ->
 
 
 def test_the_hold_of_an_order_is_always_the_same_and_never_anothers() -> None:
-    one, other = placed((TEA, 1)).order, placed((TEA, 1)).order
+    order, other = placed((TEA, 1)).order, placed((TEA, 1)).order
 
-    again = replace(one, version=9)
+    again = replace(order, version=9)
 
-    assert again.hold_id == one.hold_id != other.hold_id
+    assert again.hold_id == order.hold_id != other.hold_id
 
 
 def test_two_items_of_one_product_are_added_up() -> None:
