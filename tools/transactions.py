@@ -110,9 +110,12 @@ def _handlers_in(node: ast.expr | None, module: ast.Module) -> Iterator[str]:
 
 
 def _function_named(path: Path, name: str) -> tuple[Path, tree.Function] | None:
-    """Find `name` in this file, or `room.name` in the room beside it."""
+    """Find `name` in this file, `room.name` in the room beside it, or a name with all its packages."""
     room, _, function = name.rpartition(".")
     home = path.with_name(f"{room}.py") if room else path
+    if "." in room:
+        sources = next((parent for parent in path.parents if parent.name == "src"), path.parent)
+        home = sources.joinpath(*room.split(".")).with_suffix(".py")
     if not function or not home.is_file():
         return None
     return next(((home, node) for node in tree.functions(tree.parse(home)) if node.name == function), None)

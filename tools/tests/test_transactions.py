@@ -65,6 +65,35 @@ def test_a_handler_that_does_not_claim_first_is_named(
     assert "wrap does not begin with inbox.claim" in outcome.stderr
 
 
+def test_a_handler_of_a_slice_that_does_not_claim_is_named(run: Any, workspace: Path, write: Write) -> None:
+    write(
+        "services/paper/src/paper/handlers/queues.py",
+        '''\
+        """The queues."""
+
+        import paper.gifts.handlers
+        from chassis import batch
+
+        QUEUE = batch.BatchQueue(queue="paper.hot", messages=(), handle=paper.gifts.handlers.wrap_many)
+        ''',
+    )
+    write(
+        "services/paper/src/paper/gifts/handlers.py",
+        '''\
+        """Gifts."""
+
+
+        async def wrap_many(db, items):
+            """Wrap parcels."""
+        ''',
+    )
+
+    outcome = run("transactions", workspace)
+
+    assert outcome.returncode == 1
+    assert "paper.gifts.handlers.wrap_many does not begin with inbox.claim" in outcome.stderr
+
+
 def test_a_batch_handler_of_another_room_that_does_not_claim_is_named(run: Any, workspace: Path, write: Write) -> None:
     write(
         "services/paper/src/paper/main.py",
