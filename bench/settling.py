@@ -24,10 +24,10 @@ import http_load
 import httpx
 import uvloop
 
+import contracts.payments
+import payments.main
 from chassis import database, publisher, testing, topology
-from contracts import payments
 from contracts.message import Money, TenantId, UserId
-from payments import main as service
 
 PAYMENTS = 1_000
 COPIES = 10
@@ -40,7 +40,7 @@ QUIET_S = 3
 PATIENCE_S = 200
 AT_ONCE = 20
 POLL_S = 0.05
-CURRENCIES: Mapping[payments.Provider, str] = {"yookassa": "RUB", "stripe": "USD"}
+CURRENCIES: Mapping[contracts.payments.Provider, str] = {"yookassa": "RUB", "stripe": "USD"}
 
 # Nobody can be told of a payment by the sandbox itself: the webhooks are this script's.
 SANDBOX = {"SANDBOX_YOOKASSA_WEBHOOK_URL": "http://127.0.0.1:9/"}
@@ -66,7 +66,7 @@ class Made(NamedTuple):
     """A payment that waits for its payer."""
 
     payment_id: str
-    provider: payments.Provider
+    provider: contracts.payments.Provider
     ref: str
 
 
@@ -98,7 +98,7 @@ class Stage:
         self.heard.setdefault(payment_id, time.perf_counter())
         self.effects[payment_id] += 1
 
-    async def create(self, counts: Mapping[payments.Provider, int]) -> list[Made]:
+    async def create(self, counts: Mapping[contracts.payments.Provider, int]) -> list[Made]:
         """Ask for payments as the gateway does, and wait until the providers have made them."""
         commands = [_command(provider) for provider, count in counts.items() for _ in range(count)]
         await _each(commands, self._ask)
@@ -125,7 +125,7 @@ class Stage:
         await _eventually(missing, lambda count: count == 0, "paid")
         return max(self.heard[one.payment_id] for one in made)
 
-    async def _ask(self, command: payments.CreatePayment) -> None:
+    async def _ask(self, command: contracts.payments.CreatePayment) -> None:
         await self._sender.publish(
             exchange=topology.COMMANDS,
             routing_key=command.TYPE,
@@ -187,14 +187,14 @@ async def measure_duplicates() -> Settled:
     return Settled(accepted_s, settled_s, drained_s)
 
 
-async def measure_steady(stage: Stage, *, down: payments.Provider | None) -> dict[str, list[float]]:
+async def measure_steady(stage: Stage, *, down: contracts.payments.Provider | None) -> dict[str, list[float]]:
     """Let payers of two providers pay for a minute, one provider being down; gives each one's latencies in ms.
 
     From the sending of the webhook until payment.paid is heard; `back` is how long the last took after the minute.
     """
     made = await stage.create(dict.fromkeys(CURRENCIES, RATE * OUTAGE_S))
     random.Random(RATE).shuffle(made)
-    written: dict[payments.Provider, Callable[[str], bytes]] = {
+    written: dict[contracts.payments.Provider, Callable[[str], bytes]] = {
         "yookassa": http_load.yookassa,
         "stripe": http_load.stripe,
     }
@@ -226,7 +226,10 @@ async def measure_steady(stage: Stage, *, down: payments.Provider | None) -> dic
 @asynccontextmanager
 async def staged() -> AsyncIterator[Stage]:
     """Start everything on a fresh database and vhost, and listen."""
-    async with harness.fresh_database(service.SERVICE) as url, _processes(url) as (api_url, sandbox_url, amqp_url):
+    async with (
+        harness.fresh_database(payments.main.SERVICE) as url,
+        _processes(url) as (api_url, sandbox_url, amqp_url),
+    ):
         db, sender = database.Database(url, schema="payments", pool_size=2), publisher.Publisher(amqp_url)
         # The sandbox may need some seconds more before it listens.
         patient = httpx.AsyncHTTPTransport(retries=6)
@@ -236,7 +239,7 @@ async def staged() -> AsyncIterator[Stage]:
                 (await control.post("/webhooks", json={"plan": "drop"})).raise_for_status()
                 stage = Stage(api_url, control, db, sender)
                 queue = await (await connection.channel()).declare_queue(exclusive=True)
-                for event in (payments.PaymentPaid, payments.PaymentPaidLate):
+                for event in (contracts.payments.PaymentPaid, contracts.payments.PaymentPaidLate):
                     await queue.bind(topology.EVENTS, routing_key=event.TYPE)
                 await queue.consume(stage.hear, no_ack=True)
                 yield stage
@@ -266,10 +269,10 @@ async def _processes(database_url: str) -> AsyncIterator[tuple[str, str, str]]:
             await asyncio.to_thread(processes.stop)
 
 
-def _command(provider: payments.Provider) -> payments.CreatePayment:
-    return payments.CreatePayment(
+def _command(provider: contracts.payments.Provider) -> contracts.payments.CreatePayment:
+    return contracts.payments.CreatePayment(
         tenant=TenantId("demo"),
-        payment_id=payments.PaymentId(uuid4()),
+        payment_id=contracts.payments.PaymentId(uuid4()),
         user_id=UserId(uuid4()),
         purpose="top_up",
         amount=Money(amount_minor=150_000, currency=CURRENCIES[provider]),

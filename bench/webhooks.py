@@ -21,8 +21,8 @@ import harness
 import http_load
 import uvloop
 
+import payments.main
 from chassis import testing
-from payments import main as payments
 
 TARGET = 800
 P99_MS_MAX = 50
@@ -103,7 +103,7 @@ async def measure(
 
 @asynccontextmanager
 async def _payments() -> AsyncIterator[Served]:
-    async with harness.fresh_database(payments.SERVICE) as url:
+    async with harness.fresh_database(payments.main.SERVICE) as url:
         with harness.fresh_vhost() as amqp_url, tempfile.TemporaryDirectory() as logs:
             settings = {"PAYMENTS_DATABASE_URL": url, "KOPILKA_AMQP_URL": amqp_url, **SETTINGS}
             processes = testing.Processes(settings, Path(logs))

@@ -18,20 +18,24 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+import contracts.payments
+import payments.captures.handlers
+import payments.refunds.handlers
+import payments.webhooks.timers
 from chassis import app, database, health, testing, web, worker_pool
-from contracts import payments
 from contracts.message import Money, TenantId, UserId
-from payments import api, clients, main, settings
+from payments import clients, main
 from payments.clients import yookassa
-from payments.domain import facts
+from payments.domain import accounts
 from payments.handlers import commands
-from payments.timers import asking, checking, settling
+from payments.timers import outgoing, polling
+from payments.webhooks.api import routes
 
 # Modules beside the tests are no packages; pytest's importlib mode leaves them unfound.
 sys.path.insert(0, str(Path(__file__).parent))
 
-import bank as bank_module
-import liar as liar_module
+import fake_providers
+import scripted_servers
 
 LISTED = "185.71.76.5"
 SECRET = "demo-secret"
@@ -44,10 +48,10 @@ def service() -> app.Service:
 
 
 @pytest.fixture
-def command() -> payments.CreatePayment:
-    return payments.CreatePayment(
+def command() -> contracts.payments.CreatePayment:
+    return contracts.payments.CreatePayment(
         tenant=TenantId("demo"),
-        payment_id=payments.PaymentId(uuid4()),
+        payment_id=contracts.payments.PaymentId(uuid4()),
         user_id=UserId(uuid4()),
         purpose="top_up",
         amount=Money(amount_minor=150_000, currency="RUB"),
@@ -57,8 +61,8 @@ def command() -> payments.CreatePayment:
 
 
 @pytest.fixture
-def account() -> facts.Account:
-    return facts.Account(
+def account() -> accounts.Account:
+    return accounts.Account(
         tenant=TenantId("demo"),
         provider="yookassa",
         name="demo",
@@ -144,8 +148,8 @@ def operator(monkeypatch: pytest.MonkeyPatch, database_url: str, sandbox: Any) -
 
 
 @pytest.fixture
-def liar() -> Iterator[liar_module.Liar]:
-    made = liar_module.Liar()
+def scripted_server() -> Iterator[scripted_servers.ScriptedServer]:
+    made = scripted_servers.ScriptedServer()
     threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield made
     made.server.shutdown()
@@ -153,12 +157,12 @@ def liar() -> Iterator[liar_module.Liar]:
 
 
 @pytest.fixture
-async def client_of(account: facts.Account) -> AsyncIterator[Callable[..., yookassa.api.YooKassa]]:
+async def client_of(account: accounts.Account) -> AsyncIterator[Callable[..., yookassa.api.YooKassa]]:
     """Makes clients for a base URL, closed with the test."""
     made: list[yookassa.api.YooKassa] = []
 
     def client(base_url: str, *, timeout_s: float = 5, secret_key: str = SECRET) -> yookassa.api.YooKassa:
-        networks = [ip_network(network) for network in settings.YOOKASSA_NETWORKS.split(",")]
+        networks = [ip_network(network) for network in yookassa.settings.NETWORKS.split(",")]
         made.append(
             yookassa.api.YooKassa(
                 account, base_url=base_url, secret_key=secret_key, networks=networks, timeout_s=timeout_s
@@ -174,30 +178,34 @@ async def client_of(account: facts.Account) -> AsyncIterator[Callable[..., yooka
 class Shop:
     """A payment service without its processes: every door is used as it is, one step at a time."""
 
-    def __init__(self, db: database.Database, provider: clients.Provider, command: payments.CreatePayment) -> None:
+    def __init__(
+        self, db: database.Database, provider: clients.Provider, command: contracts.payments.CreatePayment
+    ) -> None:
         self.db = db
         self._command = command
         self.use(provider)
 
     def use(self, provider: clients.Provider) -> None:
         """Talk to this provider from now on."""
-        self.accounts = clients.Accounts([provider])
+        self.providers = clients.Providers([provider])
         self.restart()
 
     def restart(self) -> None:
         """Forget whatever a process keeps in memory."""
-        self.creations = asking.pool(self.db, self.accounts, 30)
-        self.settlements = settling.pool(self.db, self.accounts, 30)
-        self.checks = checking.pool(self.db, self.accounts)
+        self.attempts_pool = outgoing.pool(self.db, self.providers, 30)
+        self.webhooks_pool = payments.webhooks.timers.pool(self.db, self.providers, 30)
+        self.polling_pool = polling.pool(self.db, self.providers)
         self.trust()
 
     def trust(self, *proxies: str) -> None:
         """Take webhooks in behind these proxies."""
         trusted = [ip_network(network) for network in proxies]
         self.http: FastAPI = web.create("payments", health.Health())
-        self.http.include_router(api.routes(self.db, self.accounts, trusted_proxies=trusted, default_account="demo"))
+        self.http.include_router(
+            routes.routes(self.db, self.providers, trusted_proxies=trusted, default_account="demo")
+        )
 
-    async def ask(self, amount_minor: int = 150_000, **changes: object) -> payments.CreatePayment:
+    async def request(self, amount_minor: int = 150_000, **changes: object) -> contracts.payments.CreatePayment:
         usual = {"payment_id": uuid4(), "amount": rubles(amount_minor)}
         command = self._command.model_copy(update={**usual, **changes})
         await commands.create_payment(self.db, testing.delivery_of(command, "payments.commands"), command)
@@ -209,18 +217,18 @@ class Shop:
         amount_minor: int | None = None,
         *,
         amount: Money | None = None,
-        receipt: payments.Receipt | None = None,
+        receipt: contracts.payments.Receipt | None = None,
     ) -> None:
         asked = amount or rubles(amount_minor)
-        command = payments.CapturePayment(tenant=TENANT, payment_id=payment_id, amount=asked, receipt=receipt)
-        await commands.capture_payment(
-            self.accounts, self.db, testing.delivery_of(command, "payments.commands"), command
+        command = contracts.payments.CapturePayment(tenant=TENANT, payment_id=payment_id, amount=asked, receipt=receipt)
+        await payments.captures.handlers.capture_payment(
+            self.providers.registry, self.db, testing.delivery_of(command, "payments.commands"), command
         )
 
     async def cancel(self, payment_id: UUID) -> None:
-        command = payments.CancelPayment(tenant=TENANT, payment_id=payment_id)
-        await commands.cancel_payment(
-            self.accounts, self.db, testing.delivery_of(command, "payments.commands"), command
+        command = contracts.payments.CancelPayment(tenant=TENANT, payment_id=payment_id)
+        await payments.captures.handlers.cancel_payment(
+            self.providers.registry, self.db, testing.delivery_of(command, "payments.commands"), command
         )
 
     async def refund(
@@ -230,59 +238,57 @@ class Shop:
         *,
         amount: Money | None = None,
         refund_id: UUID | None = None,
-        receipt: payments.Receipt | None = None,
+        receipt: contracts.payments.Receipt | None = None,
     ) -> UUID:
-        command = payments.RefundPayment(
+        command = contracts.payments.RefundPayment(
             tenant=TENANT,
             payment_id=payment_id,
             refund_id=refund_id or uuid4(),
             amount=amount or rubles(amount_minor),
             receipt=receipt,
         )
-        await commands.refund_payment(
-            self.accounts, self.db, testing.delivery_of(command, "payments.commands"), command
+        await payments.refunds.handlers.refund_payment(
+            self.providers.registry, self.db, testing.delivery_of(command, "payments.commands"), command
         )
         return command.refund_id
 
-    async def create(self) -> None:
-        await run(self.creations)
-
-    async def carry(self) -> None:
+    async def send_attempts(self) -> None:
         """Ask the provider for everything that is due."""
-        await run(self.creations)
+        await run(self.attempts_pool)
 
-    async def hint(self, ref: str | None, key: str = "1", **told: object) -> list[int]:
+    async def send_fake_webhook(self, ref: str | None, key: str = "1", **told: object) -> list[int]:
         """Send a webhook of the bank; gives the statuses."""
         body = json.dumps({"ref": ref, "key": key, **told})
         return [
-            answer.status_code for answer in await self.post("/webhooks/yookassa/demo", body, x_bank=bank_module.SECRET)
+            answer.status_code
+            for answer in await self.post("/webhooks/yookassa/demo", body, x_fake_provider=fake_providers.SECRET)
         ]
 
     async def paid(self, amount_minor: int = 150_000) -> tuple[UUID, str]:
         """Give a payment of the bank's that is paid: our id and the provider's."""
         payment_id, ref = await self.pending(amount_minor)
-        (provider,) = self.accounts.able(facts.Capability.REFUND)
-        assert isinstance(provider, bank_module.Bank)
+        (provider,) = self.providers.able(accounts.Capability.REFUND)
+        assert isinstance(provider, fake_providers.FakeProvider)
         provider.pay(ref)
-        await self.hint(ref, key=f"paid {ref}")
-        await self.settle()
+        await self.send_fake_webhook(ref, key=f"paid {ref}")
+        await self.settle_webhooks()
         return payment_id, ref
 
-    async def settle(self) -> None:
-        await run(self.settlements)
+    async def settle_webhooks(self) -> None:
+        await run(self.webhooks_pool)
 
-    async def check(self) -> None:
-        await run(self.checks)
+    async def poll(self) -> None:
+        await run(self.polling_pool)
 
     async def pending(self, amount_minor: int = 150_000) -> tuple[UUID, str]:
         """Give a payment that waits for its payer: our id and the provider's."""
-        command = await self.ask(amount_minor)
-        await self.create()
+        command = await self.request(amount_minor)
+        await self.send_attempts()
         row = await self.payment(command.payment_id)
         assert row["state"] == "pending"
         return command.payment_id, row["provider_ref"]
 
-    async def tell(
+    async def send_webhook(
         self, ref: str, event: str = "payment.succeeded", *, peer: str = LISTED, times: int = 1, note: str = ""
     ) -> list[int]:
         """Send a notification to the real application, `times` at once; gives the statuses."""
@@ -318,11 +324,11 @@ class Shop:
         async with self.db.transaction() as tx:
             return [dict(row) for row in await tx.fetch(sql, *values)]
 
-    async def due(self, table: str) -> None:
+    async def make_due(self, table: str) -> None:
         """Let the time come for everything in a table that waits."""
         await self.rows(f"UPDATE {table} SET next_at = now() WHERE next_at IS NOT NULL")
 
-    async def said(self) -> list[str]:
+    async def event_names(self) -> list[str]:
         """Give what was said about payments, in order; findings are looked at by themselves."""
         names = [name.removeprefix("payments.") for name, _ in await testing.outbox_messages(self.db)]
         return [name.removeprefix("payment.") for name in names if not name.startswith("finding.")]
@@ -353,20 +359,22 @@ def shop(
     db: database.Database,
     sandbox: Sandbox,
     client_of: Callable[..., yookassa.api.YooKassa],
-    command: payments.CreatePayment,
+    command: contracts.payments.CreatePayment,
 ) -> Shop:
     return Shop(db, client_of(sandbox.yookassa_url), command)
 
 
 @pytest.fixture
-def bank(account: facts.Account) -> bank_module.Bank:
-    return bank_module.Bank(account)
+def fake_provider(account: accounts.Account) -> fake_providers.FakeProvider:
+    return fake_providers.FakeProvider(account)
 
 
 @pytest.fixture
-def counter(db: database.Database, bank: bank_module.Bank, command: payments.CreatePayment) -> Shop:
-    """A shop whose provider is the bank in memory."""
-    return Shop(db, bank, command)
+def fake_shop(
+    db: database.Database, fake_provider: fake_providers.FakeProvider, command: contracts.payments.CreatePayment
+) -> Shop:
+    """A shop whose provider is the one in memory."""
+    return Shop(db, fake_provider, command)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
 from chassis import database, health, web
-from payments import api
+from payments.webhooks.api import routes
 
 LISTED, FORGED = "185.71.76.5", "203.0.113.9"
 BODY = json.dumps({"type": "notification", "event": "payment.succeeded", "object": {"id": "ref-1", "last4": "4477"}})
@@ -74,7 +74,7 @@ async def test_a_forged_webhook_is_refused_and_leaves_nothing(shop: Any, sandbox
     asked, before = len(sandbox.requests("GET")), counted("forbidden")
 
     (answer,) = await shop.post("/webhooks/yookassa/demo", BODY.replace("ref-1", ref), FORGED, **headers)
-    await shop.settle()
+    await shop.settle_webhooks()
 
     assert (answer.status_code, answer.json()["code"]) == (403, "forged_webhook")
     assert counted("forbidden") == before + 1
@@ -171,7 +171,9 @@ async def test_without_the_database_the_provider_is_asked_to_come_again(shop: An
 async def test_whoever_settles_is_woken_after_the_commit(shop: Any) -> None:
     woken = asyncio.Event()
     http: FastAPI = web.create("payments", health.Health())
-    http.include_router(api.routes(shop.db, shop.accounts, trusted_proxies=(), default_account="demo", wake=woken.set))
+    http.include_router(
+        routes.routes(shop.db, shop.providers, trusted_proxies=(), default_account="demo", wake=woken.set)
+    )
 
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(http, client=(LISTED, 1)), base_url="http://payments"

@@ -15,11 +15,12 @@ from prometheus_client import REGISTRY
 from chassis import batch, database, outbox, publisher, testing
 from contracts import ledger
 from contracts.message import Money, TenantId
-from payments import handlers, timers
-from payments.domain import clearing, facts
-from payments.handlers.deposits import take_deposit
-from payments.store import clearing as store
-from payments.timers import reading
+from payments.deposits.timers import settle_deposit
+from payments.domain import accounts, facts
+from payments.handlers import queues
+from payments.reconciliation import timers
+from payments.reconciliation.domain import clearing
+from payments.reconciliation.store import clearing_balances
 
 CODE = "clearing:yookassa:demo"
 
@@ -94,7 +95,7 @@ async def publish(db: database.Database, declared: str, sender: publisher.Publis
                 event_type=row["event_type"],
             )
 
-    (queue,) = handlers.BATCH_QUEUES
+    (queue,) = queues.BATCH_QUEUES
     consumer = batch.BatchConsumer(declared, queue, db=db, sender=sender)
     running = asyncio.create_task(consumer.run())
     yield tell
@@ -116,9 +117,9 @@ async def age(shop: Any) -> None:
 
 
 async def disputed(
-    shop: Any, bank: Any, ref: str, name: str, state: facts.DisputeState, *, amount_minor: int, fee_minor: int
+    shop: Any, fake_provider: Any, ref: str, name: str, state: facts.DisputeState, *, amount_minor: int, fee_minor: int
 ) -> None:
-    bank.disputes[name] = facts.DisputeFact(
+    fake_provider.disputes[name] = facts.DisputeFact(
         dispute_ref=name,
         provider_ref=ref,
         state=state,
@@ -126,30 +127,30 @@ async def disputed(
         fee_minor=fee_minor,
         created_at=datetime.now(UTC),
     )
-    await shop.hint(ref, key=f"{name} {state} {fee_minor}", event="charge.dispute.updated")
-    await shop.settle()
+    await shop.send_fake_webhook(ref, key=f"{name} {state} {fee_minor}", event="charge.dispute.updated")
+    await shop.settle_webhooks()
 
 
-async def everything(shop: Any, bank: Any) -> None:
+async def everything(shop: Any, fake_provider: Any) -> None:
     """Let money move in every way there is."""
     _, ref = await shop.pending()
-    bank.payments[ref] = replace(bank.payments[ref], fee_minor=5_250)
-    bank.pay(ref)
-    await shop.hint(ref, key="paid")
-    await shop.settle()
-    bank.give_back(ref, 30_000)
-    bank.give_back(ref, 20_000)
-    await shop.hint(ref, key="refunded", event="refunded")
-    await shop.settle()
-    await disputed(shop, bank, ref, "lost", "open", amount_minor=10_000, fee_minor=1_500)
-    await disputed(shop, bank, ref, "lost", "lost", amount_minor=10_000, fee_minor=2_000)
-    await disputed(shop, bank, ref, "won", "open", amount_minor=7_000, fee_minor=0)
-    await disputed(shop, bank, ref, "won", "won", amount_minor=7_000, fee_minor=500)
-    await disputed(shop, bank, ref, "open", "open", amount_minor=3_000, fee_minor=15)
+    fake_provider.payments[ref] = replace(fake_provider.payments[ref], fee_minor=5_250)
+    fake_provider.pay(ref)
+    await shop.send_fake_webhook(ref, key="paid")
+    await shop.settle_webhooks()
+    fake_provider.give_back(ref, 30_000)
+    fake_provider.give_back(ref, 20_000)
+    await shop.send_fake_webhook(ref, key="refunded", event="refunded")
+    await shop.settle_webhooks()
+    await disputed(shop, fake_provider, ref, "lost", "open", amount_minor=10_000, fee_minor=1_500)
+    await disputed(shop, fake_provider, ref, "lost", "lost", amount_minor=10_000, fee_minor=2_000)
+    await disputed(shop, fake_provider, ref, "won", "open", amount_minor=7_000, fee_minor=0)
+    await disputed(shop, fake_provider, ref, "won", "won", amount_minor=7_000, fee_minor=500)
+    await disputed(shop, fake_provider, ref, "open", "open", amount_minor=3_000, fee_minor=15)
     await shop.paid(40_000)
     amount = Money(amount_minor=700, currency="RUB")
     unmatched = facts.Deposit(provider_ref="hash-1", amount=amount, comment=None, received_at=datetime.now(UTC))
-    await take_deposit(shop.db, bank, unmatched)
+    await settle_deposit(shop.db, fake_provider.account, unmatched)
 
 
 def gauge() -> float | None:
@@ -158,48 +159,48 @@ def gauge() -> float | None:
 
 
 async def compare(shop: Any) -> None:
-    await reading.compare_clearing(shop.db, shop.accounts, hour=datetime.now(UTC).hour)
+    await timers.compare_clearing(shop.db, shop.providers, hour=datetime.now(UTC).hour)
     await timers.measure(shop.db)
 
 
 @pytest.mark.rule("PA22")
 async def test_whatever_moved_the_ledgers_clearing_account_is_what_we_said(
-    counter: Any, bank: Any, publish: Publish
+    fake_shop: Any, fake_provider: Any, publish: Publish
 ) -> None:
-    await everything(counter, bank)
+    await everything(fake_shop, fake_provider)
     books = Ledger()
-    for kind, body in await counter.events():
+    for kind, body in await fake_shop.events():
         books.hear(kind, body)
-    await age(counter)
+    await age(fake_shop)
 
     # Told twice and out of order: only the last balance counts.
     for event in random.Random(7).sample(books.told, len(books.told)):
         await publish(event)
-    await told(counter, books.balance_minor)
-    await compare(counter)
+    await told(fake_shop, books.balance_minor)
+    await compare(fake_shop)
 
-    (row,) = await counter.rows("SELECT * FROM clearing")
+    (row,) = await fake_shop.rows("SELECT * FROM clearing")
     assert (row["version"], row["difference_minor"]) == (len(books.told), 0)
     assert books.balance_minor == -(150_000 + 40_000 + 700) + 50_000 + 5_250 + 10_000 + 1_500 + 500 + 3_000 + 15
-    assert "clearing_difference" not in await counter.findings()
+    assert "clearing_difference" not in await fake_shop.findings()
     assert gauge() == 0
 
 
 @pytest.mark.rule("PA22")
 async def test_what_the_ledger_has_not_posted_is_a_finding_with_both_figures(
-    counter: Any, bank: Any, publish: Publish
+    fake_shop: Any, fake_provider: Any, publish: Publish
 ) -> None:
-    await counter.paid()
-    await counter.paid(40_000)
-    await age(counter)
+    await fake_shop.paid()
+    await fake_shop.paid(40_000)
+    await age(fake_shop)
     await publish(posted(line(CODE, -150_000, -150_000, 1)))
-    await told(counter, -150_000)
+    await told(fake_shop, -150_000)
 
     for _ in range(2):
-        await counter.rows("DELETE FROM reading")
-        await compare(counter)
+        await fake_shop.rows("DELETE FROM reading")
+        await compare(fake_shop)
 
-    (found,) = await counter.rows("SELECT kind, provider, account, about, details FROM finding")
+    (found,) = await fake_shop.rows("SELECT kind, provider, account, about, details FROM finding")
     assert (found["kind"], found["about"]) == ("clearing_difference", "yookassa/demo RUB")
     assert (found["provider"], found["account"]) == ("yookassa", "demo")
     assert found["details"] == {
@@ -214,65 +215,67 @@ async def test_what_the_ledger_has_not_posted_is_a_finding_with_both_figures(
 
 @pytest.mark.rule("PA22")
 async def test_what_moved_just_now_may_be_on_its_way_and_is_looked_at_again(
-    counter: Any, bank: Any, publish: Publish
+    fake_shop: Any, fake_provider: Any, publish: Publish
 ) -> None:
-    await counter.paid()
-    await age(counter)
-    await counter.paid(40_000)
+    await fake_shop.paid()
+    await age(fake_shop)
+    await fake_shop.paid(40_000)
     await publish(posted(line(CODE, -150_000, -150_000, 1)))
-    await told(counter, -150_000)
+    await told(fake_shop, -150_000)
 
-    await compare(counter)
-    undecided = await counter.rows("SELECT FROM reading WHERE what = 'clearing'")
-    early = await counter.findings(), gauge()
+    await compare(fake_shop)
+    undecided = await fake_shop.rows("SELECT FROM reading WHERE what = 'clearing'")
+    early = await fake_shop.findings(), gauge()
     await publish(posted(line(CODE, -40_000, -190_000, 2)))
-    await told(counter, -190_000)
-    await compare(counter)
+    await told(fake_shop, -190_000)
+    await compare(fake_shop)
 
     assert (undecided, early) == ([], ([], 0))
-    assert await counter.findings() == []
-    assert len(await counter.rows("SELECT FROM reading WHERE what = 'clearing'")) == 1
+    assert await fake_shop.findings() == []
+    assert len(await fake_shop.rows("SELECT FROM reading WHERE what = 'clearing'")) == 1
 
 
 @pytest.mark.rule("PA22")
-async def test_what_just_moved_explains_no_more_than_itself(counter: Any, bank: Any, publish: Publish) -> None:
-    await counter.paid()
-    await age(counter)
-    await counter.paid(40_000)
+async def test_what_just_moved_explains_no_more_than_itself(
+    fake_shop: Any, fake_provider: Any, publish: Publish
+) -> None:
+    await fake_shop.paid()
+    await age(fake_shop)
+    await fake_shop.paid(40_000)
     await publish(posted(line(CODE, -100_000, -100_000, 1)))
-    await told(counter, -100_000)
+    await told(fake_shop, -100_000)
 
-    await compare(counter)
+    await compare(fake_shop)
 
-    assert await counter.findings() == ["clearing_difference"]
+    assert await fake_shop.findings() == ["clearing_difference"]
     assert gauge() == 90_000
 
 
 @pytest.mark.rule("PA22")
-async def test_money_that_nobody_said_is_a_finding(counter: Any, publish: Publish) -> None:
+async def test_money_that_nobody_said_is_a_finding(fake_shop: Any, publish: Publish) -> None:
     await publish(posted(line(CODE, -5, -5, 1)))
-    await told(counter, -5)
+    await told(fake_shop, -5)
 
-    await compare(counter)
+    await compare(fake_shop)
 
-    assert await counter.findings() == ["clearing_difference"]
+    assert await fake_shop.findings() == ["clearing_difference"]
     assert gauge() == -5
 
 
 @pytest.mark.rule("PA22")
-async def test_a_payout_that_people_posted_is_no_difference(counter: Any, publish: Publish) -> None:
-    await counter.paid()
-    await age(counter)
+async def test_a_payout_that_people_posted_is_no_difference(fake_shop: Any, publish: Publish) -> None:
+    await fake_shop.paid()
+    await age(fake_shop)
     payout, undone = posted(line(CODE, 140_000, -10_000, 2), kind="adjustment"), line(CODE, -7_000, -17_000, 3)
 
     await publish(posted(undone, kind="reversal"))
     await publish(payout)
     await publish(posted(line(CODE, -150_000, -150_000, 1)))
-    await told(counter, -17_000)
-    await counter.until(lambda: _claimed(counter, 3))
-    await compare(counter)
+    await told(fake_shop, -17_000)
+    await fake_shop.until(lambda: _claimed(fake_shop, 3))
+    await compare(fake_shop)
 
-    assert await counter.findings() == []
+    assert await fake_shop.findings() == []
     assert gauge() == 0
 
 
@@ -280,20 +283,20 @@ async def _claimed(shop: Any, count: int) -> bool:
     return len(await shop.rows("SELECT FROM inbox WHERE consumer = 'payments.ledger'")) == count
 
 
-async def test_the_comparison_runs_once_a_day(counter: Any, publish: Publish) -> None:
-    await compare(counter)
+async def test_the_comparison_runs_once_a_day(fake_shop: Any, publish: Publish) -> None:
+    await compare(fake_shop)
     await publish(posted(line(CODE, -5, -5, 1)))
-    await told(counter, -5)
+    await told(fake_shop, -5)
 
-    await compare(counter)
-    before = await counter.findings()
-    await counter.rows("UPDATE reading SET read_until = read_until - interval '1 day'")
-    await compare(counter)
+    await compare(fake_shop)
+    before = await fake_shop.findings()
+    await fake_shop.rows("UPDATE reading SET read_until = read_until - interval '1 day'")
+    await compare(fake_shop)
 
-    assert (before, await counter.findings()) == ([], ["clearing_difference"])
+    assert (before, await fake_shop.findings()) == ([], ["clearing_difference"])
 
 
-async def test_accounts_assets_and_tenants_are_kept_apart(db: database.Database, account: facts.Account) -> None:
+async def test_accounts_assets_and_tenants_are_kept_apart(db: database.Database, account: accounts.Account) -> None:
     events = [
         posted(line(CODE, -1, -1, 1), line(CODE, -9, -9, 1, "USD"), line("clearing:stripe:demo", -7, -7, 1)),
         posted(line(CODE, -2, -3, 2), line("clearing:yookassa:other", -8, -8, 1)),
@@ -301,10 +304,10 @@ async def test_accounts_assets_and_tenants_are_kept_apart(db: database.Database,
     ]
     deliveries = [(testing.delivery_of(event, "payments.ledger"), event) for event in events]
 
-    await handlers.BATCH_QUEUES[0].handle(db, deliveries)
+    await queues.BATCH_QUEUES[0].handle(db, deliveries)
 
     async with db.statement() as tx:
-        sides = await store.compare(tx, account)
+        sides = await clearing_balances.compare(tx, account)
     assert [(each.asset, each.found_minor) for each in sides] == [("RUB", -3), ("USD", -9)]
 
 
@@ -319,7 +322,7 @@ def test_the_last_balance_is_the_one_with_the_highest_version(told: list[Any], o
     ]
     order.shuffle(events)
 
-    kept = clearing.latest(events)
+    kept = clearing.latest_balances(events)
 
     assert kept == sorted(kept)
     for balance in kept:

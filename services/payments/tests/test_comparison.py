@@ -8,121 +8,123 @@ from prometheus_client import REGISTRY
 from contracts.message import Money
 from payments import clients
 from payments.domain import facts
-from payments.timers import reading
-from payments.verify import comparison
+from payments.reconciliation import timers
+from payments.reconciliation.verify import provider_side
 
 
-async def compare(shop: Any, bank: Any) -> comparison.Outcome:
+async def compare(shop: Any, fake_provider: Any) -> provider_side.Outcome:
     now = datetime.now(UTC)
     # An hour ago and an hour ahead are outside of what the list must have; the tests' payments are made now.
-    return await comparison.compare(shop.db, bank, since=now - timedelta(hours=48), until=now + timedelta(hours=2))
+    return await provider_side.compare(
+        shop.db, fake_provider, since=now - timedelta(hours=48), until=now + timedelta(hours=2)
+    )
 
 
-def money(bank: Any) -> float | None:
-    labels = {"provider": bank.account.provider, "account": bank.account.name, "currency": "RUB"}
+def money(fake_provider: Any) -> float | None:
+    labels = {"provider": fake_provider.account.provider, "account": fake_provider.account.name, "currency": "RUB"}
     return REGISTRY.get_sample_value("kopilka_provider_difference_minor", labels)
 
 
 @pytest.mark.rule("PA22")
-async def test_both_sides_that_agree_leave_no_finding_and_no_difference(counter: Any, bank: Any) -> None:
-    payment_id, _ = await counter.paid()
-    await counter.refund(payment_id, 50_000)
-    await counter.carry()
-    await counter.paid()
-    await counter.pending()
+async def test_both_sides_that_agree_leave_no_finding_and_no_difference(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, _ = await fake_shop.paid()
+    await fake_shop.refund(payment_id, 50_000)
+    await fake_shop.send_attempts()
+    await fake_shop.paid()
+    await fake_shop.pending()
 
-    outcome = await compare(counter, bank)
+    outcome = await compare(fake_shop, fake_provider)
 
     assert (outcome.listed, outcome.found, outcome.money_minor) == (3, 0, {"RUB": 0})
-    assert await counter.findings() == []
-    assert money(bank) == 0
+    assert await fake_shop.findings() == []
+    assert money(fake_provider) == 0
 
 
 @pytest.mark.rule("PA22")
-async def test_what_we_lack_is_found(counter: Any, bank: Any) -> None:
-    _, ref = await counter.paid()
-    bank.payments["foreign"] = replace(bank.payments[ref], provider_ref="foreign", payment_id=None)
+async def test_what_we_lack_is_found(fake_shop: Any, fake_provider: Any) -> None:
+    _, ref = await fake_shop.paid()
+    fake_provider.payments["foreign"] = replace(fake_provider.payments[ref], provider_ref="foreign", payment_id=None)
 
-    outcome = await compare(counter, bank)
+    outcome = await compare(fake_shop, fake_provider)
 
-    assert sorted(await counter.findings()) == ["missing_local", "money_difference"]
+    assert sorted(await fake_shop.findings()) == ["missing_local", "money_difference"]
     assert outcome.money_minor == {"RUB": 150_000}
-    assert money(bank) == 150_000
+    assert money(fake_provider) == 150_000
 
 
 @pytest.mark.rule("PA22")
-async def test_what_the_provider_lacks_is_found(counter: Any, bank: Any) -> None:
-    _, ref = await counter.paid()
-    del bank.payments[ref]
+async def test_what_the_provider_lacks_is_found(fake_shop: Any, fake_provider: Any) -> None:
+    _, ref = await fake_shop.paid()
+    del fake_provider.payments[ref]
 
-    outcome = await compare(counter, bank)
+    outcome = await compare(fake_shop, fake_provider)
 
-    assert sorted(await counter.findings()) == ["missing_remote", "money_difference"]
+    assert sorted(await fake_shop.findings()) == ["missing_remote", "money_difference"]
     assert outcome.money_minor == {"RUB": -150_000}
 
 
 @pytest.mark.rule("PA22")
-async def test_another_amount_and_another_state_are_found(counter: Any, bank: Any) -> None:
-    _, ref = await counter.paid()
-    bank.payments[ref] = replace(bank.payments[ref], captured_minor=100_000)
-    _, unpaid = await counter.pending()
-    bank.pay(unpaid)
+async def test_another_amount_and_another_state_are_found(fake_shop: Any, fake_provider: Any) -> None:
+    _, ref = await fake_shop.paid()
+    fake_provider.payments[ref] = replace(fake_provider.payments[ref], captured_minor=100_000)
+    _, unpaid = await fake_shop.pending()
+    fake_provider.pay(unpaid)
 
-    await compare(counter, bank)
+    await compare(fake_shop, fake_provider)
 
-    assert sorted(await counter.findings()) == ["amount_mismatch", "money_difference", "state_mismatch"]
-
-
-@pytest.mark.rule("PA22")
-async def test_a_state_that_differs_is_looked_at_again_and_then_agrees(counter: Any, bank: Any) -> None:
-    payment_id, unpaid = await counter.pending()
-    bank.pay(unpaid)
-    await compare(counter, bank)
-
-    await counter.check()
-
-    assert (await counter.payment(payment_id))["state"] == "paid"
-    assert (await compare(counter, bank)).money_minor == {"RUB": 0}
+    assert sorted(await fake_shop.findings()) == ["amount_mismatch", "money_difference", "state_mismatch"]
 
 
 @pytest.mark.rule("PA22")
-async def test_a_refund_of_the_cabinet_is_found_and_taken_over(counter: Any, bank: Any) -> None:
-    payment_id, ref = await counter.paid()
-    bank.give_back(ref, 50_000)
+async def test_a_state_that_differs_is_looked_at_again_and_then_agrees(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, unpaid = await fake_shop.pending()
+    fake_provider.pay(unpaid)
+    await compare(fake_shop, fake_provider)
 
-    await compare(counter, bank)
-    assert sorted(await counter.findings()) == ["money_difference", "refund_in_cabinet", "refunded_mismatch"]
-    await counter.check()
+    await fake_shop.poll()
 
-    assert (await counter.payment(payment_id))["refunded_minor"] == 50_000
-    assert (await compare(counter, bank)).money_minor == {"RUB": 0}
-    assert (await counter.findings()).count("refund_in_cabinet") == 1
+    assert (await fake_shop.payment(payment_id))["state"] == "paid"
+    assert (await compare(fake_shop, fake_provider)).money_minor == {"RUB": 0}
 
 
 @pytest.mark.rule("PA22")
-async def test_the_comparison_runs_once_a_night_and_again_after_a_failure(counter: Any, bank: Any) -> None:
-    await counter.paid()
-    bank.fail("list", clients.OutcomeUnknown())
+async def test_a_refund_of_the_cabinet_is_found_and_taken_over(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, ref = await fake_shop.paid()
+    fake_provider.give_back(ref, 50_000)
+
+    await compare(fake_shop, fake_provider)
+    assert sorted(await fake_shop.findings()) == ["money_difference", "refund_in_cabinet", "refunded_mismatch"]
+    await fake_shop.poll()
+
+    assert (await fake_shop.payment(payment_id))["refunded_minor"] == 50_000
+    assert (await compare(fake_shop, fake_provider)).money_minor == {"RUB": 0}
+    assert (await fake_shop.findings()).count("refund_in_cabinet") == 1
+
+
+@pytest.mark.rule("PA22")
+async def test_the_comparison_runs_once_a_night_and_again_after_a_failure(fake_shop: Any, fake_provider: Any) -> None:
+    await fake_shop.paid()
+    fake_provider.fail("list", clients.OutcomeUnknown())
 
     for _ in range(4):
-        await reading.compare_nightly(counter.db, counter.accounts, hour=datetime.now(UTC).hour)
+        await timers.compare_reports(fake_shop.db, fake_shop.providers, hour=datetime.now(UTC).hour)
 
-    assert [op for op, _ in bank.calls].count("list") == 2
+    assert [op for op, _ in fake_provider.calls].count("list") == 2
 
 
 @pytest.mark.rule("PA22")
-async def test_what_moved_just_now_is_still_on_its_way(counter: Any, bank: Any) -> None:
-    _, unpaid = await counter.pending()
-    bank.pay(unpaid)
+async def test_what_moved_just_now_is_still_on_its_way(fake_shop: Any, fake_provider: Any) -> None:
+    _, unpaid = await fake_shop.pending()
+    fake_provider.pay(unpaid)
     now = datetime.now(UTC)
 
-    outcome = await comparison.compare(counter.db, bank, since=now - timedelta(hours=48), until=now)
+    outcome = await provider_side.compare(fake_shop.db, fake_provider, since=now - timedelta(hours=48), until=now)
 
-    assert (outcome.found, await counter.findings()) == (0, [])
+    assert (outcome.found, await fake_shop.findings()) == (0, [])
 
 
-async def test_a_dispute_is_opened_and_decided_by_hints(counter: Any, bank: Any) -> None:
-    payment_id, ref = await counter.paid()
+async def test_a_dispute_is_opened_and_decided_by_hints(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, ref = await fake_shop.paid()
     opened = facts.DisputeFact(
         dispute_ref="dispute-1",
         provider_ref=ref,
@@ -134,18 +136,18 @@ async def test_a_dispute_is_opened_and_decided_by_hints(counter: Any, bank: Any)
     )
     states: list[tuple[str, facts.DisputeState]] = [("a", "open"), ("b", "open"), ("c", "lost"), ("d", "lost")]
     for key, state in states:
-        bank.disputes["dispute-1"] = replace(opened, state=state)
-        await counter.hint(ref, key, event="charge.dispute.updated")
-        await counter.settle()
-    await counter.refund(payment_id)
+        fake_provider.disputes["dispute-1"] = replace(opened, state=state)
+        await fake_shop.send_fake_webhook(ref, key, event="charge.dispute.updated")
+        await fake_shop.settle_webhooks()
+    await fake_shop.refund(payment_id)
 
-    assert (await counter.said())[2:] == ["disputed.v1", "dispute.closed.v1", "refund.refused.v1"]
-    assert (await counter.payment(payment_id))["disputed_minor"] == 150_000
+    assert (await fake_shop.event_names())[2:] == ["disputed.v1", "dispute.closed.v1", "refund.refused.v1"]
+    assert (await fake_shop.payment(payment_id))["disputed_minor"] == 150_000
 
 
-async def test_a_dispute_that_was_won_gives_the_money_back(counter: Any, bank: Any) -> None:
-    payment_id, ref = await counter.paid()
-    bank.disputes["dispute-1"] = facts.DisputeFact(
+async def test_a_dispute_that_was_won_gives_the_money_back(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, ref = await fake_shop.paid()
+    fake_provider.disputes["dispute-1"] = facts.DisputeFact(
         dispute_ref="dispute-1",
         provider_ref=ref,
         state="won",
@@ -154,16 +156,16 @@ async def test_a_dispute_that_was_won_gives_the_money_back(counter: Any, bank: A
         created_at=datetime.now(UTC),
     )
 
-    await reading.compare_nightly(counter.db, counter.accounts, hour=0)
+    await timers.compare_reports(fake_shop.db, fake_shop.providers, hour=0)
 
-    assert (await counter.said())[2:] == ["disputed.v1", "dispute.closed.v1"]
-    assert (await counter.payment(payment_id))["disputed_minor"] == 0
+    assert (await fake_shop.event_names())[2:] == ["disputed.v1", "dispute.closed.v1"]
+    assert (await fake_shop.payment(payment_id))["disputed_minor"] == 0
 
 
-async def test_several_disputes_and_equal_refunds_are_settled_by_one_look(counter: Any, bank: Any) -> None:
-    payment_id, ref = await counter.paid()
+async def test_several_disputes_and_equal_refunds_are_settled_by_one_look(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, ref = await fake_shop.paid()
     for name, state, amount_minor in (("a", "open", 10_000), ("b", "lost", 10_000), ("c", "won", 10_000)):
-        bank.disputes[name] = facts.DisputeFact(
+        fake_provider.disputes[name] = facts.DisputeFact(
             dispute_ref=name,
             provider_ref=ref,
             state=state,  # type: ignore[arg-type] # a table of them
@@ -172,26 +174,26 @@ async def test_several_disputes_and_equal_refunds_are_settled_by_one_look(counte
             created_at=datetime.now(UTC),
         )
     for _ in range(2):
-        bank.give_back(ref, 30_000)
+        fake_provider.give_back(ref, 30_000)
 
-    await counter.hint(ref, "all", event="charge.dispute.updated")
+    await fake_shop.send_fake_webhook(ref, "all", event="charge.dispute.updated")
     for _ in range(2):
-        await counter.due("webhook")
-        await counter.settle()
+        await fake_shop.make_due("webhook")
+        await fake_shop.settle_webhooks()
 
-    row = await counter.payment(payment_id)
+    row = await fake_shop.payment(payment_id)
     assert (row["refunded_minor"], row["disputed_minor"]) == (60_000, 20_000)
-    assert sorted((await counter.said())[2:]) == [
+    assert sorted((await fake_shop.event_names())[2:]) == [
         *["dispute.closed.v1"] * 2,
         *["disputed.v1"] * 3,
         *["refunded.v1"] * 2,
     ]
-    states = await counter.rows("SELECT state FROM dispute ORDER BY dispute_ref")
+    states = await fake_shop.rows("SELECT state FROM dispute ORDER BY dispute_ref")
     assert [dispute["state"] for dispute in states] == ["open", "lost", "won"]
 
 
-async def test_a_dispute_costs_one_fee_whichever_of_its_events_tells_it(counter: Any, bank: Any) -> None:
-    _, ref = await counter.paid()
+async def test_a_dispute_costs_one_fee_whichever_of_its_events_tells_it(fake_shop: Any, fake_provider: Any) -> None:
+    _, ref = await fake_shop.paid()
     opened = facts.DisputeFact(
         dispute_ref="d",
         provider_ref=ref,
@@ -201,18 +203,20 @@ async def test_a_dispute_costs_one_fee_whichever_of_its_events_tells_it(counter:
         created_at=datetime.now(UTC),
     )
     for key, told in (("1", opened), ("2", replace(opened, state="lost", fee_minor=1_500))):
-        bank.disputes["d"] = told
-        await counter.hint(ref, key, event="charge.dispute.updated")
-        await counter.settle()
+        fake_provider.disputes["d"] = told
+        await fake_shop.send_fake_webhook(ref, key, event="charge.dispute.updated")
+        await fake_shop.settle_webhooks()
 
-    (_, disputed), (_, closed) = (await counter.events())[2:]
+    (_, disputed), (_, closed) = (await fake_shop.events())[2:]
     assert (disputed["fee"], closed["fee"]["amount_minor"]) == (None, 1_500)
 
 
-async def test_a_disputed_payment_that_can_not_be_asked_about_hides_no_other(counter: Any, bank: Any) -> None:
-    refs = [(await counter.paid())[1] for _ in range(3)]
+async def test_a_disputed_payment_that_can_not_be_asked_about_hides_no_other(
+    fake_shop: Any, fake_provider: Any
+) -> None:
+    refs = [(await fake_shop.paid())[1] for _ in range(3)]
     for ref in refs:
-        bank.disputes[ref] = facts.DisputeFact(
+        fake_provider.disputes[ref] = facts.DisputeFact(
             dispute_ref=ref,
             provider_ref=ref,
             state="open",
@@ -220,11 +224,11 @@ async def test_a_disputed_payment_that_can_not_be_asked_about_hides_no_other(cou
             fee_minor=0,
             created_at=datetime.now(UTC) - timedelta(days=80),
         )
-        await counter.hint(ref, f"disputed {ref}", event="charge.dispute.created")
-        await counter.settle()
-    bank.disputes = {ref: replace(dispute, state="lost") for ref, dispute in bank.disputes.items()}
-    bank.fail("fetch", clients.NotFound())
+        await fake_shop.send_fake_webhook(ref, f"disputed {ref}", event="charge.dispute.created")
+        await fake_shop.settle_webhooks()
+    fake_provider.disputes = {ref: replace(dispute, state="lost") for ref, dispute in fake_provider.disputes.items()}
+    fake_provider.fail("fetch", clients.NotFound())
 
-    await reading.compare_nightly(counter.db, counter.accounts, hour=0)
+    await timers.compare_reports(fake_shop.db, fake_shop.providers, hour=0)
 
-    assert (await counter.said()).count("dispute.closed.v1") == 2
+    assert (await fake_shop.event_names()).count("dispute.closed.v1") == 2

@@ -2,18 +2,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import bank as banks
+import fake_providers
 import pytest
 
 from contracts.message import Money
 from payments import clients
-from payments.domain import facts
-from payments.timers import reading
+from payments.deposits import timers
+from payments.domain import accounts, facts
 
 
 @pytest.fixture
-def bank(account: facts.Account) -> banks.Bank:
-    return banks.Bank(account, frozenset({facts.Capability.DEPOSIT}))
+def fake_provider(account: accounts.Account) -> fake_providers.FakeProvider:
+    return fake_providers.FakeProvider(account, frozenset({accounts.Capability.DEPOSIT}))
 
 
 def deposit(ref: str, comment: str | None, amount_minor: int = 150_000, currency: str = "RUB") -> facts.Deposit:
@@ -30,34 +30,34 @@ async def suspended(shop: Any) -> list[tuple[str, int, str | None]]:
 
 
 async def watch(shop: Any) -> None:
-    while await reading.watch_deposits(shop.db, shop.accounts):
+    while await timers.watch_deposits(shop.db, shop.providers):
         pass
 
 
-async def test_a_deposit_with_the_comment_of_an_open_payment_pays_it_once(counter: Any, bank: Any) -> None:
-    payment_id, comment = await counter.pending()
-    bank.deposits.append(deposit("hash-1", comment))
+async def test_a_deposit_with_the_comment_of_an_open_payment_pays_it_once(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, comment = await fake_shop.pending()
+    fake_provider.deposits.append(deposit("hash-1", comment))
 
-    await watch(counter)
-    await counter.rows("UPDATE reading SET cursor = '0'")
-    await watch(counter)
+    await watch(fake_shop)
+    await fake_shop.rows("UPDATE reading SET cursor = '0'")
+    await watch(fake_shop)
 
-    assert await counter.said() == ["created.v1", "paid.v1"]
-    assert (await counter.payment(payment_id))["captured_minor"] == 150_000
-    assert await suspended(counter) == []
+    assert await fake_shop.event_names() == ["created.v1", "paid.v1"]
+    assert (await fake_shop.payment(payment_id))["captured_minor"] == 150_000
+    assert await suspended(fake_shop) == []
 
 
 @pytest.mark.rule("PA20")
-async def test_a_comment_that_is_used_again_goes_to_suspense(counter: Any, bank: Any) -> None:
-    payment_id, comment = await counter.pending()
-    bank.deposits += [deposit("hash-1", comment), deposit("hash-2", comment), deposit("hash-3", comment, 7)]
+async def test_a_comment_that_is_used_again_goes_to_suspense(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, comment = await fake_shop.pending()
+    fake_provider.deposits += [deposit("hash-1", comment), deposit("hash-2", comment), deposit("hash-3", comment, 7)]
 
-    await watch(counter)
+    await watch(fake_shop)
 
     reused = [("reused", 150_000, str(payment_id)), ("reused", 7, str(payment_id))]
-    assert await suspended(counter) == reused
-    assert (await counter.said()).count("paid.v1") == 1
-    assert await counter.findings() == ["deposit_reused", "deposit_reused"]
+    assert await suspended(fake_shop) == reused
+    assert (await fake_shop.event_names()).count("paid.v1") == 1
+    assert await fake_shop.findings() == ["deposit_reused", "deposit_reused"]
 
 
 @pytest.mark.rule("PA20")
@@ -71,44 +71,44 @@ async def test_a_comment_that_is_used_again_goes_to_suspense(counter: Any, bank:
     ],
 )
 async def test_a_deposit_that_pays_nothing_goes_to_suspense(
-    counter: Any, bank: Any, change: dict[str, Any], cause: str
+    fake_shop: Any, fake_provider: Any, change: dict[str, Any], cause: str
 ) -> None:
-    payment_id, comment = await counter.pending()
-    bank.deposits.append(replace(deposit("hash-1", comment), **change))
+    payment_id, comment = await fake_shop.pending()
+    fake_provider.deposits.append(replace(deposit("hash-1", comment), **change))
 
-    await watch(counter)
+    await watch(fake_shop)
 
-    ((said, minor, _),) = await suspended(counter)
-    assert (said, minor) == (cause, bank.deposits[0].amount.amount_minor)
-    assert (await counter.payment(payment_id))["state"] == "pending"
-
-
-async def test_what_is_more_than_was_asked_for_goes_to_suspense(counter: Any, bank: Any) -> None:
-    payment_id, comment = await counter.pending()
-    bank.deposits.append(deposit("hash-1", comment, 150_010))
-
-    await watch(counter)
-
-    assert await suspended(counter) == [("overpaid", 10, str(payment_id))]
-    assert (await counter.payment(payment_id))["captured_minor"] == 150_000
+    ((said, minor, _),) = await suspended(fake_shop)
+    assert (said, minor) == (cause, fake_provider.deposits[0].amount.amount_minor)
+    assert (await fake_shop.payment(payment_id))["state"] == "pending"
 
 
-async def test_a_deposit_for_a_payment_that_was_given_up_pays_it_late(counter: Any, bank: Any) -> None:
-    payment_id, comment = await counter.pending()
-    await counter.cancel(payment_id)
-    bank.deposits.append(deposit("hash-1", comment))
+async def test_what_is_more_than_was_asked_for_goes_to_suspense(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, comment = await fake_shop.pending()
+    fake_provider.deposits.append(deposit("hash-1", comment, 150_010))
 
-    await watch(counter)
+    await watch(fake_shop)
 
-    assert await counter.said() == ["created.v1", "canceled.v1", "paid_late.v1"]
+    assert await suspended(fake_shop) == [("overpaid", 10, str(payment_id))]
+    assert (await fake_shop.payment(payment_id))["captured_minor"] == 150_000
 
 
-async def test_a_network_that_does_not_answer_loses_no_deposit(counter: Any, bank: Any) -> None:
-    _, comment = await counter.pending()
-    bank.deposits.append(deposit("hash-1", comment))
-    bank.fail("watch", clients.OutcomeUnknown())
+async def test_a_deposit_for_a_payment_that_was_given_up_pays_it_late(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, comment = await fake_shop.pending()
+    await fake_shop.cancel(payment_id)
+    fake_provider.deposits.append(deposit("hash-1", comment))
 
-    assert await reading.watch_deposits(counter.db, counter.accounts) == 0
-    await watch(counter)
+    await watch(fake_shop)
 
-    assert (await counter.said()).count("paid.v1") == 1
+    assert await fake_shop.event_names() == ["created.v1", "canceled.v1", "paid_late.v1"]
+
+
+async def test_a_network_that_does_not_answer_loses_no_deposit(fake_shop: Any, fake_provider: Any) -> None:
+    _, comment = await fake_shop.pending()
+    fake_provider.deposits.append(deposit("hash-1", comment))
+    fake_provider.fail("watch", clients.OutcomeUnknown())
+
+    assert await timers.watch_deposits(fake_shop.db, fake_shop.providers) == 0
+    await watch(fake_shop)
+
+    assert (await fake_shop.event_names()).count("paid.v1") == 1

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import payments
+import contracts.payments
 from contracts.message import Money, TenantId, UserId
-from payments.domain import facts, payment, schedule
-from payments.domain.conflict import Conflict
-from payments.domain.payment import RANK, Payment, State
+from payments.domain import accounts, facts, lifecycle, schedule
+from payments.domain.lifecycle import RANK, Payment, State
+from payments.domain.refusals import FactMismatchError
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
-ACCOUNT = facts.Account(
+ACCOUNT = accounts.Account(
     tenant=TenantId("demo"),
     provider="yookassa",
     name="main-shop",
@@ -22,16 +22,16 @@ ACCOUNT = facts.Account(
     is_test=False,
     payment_ttl=timedelta(hours=1),
 )
-COMMAND = payments.CreatePayment(
+COMMAND = contracts.payments.CreatePayment(
     tenant=TenantId("demo"),
-    payment_id=payments.PaymentId(UUID(int=1)),
+    payment_id=contracts.payments.PaymentId(UUID(int=1)),
     user_id=UserId(UUID(int=2)),
     purpose="top_up",
     amount=Money(amount_minor=150_000, currency="RUB"),
     provider="yookassa",
     return_url="https://shop.example/thanks",
 )
-CREATED = payment.requested(COMMAND, correlation_id="journey", traceparent=None)
+CREATED = lifecycle.requested(COMMAND, correlation_id="journey", traceparent=None)
 FACT = facts.Fact(
     provider_ref="22e12f66-000f-5000-8000-18db351245c7",
     state="pending",
@@ -64,27 +64,27 @@ def fact_of(state: Any) -> facts.Fact:
 
 
 # What each fact makes of each state, and what is said; None where nothing happens.
-TABLE: dict[tuple[State, State], tuple[State, type[payments.PaymentEvent] | None] | None] = {
-    (State.CREATED, State.PENDING): (State.PENDING, payments.PaymentCreated),
-    (State.CREATED, State.AUTHORIZED): (State.AUTHORIZED, payments.PaymentAuthorized),
-    (State.CREATED, State.CANCELED): (State.CANCELED, payments.PaymentCanceled),
-    (State.CREATED, State.PAID): (State.PAID, payments.PaymentPaid),
+TABLE: dict[tuple[State, State], tuple[State, type[contracts.payments.PaymentEvent] | None] | None] = {
+    (State.CREATED, State.PENDING): (State.PENDING, contracts.payments.PaymentCreated),
+    (State.CREATED, State.AUTHORIZED): (State.AUTHORIZED, contracts.payments.PaymentAuthorized),
+    (State.CREATED, State.CANCELED): (State.CANCELED, contracts.payments.PaymentCanceled),
+    (State.CREATED, State.PAID): (State.PAID, contracts.payments.PaymentPaid),
     (State.PENDING, State.PENDING): None,
-    (State.PENDING, State.AUTHORIZED): (State.AUTHORIZED, payments.PaymentAuthorized),
-    (State.PENDING, State.CANCELED): (State.CANCELED, payments.PaymentCanceled),
-    (State.PENDING, State.PAID): (State.PAID, payments.PaymentPaid),
+    (State.PENDING, State.AUTHORIZED): (State.AUTHORIZED, contracts.payments.PaymentAuthorized),
+    (State.PENDING, State.CANCELED): (State.CANCELED, contracts.payments.PaymentCanceled),
+    (State.PENDING, State.PAID): (State.PAID, contracts.payments.PaymentPaid),
     (State.AUTHORIZED, State.PENDING): None,
     (State.AUTHORIZED, State.AUTHORIZED): None,
-    (State.AUTHORIZED, State.CANCELED): (State.CANCELED, payments.PaymentCanceled),
-    (State.AUTHORIZED, State.PAID): (State.PAID, payments.PaymentPaid),
+    (State.AUTHORIZED, State.CANCELED): (State.CANCELED, contracts.payments.PaymentCanceled),
+    (State.AUTHORIZED, State.PAID): (State.PAID, contracts.payments.PaymentPaid),
     (State.FAILED, State.PENDING): None,
     (State.FAILED, State.AUTHORIZED): None,
     (State.FAILED, State.CANCELED): None,
-    (State.FAILED, State.PAID): (State.PAID, payments.PaymentPaidLate),
+    (State.FAILED, State.PAID): (State.PAID, contracts.payments.PaymentPaidLate),
     (State.CANCELED, State.PENDING): None,
     (State.CANCELED, State.AUTHORIZED): None,
     (State.CANCELED, State.CANCELED): None,
-    (State.CANCELED, State.PAID): (State.PAID, payments.PaymentPaidLate),
+    (State.CANCELED, State.PAID): (State.PAID, contracts.payments.PaymentPaidLate),
     (State.PAID, State.PENDING): None,
     (State.PAID, State.AUTHORIZED): None,
     (State.PAID, State.CANCELED): None,
@@ -108,7 +108,7 @@ def test_the_table_names_every_pair_of_state_and_fact() -> None:
 def test_a_fact_moves_a_payment_as_the_table_says(state: State, fact: State) -> None:
     before = payment_in(state)
 
-    after, events = payment.apply(before, fact_of(fact), ACCOUNT, accepted_at=NOW)
+    after, events = lifecycle.apply(before, fact_of(fact), ACCOUNT, accepted_at=NOW)
 
     expected = TABLE[state, fact]
     if expected is None:
@@ -122,9 +122,9 @@ def test_a_fact_moves_a_payment_as_the_table_says(state: State, fact: State) -> 
 
 
 def test_a_created_payment_says_where_and_until_when_to_pay() -> None:
-    after, (event,) = payment.apply(CREATED, FACT, ACCOUNT, accepted_at=NOW)
+    after, (event,) = lifecycle.apply(CREATED, FACT, ACCOUNT, accepted_at=NOW)
 
-    assert isinstance(event, payments.PaymentCreated)
+    assert isinstance(event, contracts.payments.PaymentCreated)
     assert event.confirmation_url == FACT.confirmation_url
     assert event.expires_at == NOW + timedelta(hours=1)
     assert (after.account, after.provider_ref) == (ACCOUNT.name, FACT.provider_ref)
@@ -134,9 +134,9 @@ def test_a_paid_payment_says_when_and_through_which_account() -> None:
     paid_at = NOW - timedelta(seconds=3)
     fact = replace(fact_of(State.PAID), paid_at=paid_at)
 
-    after, (event,) = payment.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
+    after, (event,) = lifecycle.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
 
-    assert isinstance(event, payments.PaymentPaid)
+    assert isinstance(event, contracts.payments.PaymentPaid)
     assert (event.provider_account, event.provider_ref) == (ACCOUNT.name, FACT.provider_ref)
     assert (event.paid_at, event.accepted_at) == (paid_at, NOW)
     assert (event.amount, event.user_id) == (COMMAND.amount, COMMAND.user_id)
@@ -146,14 +146,14 @@ def test_a_paid_payment_says_when_and_through_which_account() -> None:
 def test_a_canceled_payment_says_why() -> None:
     fact = replace(FACT, state="canceled", reason="expired_on_confirmation")
 
-    _, (event,) = payment.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
+    _, (event,) = lifecycle.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
 
-    assert isinstance(event, payments.PaymentCanceled)
+    assert isinstance(event, contracts.payments.PaymentCanceled)
     assert event.reason == "expired_on_confirmation"
 
 
 def test_a_pending_fact_without_a_page_is_waited_out() -> None:
-    after, events = payment.apply(CREATED, replace(FACT, confirmation_url=None), ACCOUNT, accepted_at=NOW)
+    after, events = lifecycle.apply(CREATED, replace(FACT, confirmation_url=None), ACCOUNT, accepted_at=NOW)
 
     assert (after, events) == (CREATED, ())
 
@@ -167,7 +167,7 @@ def test_a_pending_fact_without_a_page_is_waited_out() -> None:
         ("currency_mismatch", {"amount": Money(amount_minor=150_000, currency="USD")}),
         ("shop_mismatch", {"shop_id": "100501"}),
         ("test_mismatch", {"is_test": True}),
-        ("payment_id_mismatch", {"payment_id": payments.PaymentId(UUID(int=9))}),
+        ("payment_id_mismatch", {"payment_id": contracts.payments.PaymentId(UUID(int=9))}),
         ("payment_id_mismatch", {"payment_id": None}),
         ("provider_ref_mismatch", {"provider_ref": "another"}),
     ],
@@ -176,8 +176,8 @@ def test_a_pending_fact_without_a_page_is_waited_out() -> None:
 def test_a_fact_about_something_else_is_a_conflict(kind: str, change: dict[str, Any], fact_state: Any) -> None:
     fact = replace(fact_of(fact_state), **change)
 
-    with pytest.raises(Conflict) as conflict:
-        payment.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
+    with pytest.raises(FactMismatchError) as conflict:
+        lifecycle.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
 
     assert conflict.value.kind == kind
     assert set(conflict.value.details) == {"expected", "found"}
@@ -188,17 +188,17 @@ def test_a_fact_about_something_else_is_a_conflict(kind: str, change: dict[str, 
     [("tenant_mismatch", {"tenant": TenantId("other")}), ("account_mismatch", {"name": "second-shop"})],
 )
 def test_a_fact_of_another_account_is_a_conflict(kind: str, change: dict[str, Any]) -> None:
-    with pytest.raises(Conflict) as conflict:
-        payment.apply(payment_in(State.PENDING), FACT, replace(ACCOUNT, **change), accepted_at=NOW)
+    with pytest.raises(FactMismatchError) as conflict:
+        lifecycle.apply(payment_in(State.PENDING), FACT, replace(ACCOUNT, **change), accepted_at=NOW)
 
     assert conflict.value.kind == kind
 
 
 def test_a_refused_creation_fails_the_payment() -> None:
-    after, (event,) = payment.fail(CREATED, "invalid_request")
+    after, (event,) = lifecycle.fail(CREATED, "invalid_request")
 
     assert after.state is State.FAILED
-    assert isinstance(event, payments.PaymentFailed)
+    assert isinstance(event, contracts.payments.PaymentFailed)
     assert (event.code, event.version) == ("invalid_request", 1)
 
 
@@ -206,15 +206,15 @@ def test_a_refused_creation_fails_the_payment() -> None:
 def test_only_a_payment_that_was_not_created_yet_can_fail(state: State) -> None:
     before = payment_in(state)
 
-    assert payment.fail(before, "invalid_request") == (before, ())
+    assert lifecycle.fail(before, "invalid_request") == (before, ())
 
 
 def test_an_unknown_creation_is_tried_again_soon_and_then_each_minute() -> None:
-    assert [schedule.ask_rest_s(tries) for tries in (1, 2, 3, 1_000)] == [2, 60, 60, 60]
+    assert [schedule.attempt_pause_s(tries) for tries in (1, 2, 3, 1_000)] == [2, 60, 60, 60]
 
 
 def test_a_failed_fetch_rests_longer_each_time_and_never_more_than_ten_minutes() -> None:
-    rests = [schedule.fetch_rest_s(attempts) for attempts in range(1, 40)]
+    rests = [schedule.fetch_pause_s(attempts) for attempts in range(1, 40)]
 
     assert rests[:4] == [1, 2, 4, 8]
     assert rests == sorted(rests)
@@ -223,7 +223,7 @@ def test_a_failed_fetch_rests_longer_each_time_and_never_more_than_ten_minutes()
 
 @pytest.mark.rule("PA7")
 def test_an_unknown_reference_is_given_up_after_some_looks() -> None:
-    rests = [schedule.unknown_ref_rest_s(misses) for misses in range(1, 7)]
+    rests = [schedule.unknown_payment_pause_s(misses) for misses in range(1, 7)]
 
     assert rests == [5, 30, 120, 600, 1_800, None]
 
@@ -231,16 +231,16 @@ def test_an_unknown_reference_is_given_up_after_some_looks() -> None:
 @given(st.lists(st.sampled_from([State.PENDING, State.AUTHORIZED, State.CANCELED, State.PAID]), max_size=30))
 def test_whatever_facts_come_money_is_told_once_and_rank_never_falls(told_facts: list[Any]) -> None:
     known = CREATED
-    told: list[payments.PaymentEvent] = []
+    told: list[contracts.payments.PaymentEvent] = []
 
     for fact in told_facts:
-        moved, events = payment.apply(known, fact_of(fact), ACCOUNT, accepted_at=NOW)
+        moved, events = lifecycle.apply(known, fact_of(fact), ACCOUNT, accepted_at=NOW)
         assert RANK[moved.state] >= RANK[known.state]
         assert moved.version == known.version + (moved is not known)
         known = moved
         told += events
 
-    paid = [event for event in told if isinstance(event, payments.PaymentPaid)]
+    paid = [event for event in told if isinstance(event, contracts.payments.PaymentPaid)]
     assert len(paid) == (State.PAID in told_facts)
     assert (known.state is State.PAID) == bool(paid)
     assert [event.version for event in told] == sorted({event.version for event in told})
@@ -251,9 +251,9 @@ def test_a_capture_of_less_credits_what_we_asked_to_take_and_nothing_else() -> N
     held = replace(payment_in(State.AUTHORIZED), capture_asked_minor=100_000)
     taken = replace(fact_of(State.PAID), captured_minor=100_000)
 
-    after, (event,) = payment.apply(held, taken, ACCOUNT, accepted_at=NOW)
+    after, (event,) = lifecycle.apply(held, taken, ACCOUNT, accepted_at=NOW)
 
-    assert isinstance(event, payments.PaymentPaid)
+    assert isinstance(event, contracts.payments.PaymentPaid)
     assert (event.amount.amount_minor, event.asked) == (100_000, COMMAND.amount)
     assert after.captured_minor == 100_000
 
@@ -263,8 +263,8 @@ def test_a_capture_of_less_credits_what_we_asked_to_take_and_nothing_else() -> N
 def test_a_capture_that_we_did_not_ask_for_is_a_conflict(asked_minor: int | None, captured_minor: int) -> None:
     held = replace(payment_in(State.AUTHORIZED), capture_asked_minor=asked_minor)
 
-    with pytest.raises(Conflict) as conflict:
-        payment.apply(held, replace(fact_of(State.PAID), captured_minor=captured_minor), ACCOUNT, accepted_at=NOW)
+    with pytest.raises(FactMismatchError) as conflict:
+        lifecycle.apply(held, replace(fact_of(State.PAID), captured_minor=captured_minor), ACCOUNT, accepted_at=NOW)
 
     assert conflict.value.kind == "captured_mismatch"
 
@@ -273,18 +273,18 @@ def test_some_providers_forget_what_was_asked_for_after_a_capture_of_less() -> N
     held = replace(payment_in(State.AUTHORIZED), capture_asked_minor=100_000)
     taken = replace(fact_of(State.PAID), captured_minor=100_000, amount=Money(amount_minor=100_000, currency="RUB"))
 
-    after, _ = payment.apply(held, taken, ACCOUNT, accepted_at=NOW)
+    after, _ = lifecycle.apply(held, taken, ACCOUNT, accepted_at=NOW)
 
     assert after.captured_minor == 100_000
 
 
 def test_a_charge_renames_a_payment_until_it_is_paid() -> None:
     charge = replace(fact_of(State.PAID), provider_ref="charge-1")
-    paid, _ = payment.apply(payment_in(State.PENDING), charge, ACCOUNT, accepted_at=NOW, is_charge=True)
+    paid, _ = lifecycle.apply(payment_in(State.PENDING), charge, ACCOUNT, accepted_at=NOW, is_charge=True)
 
     assert paid.provider_ref == "charge-1"
-    with pytest.raises(Conflict):
-        payment.apply(paid, replace(charge, provider_ref="charge-2"), ACCOUNT, accepted_at=NOW, is_charge=True)
+    with pytest.raises(FactMismatchError):
+        lifecycle.apply(paid, replace(charge, provider_ref="charge-2"), ACCOUNT, accepted_at=NOW, is_charge=True)
 
 
 def test_a_repetition_within_an_age_is_allowed_until_the_provider_may_forget() -> None:

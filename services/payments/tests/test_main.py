@@ -12,10 +12,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+import contracts.payments
 from chassis import outbox, publisher, testing, topology
-from contracts import payments
 from payments import settings
-from payments.clients import accounts
+from payments.clients import connections, yookassa
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ async def ear(declared: str) -> AsyncIterator[Ear]:
 
 @pytest.fixture
 async def asked(
-    shop: Any, sender: publisher.Publisher, command: payments.CreatePayment
-) -> Callable[[], Awaitable[payments.CreatePayment]]:
+    shop: Any, sender: publisher.Publisher, command: contracts.payments.CreatePayment
+) -> Callable[[], Awaitable[contracts.payments.CreatePayment]]:
     """Sends a command to its queue as the gateway's relay would."""
 
-    async def ask() -> payments.CreatePayment:
+    async def ask() -> contracts.payments.CreatePayment:
         async with shop.db.transaction() as tx:
             await outbox.put(tx, [command])
         (row,) = await shop.rows("DELETE FROM outbox RETURNING exchange, event_type, headers, payload")
@@ -92,7 +92,7 @@ async def webhook(url: str, ref: str, **headers: str) -> int:
 
 
 async def test_a_payment_goes_from_the_command_to_paid_through_both_processes(
-    running: Any, ear: Ear, sandbox: Any, asked: Callable[[], Awaitable[payments.CreatePayment]]
+    running: Any, ear: Ear, sandbox: Any, asked: Callable[[], Awaitable[contracts.payments.CreatePayment]]
 ) -> None:
     running("worker")
     _, url = running("api")
@@ -105,9 +105,9 @@ async def test_a_payment_goes_from_the_command_to_paid_through_both_processes(
     paid = await ear.next()
 
     assert status == 200
-    assert created[0] == payments.PaymentCreated.TYPE
+    assert created[0] == contracts.payments.PaymentCreated.TYPE
     assert created[1]["confirmation_url"].endswith(ref)
-    assert paid[0] == payments.PaymentPaid.TYPE
+    assert paid[0] == contracts.payments.PaymentPaid.TYPE
     assert (paid[1]["payment_id"], paid[1]["version"]) == (str(command.payment_id), 2)
     assert paid[1]["amount"] == {"amount_minor": 150_000, "currency": "RUB"}
 
@@ -117,18 +117,18 @@ async def test_a_kill_between_fetch_and_commit_has_one_effect(running: Any, ear:
     _, ref = await shop.pending()
     sandbox.act(ref, "pay")
     process, url = running("all", KOPILKA_FAILPOINT="payments.after_fetch:1")
-    assert (await ear.next())[0] == payments.PaymentCreated.TYPE
+    assert (await ear.next())[0] == contracts.payments.PaymentCreated.TYPE
 
     assert await webhook(url, ref) == 200
     killed = await asyncio.to_thread(process.wait, 20)
     before = await shop.webhook_states()
     running("all")
-    await shop.due("webhook")
+    await shop.make_due("webhook")
     paid = await ear.next()
 
     assert killed == -signal.SIGKILL
     assert before == ["new"]
-    assert paid[0] == payments.PaymentPaid.TYPE
+    assert paid[0] == contracts.payments.PaymentPaid.TYPE
     assert await shop.webhook_states() == ["applied"]
     assert ear.heard.empty()
 
@@ -141,7 +141,10 @@ async def test_the_same_webhook_before_and_after_a_restart_is_one_effect(
     sandbox.act(ref, "pay")
     process, url = running("all")
     statuses = await asyncio.gather(*(webhook(url, ref) for _ in range(50)))
-    assert [(await ear.next())[0] for _ in range(2)] == [payments.PaymentCreated.TYPE, payments.PaymentPaid.TYPE]
+    assert [(await ear.next())[0] for _ in range(2)] == [
+        contracts.payments.PaymentCreated.TYPE,
+        contracts.payments.PaymentPaid.TYPE,
+    ]
 
     process.terminate()
     code = await asyncio.to_thread(process.wait, 30)
@@ -156,7 +159,7 @@ async def test_the_same_webhook_before_and_after_a_restart_is_one_effect(
 
 @pytest.mark.rule("PA3")
 async def test_a_header_is_no_address_not_even_from_this_machine(running: Any, shop: Any) -> None:
-    _, url = running("api", PAYMENTS_WEBHOOK_NETWORKS=settings.YOOKASSA_NETWORKS)
+    _, url = running("api", PAYMENTS_WEBHOOK_NETWORKS=yookassa.settings.NETWORKS)
 
     statuses = [
         await webhook(url, "ref-1", **{"X-Forwarded-For": "185.71.76.5"}),
@@ -228,7 +231,7 @@ def test_a_provider_is_off_unless_its_secret_is_set(monkeypatch: pytest.MonkeyPa
     read = settings.PaymentsSettings()
 
     assert [account.provider for account in read.accounts] == ["yookassa", "stripe", "stars", "cryptopay", "ton"]
-    opened = accounts.open_accounts(read.accounts, timeout_s=1)
+    opened = connections.open_accounts(read.accounts, timeout_s=1)
     stars = opened.named("stars", "demo")
     assert stars is not None
     assert (stars.account.shop_id, stars.account.gives_back_repeats) == ("7000000001", True)
@@ -248,7 +251,7 @@ def test_further_accounts_come_from_a_file_that_names_their_secrets(
 
     read = settings.PaymentsSettings()
 
-    opened = accounts.open_accounts(read.accounts, timeout_s=1)
+    opened = connections.open_accounts(read.accounts, timeout_s=1)
     tenants = {(one.tenant, one.name): one.secret("secret_key") for one in read.accounts}
     assert tenants == {
         ("demo", "demo"): "demo-secret",

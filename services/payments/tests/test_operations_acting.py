@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from chassis import app
-from payments import operations
+from payments.operations import commands
 
 Run = Callable[..., Awaitable[tuple[int, dict[str, Any]]]]
 
@@ -18,7 +18,7 @@ def run(operator: app.Service, capsys: pytest.CaptureFixture[str]) -> Run:
 
     async def typed(name: str, *arguments: object) -> tuple[int, dict[str, Any]]:
         capsys.readouterr()
-        code = await operations.COMMANDS[name](operator, [str(argument) for argument in arguments])
+        code = await commands.COMMANDS[name](operator, [str(argument) for argument in arguments])
         printed = capsys.readouterr().out
         # The workers of the test write into the same stream.
         return code, json.loads(printed[printed.index("{") :])
@@ -33,7 +33,7 @@ async def workers(shop: Any) -> AsyncIterator[None]:
 
     async def work() -> None:
         while not stopped.is_set():
-            await shop.carry()
+            await shop.send_attempts()
             await asyncio.sleep(0.02)
 
     working = asyncio.create_task(work())
@@ -43,8 +43,8 @@ async def workers(shop: Any) -> AsyncIterator[None]:
 
 
 async def settled(shop: Any, sandbox: Any, *, is_held: bool = False) -> Any:
-    command = await shop.ask(is_held=is_held)
-    await shop.create()
+    command = await shop.request(is_held=is_held)
+    await shop.send_attempts()
 
     async def is_pending() -> bool:
         return bool((await shop.payment(command.payment_id))["state"] == "pending")
@@ -53,8 +53,8 @@ async def settled(shop: Any, sandbox: Any, *, is_held: bool = False) -> Any:
     await shop.until(is_pending)
     ref = (await shop.payment(command.payment_id))["provider_ref"]
     sandbox.act(ref, "pay")
-    await shop.tell(ref)
-    await shop.settle()
+    await shop.send_webhook(ref)
+    await shop.settle_webhooks()
     return command.payment_id
 
 
@@ -71,7 +71,7 @@ async def test_an_operator_gives_a_part_back_and_then_the_rest(
     assert (rest[0], rest[1]["outcome"]) == (0, "done")
     assert (nothing[0], nothing[1]["outcome"], nothing[1]["code"]) == (1, "refused", "not_refundable")
     assert (await shop.payment(payment_id))["state"] == "refunded"
-    assert (await shop.said()).count("refunded.v1") == 2
+    assert (await shop.event_names()).count("refunded.v1") == 2
 
 
 async def test_an_operator_may_not_give_back_more_than_was_taken(run: Run, shop: Any, sandbox: Any) -> None:
@@ -143,7 +143,7 @@ async def test_nonsense_is_told_and_changes_nothing(
     payment_id = await settled(shop, sandbox)
 
     with pytest.raises(SystemExit) as stopped:
-        await operations.COMMANDS["refund"](operator, [str(payment_id), *arguments])
+        await commands.COMMANDS["refund"](operator, [str(payment_id), *arguments])
 
     assert stopped.value.code == 2
     assert await shop.rows("SELECT FROM refund") == []
@@ -154,7 +154,7 @@ async def test_a_payment_is_shown_with_all_that_happened_and_nothing_personal(
 ) -> None:
     payment_id = await settled(shop, sandbox)
     await shop.refund(payment_id, 50_000)
-    await shop.carry()
+    await shop.send_attempts()
     await shop.rows("UPDATE payment SET payer = 'payer-77', description = 'words of Ada', paid_by = 'payer-77'")
     await shop.rows("INSERT INTO dispute VALUES ($1, 'du_1', 700, 15, 'open')", payment_id)
     await shop.rows(
@@ -178,5 +178,5 @@ async def test_a_payment_is_shown_with_all_that_happened_and_nothing_personal(
 async def test_a_payment_that_does_not_exist_is_not_shown(
     operator: app.Service, shop: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert await operations.COMMANDS["show"](operator, [str(uuid4())]) == 1
+    assert await commands.COMMANDS["show"](operator, [str(uuid4())]) == 1
     assert "no such payment" in capsys.readouterr().err

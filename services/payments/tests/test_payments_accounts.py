@@ -2,64 +2,64 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import bank as banks
+import fake_providers
 import pytest
 
+import contracts.payments
 from chassis import errors
-from contracts import payments
 from contracts.message import Money, TenantId
-from payments import clients
-from payments.domain import facts, question
-from payments.store import payments as store
+from payments import clients, store
+from payments.domain import accounts, facts
+from payments.webhooks.domain import pre_checkout
 
 FOREIGN = TenantId("other-tenant")
 
 
 @pytest.fixture
-def second(account: facts.Account) -> banks.Bank:
+def second(account: accounts.Account) -> fake_providers.FakeProvider:
     """Another account of the same tenant at the same provider."""
-    return banks.Bank(replace(account, name="second", shop_id="second-shop"))
+    return fake_providers.FakeProvider(replace(account, name="second", shop_id="second-shop"))
 
 
 @pytest.fixture
-def fair(counter: Any, bank: Any, second: banks.Bank, account: facts.Account) -> Any:
+def fair(fake_shop: Any, fake_provider: Any, second: fake_providers.FakeProvider, account: accounts.Account) -> Any:
     """A shop with two accounts of its own, beside one of somebody else."""
-    foreign = banks.Bank(replace(account, name="foreign", tenant=FOREIGN))
-    counter.accounts = clients.Accounts([bank, second, foreign])
-    counter.restart()
-    return counter
+    foreign = fake_providers.FakeProvider(replace(account, name="foreign", tenant=FOREIGN))
+    fake_shop.providers = clients.Providers([fake_provider, second, foreign])
+    fake_shop.restart()
+    return fake_shop
 
 
 async def test_without_a_name_the_first_account_takes_the_payment(fair: Any) -> None:
-    command = await fair.ask()
-    await fair.create()
+    command = await fair.request()
+    await fair.send_attempts()
 
     assert (await fair.payment(command.payment_id))["account"] == "demo"
 
 
 async def test_a_named_account_takes_the_payment_and_is_where_everything_happens(
-    fair: Any, second: banks.Bank, bank: Any
+    fair: Any, second: fake_providers.FakeProvider, fake_provider: Any
 ) -> None:
-    command = await fair.ask(account="second")
-    await fair.create()
+    command = await fair.request(account="second")
+    await fair.send_attempts()
     row = await fair.payment(command.payment_id)
     second.pay(row["provider_ref"])
     body = json.dumps({"ref": row["provider_ref"], "key": "paid"})
-    await fair.post("/webhooks/yookassa/second", body, x_bank=banks.SECRET)
-    await fair.settle()
+    await fair.post("/webhooks/yookassa/second", body, x_fake_provider=fake_providers.SECRET)
+    await fair.settle_webhooks()
     await fair.refund(command.payment_id)
-    await fair.carry()
+    await fair.send_attempts()
 
-    paid = next(body for kind, body in await fair.events() if kind == payments.PaymentPaid.TYPE)
+    paid = next(body for kind, body in await fair.events() if kind == contracts.payments.PaymentPaid.TYPE)
     assert (row["state"], row["account"], paid["provider_account"]) == ("pending", "second", "second")
     assert (await fair.payment(command.payment_id))["state"] == "refunded"
-    assert bank.calls == []
+    assert fake_provider.calls == []
 
 
 @pytest.mark.parametrize("name", ["third", "foreign"])
 async def test_an_account_that_the_tenant_does_not_have_fails_the_payment(fair: Any, name: str) -> None:
-    command = await fair.ask(account=name)
-    await fair.create()
+    command = await fair.request(account=name)
+    await fair.send_attempts()
 
     (_, said), *others = await fair.events()
     assert (said["payment_id"], said["code"]) == (str(command.payment_id), "provider_not_configured")
@@ -68,26 +68,26 @@ async def test_an_account_that_the_tenant_does_not_have_fails_the_payment(fair: 
 
 
 async def test_the_same_request_with_another_account_is_another_request(fair: Any) -> None:
-    command = await fair.ask(account="second")
-    await fair.create()
+    command = await fair.request(account="second")
+    await fair.send_attempts()
 
-    await fair.ask(payment_id=command.payment_id, account="second")
+    await fair.request(payment_id=command.payment_id, account="second")
     with pytest.raises(errors.Unprocessable):
-        await fair.ask(payment_id=command.payment_id, account="demo")
+        await fair.request(payment_id=command.payment_id, account="demo")
 
 
-async def test_only_the_named_accounts_bot_may_take_the_payment(fair: Any, account: facts.Account) -> None:
-    command = await fair.ask(account="second")
+async def test_only_the_named_accounts_bot_may_take_the_payment(fair: Any, account: accounts.Account) -> None:
+    command = await fair.request(account="second")
     async with fair.db.statement() as tx:
-        known = await store.read(tx, command.payment_id)
+        known = await store.payments.read(tx, command.payment_id)
     assert known is not None
-    asked = facts.Question(
-        question_ref="1",
+    asked = facts.PreCheckout(
+        pre_checkout_ref="1",
         payment_id=command.payment_id,
         amount=Money(amount_minor=150_000, currency="RUB"),
         payer="42",
     )
     now = (await fair.payment(command.payment_id))["created_at"]
 
-    assert question.refusal(known, asked, account, now) is not None
-    assert question.refusal(known, asked, replace(account, name="second"), now) is None
+    assert pre_checkout.refusal(known, asked, account, now) is not None
+    assert pre_checkout.refusal(known, asked, replace(account, name="second"), now) is None

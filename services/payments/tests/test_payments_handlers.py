@@ -4,20 +4,22 @@ from typing import Any
 
 import pytest
 
+import contracts.payments
+import payments.captures.handlers
+import payments.refunds.handlers
 from chassis import errors, testing
-from contracts import payments
 from contracts.message import Money
-from payments import handlers
-from payments.domain import facts
-from payments.domain import payment as rules
-from payments.handlers import commands
-from payments.handlers.truth import Truth, apply_truth
+from payments.domain import accounts, facts, lifecycle
+from payments.handlers import commands, queues
+from payments.timers import settlement
 
 QUEUE = "payments.commands"
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 
 
-async def test_a_command_adds_a_payment_and_wakes_its_creation(shop: Any, command: payments.CreatePayment) -> None:
+async def test_a_command_adds_a_payment_and_wakes_its_creation(
+    shop: Any, command: contracts.payments.CreatePayment
+) -> None:
     woken: list[bool] = []
 
     await commands.create_payment(
@@ -28,10 +30,12 @@ async def test_a_command_adds_a_payment_and_wakes_its_creation(shop: Any, comman
     assert (row["state"], row["version"], row["amount_minor"], row["currency"]) == ("created", 0, 150_000, "RUB")
     assert (row["tenant"], row["correlation_id"]) == ("demo", "test")
     assert woken == [True]
-    assert await shop.said() == []
+    assert await shop.event_names() == []
 
 
-async def test_a_delivery_that_comes_twice_adds_one_payment(shop: Any, command: payments.CreatePayment) -> None:
+async def test_a_delivery_that_comes_twice_adds_one_payment(
+    shop: Any, command: contracts.payments.CreatePayment
+) -> None:
     delivery = testing.delivery_of(command, QUEUE)
 
     for _ in range(2):
@@ -41,7 +45,7 @@ async def test_a_delivery_that_comes_twice_adds_one_payment(shop: Any, command: 
 
 
 async def test_the_same_request_under_another_event_id_changes_nothing(
-    shop: Any, command: payments.CreatePayment
+    shop: Any, command: contracts.payments.CreatePayment
 ) -> None:
     for _ in range(2):
         await commands.create_payment(shop.db, testing.delivery_of(command, QUEUE), command)
@@ -51,7 +55,7 @@ async def test_the_same_request_under_another_event_id_changes_nothing(
 
 @pytest.mark.rule("PA11")
 async def test_an_id_that_is_taken_by_another_request_is_unprocessable(
-    shop: Any, sandbox: Any, command: payments.CreatePayment
+    shop: Any, sandbox: Any, command: contracts.payments.CreatePayment
 ) -> None:
     await commands.create_payment(shop.db, testing.delivery_of(command, QUEUE), command)
     other = command.model_copy(update={"amount": Money(amount_minor=1, currency="RUB")})
@@ -67,8 +71,8 @@ async def test_events_belong_to_the_journey_of_their_payment(shop: Any, sandbox:
     _, ref = await shop.pending()
     sandbox.act(ref, "pay")
 
-    await shop.tell(ref)
-    await shop.settle()
+    await shop.send_webhook(ref)
+    await shop.settle_webhooks()
 
     rows = await shop.rows("SELECT headers::jsonb->>'ce-correlationid' AS correlation_id FROM outbox")
     assert [row["correlation_id"] for row in rows] == ["test", "test"]
@@ -78,17 +82,17 @@ async def test_a_paid_event_tells_when_the_webhook_was_stored(shop: Any, sandbox
     _, ref = await shop.pending()
     sandbox.act(ref, "pay")
 
-    await shop.tell(ref)
-    await shop.settle()
+    await shop.send_webhook(ref)
+    await shop.settle_webhooks()
 
     (webhook,) = await shop.rows("SELECT received_at FROM webhook")
     _, body = (await testing.outbox_messages(shop.db))[-1]
-    paid = payments.PaymentPaid.model_validate(body)
+    paid = contracts.payments.PaymentPaid.model_validate(body)
     assert paid.accepted_at == webhook["received_at"]
     assert (paid.provider_account, paid.provider_ref) == ("demo", ref)
 
 
-async def test_a_fact_about_nothing_of_ours_is_told_apart(shop: Any, account: facts.Account) -> None:
+async def test_a_fact_about_nothing_of_ours_is_told_apart(shop: Any, account: accounts.Account) -> None:
     fact = facts.Fact(
         provider_ref="ref-1",
         state="paid",
@@ -99,9 +103,12 @@ async def test_a_fact_about_nothing_of_ours_is_told_apart(shop: Any, account: fa
         payment_id=None,
         created_at=NOW,
     )
-    (provider,) = shop.accounts.able(facts.Capability.FETCH)
+    (provider,) = shop.providers.able(accounts.Capability.FETCH)
 
-    assert await apply_truth(shop.db, provider, Truth("ref-1", fact), accepted_at=NOW) is None
+    assert (
+        await settlement.apply_observation(shop.db, provider.account, facts.Observation("ref-1", fact), accepted_at=NOW)
+        is None
+    )
 
 
 async def test_a_payment_that_failed_to_be_created_and_was_paid_all_the_same_is_told(shop: Any, sandbox: Any) -> None:
@@ -111,30 +118,30 @@ async def test_a_payment_that_failed_to_be_created_and_was_paid_all_the_same_is_
     )
     sandbox.act(ref, "pay")
 
-    await shop.tell(ref)
-    await shop.settle()
+    await shop.send_webhook(ref)
+    await shop.settle_webhooks()
 
-    assert await shop.said() == ["created.v1", "paid_late.v1"]
+    assert await shop.event_names() == ["created.v1", "paid_late.v1"]
 
 
 def test_the_queue_is_told_what_its_handler_does() -> None:
-    (queue,) = handlers.queues()
+    (queue,) = queues.command_queues()
 
     assert queue.name == "payments.commands"
     assert [handler.__doc__ for handler in queue.handlers.values()] == [
         commands.create_payment.__doc__,
-        commands.capture_payment.__doc__,
-        commands.cancel_payment.__doc__,
-        commands.refund_payment.__doc__,
+        payments.captures.handlers.capture_payment.__doc__,
+        payments.captures.handlers.cancel_payment.__doc__,
+        payments.refunds.handlers.refund_payment.__doc__,
     ]
 
 
 def test_a_request_is_compared_by_what_was_asked_and_not_by_how_far_it_came(
-    command: payments.CreatePayment,
+    command: contracts.payments.CreatePayment,
 ) -> None:
-    asked = rules.requested(command, correlation_id="one", traceparent=None)
+    asked = lifecycle.requested(command, correlation_id="one", traceparent=None)
 
-    later = dataclasses.replace(asked, state=rules.State.PAID, version=4, correlation_id="two")
+    later = dataclasses.replace(asked, state=lifecycle.State.PAID, version=4, correlation_id="two")
 
     assert asked.is_same_request(later)
     assert not asked.is_same_request(dataclasses.replace(asked, return_url="https://else.example"))

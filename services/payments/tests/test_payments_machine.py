@@ -1,4 +1,4 @@
-"""A machine that drives the real service beside a bank: whatever happens, in whatever order and however often.
+"""A machine that drives the real service beside a fake_provider: whatever happens, in whatever order and however often.
 
 Payments are made, paid, held, captured, canceled and refunded, by us and in the cabinet; answers are lost, webhooks
 come again, late, about others or never; processes forget what they knew. After each run money agrees on both sides.
@@ -12,27 +12,29 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-import bank as banks
+import fake_providers
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
+import contracts.payments
 from chassis import database
-from contracts import payments
 from payments import clients
-from payments.domain import facts
+from payments.domain import accounts
 
 AMOUNT = 100
 OPS = ("create", "capture", "cancel", "refund", "fetch", "fetch_refunds")
 
 
 class PaymentsMachine(RuleBasedStateMachine):
-    def __init__(self, run: Callable[[Any], Any], db: database.Database, shop: Any, bank: banks.Bank) -> None:
+    def __init__(
+        self, run: Callable[[Any], Any], db: database.Database, shop: Any, fake_provider: fake_providers.FakeProvider
+    ) -> None:
         super().__init__()
-        self.go, self.db, self.shop, self.bank = run, db, shop, bank
+        self.go, self.db, self.shop, self.fake_provider = run, db, shop, fake_provider
         self.go(self.forget())
-        shop.use(bank)
+        shop.use(fake_provider)
         self.ids: list[UUID] = []
         self.keys = 0
 
@@ -43,41 +45,41 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @property
     def refs(self) -> list[str]:
-        return list(self.bank.payments)
+        return list(self.fake_provider.payments)
 
     @rule(is_held=st.booleans(), loses=st.booleans())
     @precondition(lambda self: len(self.ids) < 3)
     def ask(self, *, is_held: bool, loses: bool) -> None:
         if loses:
-            self.bank.lose("create")
-        command = self.go(self.shop.ask(AMOUNT, is_held=is_held))
+            self.fake_provider.lose("create")
+        command = self.go(self.shop.request(AMOUNT, is_held=is_held))
         self.ids.append(command.payment_id)
-        self.go(self.shop.carry())
+        self.go(self.shop.send_attempts())
 
     @rule(number=st.integers(0, 2), how=st.sampled_from(["pay", "hold", "cancel"]))
     @precondition(lambda self: self.refs)
     def payer_decides(self, number: int, how: str) -> None:
         ref = self.refs[number % len(self.refs)]
-        fact = self.bank.payments[ref]
+        fact = self.fake_provider.payments[ref]
         if fact.state == "pending":
             if how == "cancel":
-                self.bank.payments[ref] = replace(fact, state="canceled", reason="expired")
+                self.fake_provider.payments[ref] = replace(fact, state="canceled", reason="expired")
             else:
-                {"pay": self.bank.pay, "hold": self.bank.hold}[how](ref)
+                {"pay": self.fake_provider.pay, "hold": self.fake_provider.hold}[how](ref)
 
     @rule(number=st.integers(0, 2), minor=st.one_of(st.none(), st.integers(1, AMOUNT + 10)), loses=st.booleans())
     @precondition(lambda self: self.ids)
     def capture(self, number: int, minor: int | None, *, loses: bool) -> None:
         if loses:
-            self.bank.lose("capture")
+            self.fake_provider.lose("capture")
         self.go(self.shop.capture(self.ids[number % len(self.ids)], minor))
-        self.go(self.shop.carry())
+        self.go(self.shop.send_attempts())
 
     @rule(number=st.integers(0, 2))
     @precondition(lambda self: self.ids)
     def cancel(self, number: int) -> None:
         self.go(self.shop.cancel(self.ids[number % len(self.ids)]))
-        self.go(self.shop.carry())
+        self.go(self.shop.send_attempts())
 
     @rule(
         number=st.integers(0, 2),
@@ -86,28 +88,28 @@ class PaymentsMachine(RuleBasedStateMachine):
     )
     @precondition(lambda self: self.ids)
     def refund(self, number: int, minors: list[int | None], fault: str) -> None:
-        self.bank.decides_refunds = fault != "later"
+        self.fake_provider.decides_refunds = fault != "later"
         if fault == "lose":
-            self.bank.lose("refund")
+            self.fake_provider.lose("refund")
         if fault == "refuse":
-            self.bank.fail("refund", clients.Rejected("no"))
+            self.fake_provider.fail("refund", clients.Rejected("no"))
         for minor in minors:
             self.go(self.shop.refund(self.ids[number % len(self.ids)], minor))
-        self.go(self.shop.carry())
-        self.bank.decides_refunds = True
+        self.go(self.shop.send_attempts())
+        self.fake_provider.decides_refunds = True
 
     @rule(number=st.integers(0, 9), is_canceled=st.booleans())
-    @precondition(lambda self: any(one.state == "pending" for one in self.bank.refunds.values()))
+    @precondition(lambda self: any(one.state == "pending" for one in self.fake_provider.refunds.values()))
     def bank_decides(self, number: int, *, is_canceled: bool) -> None:
-        waiting = [ref for ref, one in self.bank.refunds.items() if one.state == "pending"]
-        self.bank.decide(waiting[number % len(waiting)], is_canceled=is_canceled)
+        waiting = [ref for ref, one in self.fake_provider.refunds.items() if one.state == "pending"]
+        self.fake_provider.decide(waiting[number % len(waiting)], is_canceled=is_canceled)
 
     @rule(number=st.integers(0, 2), minor=st.integers(1, AMOUNT))
-    @precondition(lambda self: any(fact.state == "paid" for fact in self.bank.payments.values()))
+    @precondition(lambda self: any(fact.state == "paid" for fact in self.fake_provider.payments.values()))
     def refund_in_the_cabinet(self, number: int, minor: int) -> None:
-        paid = [ref for ref, fact in self.bank.payments.items() if fact.state == "paid"]
+        paid = [ref for ref, fact in self.fake_provider.payments.items() if fact.state == "paid"]
         try:
-            self.bank.give_back(paid[number % len(paid)], minor)
+            self.fake_provider.give_back(paid[number % len(paid)], minor)
         except clients.Rejected:
             return  # the cabinet refuses it as well
 
@@ -117,16 +119,16 @@ class PaymentsMachine(RuleBasedStateMachine):
         self.keys += is_fresh
         ref = "nobody" if number == 3 else self.refs[number % len(self.refs)]
         if fails:
-            self.bank.fail("fetch", clients.OutcomeUnknown())
+            self.fake_provider.fail("fetch", clients.OutcomeUnknown())
         for _ in range(times):
-            assert self.go(self.shop.hint(ref, f"{ref} {self.keys}")) == [200]
+            assert self.go(self.shop.send_fake_webhook(ref, f"{ref} {self.keys}")) == [200]
         forged = self.go(self.shop.post("/webhooks/yookassa/demo", json.dumps({"ref": ref, "key": "x"})))
         assert forged[0].status_code == 403
-        self.go(self.shop.settle())
+        self.go(self.shop.settle_webhooks())
 
     @rule(table=st.sampled_from(["provider_attempt", "payment", "webhook"]))
     def time_passes(self, table: str) -> None:
-        self.go(self.shop.due(table))
+        self.go(self.shop.make_due(table))
         self.settle_all()
 
     @rule()
@@ -134,24 +136,24 @@ class PaymentsMachine(RuleBasedStateMachine):
         self.shop.restart()
 
     def settle_all(self) -> None:
-        self.go(self.shop.carry())
-        self.go(self.shop.settle())
-        self.go(self.shop.check())
+        self.go(self.shop.send_attempts())
+        self.go(self.shop.settle_webhooks())
+        self.go(self.shop.poll())
 
     def teardown(self) -> None:
         """Let everything come to its end, and compare both sides."""
-        self.bank._faults.clear()
-        for ref, one in list(self.bank.refunds.items()):
+        self.fake_provider._faults.clear()
+        for ref, one in list(self.fake_provider.refunds.items()):
             if one.state == "pending":
-                self.bank.decide(ref)
+                self.fake_provider.decide(ref)
         for _ in range(3):
             for table in ("provider_attempt", "payment", "webhook"):
-                self.go(self.shop.due(table))
+                self.go(self.shop.make_due(table))
                 self.settle_all()
         for ref in self.refs:
             self.keys += 1
-            self.go(self.shop.hint(ref, f"last {ref} {self.keys}"))
-        self.go(self.shop.settle())
+            self.go(self.shop.send_fake_webhook(ref, f"last {ref} {self.keys}"))
+        self.go(self.shop.settle_webhooks())
         self.go(self.prove())
 
     async def prove(self) -> None:
@@ -159,9 +161,9 @@ class PaymentsMachine(RuleBasedStateMachine):
         refunded: Counter[str] = Counter()
         versions: dict[str, list[int]] = {}
         for kind, body in await self.shop.events():
-            if kind in {payments.PaymentPaid.TYPE, payments.PaymentPaidLate.TYPE}:
+            if kind in {contracts.payments.PaymentPaid.TYPE, contracts.payments.PaymentPaidLate.TYPE}:
                 said["paid", str(body["payment_id"])] += 1
-            if kind == payments.PaymentRefunded.TYPE:
+            if kind == contracts.payments.PaymentRefunded.TYPE:
                 said["refunded", str(body["refund_id"])] += 1
                 refunded[str(body["payment_id"])] += body["amount"]["amount_minor"]
             if "version" in body:
@@ -173,7 +175,7 @@ class PaymentsMachine(RuleBasedStateMachine):
             assert 0 <= row["captured_minor"] <= row["amount_minor"]
             assert row["refunded_minor"] + row["reserved_minor"] <= row["captured_minor"]
             assert refunded[str(row["payment_id"])] == row["refunded_minor"]
-            theirs = self.bank.payments.get(row["provider_ref"])
+            theirs = self.fake_provider.payments.get(row["provider_ref"])
             if theirs is None or conflicts & {row["payment_id"]} - await self.only_cabinet():
                 continue
             assert row["captured_minor"] == (theirs.captured_minor if theirs.state == "paid" else 0)
@@ -202,13 +204,17 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.mark.timeout(600)
 def test_whatever_happens_money_agrees_with_the_provider(
-    runner: asyncio.Runner, database_url: str, account: facts.Account, command: payments.CreatePayment, new_shop: Any
+    runner: asyncio.Runner,
+    database_url: str,
+    account: accounts.Account,
+    command: contracts.payments.CreatePayment,
+    new_shop: Any,
 ) -> None:
     db = runner.run(opened(database_url))
-    shop = new_shop(db, banks.Bank(account), command)
+    shop = new_shop(db, fake_providers.FakeProvider(account), command)
 
     run_state_machine_as_test(
-        lambda: PaymentsMachine(runner.run, db, shop, banks.Bank(account)),  # type: ignore[arg-type]
+        lambda: PaymentsMachine(runner.run, db, shop, fake_providers.FakeProvider(account)),  # type: ignore[arg-type]
         settings=settings(
             max_examples=60,
             stateful_step_count=25,

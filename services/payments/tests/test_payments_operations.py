@@ -7,8 +7,9 @@ import pytest
 
 from chassis import app
 from contracts.message import TenantId
-from payments import operations
-from payments.store import findings
+from payments import store
+from payments.operations import commands
+from payments.reconciliation.store import findings
 
 
 async def test_findings_are_listed_and_resolved_once(
@@ -16,14 +17,14 @@ async def test_findings_are_listed_and_resolved_once(
 ) -> None:
     await shop.rows("INSERT INTO finding (tenant, kind, details) VALUES ('demo', 'missing_local', '{\"found\": 1}')")
 
-    await operations.COMMANDS["findings"](operator, ["list"])
+    await commands.COMMANDS["findings"](operator, ["list"])
     listed = json.loads(capsys.readouterr().out)
-    first = await operations.COMMANDS["findings"](operator, ["resolve", "1", "--note", "another shop's"])
-    again = await operations.COMMANDS["findings"](operator, ["resolve", "1", "--note", "twice"])
+    first = await commands.COMMANDS["findings"](operator, ["resolve", "1", "--note", "another shop's"])
+    again = await commands.COMMANDS["findings"](operator, ["resolve", "1", "--note", "twice"])
     capsys.readouterr()
-    await operations.COMMANDS["findings"](operator, ["list"])
+    await commands.COMMANDS["findings"](operator, ["list"])
     left = capsys.readouterr().out
-    await operations.COMMANDS["findings"](operator, ["list", "--all", "--kind", "missing_local"])
+    await commands.COMMANDS["findings"](operator, ["list", "--all", "--kind", "missing_local"])
     kept = json.loads(capsys.readouterr().out)
 
     assert (listed["id"], listed["kind"], listed["details"]) == (1, "missing_local", {"found": 1})
@@ -41,7 +42,7 @@ async def test_findings_come_in_pages_and_of_one_account(
     )
 
     async def listed(*arguments: str) -> tuple[list[int], str]:
-        await operations.COMMANDS["findings"](operator, ["list", *arguments])
+        await commands.COMMANDS["findings"](operator, ["list", *arguments])
         printed = capsys.readouterr()
         return [json.loads(line)["id"] for line in printed.out.splitlines()], printed.err
 
@@ -56,7 +57,7 @@ async def test_findings_come_in_pages_and_of_one_account(
 async def test_a_finding_is_open_once_and_opens_again_after_it_was_resolved(shop: Any) -> None:
     async def find() -> bool:
         async with shop.db.transaction() as tx:
-            return await findings.open_finding(
+            return await store.findings.open_finding(
                 tx, tenant=TenantId("demo"), kind="missing_local", details={}, about="ref-1"
             )
 
@@ -77,10 +78,10 @@ async def test_an_account_is_compared_on_demand(
         "created_at = now() - interval '5 hours', paid_at = now() - interval '4 hours'"
     )
 
-    differs = await operations.COMMANDS["reconcile"](operator, ["yookassa/demo"])
+    differs = await commands.COMMANDS["reconcile"](operator, ["yookassa/demo"])
     told = capsys.readouterr().out
     since = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
-    agrees = await operations.COMMANDS["reconcile"](operator, ["yookassa/demo", "--since", since])
+    agrees = await commands.COMMANDS["reconcile"](operator, ["yookassa/demo", "--since", since])
 
     assert (differs, agrees) == (1, 0)
     assert "RUB: the provider's money less ours is -150000" in told
@@ -88,7 +89,7 @@ async def test_an_account_is_compared_on_demand(
 
 
 async def test_an_unknown_account_is_told(operator: app.Service, shop: Any) -> None:
-    assert await operations.COMMANDS["reconcile"](operator, ["yookassa/other"]) == 2
+    assert await commands.COMMANDS["reconcile"](operator, ["yookassa/other"]) == 2
 
 
 async def test_the_ledgers_side_is_compared_on_demand(
@@ -96,13 +97,13 @@ async def test_the_ledgers_side_is_compared_on_demand(
 ) -> None:
     _, ref = await shop.pending()
     sandbox.act(ref, "pay")
-    await shop.tell(ref)
-    await shop.settle()
-    underway = await operations.COMMANDS["reconcile"](operator, ["yookassa/demo"])
+    await shop.send_webhook(ref)
+    await shop.settle_webhooks()
+    underway = await commands.COMMANDS["reconcile"](operator, ["yookassa/demo"])
     early = capsys.readouterr().out
     await shop.rows("UPDATE payment SET changed_at = now() - interval '1 hour'")
 
-    differs = await operations.COMMANDS["reconcile"](operator, ["yookassa/demo"])
+    differs = await commands.COMMANDS["reconcile"](operator, ["yookassa/demo"])
     late = capsys.readouterr().out
 
     assert (underway, differs) == (0, 1)
@@ -128,7 +129,7 @@ async def test_a_bots_updates_are_sent_to_where_an_operator_says(
 ) -> None:
     url = "https://pay.shop.example/webhooks/stars/demo"
 
-    code = await operations.COMMANDS["stars-webhook"](bot, ["demo", url])
+    code = await commands.COMMANDS["stars-webhook"](bot, ["demo", url])
 
     printed = capsys.readouterr()
     async with httpx.AsyncClient(trust_env=False) as http:
@@ -150,10 +151,10 @@ async def test_a_bot_that_can_not_be_registered_is_told(
     bot: app.Service, monkeypatch: pytest.MonkeyPatch, account: str, changes: dict[str, str], expected: int
 ) -> None:
     url = "https://pay.shop.example/webhooks/stars/demo"
-    await operations.COMMANDS["stars-webhook"](bot, ["demo", url])
+    await commands.COMMANDS["stars-webhook"](bot, ["demo", url])
     for name, value in changes.items():
         monkeypatch.setenv(name, value)
 
-    code = await operations.COMMANDS["stars-webhook"](bot, [account, url])
+    code = await commands.COMMANDS["stars-webhook"](bot, [account, url])
 
     assert code == expected

@@ -8,44 +8,42 @@ import asyncpg
 import pytest
 
 from chassis import database
-from payments.domain import facts
-from payments.domain import payment as rules
-from payments.store import attempts, findings, webhooks
-from payments.store import payments as store
+from payments import store, webhooks
+from payments.domain import accounts, facts, lifecycle
 
-HINT = facts.Hint(event="payment.succeeded", dedupe_key="payment.succeeded:ref-1", provider_ref="ref-1")
+HINT = facts.WebhookContent(event="payment.succeeded", dedupe_key="payment.succeeded:ref-1", provider_ref="ref-1")
 
 
 @pytest.fixture
-def payment(command: Any) -> rules.Payment:
-    return rules.requested(command, correlation_id="journey", traceparent="00-a-b-00")
+def payment(command: Any) -> lifecycle.Payment:
+    return lifecycle.requested(command, correlation_id="journey", traceparent="00-a-b-00")
 
 
-async def test_a_payment_is_read_as_it_was_written(db: database.Database, payment: rules.Payment) -> None:
+async def test_a_payment_is_read_as_it_was_written(db: database.Database, payment: lifecycle.Payment) -> None:
     async with db.transaction() as tx:
-        assert await store.add(tx, payment)
-
-    async with db.transaction() as tx:
-        assert await store.lock(tx, payment.payment_id) == payment
-
-
-async def test_a_taken_id_is_told(db: database.Database, payment: rules.Payment) -> None:
-    async with db.transaction() as tx:
-        await store.add(tx, payment)
+        assert await store.payments.add(tx, payment)
 
     async with db.transaction() as tx:
-        assert not await store.add(tx, payment)
+        assert await store.payments.lock(tx, payment.payment_id) == payment
 
 
-async def test_an_older_version_cannot_be_written(db: database.Database, payment: rules.Payment) -> None:
-    failed, _ = rules.fail(payment, "invalid_request")
+async def test_a_taken_id_is_told(db: database.Database, payment: lifecycle.Payment) -> None:
     async with db.transaction() as tx:
-        await store.add(tx, payment)
-        await store.save(tx, failed)
+        await store.payments.add(tx, payment)
+
+    async with db.transaction() as tx:
+        assert not await store.payments.add(tx, payment)
+
+
+async def test_an_older_version_cannot_be_written(db: database.Database, payment: lifecycle.Payment) -> None:
+    failed, _ = lifecycle.fail(payment, "invalid_request")
+    async with db.transaction() as tx:
+        await store.payments.add(tx, payment)
+        await store.payments.save(tx, failed)
 
     with pytest.raises(AssertionError):
         async with db.transaction() as tx:
-            await store.save(tx, failed)
+            await store.payments.save(tx, failed)
 
 
 async def test_two_payments_cannot_share_a_reference_of_the_provider(shop: Any) -> None:
@@ -60,7 +58,7 @@ async def test_two_payments_cannot_share_a_reference_of_the_provider(shop: Any) 
     "change", ["amount_minor = 0", "amount_minor = -1", "state = 'lost'", "version = -1", "state = 'paid'"]
 )
 async def test_the_database_refuses_what_cannot_be(shop: Any, change: str) -> None:
-    await shop.ask()
+    await shop.request()
 
     with pytest.raises(asyncpg.CheckViolationError):
         await shop.rows(f"UPDATE payment SET {change}")
@@ -68,11 +66,11 @@ async def test_the_database_refuses_what_cannot_be(shop: Any, change: str) -> No
 
 async def test_two_workers_never_lease_the_same_creation(db: database.Database, shop: Any) -> None:
     for _ in range(6):
-        await shop.ask()
+        await shop.request()
 
-    async def lease() -> Sequence[attempts.Ask]:
+    async def lease() -> Sequence[store.attempts.Attempt]:
         async with db.transaction() as tx:
-            leased = await attempts.lease(tx, limit=3, lease_s=30)
+            leased = await store.attempts.lease(tx, limit=3, lease_s=30)
             await asyncio.sleep(0.05)
             return leased
 
@@ -82,13 +80,13 @@ async def test_two_workers_never_lease_the_same_creation(db: database.Database, 
 
 
 async def test_a_key_is_the_same_in_every_lease_and_of_allowed_characters(db: database.Database, shop: Any) -> None:
-    command = await shop.ask()
+    command = await shop.request()
     keys = []
 
     for _ in range(3):
-        await shop.due("provider_attempt")
+        await shop.make_due("provider_attempt")
         async with db.transaction() as tx:
-            (creation,) = await attempts.lease(tx, limit=1, lease_s=30)
+            (creation,) = await store.attempts.lease(tx, limit=1, lease_s=30)
         keys.append((creation.key, creation.tries, creation.is_uncertain))
 
     key = f"pay.{command.payment_id}.create.1"
@@ -97,34 +95,34 @@ async def test_a_key_is_the_same_in_every_lease_and_of_allowed_characters(db: da
 
 
 async def test_a_lease_ends_by_itself(db: database.Database, shop: Any) -> None:
-    await shop.ask()
+    await shop.request()
 
     async def lease(lease_s: float) -> int:
         async with db.transaction() as tx:
-            return len(await attempts.lease(tx, limit=1, lease_s=lease_s))
+            return len(await store.attempts.lease(tx, limit=1, lease_s=lease_s))
 
     assert await lease(0) == 1
     assert await lease(30) == 1
     assert await lease(30) == 0
 
 
-async def test_a_webhook_is_stored_once_for_each_body(db: database.Database, account: facts.Account) -> None:
+async def test_a_webhook_is_stored_once_for_each_body(db: database.Database, account: accounts.Account) -> None:
     async def add(body: bytes) -> bool:
         async with db.transaction() as tx:
-            return await webhooks.add(tx, account, HINT, body)
+            return await webhooks.store.add(tx, account, HINT, body)
 
     assert [await add(b"one"), await add(b"one"), await add(b"two")] == [True, False, True]
 
 
 async def test_a_leased_webhook_tells_its_age_and_whether_it_is_a_variant(
-    db: database.Database, account: facts.Account, shop: Any
+    db: database.Database, account: accounts.Account, shop: Any
 ) -> None:
     for body in (b"one", b"two"):
         async with db.transaction() as tx:
-            await webhooks.add(tx, account, HINT, body)
+            await webhooks.store.add(tx, account, HINT, body)
 
     async with db.transaction() as tx:
-        leased = await webhooks.lease(tx, limit=10, lease_s=30)
+        leased = await webhooks.store.lease(tx, limit=10, lease_s=30)
 
     assert sorted((webhook.webhook_id, webhook.is_variant) for webhook in leased) == [(1, False), (2, True)]
     assert all(timedelta(0) <= webhook.age < timedelta(minutes=1) for webhook in leased)
@@ -133,16 +131,16 @@ async def test_a_leased_webhook_tells_its_age_and_whether_it_is_a_variant(
 
 
 async def test_the_same_finding_is_opened_once(
-    db: database.Database, account: facts.Account, payment: rules.Payment
+    db: database.Database, account: accounts.Account, payment: lifecycle.Payment
 ) -> None:
     async with db.transaction() as tx:
-        await store.add(tx, payment)
+        await store.payments.add(tx, payment)
 
     opened = []
     for kind in ("amount_mismatch", "amount_mismatch", "test_mismatch"):
         async with db.transaction() as tx:
             opened.append(
-                await findings.open_finding(
+                await store.findings.open_finding(
                     tx, tenant=account.tenant, kind=kind, details={}, payment_id=payment.payment_id
                 )
             )

@@ -1,30 +1,32 @@
 from typing import Any
 
-import bank as banks
+import fake_providers
 import pytest
 
-from contracts import payments
+import contracts.payments
 from contracts.message import Money
 from payments import clients
-from payments.domain import facts
+from payments.domain import accounts
 
 
-def receipt(*prices_minor: int) -> payments.Receipt:
+def receipt(*prices_minor: int) -> contracts.payments.Receipt:
     items = tuple(
-        payments.ReceiptItem(description="A thing", price=Money(amount_minor=minor, currency="RUB"), vat_code=1)
+        contracts.payments.ReceiptItem(
+            description="A thing", price=Money(amount_minor=minor, currency="RUB"), vat_code=1
+        )
         for minor in prices_minor
     )
-    return payments.Receipt(email="payer@shop.example", items=items)
+    return contracts.payments.Receipt(email="payer@shop.example", items=items)
 
 
 async def held(shop: Any, sandbox: Any) -> tuple[Any, str]:
     """Give a hold of three things with their receipt."""
-    command = await shop.ask(is_held=True, receipt=receipt(50_000, 50_000, 50_000))
-    await shop.create()
+    command = await shop.request(is_held=True, receipt=receipt(50_000, 50_000, 50_000))
+    await shop.send_attempts()
     ref = (await shop.payment(command.payment_id))["provider_ref"]
     sandbox.act(ref, "pay")
-    await shop.tell(ref, "payment.waiting_for_capture")
-    await shop.settle()
+    await shop.send_webhook(ref, "payment.waiting_for_capture")
+    await shop.settle_webhooks()
     return command.payment_id, ref
 
 
@@ -45,10 +47,10 @@ async def test_a_part_of_a_hold_is_taken_and_a_part_of_that_given_back_each_with
 
     await shop.capture(payment_id, 100_000, receipt=receipt(50_000, 50_000))
     asked = await kept(shop)
-    await shop.carry()
+    await shop.send_attempts()
     # The provider insists on it, and on its sum.
     await shop.refund(payment_id, 50_000, receipt=receipt(50_000))
-    await shop.carry()
+    await shop.send_attempts()
 
     row = await shop.payment(payment_id)
     registered = sandbox.control("GET", f"/payments/{ref}")["payment"]["receipt_registration"]
@@ -62,56 +64,56 @@ async def test_a_receipt_that_the_provider_refuses_can_be_mended(shop: Any, sand
     payment_id, _ = await held(shop, sandbox)
 
     await shop.capture(payment_id, 100_000, receipt=receipt(50_000))
-    await shop.carry()
+    await shop.send_attempts()
     refused = await refusals(shop), await kept(shop)
     await shop.capture(payment_id, 100_000, receipt=receipt(100_000))
-    await shop.carry()
+    await shop.send_attempts()
 
     assert ([kind for kind, _ in refused[0]], refused[1]) == (["payments.capture.refused.v1"], [])
     assert (await shop.payment(payment_id))["captured_minor"] == 100_000
 
 
-async def test_a_repeated_capture_carries_the_same_receipt(counter: Any, bank: Any) -> None:
-    payment_id, ref = await counter.pending()
-    bank.hold(ref)
-    await counter.hint(ref)
-    await counter.settle()
-    bank.fail("capture", clients.OutcomeUnknown())
+async def test_a_repeated_capture_carries_the_same_receipt(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, ref = await fake_shop.pending()
+    fake_provider.hold(ref)
+    await fake_shop.send_fake_webhook(ref)
+    await fake_shop.settle_webhooks()
+    fake_provider.fail("capture", clients.OutcomeUnknown())
 
-    await counter.capture(payment_id, receipt=receipt(150_000))
-    await counter.carry()
-    waiting = await kept(counter)
-    await counter.due("provider_attempt")
-    await counter.carry()
+    await fake_shop.capture(payment_id, receipt=receipt(150_000))
+    await fake_shop.send_attempts()
+    waiting = await kept(fake_shop)
+    await fake_shop.make_due("provider_attempt")
+    await fake_shop.send_attempts()
 
-    assert (waiting, await kept(counter)) == (["capture"], [])
-    assert [item.price.amount_minor for item in bank.receipts[ref].items] == [150_000]
+    assert (waiting, await kept(fake_shop)) == (["capture"], [])
+    assert [item.price.amount_minor for item in fake_provider.receipts[ref].items] == [150_000]
 
 
-async def test_a_receipt_is_kept_no_longer_than_the_request_that_needs_it(counter: Any, bank: Any) -> None:
-    bank.fail("create", clients.Rejected("no_such_thing"))
+async def test_a_receipt_is_kept_no_longer_than_the_request_that_needs_it(fake_shop: Any, fake_provider: Any) -> None:
+    fake_provider.fail("create", clients.Rejected("no_such_thing"))
 
-    await counter.ask(receipt=receipt(150_000))
-    asked = await kept(counter)
-    await counter.create()
+    await fake_shop.request(receipt=receipt(150_000))
+    asked = await kept(fake_shop)
+    await fake_shop.send_attempts()
 
-    assert (asked, await kept(counter)) == (["create"], [])
+    assert (asked, await kept(fake_shop)) == (["create"], [])
 
 
 @pytest.fixture
-def plain(counter: Any, account: Any) -> Any:
+def plain(fake_shop: Any, account: Any) -> Any:
     """A shop whose provider makes no receipts."""
-    counter.use(banks.Bank(account, banks.ALL - {facts.Capability.RECEIPT}))
-    return counter
+    fake_shop.use(fake_providers.FakeProvider(account, fake_providers.ALL - {accounts.Capability.RECEIPT}))
+    return fake_shop
 
 
 async def test_a_provider_without_receipts_is_not_asked_for_one(plain: Any) -> None:
     payment_id, _ = await plain.paid()
-    (bank,) = plain.accounts.all
+    (fake_provider,) = plain.providers.all
     held_id, ref = await plain.pending()
-    bank.hold(ref)
-    await plain.hint(ref, "held")
-    await plain.settle()
+    fake_provider.hold(ref)
+    await plain.send_fake_webhook(ref, "held")
+    await plain.settle_webhooks()
 
     await plain.refund(payment_id, receipt=receipt(150_000))
     await plain.capture(held_id, receipt=receipt(150_000))

@@ -7,22 +7,22 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import bank as banks
+import fake_providers
 import pytest
 
+import contracts.payments
 from chassis import worker_pool
-from contracts import payments
 from contracts.message import Money
 from payments import clients
-from payments.domain import facts
+from payments.domain import accounts, facts
 
 PAYMENTS = 3 * worker_pool.WORKERS_PER_KEY_MAX
 
 
-class Down(banks.Bank):
+class Down(fake_providers.FakeProvider):
     """A provider that gives no answer until the call's time is over; mended, it is like any other."""
 
-    def __init__(self, account: facts.Account, *, timeout_s: float) -> None:
+    def __init__(self, account: accounts.Account, *, timeout_s: float) -> None:
         super().__init__(account)
         self._timeout_s = timeout_s
         self.is_down = False
@@ -54,34 +54,36 @@ class Down(banks.Bank):
         raise clients.OutcomeUnknown("no answer in time")
 
 
-def opened(counter: Any, bank: banks.Bank, account: facts.Account, *, timeout_s: float) -> Down:
+def opened(
+    fake_shop: Any, fake_provider: fake_providers.FakeProvider, account: accounts.Account, *, timeout_s: float
+) -> Down:
     """Let the shop take payments with a second provider too."""
     down = Down(replace(account, provider="stripe"), timeout_s=timeout_s)
-    counter.accounts = clients.Accounts([bank, down])
-    counter.restart()
+    fake_shop.providers = clients.Providers([fake_provider, down])
+    fake_shop.restart()
     return down
 
 
-async def hint(counter: Any, ref: str) -> None:
+async def hint(fake_shop: Any, ref: str) -> None:
     body = json.dumps({"ref": ref, "key": ref})
-    await counter.post("/webhooks/stripe/demo", body, x_bank=banks.SECRET)
+    await fake_shop.post("/webhooks/stripe/demo", body, x_fake_provider=fake_providers.SECRET)
 
 
-async def waiting(counter: Any, down: Down) -> list[Any]:
+async def waiting(fake_shop: Any, down: Down) -> list[Any]:
     """Give payments of the second provider that were paid and told just before it went down, and new ones after."""
-    made = [await counter.ask(provider="stripe") for _ in range(PAYMENTS)]
-    await counter.create()
+    made = [await fake_shop.request(provider="stripe") for _ in range(PAYMENTS)]
+    await fake_shop.send_attempts()
     for ref in list(down.payments):
         down.pay(ref)
-        await hint(counter, ref)
+        await hint(fake_shop, ref)
     down.is_down = True
     for _ in range(PAYMENTS):
-        await counter.ask(provider="stripe")
+        await fake_shop.request(provider="stripe")
     return made
 
 
 @contextlib.asynccontextmanager
-async def working(counter: Any) -> AsyncIterator[None]:
+async def working(fake_shop: Any) -> AsyncIterator[None]:
     """Run every pool as its timer does."""
     stopped = asyncio.Event()
 
@@ -90,7 +92,7 @@ async def working(counter: Any) -> AsyncIterator[None]:
             if not await pool.tick():
                 await asyncio.sleep(0.02)
 
-    every = (counter.creations, counter.settlements, counter.checks)
+    every = (fake_shop.attempts_pool, fake_shop.webhooks_pool, fake_shop.polling_pool)
     running = [asyncio.create_task(tick(pool)) for pool in every]
     yield
     stopped.set()
@@ -101,69 +103,69 @@ async def working(counter: Any) -> AsyncIterator[None]:
 
 @pytest.mark.rule("PA21")
 async def test_a_provider_that_hangs_delays_no_payment_of_another(
-    counter: Any, bank: banks.Bank, account: facts.Account
+    fake_shop: Any, fake_provider: fake_providers.FakeProvider, account: accounts.Account
 ) -> None:
     # Longer than all of the test: whatever is settled is settled while each slot of the other hangs.
-    down = opened(counter, bank, account, timeout_s=20)
-    await waiting(counter, down)
+    down = opened(fake_shop, fake_provider, account, timeout_s=20)
+    await waiting(fake_shop, down)
 
-    async with working(counter):
-        await counter.until(lambda: _is(down.under_way == 2 * worker_pool.WORKERS_PER_KEY_MAX))
+    async with working(fake_shop):
+        await fake_shop.until(lambda: _is(down.under_way == 2 * worker_pool.WORKERS_PER_KEY_MAX))
         async with asyncio.timeout(5):
             for _ in range(10):
-                await _through(counter, bank)
+                await _through(fake_shop, fake_provider)
         hanging, given_up = down.under_way, down.given_up
         down.answers_again.set()
 
     assert (hanging, given_up) == (2 * worker_pool.WORKERS_PER_KEY_MAX, 0)
-    assert (await counter.said()).count("refunded.v1") == 10
+    assert (await fake_shop.event_names()).count("refunded.v1") == 10
 
 
 async def test_a_provider_that_is_down_is_asked_ever_more_seldom_and_loses_nothing(
-    counter: Any, bank: banks.Bank, account: facts.Account
+    fake_shop: Any, fake_provider: fake_providers.FakeProvider, account: accounts.Account
 ) -> None:
-    down = opened(counter, bank, account, timeout_s=0.02)
-    made = await waiting(counter, down)
+    down = opened(fake_shop, fake_provider, account, timeout_s=0.02)
+    made = await waiting(fake_shop, down)
 
-    async with working(counter):
+    async with working(fake_shop):
         await asyncio.sleep(3)  # a hundredth of five minutes
-    hints = await counter.rows("SELECT attempts, next_at - now() AS rest FROM webhook")
-    asks = await counter.rows("SELECT tries, next_at - now() AS rest FROM provider_attempt WHERE outcome = 'unknown'")
+    hints = await fake_shop.rows("SELECT attempts, next_at - now() AS rest FROM webhook")
+    asks = await fake_shop.rows("SELECT tries, next_at - now() AS rest FROM provider_attempt WHERE outcome = 'unknown'")
     asked = down.given_up
     down.is_down = False
     for table in ("webhook", "provider_attempt"):
-        await counter.due(table)
-    async with working(counter):
-        await counter.until(lambda: _all_are(counter, made))
+        await fake_shop.make_due(table)
+    async with working(fake_shop):
+        await fake_shop.until(lambda: _all_are(fake_shop, made))
 
     # Rests of 1, 2 and 4 s for a look, of 2 and 60 s for a request.
     assert all(1 <= row["attempts"] <= 3 for row in hints)
     assert all(1 <= row["tries"] <= 2 for row in asks)
     assert len(hints) == len(asks) == PAYMENTS
     assert asked <= PAYMENTS * (3 + 2)
-    assert (await counter.said()).count("paid.v1") == PAYMENTS
+    assert (await fake_shop.event_names()).count("paid.v1") == PAYMENTS
 
 
-async def _through(counter: Any, bank: banks.Bank) -> None:
+async def _through(fake_shop: Any, fake_provider: fake_providers.FakeProvider) -> None:
     """Let a payment of the provider that is well be made, paid, told and given back."""
-    command = await counter.ask()
-    await counter.until(lambda: _stands(counter, command, "pending"))
-    ref = (await counter.payment(command.payment_id))["provider_ref"]
-    bank.pay(ref)
-    await counter.hint(ref, key=f"paid {ref}")
-    await counter.until(lambda: _stands(counter, command, "paid"))
-    await counter.refund(command.payment_id, amount=Money(amount_minor=150_000, currency="RUB"))
-    await counter.until(lambda: _stands(counter, command, "refunded"))
+    command = await fake_shop.request()
+    await fake_shop.until(lambda: _stands(fake_shop, command, "pending"))
+    ref = (await fake_shop.payment(command.payment_id))["provider_ref"]
+    fake_provider.pay(ref)
+    await fake_shop.send_fake_webhook(ref, key=f"paid {ref}")
+    await fake_shop.until(lambda: _stands(fake_shop, command, "paid"))
+    await fake_shop.refund(command.payment_id, amount=Money(amount_minor=150_000, currency="RUB"))
+    await fake_shop.until(lambda: _stands(fake_shop, command, "refunded"))
 
 
-async def _stands(counter: Any, command: payments.CreatePayment, state: str) -> bool:
-    return bool((await counter.payment(command.payment_id))["state"] == state)
+async def _stands(fake_shop: Any, command: contracts.payments.CreatePayment, state: str) -> bool:
+    return bool((await fake_shop.payment(command.payment_id))["state"] == state)
 
 
-async def _all_are(counter: Any, made: Sequence[payments.CreatePayment]) -> bool:
+async def _all_are(fake_shop: Any, made: Sequence[contracts.payments.CreatePayment]) -> bool:
     ids = [command.payment_id for command in made]
-    rows = await counter.rows("SELECT FROM payment WHERE state = 'paid' AND payment_id = ANY($1)", ids)
-    pending = await counter.rows("SELECT FROM payment WHERE state = 'created'")
+    rows = await fake_shop.rows("SELECT FROM payment WHERE state = 'paid' AND payment_id = ANY($1)", ids)
+    pending = await fake_shop.rows("SELECT FROM payment WHERE state = 'created'")
     return len(rows) == len(made) and not pending
 
 

@@ -4,37 +4,36 @@ from functools import partial
 from pathlib import Path
 
 from chassis import app, entrypoint
-from payments import api, handlers, operations, settings, timers
-from payments.clients import accounts as clients
+from payments import settings
+from payments.clients import connections
+from payments.handlers import queues
+from payments.operations import commands
+from payments.timers import worker
+from payments.webhooks.api import routes
 
 
 def compose(process: app.Process, *, receives: bool, works: bool) -> None:
-    """Take webhooks in, or do the work behind them, or both; in one process a webhook is settled at once."""
+    """Receive webhooks, or do the work behind them, or both; in one process a webhook is settled at once."""
     config = process.settings
     assert isinstance(config, settings.PaymentsSettings)  # as SERVICE says
-    accounts = clients.open_accounts(config.accounts, timeout_s=config.provider_timeout_s)
-    process.closers.insert(0, accounts.close)
-    router = api.routes
+    providers = connections.open_accounts(config.accounts, timeout_s=config.provider_timeout_s)
+    process.closers.insert(0, providers.close)
+    router = routes.routes
     if works:
-        clocks = timers.start(
-            process,
-            accounts,
-            call_s_max=config.provider_timeout_s,
-            is_woken=receives,
-            compare_hour=config.compare_hour,
-        )
-        process.consume(*handlers.queues(clocks.asking.wake.set, accounts))
-        process.consume_batches(*handlers.BATCH_QUEUES)
+        call_s_max, compare_hour = config.provider_timeout_s, config.compare_hour
+        woken = worker.start(process, providers, call_s_max=call_s_max, is_woken=receives, compare_hour=compare_hour)
+        process.consume(*queues.command_queues(woken.outgoing.wake.set, providers.registry))
+        process.consume_batches(*queues.BATCH_QUEUES)
         process.housekeeping()
-        router = partial(router, wake=clocks.settling.wake.set)
+        router = partial(router, wake=woken.webhooks.wake.set)
     if receives:
         process.http.include_router(
             router(
                 process.db,
-                accounts,
+                providers,
                 trusted_proxies=config.trusted_proxies,
                 default_account=config.yookassa_account,
-                relay_secrets=config.relay_secrets,
+                proxy_secrets=config.proxy_secrets,
             )
         )
 
@@ -48,9 +47,9 @@ SERVICE = app.Service(
         "all": partial(compose, receives=True, works=True),
     },
     migrations=Path(__file__).parent / "migrations",
-    queues=handlers.queues(),
-    batch_queues=handlers.BATCH_QUEUES,
-    commands=operations.COMMANDS,
+    queues=queues.command_queues(),
+    batch_queues=queues.BATCH_QUEUES,
+    commands=commands.COMMANDS,
 )
 
 

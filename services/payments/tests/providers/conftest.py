@@ -11,28 +11,26 @@ import pytest
 # that a module here is `providers.stripe` and does not hide the SDK.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from providers import adapter as adapters
-from providers import stars
-from providers import world as worlds
+from providers import adapters, sandbox_harness, stars_adapter
 
 
 @pytest.fixture(scope="session")
-def sandbox_world() -> Iterator[worlds.World]:
-    with worlds.running() as world:
-        yield world
+def shared_harness() -> Iterator[sandbox_harness.Harness]:
+    with sandbox_harness.running() as harness:
+        yield harness
 
 
 @pytest.fixture
-async def world(sandbox_world: worlds.World) -> worlds.World:
+async def harness(shared_harness: sandbox_harness.Harness) -> sandbox_harness.Harness:
     """The sandbox, empty, and the post box of its webhooks."""
-    await sandbox_world.reset()
-    return sandbox_world
+    await shared_harness.reset()
+    return shared_harness
 
 
 @pytest.fixture
-async def provider(request: pytest.FixtureRequest, world: worlds.World) -> AsyncIterator[adapters.Adapter]:
+async def provider(request: pytest.FixtureRequest, harness: sandbox_harness.Harness) -> AsyncIterator[adapters.Adapter]:
     """The adapter that the test is for."""
-    made: adapters.Adapter = request.param(world)
+    made: adapters.Adapter = request.param(harness)
     # Whatever a library writes about a request is looked at by the tests of secrets.
     logging.getLogger("httpx").setLevel(logging.DEBUG)
     yield made
@@ -40,7 +38,7 @@ async def provider(request: pytest.FixtureRequest, world: worlds.World) -> Async
 
 
 @pytest.fixture
-async def bot(world: worlds.World) -> AsyncIterator[stars.Adapter]:
-    made = stars.Adapter(world)
+async def bot(harness: sandbox_harness.Harness) -> AsyncIterator[stars_adapter.Adapter]:
+    made = stars_adapter.Adapter(harness)
     yield made
     await made.close()

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from providers import adapter, cryptopay, stars, stripe, ton, yookassa
+from providers import adapters, cryptopay_adapter, stars_adapter, stripe_adapter, ton_adapter, yookassa_adapter
 
-from payments.domain.facts import Capability
+from payments.domain.accounts import Capability
 
-ADAPTERS: tuple[type[adapter.Adapter], ...] = (
-    yookassa.Adapter,
-    stripe.Adapter,
-    stars.Adapter,
-    cryptopay.Adapter,
-    ton.Adapter,
+ADAPTERS: tuple[type[adapters.Adapter], ...] = (
+    yookassa_adapter.Adapter,
+    stripe_adapter.Adapter,
+    stars_adapter.Adapter,
+    cryptopay_adapter.Adapter,
+    ton_adapter.Adapter,
 )
 
 
@@ -22,7 +22,7 @@ def able(*needed: Capability, lacks: Capability | None = None) -> pytest.MarkDec
     return chosen(lambda one: set(needed) <= one.capabilities and lacks not in one.capabilities)
 
 
-def chosen(accepts: Callable[[type[adapter.Adapter]], Any]) -> pytest.MarkDecorator:
+def chosen(accepts: Callable[[type[adapters.Adapter]], Any]) -> pytest.MarkDecorator:
     """Run the test for every provider that is accepted."""
     found = [one for one in ADAPTERS if accepts(one)]
     return pytest.mark.parametrize("provider", found, indirect=True, ids=[one.name for one in found])

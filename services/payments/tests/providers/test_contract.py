@@ -1,16 +1,16 @@
 """What the Protocol promises of a payment, for every provider over real HTTP: created, paid, held, captured, listed."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from providers import suite
-from providers.adapter import Adapter
+from providers.adapters import Adapter
 
+import contracts.payments
 from contracts.message import Money
 from payments import clients
 from payments.domain import facts
-from payments.domain.facts import Capability
+from payments.domain.accounts import Capability
 
 
 def a_day_around() -> tuple[datetime, datetime]:
@@ -35,7 +35,7 @@ async def movements(client: clients.Provider, since: datetime, until: datetime) 
 async def test_a_client_is_what_its_adapter_declares(provider: Adapter) -> None:
     client = provider.client()
 
-    assert client.capabilities == provider.capabilities
+    assert client.account.capabilities == provider.capabilities
     assert client.account == provider.account
 
 
@@ -95,7 +95,7 @@ async def test_a_currency_that_the_provider_does_not_take_is_rejected_without_a_
         await provider.client().create(provider.order(amount=provider.foreign_amount), key="pay.1.create.1")
 
     assert rejected.value.code == "currency_not_supported"
-    assert await provider.world.requests(provider.target) == []
+    assert await provider.harness.requests(provider.target) == []
 
 
 @suite.creates
@@ -157,7 +157,7 @@ async def test_a_name_that_is_none_never_becomes_a_part_of_an_address(provider: 
     with pytest.raises(clients.NotFound):
         await provider.client().fetch(ref)
 
-    assert await provider.world.requests(provider.target) == []
+    assert await provider.harness.requests(provider.target) == []
 
 
 async def held(provider: Adapter, client: clients.Provider) -> facts.Fact:
@@ -285,7 +285,7 @@ async def test_the_report_of_another_time_is_empty(provider: Adapter) -> None:
 async def test_the_report_shows_money_that_was_taken_long_after_it_was_held(provider: Adapter) -> None:
     client = provider.client()
     fact = await held(provider, client)
-    await provider.world.control("POST", "/clock", advance_s=5 * 86_400)
+    await provider.harness.control("POST", "/clock", advance_s=5 * 86_400)
     await client.capture(fact.provider_ref, provider.amount, key="pay.1.capture.1")
     then = datetime.now(UTC) + timedelta(days=5)
 
@@ -304,7 +304,7 @@ async def test_the_report_shows_money_once_that_was_taken_after_the_page_was_ope
     made = await client.create(provider.order(is_held=is_held), key="pay.1.create.1")
     if is_held:
         await provider.pay(client, made)
-    await provider.world.control("POST", "/clock", advance_s=40 * 60)
+    await provider.harness.control("POST", "/clock", advance_s=40 * 60)
     if is_held:
         await client.capture(made.provider_ref, provider.amount, key="pay.1.capture.1")
     else:
@@ -330,15 +330,17 @@ async def test_the_report_has_pages_that_leave_nothing_out(provider: Adapter) ->
 @suite.able(Capability.RECEIPT, Capability.FETCH)
 async def test_a_receipt_goes_with_a_payment_and_with_the_part_that_comes_back(provider: Adapter) -> None:
     client = provider.client()
-    line = facts.Item(description="A thing", quantity_milli=1_500, price=provider.part(3), vat_code=1)
-    receipt = facts.Receipt(items=(line, line), email="payer@shop.example")
+    line = contracts.payments.ReceiptItem(
+        description="A thing", quantity_milli=1_500, price=provider.part(3), vat_code=1
+    )
+    receipt = contracts.payments.Receipt(items=(line, line), email="payer@shop.example")
     made = await client.create(provider.order(receipt=receipt), key="pay.1.create.1")
     await provider.pay(client, made)
     paid = await client.fetch(made.provider_ref)
 
     with pytest.raises(clients.Rejected):
         await client.refund(provider.refund_order(paid, provider.part()), key="ref.1")
-    returned = replace(receipt, items=(line,))
+    returned = receipt.model_copy(update={"items": (line,)})
     refund = await client.refund(provider.refund_order(paid, provider.part(), receipt=returned), key="ref.2")
 
     assert refund.state == "succeeded"

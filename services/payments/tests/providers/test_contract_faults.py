@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 from providers import suite
-from providers.adapter import Adapter
+from providers.adapters import Adapter
 
 from payments import clients
 from payments.domain import facts
-from payments.domain.facts import Capability
+from payments.domain.accounts import Capability
 
 
 @suite.creates
 @pytest.mark.parametrize("fault", ["http:500", "http:502", "http:503", "drop", "timeout_before"])
 async def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(provider: Adapter, fault: str) -> None:
     client = provider.client(timeout_s=0.4)
-    await provider.world.fault(provider.target, fault)
+    await provider.harness.fault(provider.target, fault)
 
     with pytest.raises(clients.OutcomeUnknown):
         await client.create(provider.order(), key="pay.1.create.1")
@@ -27,7 +27,7 @@ async def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(provider: 
 @suite.creates
 async def test_an_answer_that_comes_too_late_leaves_the_outcome_unknown(provider: Adapter) -> None:
     client = provider.client(timeout_s=0.4)
-    await provider.world.fault(provider.target, "slow:700")
+    await provider.harness.fault(provider.target, "slow:700")
 
     with pytest.raises(clients.OutcomeUnknown):
         await client.create(provider.order(), key="pay.1.create.1")
@@ -38,7 +38,7 @@ async def test_an_answer_that_comes_too_late_leaves_the_outcome_unknown(provider
 
 @suite.creates
 async def test_a_slow_answer_within_the_time_is_an_answer(provider: Adapter) -> None:
-    await provider.world.fault(provider.target, "slow:200")
+    await provider.harness.fault(provider.target, "slow:200")
 
     assert (await provider.client().create(provider.order(), key="pay.1.create.1")).state == "pending"
 
@@ -47,7 +47,7 @@ async def test_a_slow_answer_within_the_time_is_an_answer(provider: Adapter) -> 
 @pytest.mark.parametrize("fault", ["http:500", "http:503", "drop", "timeout_before"])
 async def test_a_question_without_an_answer_is_unknown(provider: Adapter, fault: str) -> None:
     made = await provider.client().create(provider.order(), key="pay.1.create.1")
-    await provider.world.fault(provider.target, fault, count=2)
+    await provider.harness.fault(provider.target, fault, count=2)
 
     with pytest.raises(clients.OutcomeUnknown):
         await provider.client(timeout_s=0.4).fetch(made.provider_ref)
@@ -58,14 +58,14 @@ async def test_a_creation_that_timed_out_after_it_was_made_is_the_same_payment_w
     provider: Adapter,
 ) -> None:
     order = provider.order()
-    await provider.world.fault(provider.target, "timeout_after_commit", route=provider.create_route)
+    await provider.harness.fault(provider.target, "timeout_after_commit", route=provider.create_route)
     with pytest.raises(clients.OutcomeUnknown):
         await provider.client(timeout_s=0.4).create(order, key="pay.1.create.1")
 
     fact = await provider.client().create(order, key="pay.1.create.1")
 
-    assert [made["id"] for made in await provider.world.made(provider.target)] == [fact.provider_ref]
-    posted = [one for one in await provider.world.requests(provider.target) if one["method"] == "POST"]
+    assert [made["id"] for made in await provider.harness.made(provider.target)] == [fact.provider_ref]
+    posted = [one for one in await provider.harness.requests(provider.target) if one["method"] == "POST"]
     assert {one["idempotence_key"] for one in posted} == {"pay.1.create.1"}
 
 
@@ -73,7 +73,7 @@ async def test_a_creation_that_timed_out_after_it_was_made_is_the_same_payment_w
 async def test_a_refund_that_timed_out_after_it_was_made_is_the_same_refund_when_repeated(provider: Adapter) -> None:
     client, fact = await paid(provider)
     order = provider.refund_order(fact, provider.part())
-    await provider.world.fault(provider.target, "timeout_after_commit", route=provider.refund_route)
+    await provider.harness.fault(provider.target, "timeout_after_commit", route=provider.refund_route)
     with pytest.raises(clients.OutcomeUnknown):
         await provider.client(timeout_s=0.4).refund(order, key="ref.1")
 
@@ -94,12 +94,12 @@ async def test_a_key_that_was_used_for_something_else_refuses_nothing_for_good(p
 @suite.chosen(lambda one: one.is_replaying_failures)
 async def test_a_failure_that_is_replayed_for_ever_is_found_out_by_the_report(provider: Adapter) -> None:
     client, order = provider.client(), provider.order()
-    await provider.world.fault(provider.target, "http_after_commit:500", route=provider.create_route)
+    await provider.harness.fault(provider.target, "http_after_commit:500", route=provider.create_route)
     for _ in range(2):
         with pytest.raises(clients.OutcomeUnknown):
             await client.create(order, key="pay.1.create.1")
 
-    (made,) = await provider.world.made(provider.target)
+    (made,) = await provider.harness.made(provider.target)
     fact = await client.fetch(made["id"])
 
     assert fact.payment_id == order.payment_id
@@ -108,7 +108,7 @@ async def test_a_failure_that_is_replayed_for_ever_is_found_out_by_the_report(pr
 @suite.creates
 async def test_after_too_many_requests_nothing_is_sent_until_the_time_is_over(provider: Adapter) -> None:
     client = provider.client()
-    await provider.world.fault(provider.target, "http:429:30")
+    await provider.harness.fault(provider.target, "http:429:30")
     with pytest.raises(clients.RateLimited) as limited:
         await client.create(provider.order(), key="pay.1.create.1")
 
@@ -116,13 +116,13 @@ async def test_after_too_many_requests_nothing_is_sent_until_the_time_is_over(pr
         await client.create(provider.order(), key="pay.2.create.1")
 
     assert limited.value.retry_after_s == provider.retry_after_s
-    assert len(await provider.world.requests(provider.target)) == 1
+    assert len(await provider.harness.requests(provider.target)) == 1
 
 
 @suite.creates
 @pytest.mark.parametrize("status", [401, 403])
 async def test_credentials_that_are_not_accepted_are_told_apart(provider: Adapter, status: int) -> None:
-    await provider.world.fault(provider.target, f"http:{status}")
+    await provider.harness.fault(provider.target, f"http:{status}")
 
     with pytest.raises(clients.AuthFailed):
         await provider.client().create(provider.order(), key="pay.1.create.1")
@@ -138,7 +138,7 @@ async def test_a_wrong_secret_is_told_apart(provider: Adapter) -> None:
 async def test_a_definite_refusal_is_a_rejection_with_the_providers_word_for_it(provider: Adapter) -> None:
     client = provider.client()
     await provider.warm_up(client)
-    await provider.world.fault(provider.target, "http:400", route=provider.create_route)
+    await provider.harness.fault(provider.target, "http:400", route=provider.create_route)
 
     with pytest.raises(clients.Rejected) as rejected:
         await client.create(provider.order(), key="pay.1.create.1")
@@ -159,7 +159,7 @@ async def test_no_secret_is_ever_seen(provider: Adapter, fault: str, caplog: pyt
     caplog.set_level(logging.DEBUG)
     client = provider.client(timeout_s=0.4)
     if fault != "none":
-        await provider.world.fault(provider.target, fault)
+        await provider.harness.fault(provider.target, fault)
 
     error: clients.ProviderError | None = None
     try:

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 from providers import suite
-from providers.adapter import Adapter
+from providers.adapters import Adapter
 
 from contracts.message import Money
 from payments import clients
 from payments.domain import facts
-from payments.domain.facts import Capability
+from payments.domain.accounts import Capability
 
 
 async def paid(provider: Adapter, client: clients.Provider) -> facts.Fact:
@@ -123,7 +123,7 @@ async def test_a_refund_that_fails_later_has_given_nothing_back(provider: Adapte
     made = await client.refund(provider.refund_order(fact, provider.amount), key="ref.1")
     waiting = await client.fetch(fact.provider_ref)
 
-    await provider.world.control("POST", f"/refunds/{made.refund_ref}/cancel")
+    await provider.harness.control("POST", f"/refunds/{made.refund_ref}/cancel")
 
     (found,) = await client.fetch_refunds(fact.provider_ref)
     assert (made.state, waiting.refunded_minor) == ("pending", 0)
@@ -140,7 +140,7 @@ async def test_a_refund_that_takes_its_time_counts_when_it_is_there(provider: Ad
     await provider.plan_refunds("pending")
     made = await client.refund(provider.refund_order(fact, provider.part()), key="ref.1")
 
-    await provider.world.control("POST", f"/refunds/{made.refund_ref}/succeed")
+    await provider.harness.control("POST", f"/refunds/{made.refund_ref}/succeed")
 
     assert [one.state for one in await client.fetch_refunds(fact.provider_ref)] == ["succeeded"]
     assert (await client.fetch(fact.provider_ref)).refunded_minor == provider.part().amount_minor

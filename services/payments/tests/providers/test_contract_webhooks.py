@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from providers import suite
-from providers.adapter import Adapter
+from providers.adapters import Adapter
 
 from payments import clients
 from payments.domain import facts
-from payments.domain.facts import Capability
+from payments.domain.accounts import Capability
 
 tells = suite.chosen(lambda one: one.has_webhooks)
 # The client is the same for all examples: it keeps nothing of a webhook.
@@ -25,7 +25,7 @@ anything = st.recursive(
 )
 
 
-async def told(provider: Adapter, client: clients.Provider) -> tuple[facts.Fact, list[facts.Webhook]]:
+async def told(provider: Adapter, client: clients.Provider) -> tuple[facts.Fact, list[facts.WebhookRequest]]:
     made = await client.create(provider.order(), key="pay.1.create.1")
     await provider.pay(client, made)
     came = list(provider.webhooks())
@@ -33,7 +33,7 @@ async def told(provider: Adapter, client: clients.Provider) -> tuple[facts.Fact,
     return made, came
 
 
-def believes(client: clients.Provider, webhook: facts.Webhook) -> bool:
+def believes(client: clients.Provider, webhook: facts.WebhookRequest) -> bool:
     try:
         client.authenticate(webhook)
     except clients.Forged:
@@ -49,7 +49,7 @@ async def test_a_genuine_webhook_leads_to_its_payment(provider: Adapter) -> None
 
     for webhook in came:
         client.authenticate(webhook)
-    hints = [hint for hint in map(client.read, came) if isinstance(hint, facts.Hint)]
+    hints = [hint for hint in map(client.read, came) if isinstance(hint, facts.WebhookContent)]
     about = [hint for hint in hints if hint.provider_ref is not None or hint.movement is not None]
     assert about
     for hint in about:
@@ -65,8 +65,8 @@ async def test_every_copy_of_a_webhook_has_the_same_key_and_every_webhook_its_ow
 
     _, came = await told(provider, client)
 
-    keys = [hint.dedupe_key for hint in map(client.read, came) if isinstance(hint, facts.Hint)]
-    again = [hint.dedupe_key for hint in map(client.read, came) if isinstance(hint, facts.Hint)]
+    keys = [hint.dedupe_key for hint in map(client.read, came) if isinstance(hint, facts.WebhookContent)]
+    again = [hint.dedupe_key for hint in map(client.read, came) if isinstance(hint, facts.WebhookContent)]
     assert keys == again
     assert len(set(keys)) == len(keys)
     assert all(0 < len(key) <= 255 for key in keys)
@@ -146,7 +146,7 @@ async def test_a_notification_with_any_member_changed_is_read_or_malformed(
         read = client.read(changed)
     except clients.Malformed:
         return
-    assert isinstance(read, facts.Hint | facts.Question)
+    assert isinstance(read, facts.WebhookContent | facts.PreCheckout)
 
 
 @tells
@@ -177,14 +177,14 @@ async def test_a_signature_is_believed_for_five_minutes(
 async def test_a_refund_is_told_and_leads_to_its_payment(provider: Adapter) -> None:
     client = provider.client()
     made, _ = await told(provider, client)
-    provider.world.post.empty()
+    provider.harness.post.empty()
 
     await client.refund(provider.refund_order(await client.fetch(made.provider_ref), provider.amount), key="ref.1")
 
-    webhook = await provider.world.post.wait(provider.target, lambda _: True)
+    webhook = await provider.harness.post.wait(provider.target, lambda _: True)
     client.authenticate(webhook)
     hint = client.read(webhook)
-    assert isinstance(hint, facts.Hint)
+    assert isinstance(hint, facts.WebhookContent)
     assert (await client.fetch(str(hint.provider_ref))).provider_ref == made.provider_ref
 
 

@@ -16,31 +16,29 @@ from aiosend import enums
 from aiosend.client import Network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from providers import adapter, imposter
-from providers import cryptopay as adapters
-from providers import world as worlds
+from providers import adapters, cryptopay_adapter, sandbox_harness, scripted_api
 
 from contracts.message import AMOUNT_MINOR_MAX, Money
 from payments import clients
 from payments.clients import cryptopay
 from payments.domain import facts
 
-TOKEN = adapters.TOKEN
+TOKEN = cryptopay_adapter.TOKEN
 many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # For clients that talk to nobody in the sandbox.
-APP: Any = adapters.Adapter(None)  # type: ignore[arg-type]
+APP: Any = cryptopay_adapter.Adapter(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-async def app(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
-    made = adapters.Adapter(world)
+async def app(harness: sandbox_harness.Harness) -> AsyncIterator[cryptopay_adapter.Adapter]:
+    made = cryptopay_adapter.Adapter(harness)
     yield made
     await made.close()
 
 
 @pytest.fixture(scope="module")
-def liar() -> Iterator[imposter.Imposter]:
-    with imposter.listening() as made:
+def api() -> Iterator[scripted_api.ScriptedApi]:
+    with scripted_api.listening() as made:
         yield made
 
 
@@ -51,9 +49,9 @@ def own(base_url: str) -> cryptopay.api.CryptoPay:
 APP_CLIENT = own("http://127.0.0.1:9")
 
 
-async def method(app: adapters.Adapter, name: str, **parameters: Any) -> Any:
+async def method(app: cryptopay_adapter.Adapter, name: str, **parameters: Any) -> Any:
     async with httpx.AsyncClient(trust_env=False, headers={"Crypto-Pay-API-Token": TOKEN}) as http:
-        answer = await http.post(f"{app.world.url}/cryptopay/api/{name}", json=parameters)
+        answer = await http.post(f"{app.harness.url}/cryptopay/api/{name}", json=parameters)
     return answer.raise_for_status().json()["result"]
 
 
@@ -69,12 +67,14 @@ async def movements(client: clients.Provider, since: datetime, until: datetime) 
     return found
 
 
-async def test_an_invoice_is_asked_for_in_the_asset_and_lives_as_long_as_the_payment(app: adapters.Adapter) -> None:
+async def test_an_invoice_is_asked_for_in_the_asset_and_lives_as_long_as_the_payment(
+    app: cryptopay_adapter.Adapter,
+) -> None:
     order = app.order()
 
     fact = await app.client().create(order, key="pay.1.create.1")
 
-    [invoice] = await app.world.made("cryptopay")
+    [invoice] = await app.harness.made("cryptopay")
     assert (invoice["asset"], invoice["amount"], invoice["payload"]) == ("USDT", "12.500001", str(order.payment_id))
     assert (invoice["paid_btn_name"], invoice["paid_btn_url"]) == ("callback", order.return_url)
     assert fact.expires_at == fact.created_at + timedelta(hours=1)
@@ -92,13 +92,13 @@ async def test_an_invoice_is_asked_for_in_the_asset_and_lives_as_long_as_the_pay
     ],
 )
 async def test_the_least_unit_of_every_asset_comes_back_as_it_was_sent(
-    app: adapters.Adapter, amount_minor: int, currency: str, written: str
+    app: cryptopay_adapter.Adapter, amount_minor: int, currency: str, written: str
 ) -> None:
     amount = Money(amount_minor=amount_minor, currency=currency)
 
     fact = await app.client().create(app.order(amount=amount), key="pay.1.create.1")
 
-    assert (await app.world.made("cryptopay"))[0]["amount"] == written
+    assert (await app.harness.made("cryptopay"))[0]["amount"] == written
     assert fact.amount == amount
 
 
@@ -115,13 +115,15 @@ def test_an_amount_is_written_exactly_and_read_again(amount_minor: int, currency
 
 
 @pytest.mark.parametrize("return_url", ["", "tg://resolve?domain=shop", "javascript:1"])
-async def test_a_way_back_that_crypto_pay_would_refuse_is_left_out(app: adapters.Adapter, return_url: str) -> None:
+async def test_a_way_back_that_crypto_pay_would_refuse_is_left_out(
+    app: cryptopay_adapter.Adapter, return_url: str
+) -> None:
     await app.client().create(app.order(return_url=return_url), key="pay.1.create.1")
 
-    assert "paid_btn_url" not in (await app.world.made("cryptopay"))[0]
+    assert "paid_btn_url" not in (await app.harness.made("cryptopay"))[0]
 
 
-async def test_the_fee_is_told_in_the_assets_own_units(app: adapters.Adapter) -> None:
+async def test_the_fee_is_told_in_the_assets_own_units(app: cryptopay_adapter.Adapter) -> None:
     client = app.client()
     made = await client.create(app.order(), key="pay.1.create.1")
 
@@ -132,22 +134,22 @@ async def test_the_fee_is_told_in_the_assets_own_units(app: adapters.Adapter) ->
 
 
 async def test_an_invoice_whose_answer_was_lost_is_replaced_and_can_not_be_paid_by_anybody(
-    app: adapters.Adapter,
+    app: cryptopay_adapter.Adapter,
 ) -> None:
     order = app.order()
-    await app.world.fault("cryptopay", "timeout_after_commit", route="/api/createInvoice")
+    await app.harness.fault("cryptopay", "timeout_after_commit", route="/api/createInvoice")
     with pytest.raises(clients.OutcomeUnknown):
         await app.client(timeout_s=0.4).create(order, key="pay.1.create.1")
 
     fact = await app.client().create(order, key="pay.1.create.1")
 
-    shown, lost = await app.world.made("cryptopay")
+    shown, lost = await app.harness.made("cryptopay")
     assert (str(shown["invoice_id"]), lost["payload"]) == (fact.provider_ref, str(order.payment_id))
     assert lost["bot_invoice_url"] != fact.confirmation_url
     assert lost["expiration_date"]
 
 
-async def test_an_invoice_that_we_can_not_have_made_is_not_found(app: adapters.Adapter) -> None:
+async def test_an_invoice_that_we_can_not_have_made_is_not_found(app: cryptopay_adapter.Adapter) -> None:
     client = app.client()
     in_fiat = await method(app, "createInvoice", currency_type="fiat", fiat="EUR", amount="5")
     in_another = await method(app, "createInvoice", asset="LTC", amount="5")
@@ -163,10 +165,10 @@ async def test_an_invoice_that_we_can_not_have_made_is_not_found(app: adapters.A
 
 @pytest.mark.parametrize("payload", [None, "order-7", "0F3D2F8E-8D0C-4B8E-9A39-1F8A1C2B3D4E"])
 async def test_an_invoice_without_our_payload_is_listed_and_names_no_payment_of_ours(
-    app: adapters.Adapter, payload: str | None
+    app: cryptopay_adapter.Adapter, payload: str | None
 ) -> None:
     made = await method(app, "createInvoice", asset="TON", amount="5", **({"payload": payload} if payload else {}))
-    await app.world.act(str(made["invoice_id"]), "pay")
+    await app.harness.act(str(made["invoice_id"]), "pay")
 
     now = datetime.now(UTC)
     [found] = await movements(app.client(), now - timedelta(days=1), now + timedelta(days=1))
@@ -175,15 +177,15 @@ async def test_an_invoice_without_our_payload_is_listed_and_names_no_payment_of_
     assert (found.payment_id, found.captured_minor) == (None, 5_000_000_000)
 
 
-async def test_the_report_has_what_was_paid_long_after_it_was_made(app: adapters.Adapter) -> None:
+async def test_the_report_has_what_was_paid_long_after_it_was_made(app: cryptopay_adapter.Adapter) -> None:
     client = cryptopay.api.CryptoPay(
         replace(app.account, payment_ttl=timedelta(days=7)),
-        base_url=f"{app.world.url}/cryptopay",
+        base_url=f"{app.harness.url}/cryptopay",
         timeout_s=5,
         token=TOKEN,
     )
     made = await client.create(app.order(), key="pay.1.create.1")
-    await app.world.control("POST", "/clock", advance_s=5 * 86_400)
+    await app.harness.control("POST", "/clock", advance_s=5 * 86_400)
     await app.pay(client, made)
     then = datetime.now(UTC) + timedelta(days=5)
 
@@ -218,9 +220,9 @@ async def test_a_signed_hint_is_believed_for_a_day(age: timedelta, is_believed: 
 
 
 @pytest.fixture
-def judge(app: adapters.Adapter) -> Any:
+def judge(app: cryptopay_adapter.Adapter) -> Any:
     """The published client, in front of the sandbox."""
-    return aiosend.CryptoPay(TOKEN, Network(name="SANDBOX", base=f"{app.world.url}/cryptopay/api/{{method}}"))
+    return aiosend.CryptoPay(TOKEN, Network(name="SANDBOX", base=f"{app.harness.url}/cryptopay/api/{{method}}"))
 
 
 @many
@@ -231,7 +233,7 @@ async def test_the_published_client_believes_the_same_signatures(judge: Any, bod
     seen = body if change >= len(body) else body[:change] + bytes([body[change] ^ 1]) + body[change + 1 :]
 
     try:
-        client.authenticate(adapter.webhook(seen, **headers))
+        client.authenticate(adapters.webhook(seen, **headers))
         is_believed = True
     except clients.Forged:
         is_believed = False
@@ -245,7 +247,7 @@ def test_the_signature_is_the_one_of_the_documentation() -> None:
     key = hashlib.sha256(TOKEN.encode()).digest()
 
     APP_CLIENT.authenticate(
-        adapter.webhook(body, crypto_pay_api_signature=hmac.new(key, body, hashlib.sha256).hexdigest())
+        adapters.webhook(body, crypto_pay_api_signature=hmac.new(key, body, hashlib.sha256).hexdigest())
     )
 
 
@@ -280,10 +282,10 @@ def paid_invoice(**changes: Any) -> dict[str, Any]:
     }
 
 
-async def fetched(liar: imposter.Imposter, invoice: Any) -> facts.Fact:
+async def fetched(api: scripted_api.ScriptedApi, invoice: Any) -> facts.Fact:
     raw = invoice if isinstance(invoice, bytes) else json.dumps(invoice).encode()
-    liar.reply = lambda _path, _asked: b'{"ok":true,"result":{"items":[' + raw + b"]}}"
-    client = own(liar.url)
+    api.reply = lambda _path, _asked: b'{"ok":true,"result":{"items":[' + raw + b"]}}"
+    client = own(api.url)
     try:
         return await client.fetch("7")
     finally:
@@ -302,67 +304,69 @@ async def fetched(liar: imposter.Imposter, invoice: Any) -> facts.Fact:
     ],
 )
 async def test_a_fee_is_the_nearest_unit_and_unknown_in_another_asset(
-    liar: imposter.Imposter, changes: dict[str, Any], fee_minor: int | None
+    api: scripted_api.ScriptedApi, changes: dict[str, Any], fee_minor: int | None
 ) -> None:
-    assert (await fetched(liar, paid_invoice(**changes))).fee_minor == fee_minor
+    assert (await fetched(api, paid_invoice(**changes))).fee_minor == fee_minor
 
 
 @pytest.mark.parametrize("amount", ["5.25", 5.25])
-async def test_an_amount_may_be_a_number_or_a_text(liar: imposter.Imposter, amount: object) -> None:
-    assert (await fetched(liar, paid_invoice(amount=amount))).captured_minor == 5_250_000
+async def test_an_amount_may_be_a_number_or_a_text(api: scripted_api.ScriptedApi, amount: object) -> None:
+    assert (await fetched(api, paid_invoice(amount=amount))).captured_minor == 5_250_000
 
 
-async def test_a_number_of_many_digits_is_read_to_the_last_of_them(liar: imposter.Imposter) -> None:
+async def test_a_number_of_many_digits_is_read_to_the_last_of_them(api: scripted_api.ScriptedApi) -> None:
     raw = json.dumps(paid_invoice(asset="TON", amount=0)).replace('"amount": 0', '"amount": 9007199.254740993')
 
-    assert (await fetched(liar, raw.encode())).captured_minor == 9_007_199_254_740_993
+    assert (await fetched(api, raw.encode())).captured_minor == 9_007_199_254_740_993
 
 
 @pytest.mark.parametrize(
     "amount",
     ["-5", "+5", "5e1", "1e999999999", "NaN", "Infinity", "5,25", " 5", "", "\u0665", "05", None, True, [], {}],
 )
-async def test_an_amount_of_another_form_leaves_the_outcome_unknown(liar: imposter.Imposter, amount: object) -> None:
+async def test_an_amount_of_another_form_leaves_the_outcome_unknown(
+    api: scripted_api.ScriptedApi, amount: object
+) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await fetched(liar, paid_invoice(amount=amount))
+        await fetched(api, paid_invoice(amount=amount))
 
 
 @pytest.mark.parametrize("number", ["1e400", "1e999999999", "-1", "NaN", "9" * 5_000, "1." + "0" * 40])
-async def test_a_number_of_another_form_leaves_the_outcome_unknown(liar: imposter.Imposter, number: str) -> None:
+async def test_a_number_of_another_form_leaves_the_outcome_unknown(api: scripted_api.ScriptedApi, number: str) -> None:
     raw = json.dumps(paid_invoice(amount=0)).replace('"amount": 0', f'"amount": {number}')
 
     with pytest.raises(clients.OutcomeUnknown):
-        await fetched(liar, raw.encode())
+        await fetched(api, raw.encode())
 
 
 @pytest.mark.parametrize(
     "change", [{"paid_at": None}, {"status": "new"}, {"invoice_id": "7"}, {"created_at": "yesterday"}]
 )
 async def test_an_invoice_of_another_form_leaves_the_outcome_unknown(
-    liar: imposter.Imposter, change: dict[str, Any]
+    api: scripted_api.ScriptedApi, change: dict[str, Any]
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await fetched(liar, paid_invoice(**change))
+        await fetched(api, paid_invoice(**change))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"[" * 100_000, b'{"ok":false}', b'{"ok":true,"result":{"items":7}}'])
-async def test_an_answer_of_another_form_leaves_the_outcome_unknown(liar: imposter.Imposter, body: bytes) -> None:
-    liar.reply = lambda _path, _asked: body
-    client = own(liar.url)
+async def test_an_answer_of_another_form_leaves_the_outcome_unknown(api: scripted_api.ScriptedApi, body: bytes) -> None:
+    api.reply = lambda _path, _asked: body
+    client = own(api.url)
 
     with pytest.raises(clients.OutcomeUnknown):
         await client.fetch("7")
     await client.close()
 
 
-async def test_another_invoice_than_the_one_that_was_asked_for_is_none(liar: imposter.Imposter) -> None:
+async def test_another_invoice_than_the_one_that_was_asked_for_is_none(api: scripted_api.ScriptedApi) -> None:
     with pytest.raises(clients.NotFound):
-        await fetched(liar, paid_invoice(invoice_id=8))
+        await fetched(api, paid_invoice(invoice_id=8))
 
 
 # The client passes aiohttp an argument by its old name.
 @pytest.mark.filterwarnings("ignore:ssl_context is deprecated:DeprecationWarning")
-async def test_the_published_client_reads_the_invoice_that_we_made(app: adapters.Adapter, judge: Any) -> None:
+async def test_the_published_client_reads_the_invoice_that_we_made(app: cryptopay_adapter.Adapter, judge: Any) -> None:
     order = app.order()
     fact = await app.client().create(order, key="pay.1.create.1")
 
@@ -375,4 +379,4 @@ async def test_the_published_client_reads_the_invoice_that_we_made(app: adapters
 async def test_an_update_of_another_kind_is_about_nothing_of_ours() -> None:
     body = b'{"update_id":9,"update_type":"check_used","request_date":"2026-11-01T10:00:00Z","payload":[1]}'
 
-    assert APP_CLIENT.read(APP.sealed(body)) == facts.Hint(event="other", dedupe_key="upd:9")
+    assert APP_CLIENT.read(APP.sealed(body)) == facts.WebhookContent(event="other", dedupe_key="upd:9")

@@ -5,22 +5,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from providers import adapter as adapters
-from providers import stars, suite, ton
-from providers import world as worlds
+from providers import adapters, sandbox_harness, stars_adapter, suite, ton_adapter
 
+import contracts.payments
 from chassis import database
-from contracts import payments
 from payments import clients
-from payments.domain import facts
-from payments.timers import reading
-from payments.verify import comparison
+from payments.deposits.timers import watch_deposits
+from payments.domain import accounts, facts
+from payments.reconciliation import timers
+from payments.reconciliation.verify import provider_side
 
 Open = Callable[[adapters.Adapter], tuple[Any, clients.Provider]]
 
 
 @pytest.fixture
-def open_shop(db: database.Database, new_shop: Any, command: payments.CreatePayment) -> Open:
+def open_shop(db: database.Database, new_shop: Any, command: contracts.payments.CreatePayment) -> Open:
     """Gives a shop that takes payments with a provider."""
 
     def opened(provider: adapters.Adapter) -> tuple[Any, clients.Provider]:
@@ -33,8 +32,8 @@ def open_shop(db: database.Database, new_shop: Any, command: payments.CreatePaym
 
 async def created(shop: Any, provider: adapters.Adapter) -> facts.Fact:
     """Give what the provider made of a command, as far as its payer needs it."""
-    command = await shop.ask(amount=provider.amount)
-    await shop.create()
+    command = await shop.request(amount=provider.amount)
+    await shop.send_attempts()
     row = await shop.payment(command.payment_id)
     assert row["state"] == "pending"
     return facts.Fact(
@@ -55,11 +54,11 @@ async def deliver(shop: Any, provider: adapters.Adapter, *, times: int = 2) -> N
     for webhook in [*provider.webhooks()] * times:
         assert await tell(shop, provider, webhook) == 200
     for _ in range(2):
-        await shop.due("webhook")
-        await shop.settle()
+        await shop.make_due("webhook")
+        await shop.settle_webhooks()
 
 
-async def tell(shop: Any, provider: adapters.Adapter, webhook: facts.Webhook) -> int:
+async def tell(shop: Any, provider: adapters.Adapter, webhook: facts.WebhookRequest) -> int:
     """Let one webhook come to the real door; gives the status."""
     headers = {
         name.replace("-", "_"): value
@@ -70,17 +69,17 @@ async def tell(shop: Any, provider: adapters.Adapter, webhook: facts.Webhook) ->
     return int(answer.status_code)
 
 
-def named(client: clients.Provider, webhook: facts.Webhook) -> str | None:
+def named(client: clients.Provider, webhook: facts.WebhookRequest) -> str | None:
     """Give the name by which a webhook knows its payment."""
     hint = client.read(webhook)
-    assert isinstance(hint, facts.Hint)
+    assert isinstance(hint, facts.WebhookContent)
     return hint.provider_ref
 
 
-async def compare(shop: Any, client: clients.Provider) -> comparison.Outcome:
+async def compare(shop: Any, client: clients.Provider) -> provider_side.Outcome:
     # Later than now, so that nothing is still on its way.
     until = datetime.now(UTC) + timedelta(hours=2)
-    return await comparison.compare(shop.db, client, since=until - timedelta(hours=48), until=until)
+    return await provider_side.compare(shop.db, client, since=until - timedelta(hours=48), until=until)
 
 
 @suite.chosen(lambda cls: cls.has_webhooks)
@@ -93,20 +92,20 @@ async def test_a_payment_is_made_paid_and_told_once(provider: adapters.Adapter, 
 
     row = await shop.payment(fact.payment_id)
     assert (row["state"], row["captured_minor"]) == ("paid", provider.amount.amount_minor)
-    assert (await shop.said()).count("paid.v1") == 1
+    assert (await shop.event_names()).count("paid.v1") == 1
     assert await shop.findings() == []
 
 
 @pytest.mark.rule("PA22")
-@suite.chosen(lambda cls: cls.has_webhooks and facts.Capability.LIST in cls.capabilities)
+@suite.chosen(lambda cls: cls.has_webhooks and accounts.Capability.LIST in cls.capabilities)
 async def test_the_books_agree_with_the_providers_report(provider: adapters.Adapter, open_shop: Open) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
     await provider.pay(client, fact)
     await deliver(shop, provider)
-    if facts.Capability.REFUND in provider.capabilities:
+    if accounts.Capability.REFUND in provider.capabilities:
         await shop.refund(fact.payment_id)
-        await shop.carry()
+        await shop.send_attempts()
         assert (await shop.payment(fact.payment_id))["state"] == "refunded"
 
     outcome = await compare(shop, client)
@@ -115,7 +114,7 @@ async def test_the_books_agree_with_the_providers_report(provider: adapters.Adap
     assert await shop.findings() == []
 
 
-@suite.chosen(lambda cls: facts.Capability.PARTIAL_REFUND in cls.capabilities)
+@suite.chosen(lambda cls: accounts.Capability.PARTIAL_REFUND in cls.capabilities)
 async def test_parts_go_back_and_the_cabinets_refund_is_taken_over(provider: adapters.Adapter, open_shop: Open) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
@@ -123,23 +122,23 @@ async def test_parts_go_back_and_the_cabinets_refund_is_taken_over(provider: ada
     await deliver(shop, provider)
 
     await shop.refund(fact.payment_id, amount=provider.part(3))
-    await shop.carry()
+    await shop.send_attempts()
     await provider.refund_in_cabinet(fact, provider.part(4))
     await deliver(shop, provider)
     await shop.refund(fact.payment_id)
-    await shop.carry()
+    await shop.send_attempts()
 
     row = await shop.payment(fact.payment_id)
     assert (row["state"], row["reserved_minor"]) == ("refunded", 0)
-    assert (await shop.said()).count("refunded.v1") == 3
+    assert (await shop.event_names()).count("refunded.v1") == 3
     assert await shop.findings() == ["refund_in_cabinet"]
 
 
-@suite.chosen(lambda cls: facts.Capability.PARTIAL_CAPTURE in cls.capabilities)
+@suite.chosen(lambda cls: accounts.Capability.PARTIAL_CAPTURE in cls.capabilities)
 async def test_a_part_of_a_hold_is_taken(provider: adapters.Adapter, open_shop: Open) -> None:
     shop, client = open_shop(provider)
-    command = await shop.ask(amount=provider.amount, is_held=True)
-    await shop.create()
+    command = await shop.request(amount=provider.amount, is_held=True)
+    await shop.send_attempts()
     row = await shop.payment(command.payment_id)
     fact = facts.Fact(
         provider_ref=row["provider_ref"],
@@ -156,62 +155,66 @@ async def test_a_part_of_a_hold_is_taken(provider: adapters.Adapter, open_shop: 
     await deliver(shop, provider)
 
     await shop.capture(command.payment_id, amount=provider.part())
-    await shop.carry()
+    await shop.send_attempts()
     await deliver(shop, provider)
 
     row = await shop.payment(command.payment_id)
     assert (row["state"], row["captured_minor"]) == ("paid", provider.part().amount_minor)
-    assert await shop.said() == ["created.v1", "authorized.v1", "paid.v1"]
+    assert await shop.event_names() == ["created.v1", "authorized.v1", "paid.v1"]
     assert await shop.findings() == []
 
 
 @pytest.mark.rule("PA18")
-@pytest.mark.parametrize("provider", [stars.Adapter], indirect=True)
-async def test_the_door_answers_the_payers_bank_and_the_charge_pays(provider: stars.Adapter, open_shop: Open) -> None:
+@pytest.mark.parametrize("provider", [stars_adapter.Adapter], indirect=True)
+async def test_the_door_answers_the_payers_bank_and_the_charge_pays(
+    provider: stars_adapter.Adapter, open_shop: Open
+) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
 
     await provider.ask(client, fact)
     await deliver(shop, provider, times=1)
-    told = provider.world.post
+    told = provider.harness.post
     await told.wait(provider.target, lambda webhook: b"successful_payment" in webhook.body)
     await deliver(shop, provider)
 
-    assert await shop.said() == ["created.v1", "paid.v1"]
-    assert (await shop.payment(fact.payment_id))["paid_by"] == str(stars.PAYER)
+    assert await shop.event_names() == ["created.v1", "paid.v1"]
+    assert (await shop.payment(fact.payment_id))["paid_by"] == str(stars_adapter.PAYER)
 
 
 @pytest.mark.rule("PA20")
-@pytest.mark.parametrize("provider", [ton.Adapter], indirect=True)
+@pytest.mark.parametrize("provider", [ton_adapter.Adapter], indirect=True)
 async def test_only_final_deposits_to_our_own_wallets_pay(
-    provider: ton.Adapter, open_shop: Open, world: worlds.World
+    provider: ton_adapter.Adapter, open_shop: Open, harness: sandbox_harness.Harness
 ) -> None:
     shop, _ = open_shop(provider)
     fact = await created(shop, provider)
-    coins = {"account": ton.WALLET, "amount": provider.amount.amount_minor, "comment": fact.provider_ref}
-    await world.control("POST", "/ton/deposits", **coins, is_bounced=True)
-    await world.control("POST", "/ton/deposits", **coins, jetton={"master": ton.USDT, "is_foreign_wallet": True})
-    waiting = await world.control("POST", "/ton/deposits", **coins, is_final=False)
+    coins = {"account": ton_adapter.WALLET, "amount": provider.amount.amount_minor, "comment": fact.provider_ref}
+    await harness.control("POST", "/ton/deposits", **coins, is_bounced=True)
+    await harness.control(
+        "POST", "/ton/deposits", **coins, jetton={"master": ton_adapter.USDT, "is_foreign_wallet": True}
+    )
+    waiting = await harness.control("POST", "/ton/deposits", **coins, is_final=False)
 
     await watch(shop)
     before = await shop.payment(fact.payment_id)
-    await world.control("POST", "/ton/finalize", hash=waiting["hash"])
+    await harness.control("POST", "/ton/finalize", hash=waiting["hash"])
     await watch(shop)
-    await world.control("POST", "/ton/deposits", **coins)
+    await harness.control("POST", "/ton/deposits", **coins)
     await watch(shop)
 
     assert before["state"] == "pending"
-    assert await shop.said() == ["created.v1", "paid.v1", "deposit.received.v1"]
+    assert await shop.event_names() == ["created.v1", "paid.v1", "deposit.received.v1"]
     assert await shop.findings() == ["deposit_reused"]
 
 
 async def watch(shop: Any) -> None:
     for _ in range(20):
-        await reading.watch_deposits(shop.db, shop.accounts)
+        await watch_deposits(shop.db, shop.providers)
 
 
 @pytest.mark.parametrize("outcome", ["won", "lost"])
-@suite.chosen(lambda cls: facts.Capability.DISPUTE in cls.capabilities)
+@suite.chosen(lambda cls: accounts.Capability.DISPUTE in cls.capabilities)
 async def test_a_dispute_is_told_when_it_opens_and_when_it_is_decided(
     provider: adapters.Adapter, open_shop: Open, outcome: str
 ) -> None:
@@ -221,22 +224,22 @@ async def test_a_dispute_is_told_when_it_opens_and_when_it_is_decided(
     await deliver(shop, provider)
 
     known = len(provider.webhooks())
-    await provider.world.act(fact.provider_ref, "dispute")
+    await provider.harness.act(fact.provider_ref, "dispute")
     names = {named(client, webhook) for webhook in provider.webhooks()[known:]}
     await deliver(shop, provider)
     opened = await shop.payment(fact.payment_id)
-    await provider.world.act(fact.provider_ref, "dispute", outcome=outcome)
+    await provider.harness.act(fact.provider_ref, "dispute", outcome=outcome)
     await deliver(shop, provider)
 
     closed = await shop.payment(fact.payment_id)
     assert fact.provider_ref not in names  # its events know the payment by another name
     assert opened["disputed_minor"] == provider.amount.amount_minor
     assert closed["disputed_minor"] == (0 if outcome == "won" else provider.amount.amount_minor)
-    assert await shop.said() == ["created.v1", "paid.v1", "disputed.v1", "dispute.closed.v1"]
+    assert await shop.event_names() == ["created.v1", "paid.v1", "disputed.v1", "dispute.closed.v1"]
     assert await shop.findings() == []
 
 
-@suite.chosen(lambda cls: facts.Capability.DISPUTE in cls.capabilities)
+@suite.chosen(lambda cls: accounts.Capability.DISPUTE in cls.capabilities)
 async def test_refunds_and_a_dispute_at_once_are_all_settled_whatever_is_told_first(
     provider: adapters.Adapter, open_shop: Open
 ) -> None:
@@ -249,43 +252,43 @@ async def test_refunds_and_a_dispute_at_once_are_all_settled_whatever_is_told_fi
     await provider.plan_refunds("pending")
     for divisor in (5, 10):
         await shop.refund(fact.payment_id, amount=provider.part(divisor))
-        await shop.carry()
+        await shop.send_attempts()
     await provider.refund_in_cabinet(fact, provider.part(9))
-    await provider.world.act(fact.provider_ref, "dispute", amount_minor=provider.part(3).amount_minor)
+    await provider.harness.act(fact.provider_ref, "dispute", amount_minor=provider.part(3).amount_minor)
     for webhook in reversed(provider.webhooks()[known:]):
         await tell(shop, provider, webhook)
-        await shop.settle()
+        await shop.settle_webhooks()
 
     row = await shop.payment(fact.payment_id)
     assert row["reserved_minor"] == provider.part(5).amount_minor
     assert row["refunded_minor"] == provider.part(10).amount_minor + provider.part(9).amount_minor
     assert row["disputed_minor"] == provider.part(3).amount_minor
-    assert sorted((await shop.said())[2:]) == ["disputed.v1", "refunded.v1", "refunded.v1"]
+    assert sorted((await shop.event_names())[2:]) == ["disputed.v1", "refunded.v1", "refunded.v1"]
     assert await shop.findings() == ["refund_in_cabinet"]
 
 
-@suite.chosen(lambda cls: facts.Capability.DISPUTE in cls.capabilities)
+@suite.chosen(lambda cls: accounts.Capability.DISPUTE in cls.capabilities)
 async def test_a_hint_under_another_name_finds_what_is_under_way(provider: adapters.Adapter, open_shop: Open) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
     await provider.pay(client, fact)
     await deliver(shop, provider)
-    await provider.world.act(fact.provider_ref, "dispute")
+    await provider.harness.act(fact.provider_ref, "dispute")
     await deliver(shop, provider)
     opened = next(one for one in provider.webhooks() if b"charge.dispute.created" in one.body)
-    await provider.world.control("POST", "/webhooks", plan="drop")
-    await provider.world.act(fact.provider_ref, "dispute", outcome="lost")
+    await provider.harness.control("POST", "/webhooks", plan="drop")
+    await provider.harness.act(fact.provider_ref, "dispute", outcome="lost")
 
     # Neither its name nor its event tells of the dispute; only the payment does.
     other = opened.body.replace(b"charge.dispute.created", b"charge.updated").replace(b'"evt_', b'"evt_other')
     await tell(shop, provider, provider.sealed(other))
-    await shop.settle()
+    await shop.settle_webhooks()
 
     assert named(client, opened) != fact.provider_ref
-    assert (await shop.said())[2:] == ["disputed.v1", "dispute.closed.v1"]
+    assert (await shop.event_names())[2:] == ["disputed.v1", "dispute.closed.v1"]
 
 
-@suite.chosen(lambda cls: facts.Capability.DISPUTE in cls.capabilities)
+@suite.chosen(lambda cls: accounts.Capability.DISPUTE in cls.capabilities)
 async def test_a_dispute_whose_end_nobody_tells_is_looked_at_every_night(
     provider: adapters.Adapter, open_shop: Open
 ) -> None:
@@ -294,14 +297,14 @@ async def test_a_dispute_whose_end_nobody_tells_is_looked_at_every_night(
     await provider.pay(client, fact)
     await deliver(shop, provider)
     # At another time than ours, so that the report of these days does not name it, as it names none of months ago.
-    await provider.world.control("POST", "/clock", advance_s=80 * 86_400)
-    await provider.world.act(fact.provider_ref, "dispute")
+    await provider.harness.control("POST", "/clock", advance_s=80 * 86_400)
+    await provider.harness.act(fact.provider_ref, "dispute")
     await tell(shop, provider, provider.sealed(provider.webhooks()[-1].body))
-    await shop.settle()
-    await provider.world.control("POST", "/webhooks", plan="drop")
-    await provider.world.act(fact.provider_ref, "dispute", outcome="won")
+    await shop.settle_webhooks()
+    await provider.harness.control("POST", "/webhooks", plan="drop")
+    await provider.harness.act(fact.provider_ref, "dispute", outcome="won")
 
-    await reading.compare_nightly(shop.db, shop.accounts, hour=0)
+    await timers.compare_reports(shop.db, shop.providers, hour=0)
 
-    assert (await shop.said())[2:] == ["disputed.v1", "dispute.closed.v1"]
+    assert (await shop.event_names())[2:] == ["disputed.v1", "dispute.closed.v1"]
     assert (await shop.payment(fact.payment_id))["disputed_minor"] == 0

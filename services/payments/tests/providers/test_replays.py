@@ -6,17 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from providers import adapter as adapters
-from providers import cryptopay, stripe
+from providers import adapters, cryptopay_adapter, stripe_adapter
 
+import contracts.payments
 from chassis import database
-from contracts import payments
 
 Open = Callable[[adapters.Adapter], Any]
 
 
 @pytest.fixture
-def open_shop(db: database.Database, new_shop: Any, command: payments.CreatePayment) -> Open:
+def open_shop(db: database.Database, new_shop: Any, command: contracts.payments.CreatePayment) -> Open:
     def opened(provider: adapters.Adapter) -> Any:
         asked = command.model_copy(update={"provider": provider.name, "amount": provider.amount})
         return new_shop(db, provider.client(), asked)
@@ -26,10 +25,10 @@ def open_shop(db: database.Database, new_shop: Any, command: payments.CreatePaym
 
 async def told(provider: adapters.Adapter, shop: Any) -> Any:
     """Give the genuine webhook of a payment of ours that was paid, and the payment's id."""
-    command = await shop.ask(amount=provider.amount)
-    await shop.create()
+    command = await shop.request(amount=provider.amount)
+    await shop.send_attempts()
     ref = (await shop.payment(command.payment_id))["provider_ref"]
-    await provider.world.act(ref, "pay")
+    await provider.harness.act(ref, "pay")
     return provider.webhooks()[-1], command.payment_id
 
 
@@ -39,42 +38,42 @@ async def post(shop: Any, provider: adapters.Adapter, body: bytes, **headers: st
 
 
 def signature(body: bytes, at_s: int) -> str:
-    return stripe.signed(body, at_s=at_s).headers["stripe-signature"]
+    return stripe_adapter.signed(body, at_s=at_s).headers["stripe-signature"]
 
 
 @pytest.mark.rule("PA2")
-@pytest.mark.parametrize("provider", [stripe.Adapter], indirect=True)
+@pytest.mark.parametrize("provider", [stripe_adapter.Adapter], indirect=True)
 @pytest.mark.parametrize("age_s", [302, 86_400, -302])
 async def test_stripes_old_signature_is_refused_and_its_own_retry_is_the_same_webhook(
-    provider: stripe.Adapter, open_shop: Open, age_s: int
+    provider: stripe_adapter.Adapter, open_shop: Open, age_s: int
 ) -> None:
     shop = open_shop(provider)
     genuine, payment_id = await told(provider, shop)
     now_s = int(datetime.now(UTC).timestamp())
 
     refused = await post(shop, provider, genuine.body, stripe_signature=signature(genuine.body, now_s - age_s))
-    await shop.settle()
+    await shop.settle_webhooks()
     stored = await shop.webhook_states()
     before = await shop.payment(payment_id)
     statuses = [await post(shop, provider, genuine.body, stripe_signature=genuine.headers["stripe-signature"])]
-    await shop.settle()
+    await shop.settle_webhooks()
     # A retry carries the same event, signed anew.
     for later_s in (1, 60, 290):
         header = signature(genuine.body, now_s + later_s)
         assert header != genuine.headers["stripe-signature"]
         statuses.append(await post(shop, provider, genuine.body, stripe_signature=header))
-    await shop.settle()
+    await shop.settle_webhooks()
 
     assert (refused, stored, before["state"]) == (403, [], "pending")
     assert statuses == [200] * 4
     assert await shop.webhook_states() == ["applied"]
-    assert await shop.said() == ["created.v1", "paid.v1"]
+    assert await shop.event_names() == ["created.v1", "paid.v1"]
 
 
 @pytest.mark.rule("PA2")
-@pytest.mark.parametrize("provider", [cryptopay.Adapter], indirect=True)
+@pytest.mark.parametrize("provider", [cryptopay_adapter.Adapter], indirect=True)
 async def test_crypto_pays_old_notice_is_refused_and_its_own_retry_is_the_same_webhook(
-    provider: cryptopay.Adapter, open_shop: Open
+    provider: cryptopay_adapter.Adapter, open_shop: Open
 ) -> None:
     shop = open_shop(provider)
     genuine, payment_id = await told(provider, shop)
@@ -88,9 +87,9 @@ async def test_crypto_pays_old_notice_is_refused_and_its_own_retry_is_the_same_w
     statuses = [
         await post(shop, provider, genuine.body, crypto_pay_api_signature=genuine.headers[name]) for _ in range(3)
     ]
-    await shop.settle()
+    await shop.settle_webhooks()
 
     assert (refused, stored, before["state"]) == (403, [], "pending")
     assert statuses == [200] * 3
     assert await shop.webhook_states() == ["applied"]
-    assert await shop.said() == ["created.v1", "paid.v1"]
+    assert await shop.event_names() == ["created.v1", "paid.v1"]

@@ -7,19 +7,18 @@ from typing import Any
 
 import asyncpg
 import pytest
-from providers import adapter as adapters
-from providers import stars
+from providers import adapters, stars_adapter
 from sqlalchemy.engine import make_url
 
+import contracts.payments
 from chassis import database, testing
-from contracts import payments
-from payments.domain import question
+from payments.webhooks.domain import pre_checkout
 
 TELEGRAM_WAITS_S = 10
 
 
 @pytest.fixture
-def open_shop(db: database.Database, new_shop: Any, command: payments.CreatePayment) -> Callable[..., Any]:
+def open_shop(db: database.Database, new_shop: Any, command: contracts.payments.CreatePayment) -> Callable[..., Any]:
     def opened(provider: adapters.Adapter) -> Any:
         client = provider.client()
         asked = command.model_copy(update={"provider": provider.name, "amount": provider.amount})
@@ -103,21 +102,21 @@ class Line:
 
 
 @pytest.mark.rule("PA18")
-@pytest.mark.parametrize("provider", [stars.Adapter], indirect=True)
+@pytest.mark.parametrize("provider", [stars_adapter.Adapter], indirect=True)
 @pytest.mark.parametrize("slow", [locked, asleep])
 async def test_the_payers_bank_gets_a_no_in_time_while_the_database_does_not_answer(
-    provider: stars.Adapter,
+    provider: stars_adapter.Adapter,
     open_shop: Callable[..., Any],
     servers: testing.Servers,
     database_name: str,
     slow: Callable[..., Any],
 ) -> None:
     shop, client = open_shop(provider)
-    command = await shop.ask(amount=provider.amount)
-    await shop.create()
+    command = await shop.request(amount=provider.amount)
+    await shop.send_attempts()
     row = await shop.payment(command.payment_id)
     await provider.listen(client)
-    await provider.world.act(row["confirmation_url"].rpartition("/")[2], "pay", user_id=stars.PAYER)
+    await provider.harness.act(row["confirmation_url"].rpartition("/")[2], "pay", user_id=stars_adapter.PAYER)
     asked = provider.webhooks()[-1]
     headers = {"x_telegram_bot_api_secret_token": asked.headers["x-telegram-bot-api-secret-token"]}
 
@@ -130,16 +129,16 @@ async def test_the_payers_bank_gets_a_no_in_time_while_the_database_does_not_ans
 
 
 @pytest.mark.rule("PA18")
-@pytest.mark.parametrize("provider", [stars.Adapter], indirect=True)
+@pytest.mark.parametrize("provider", [stars_adapter.Adapter], indirect=True)
 async def test_the_payers_bank_gets_a_no_in_time_while_the_line_to_the_database_is_dead(
-    provider: stars.Adapter, open_shop: Callable[..., Any], database_url: str
+    provider: stars_adapter.Adapter, open_shop: Callable[..., Any], database_url: str
 ) -> None:
     shop, client = open_shop(provider)
-    command = await shop.ask(amount=provider.amount)
-    await shop.create()
+    command = await shop.request(amount=provider.amount)
+    await shop.send_attempts()
     link = (await shop.payment(command.payment_id))["confirmation_url"]
     await provider.listen(client)
-    await provider.world.act(link.rpartition("/")[2], "pay", user_id=stars.PAYER)
+    await provider.harness.act(link.rpartition("/")[2], "pay", user_id=stars_adapter.PAYER)
     asked, line = provider.webhooks()[-1], Line()
     headers = {"x_telegram_bot_api_secret_token": asked.headers["x-telegram-bot-api-secret-token"]}
 
@@ -157,10 +156,12 @@ async def test_the_payers_bank_gets_a_no_in_time_while_the_line_to_the_database_
     await was_refused(provider)
 
 
-async def was_refused(provider: stars.Adapter) -> None:
+async def was_refused(provider: stars_adapter.Adapter) -> None:
     # Telegram took the answer, which it does within ten seconds only, and took no Stars.
-    (answered,) = [one for one in await provider.world.requests("telegram") if "answerPreCheckoutQuery" in one["path"]]
-    told = await provider.world.control("GET", "/payments?provider=telegram&limit=10")
+    (answered,) = [
+        one for one in await provider.harness.requests("telegram") if "answerPreCheckoutQuery" in one["path"]
+    ]
+    told = await provider.harness.control("GET", "/payments?provider=telegram&limit=10")
     assert answered["status"] == 200
-    assert question.SLOW in str(told)
+    assert pre_checkout.SLOW in str(told)
     assert not any(b"successful_payment" in webhook.body for webhook in provider.webhooks())

@@ -7,28 +7,28 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from providers import stars as adapters
-from providers.stars import method, own
+from providers import stars_adapter
+from providers.stars_adapter import method, own
 
-from contracts import payments
+import contracts.payments
 from payments import clients
 from payments.clients import stars
 from payments.domain import facts
 
-TOKEN, PAYER = adapters.TOKEN, adapters.PAYER
+TOKEN, PAYER = stars_adapter.TOKEN, stars_adapter.PAYER
 MONTH_S = 2_592_000
 
 
-async def shown(bot: adapters.Adapter, fact: facts.Fact) -> Any:
-    return (await bot.world.control("GET", f"/payments/{bot.invoice(fact)}"))["payment"]
+async def shown(bot: stars_adapter.Adapter, fact: facts.Fact) -> Any:
+    return (await bot.harness.control("GET", f"/payments/{bot.invoice(fact)}"))["payment"]
 
 
-async def paid(bot: adapters.Adapter, client: stars.api.Stars, fact: facts.Fact, payer: int = PAYER) -> facts.Fact:
+async def paid(bot: stars_adapter.Adapter, client: stars.api.Stars, fact: facts.Fact, payer: int = PAYER) -> facts.Fact:
     await bot.pay(client, fact, payer=payer)
     return await bot.truth(client, fact)
 
 
-async def test_an_invoice_carries_our_payment_id_and_nothing_else_of_ours(bot: adapters.Adapter) -> None:
+async def test_an_invoice_carries_our_payment_id_and_nothing_else_of_ours(bot: stars_adapter.Adapter) -> None:
     order = bot.order(description="Fifty coins for the garden of forking paths")
 
     fact = await own(bot).create(order, key="pay.1.create.1")
@@ -40,7 +40,7 @@ async def test_an_invoice_carries_our_payment_id_and_nothing_else_of_ours(bot: a
     assert invoice["description"] == "Fifty coins for the garden of forking paths"
 
 
-async def test_an_order_without_words_is_named_after_its_payment(bot: adapters.Adapter) -> None:
+async def test_an_order_without_words_is_named_after_its_payment(bot: stars_adapter.Adapter) -> None:
     order = bot.order(description="  ")
 
     invoice = await shown(bot, await own(bot).create(order, key="pay.1.create.1"))
@@ -49,7 +49,7 @@ async def test_an_order_without_words_is_named_after_its_payment(bot: adapters.A
     assert len(invoice["title"]) == 32
 
 
-async def test_a_repeated_creation_is_another_link_to_the_same_payment(bot: adapters.Adapter) -> None:
+async def test_a_repeated_creation_is_another_link_to_the_same_payment(bot: stars_adapter.Adapter) -> None:
     client, order = own(bot), bot.order()
 
     first = await client.create(order, key="pay.1.create.1")
@@ -60,15 +60,15 @@ async def test_a_repeated_creation_is_another_link_to_the_same_payment(bot: adap
     assert (await bot.ask(client, again)).payment_id == order.payment_id
 
 
-async def test_a_payer_is_asked_about_with_everything_that_decides(bot: adapters.Adapter) -> None:
+async def test_a_payer_is_asked_about_with_everything_that_decides(bot: stars_adapter.Adapter) -> None:
     client, order = own(bot), bot.order()
 
-    question = await bot.ask(client, await client.create(order, key="pay.1.create.1"), payer=77)
+    pre_checkout = await bot.ask(client, await client.create(order, key="pay.1.create.1"), payer=77)
 
-    assert (question.payment_id, question.amount, question.payer) == (order.payment_id, order.amount, "77")
+    assert (pre_checkout.payment_id, pre_checkout.amount, pre_checkout.payer) == (order.payment_id, order.amount, "77")
 
 
-async def test_a_refusal_reaches_the_payer_in_words(bot: adapters.Adapter) -> None:
+async def test_a_refusal_reaches_the_payer_in_words(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
     fact = await client.create(bot.order(), key="pay.1.create.1")
 
@@ -80,43 +80,43 @@ async def test_a_refusal_reaches_the_payer_in_words(bot: adapters.Adapter) -> No
     assert bot.movements(client) == []
 
 
-async def test_an_answer_that_comes_too_late_is_rejected(bot: adapters.Adapter) -> None:
+async def test_an_answer_that_comes_too_late_is_rejected(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
-    question = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
-    await bot.world.control("POST", "/clock", advance_s=11)
+    pre_checkout = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
+    await bot.harness.control("POST", "/clock", advance_s=11)
 
     with pytest.raises(clients.Rejected) as rejected:
-        await client.answer(question, None)
+        await client.answer(pre_checkout, None)
 
     assert rejected.value.code.startswith("query_is_too_old")
 
 
-async def test_an_answer_is_given_up_while_there_is_time_for_another(bot: adapters.Adapter) -> None:
+async def test_an_answer_is_given_up_while_there_is_time_for_another(bot: stars_adapter.Adapter) -> None:
     client = own(bot, timeout_s=30)
-    question = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
-    await bot.world.fault("telegram", "timeout_before", route="answerPreCheckoutQuery")
+    pre_checkout = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
+    await bot.harness.fault("telegram", "timeout_before", route="answerPreCheckoutQuery")
     started = time.monotonic()
 
     with pytest.raises(clients.OutcomeUnknown):
-        await client.answer(question, None)
+        await client.answer(pre_checkout, None)
 
     assert time.monotonic() - started < stars.api.ANSWER_S_MAX + 1
-    await client.answer(question, None)
+    await client.answer(pre_checkout, None)
 
 
-async def test_a_limit_on_other_calls_silences_no_answer(bot: adapters.Adapter) -> None:
+async def test_a_limit_on_other_calls_silences_no_answer(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
-    question = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
-    await bot.world.fault("telegram", "http:429:30", route="createInvoiceLink")
+    pre_checkout = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
+    await bot.harness.fault("telegram", "http:429:30", route="createInvoiceLink")
     with pytest.raises(clients.RateLimited):
         await client.create(bot.order(), key="pay.2.create.1")
 
-    await client.answer(question, None)
+    await client.answer(pre_checkout, None)
 
-    await bot.world.post.wait("telegram", lambda one: b"successful_payment" in one.body)
+    await bot.harness.post.wait("telegram", lambda one: b"successful_payment" in one.body)
 
 
-async def test_one_invoice_paid_twice_is_two_charges_of_one_payment(bot: adapters.Adapter) -> None:
+async def test_one_invoice_paid_twice_is_two_charges_of_one_payment(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
     made = await client.create(bot.order(), key="pay.1.create.1")
 
@@ -130,9 +130,9 @@ async def test_one_invoice_paid_twice_is_two_charges_of_one_payment(bot: adapter
     assert not second.is_recurring
 
 
-async def test_a_renewal_is_a_charge_of_its_own_that_says_so(bot: adapters.Adapter) -> None:
+async def test_a_renewal_is_a_charge_of_its_own_that_says_so(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
-    payment_id = payments.PaymentId(uuid4())
+    payment_id = contracts.payments.PaymentId(uuid4())
     link = await method(
         bot,
         "createInvoiceLink",
@@ -146,9 +146,9 @@ async def test_a_renewal_is_a_charge_of_its_own_that_says_so(bot: adapters.Adapt
     made = await client.create(bot.order(payment_id=payment_id), key="pay.1.create.1")
     await bot.pay(client, replace(made, confirmation_url=link))
 
-    await bot.world.control("POST", "/clock", advance_s=MONTH_S + 1)
+    await bot.harness.control("POST", "/clock", advance_s=MONTH_S + 1)
 
-    await bot.world.post.wait("telegram", lambda one: one == bot.webhooks()[-1] and len(bot.webhooks()) == 3)
+    await bot.harness.post.wait("telegram", lambda one: one == bot.webhooks()[-1] and len(bot.webhooks()) == 3)
     first, renewal = bot.movements(client)
     assert isinstance(first, facts.Fact)
     assert isinstance(renewal, facts.Fact)
@@ -158,11 +158,11 @@ async def test_a_renewal_is_a_charge_of_its_own_that_says_so(bot: adapters.Adapt
     assert renewal.is_recurring
 
 
-async def test_a_refund_without_an_answer_is_made_once_when_it_is_repeated(bot: adapters.Adapter) -> None:
+async def test_a_refund_without_an_answer_is_made_once_when_it_is_repeated(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
     charge = await paid(bot, client, await client.create(bot.order(), key="pay.1.create.1"))
     order = bot.refund_order(charge, bot.amount)
-    await bot.world.fault("telegram", "timeout_after_commit", route="refundStarPayment")
+    await bot.harness.fault("telegram", "timeout_after_commit", route="refundStarPayment")
     with pytest.raises(clients.OutcomeUnknown):
         await own(bot, timeout_s=0.4).refund(order, key="ref.1")
 
@@ -173,13 +173,13 @@ async def test_a_refund_without_an_answer_is_made_once_when_it_is_repeated(bot: 
     assert len((await method(bot, "getStarTransactions"))["transactions"]) == 2
 
 
-async def test_a_refund_is_told_as_the_same_refund_that_was_asked_for(bot: adapters.Adapter) -> None:
+async def test_a_refund_is_told_as_the_same_refund_that_was_asked_for(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
     charge = await paid(bot, client, await client.create(bot.order(), key="pay.1.create.1"))
 
     made = await client.refund(bot.refund_order(charge, bot.amount), key="ref.1")
 
-    await bot.world.post.wait("telegram", lambda one: b"refunded_payment" in one.body)
+    await bot.harness.post.wait("telegram", lambda one: b"refunded_payment" in one.body)
     told = bot.movements(client)[-1]
     assert isinstance(told, facts.RefundFact)
     assert (told.refund_ref, told.provider_ref, told.amount) == (made.refund_ref, charge.provider_ref, bot.amount)
@@ -195,7 +195,9 @@ async def test_a_refund_is_told_as_the_same_refund_that_was_asked_for(bot: adapt
         ({"captured_minor": 91}, "partial_refund_not_supported"),
     ],
 )
-async def test_a_refund_that_can_not_be_is_rejected(bot: adapters.Adapter, change: dict[str, Any], code: str) -> None:
+async def test_a_refund_that_can_not_be_is_rejected(
+    bot: stars_adapter.Adapter, change: dict[str, Any], code: str
+) -> None:
     client = own(bot)
     charge = await paid(bot, client, await client.create(bot.order(), key="pay.1.create.1"))
 
@@ -206,11 +208,11 @@ async def test_a_refund_that_can_not_be_is_rejected(bot: adapters.Adapter, chang
     assert (await method(bot, "getMyStarBalance"))["amount"] == 90
 
 
-async def test_the_report_names_charges_as_the_webhooks_do(bot: adapters.Adapter) -> None:
+async def test_the_report_names_charges_as_the_webhooks_do(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
     charge = await paid(bot, client, await client.create(bot.order(), key="pay.1.create.1"))
     await client.refund(bot.refund_order(charge, bot.amount), key="ref.1")
-    await bot.world.post.wait("telegram", lambda one: b"refunded_payment" in one.body)
+    await bot.harness.post.wait("telegram", lambda one: b"refunded_payment" in one.body)
     now = datetime.now(UTC)
 
     page = await client.list_movements(now - timedelta(days=1), now + timedelta(days=1), None)

@@ -8,22 +8,21 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from providers import imposter
-from providers import stars as adapters
+from providers import scripted_api, stars_adapter
 
 from payments import clients
 from payments.clients import stars
 from payments.domain import facts
 
-TOKEN = adapters.TOKEN
+TOKEN = stars_adapter.TOKEN
 # For clients that talk to nobody in the sandbox.
-BOT: Any = adapters.Adapter(None)  # type: ignore[arg-type]
+BOT: Any = stars_adapter.Adapter(None)  # type: ignore[arg-type]
 few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
-def telegram() -> Iterator[imposter.Imposter]:
-    with imposter.listening() as made:
+def telegram() -> Iterator[scripted_api.ScriptedApi]:
+    with scripted_api.listening() as made:
         yield made
 
 
@@ -48,7 +47,7 @@ OTHERS: list[dict[str, Any]] = [
     length=st.integers(min_value=0, max_value=700),
 )
 async def test_the_report_of_any_stretch_is_found_without_reading_what_was_before(
-    telegram: imposter.Imposter, gaps: list[int], start: int, length: int
+    telegram: scripted_api.ScriptedApi, gaps: list[int], start: int, length: int
 ) -> None:
     base = 1_780_000_000
     dates = [base + passed for passed in itertools.accumulate(gaps)]
@@ -76,7 +75,7 @@ async def test_the_report_of_any_stretch_is_found_without_reading_what_was_befor
     assert len(telegram.asked) <= 2 * 10 + len(within) // 100 + 2
 
 
-async def test_what_is_no_charge_is_no_movement(telegram: imposter.Imposter) -> None:
+async def test_what_is_no_charge_is_no_movement(telegram: scripted_api.ScriptedApi) -> None:
     listed = [{"id": f"x{number}", "amount": 5, "date": 1_780_000_000, **one} for number, one in enumerate(OTHERS)]
     telegram.reply, telegram.status = lambda _path, _asked: {"ok": True, "result": {"transactions": listed}}, 200
     client = imposter_client(telegram)
@@ -91,7 +90,9 @@ async def test_what_is_no_charge_is_no_movement(telegram: imposter.Imposter) -> 
     "body",
     [b"", b"<html>", b"[]", b'{"ok":false}', b'{"ok":true,"result":7}', b'{"ok":true,"result":"javascript:1"}'],
 )
-async def test_an_answer_of_another_form_leaves_the_outcome_unknown(telegram: imposter.Imposter, body: bytes) -> None:
+async def test_an_answer_of_another_form_leaves_the_outcome_unknown(
+    telegram: scripted_api.ScriptedApi, body: bytes
+) -> None:
     telegram.reply, telegram.status = lambda _path, _asked: body, 200
     client = imposter_client(telegram)
 
@@ -101,7 +102,7 @@ async def test_an_answer_of_another_form_leaves_the_outcome_unknown(telegram: im
     await client.close()
 
 
-async def test_the_test_environment_has_addresses_of_its_own(telegram: imposter.Imposter) -> None:
+async def test_the_test_environment_has_addresses_of_its_own(telegram: scripted_api.ScriptedApi) -> None:
     telegram.reply, telegram.status = lambda _path, _asked: {"ok": True, "result": "https://t.me/$x"}, 200
     telegram.asked.clear()
     client = imposter_client(telegram, is_test_server=True)
@@ -112,7 +113,7 @@ async def test_the_test_environment_has_addresses_of_its_own(telegram: imposter.
     assert [path for path, _ in telegram.asked] == [f"/bot{TOKEN}/test/createInvoiceLink"]
 
 
-def imposter_client(telegram: imposter.Imposter, **options: Any) -> stars.api.Stars:
+def imposter_client(telegram: scripted_api.ScriptedApi, **options: Any) -> stars.api.Stars:
     return stars.api.Stars(BOT.account, base_url=telegram.url, timeout_s=5, token=TOKEN, **options)
 
 
@@ -128,7 +129,7 @@ def imposter_client(telegram: imposter.Imposter, **options: Any) -> stars.api.St
     ],
 )
 async def test_what_stands_before_telegram_is_not_taken_for_its_word(
-    telegram: imposter.Imposter, status: int, body: bytes, error: type[clients.ProviderError]
+    telegram: scripted_api.ScriptedApi, status: int, body: bytes, error: type[clients.ProviderError]
 ) -> None:
     telegram.reply, telegram.status = lambda _path, _asked: body, status
     client = imposter_client(telegram)

@@ -6,24 +6,25 @@ from uuid import uuid4
 
 import pytest
 from aiogram import types
-from providers import adapter
-from providers import stars as adapters
-from providers.stars import method, own
+from providers import adapters, stars_adapter
+from providers.stars_adapter import method, own
 
 from contracts.message import Money
 from payments import clients
 from payments.clients import stars
 from payments.domain import facts
 
-TOKEN = adapters.TOKEN
+TOKEN = stars_adapter.TOKEN
 # For clients that talk to nobody in the sandbox.
-BOT: Any = adapters.Adapter(None)  # type: ignore[arg-type]
+BOT: Any = stars_adapter.Adapter(None)  # type: ignore[arg-type]
 
 
-async def test_the_webhook_is_registered_with_its_secret_and_only_what_payments_need(bot: adapters.Adapter) -> None:
+async def test_the_webhook_is_registered_with_its_secret_and_only_what_payments_need(
+    bot: stars_adapter.Adapter,
+) -> None:
     client = own(bot)
 
-    await client.register_webhook(f"{bot.world.post.url}/telegram")
+    await client.register_webhook(f"{bot.harness.post.url}/telegram")
 
     info = await method(bot, "getWebhookInfo")
     assert info["allowed_updates"] == ["message", "pre_checkout_query"]
@@ -33,18 +34,18 @@ async def test_the_webhook_is_registered_with_its_secret_and_only_what_payments_
 
 
 @pytest.mark.parametrize("secret", ["", "a b", "x" * 257, "ключ"])
-async def test_a_webhook_is_not_registered_without_a_usable_secret(bot: adapters.Adapter, secret: str) -> None:
+async def test_a_webhook_is_not_registered_without_a_usable_secret(bot: stars_adapter.Adapter, secret: str) -> None:
     with pytest.raises(ValueError, match="a webhook secret has"):
         await own(bot, webhook_secrets=(secret,)).register_webhook("https://shop.example/webhooks/stars/demo")
 
-    assert await bot.world.requests("telegram") == []
+    assert await bot.harness.requests("telegram") == []
 
 
-def with_secret(secret: str) -> facts.Webhook:
-    return adapter.webhook(b"{}", x_telegram_bot_api_secret_token=secret)
+def with_secret(secret: str) -> facts.WebhookRequest:
+    return adapters.webhook(b"{}", x_telegram_bot_api_secret_token=secret)
 
 
-async def test_one_secret_can_replace_another_without_a_gap(bot: adapters.Adapter) -> None:
+async def test_one_secret_can_replace_another_without_a_gap(bot: stars_adapter.Adapter) -> None:
     client = own(bot, webhook_secrets=("new", "old"))
 
     client.authenticate(with_secret("new"))
@@ -55,7 +56,7 @@ async def test_one_secret_can_replace_another_without_a_gap(bot: adapters.Adapte
 
 @pytest.mark.parametrize("secrets", [(), ("",), ("", "")])
 async def test_an_empty_secret_shuts_the_door_instead_of_opening_it(
-    bot: adapters.Adapter, secrets: tuple[str, ...]
+    bot: stars_adapter.Adapter, secrets: tuple[str, ...]
 ) -> None:
     client = own(bot, webhook_secrets=secrets)
 
@@ -72,7 +73,7 @@ def test_a_token_that_is_none_is_refused_without_being_told(token: str) -> None:
     assert token == "" or token not in str(refused.value)
 
 
-async def test_what_aiogram_writes_is_read(bot: adapters.Adapter) -> None:
+async def test_what_aiogram_writes_is_read(bot: stars_adapter.Adapter) -> None:
     payment_id = uuid4()
     payer = types.User(id=42, is_bot=False, first_name="A")
     charge = types.SuccessfulPayment(
@@ -91,9 +92,9 @@ async def test_what_aiogram_writes_is_read(bot: adapters.Adapter) -> None:
     )
     update = types.Update(update_id=7, message=message).model_dump_json(by_alias=True, exclude_none=True)
 
-    hint = own(bot).read(adapter.webhook(update.encode()))
+    hint = own(bot).read(adapters.webhook(update.encode()))
 
-    assert isinstance(hint, facts.Hint)
+    assert isinstance(hint, facts.WebhookContent)
     assert isinstance(hint.movement, facts.Fact)
     assert (hint.dedupe_key, hint.provider_ref) == ("upd:7", "stx1")
     assert (hint.movement.payment_id, hint.movement.payer) == (payment_id, "42")
@@ -104,28 +105,30 @@ async def test_what_aiogram_writes_is_read(bot: adapters.Adapter) -> None:
 @pytest.mark.parametrize(
     "payload", ["", "p-1", "0F3D2F8E-8D0C-4B8E-9A39-1F8A1C2B3D4E", "{5f0c2d1e-8a4b-4c3d-9e6f-7a8b9c0d1e2f}"]
 )
-async def test_a_payload_that_we_did_not_write_names_no_payment_of_ours(bot: adapters.Adapter, payload: str) -> None:
+async def test_a_payload_that_we_did_not_write_names_no_payment_of_ours(
+    bot: stars_adapter.Adapter, payload: str
+) -> None:
     body = f"""{{"update_id":1,"message":{{"date":1780000000,"from":{{"id":42}},"successful_payment":{{
     "currency":"XTR","total_amount":90,"invoice_payload":"{payload}","telegram_payment_charge_id":"stx1"}}}}}}"""
 
-    hint = own(bot).read(adapter.webhook(body.encode()))
+    hint = own(bot).read(adapters.webhook(body.encode()))
 
-    assert isinstance(hint, facts.Hint)
+    assert isinstance(hint, facts.WebhookContent)
     assert isinstance(hint.movement, facts.Fact)
     assert hint.movement.payment_id is None
     assert hint.provider_ref == "stx1"
 
 
 @pytest.mark.parametrize("kind", ["message", "edited_message", "my_chat_member", "subscription"])
-async def test_an_update_about_something_else_is_about_nothing_of_ours(bot: adapters.Adapter, kind: str) -> None:
-    hint = own(bot).read(adapter.webhook(f'{{"update_id":5,"{kind}":{{"date":1780000000,"text":"hi"}}}}'.encode()))
+async def test_an_update_about_something_else_is_about_nothing_of_ours(bot: stars_adapter.Adapter, kind: str) -> None:
+    hint = own(bot).read(adapters.webhook(f'{{"update_id":5,"{kind}":{{"date":1780000000,"text":"hi"}}}}'.encode()))
 
-    assert hint == facts.Hint(event="other", dedupe_key="upd:5")
+    assert hint == facts.WebhookContent(event="other", dedupe_key="upd:5")
 
 
-async def test_a_payment_without_its_payer_is_malformed(bot: adapters.Adapter) -> None:
+async def test_a_payment_without_its_payer_is_malformed(bot: stars_adapter.Adapter) -> None:
     body = b"""{"update_id":1,"message":{"date":1780000000,"successful_payment":{"currency":"XTR","total_amount":90,
     "invoice_payload":"p","telegram_payment_charge_id":"stx1"}}}"""
 
     with pytest.raises(clients.Malformed):
-        own(bot).read(adapter.webhook(body))
+        own(bot).read(adapters.webhook(body))

@@ -9,8 +9,7 @@ from uuid import uuid4
 
 import pytest
 import stripe as sdk
-from providers import stripe as adapters
-from providers import world as worlds
+from providers import sandbox_harness, stripe_adapter
 
 from contracts.message import Money
 from payments import clients
@@ -19,20 +18,20 @@ from payments.domain import facts
 
 
 @pytest.fixture
-async def shop(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
-    made = adapters.Adapter(world)
+async def shop(harness: sandbox_harness.Harness) -> AsyncIterator[stripe_adapter.Adapter]:
+    made = stripe_adapter.Adapter(harness)
     yield made
     await made.close()
 
 
 @pytest.fixture
-def official(shop: adapters.Adapter) -> sdk.StripeClient:
+def official(shop: stripe_adapter.Adapter) -> sdk.StripeClient:
     """The official SDK before the same account."""
-    addresses: Any = {"api": f"{shop.world.url}/stripe"}
-    return sdk.StripeClient(adapters.SECRET_KEY, base_addresses=addresses, max_network_retries=0)
+    addresses: Any = {"api": f"{shop.harness.url}/stripe"}
+    return sdk.StripeClient(stripe_adapter.SECRET_KEY, base_addresses=addresses, max_network_retries=0)
 
 
-def own(shop: adapters.Adapter, **options: Any) -> stripe.api.Stripe:
+def own(shop: stripe_adapter.Adapter, **options: Any) -> stripe.api.Stripe:
     made = shop.client(**options)
     assert isinstance(made, stripe.api.Stripe)
     return made
@@ -41,10 +40,10 @@ def own(shop: adapters.Adapter, **options: Any) -> stripe.api.Stripe:
 def silent() -> stripe.api.Stripe:
     """Give a client that talks to nobody."""
     nobody: Any = None
-    return own(adapters.Adapter(nobody), base_url="http://127.0.0.1:9")
+    return own(stripe_adapter.Adapter(nobody), base_url="http://127.0.0.1:9")
 
 
-async def paid(shop: adapters.Adapter, client: stripe.api.Stripe, **changes: Any) -> facts.Fact:
+async def paid(shop: stripe_adapter.Adapter, client: stripe.api.Stripe, **changes: Any) -> facts.Fact:
     made = await client.create(shop.order(**changes), key=f"pay.{uuid4()}")
     await shop.pay(client, made)
     return await client.fetch(made.provider_ref)
@@ -54,7 +53,7 @@ async def paid(shop: adapters.Adapter, client: stripe.api.Stripe, **changes: Any
 
 
 async def test_a_payment_is_also_found_by_its_payment_intent(
-    shop: adapters.Adapter, official: sdk.StripeClient
+    shop: stripe_adapter.Adapter, official: sdk.StripeClient
 ) -> None:
     client = own(shop)
     fact = await paid(shop, client)
@@ -64,7 +63,7 @@ async def test_a_payment_is_also_found_by_its_payment_intent(
 
 
 async def test_a_payment_intent_that_no_page_made_is_not_ours(
-    shop: adapters.Adapter, official: sdk.StripeClient
+    shop: stripe_adapter.Adapter, official: sdk.StripeClient
 ) -> None:
     intent = official.v1.payment_intents.create({"amount": 1_000, "currency": "eur"})
 
@@ -72,13 +71,13 @@ async def test_a_payment_intent_that_no_page_made_is_not_ours(
         await own(shop).fetch(intent.id)
 
 
-async def test_every_event_of_a_payments_life_leads_to_it(shop: adapters.Adapter) -> None:
+async def test_every_event_of_a_payments_life_leads_to_it(shop: stripe_adapter.Adapter) -> None:
     client = own(shop)
     fact = await paid(shop, client, is_held=True)
     await client.capture(fact.provider_ref, shop.part(), key="pay.1.capture.1")
     await client.refund(shop.refund_order(fact, shop.part(4)), key="ref.1")
-    await shop.world.act(fact.provider_ref, "dispute", outcome="open")
-    await shop.world.act(fact.provider_ref, "dispute", outcome="won")
+    await shop.harness.act(fact.provider_ref, "dispute", outcome="open")
+    await shop.harness.act(fact.provider_ref, "dispute", outcome="won")
 
     came = {client.read(one).event: client.read(one) for one in shop.webhooks()}
 
@@ -108,16 +107,16 @@ async def test_every_event_of_a_payments_life_leads_to_it(shop: adapters.Adapter
 def test_an_event_tells_at_which_payment_to_look(kind: str, subject: dict[str, Any], ref: str | None) -> None:
     client = silent()
 
-    hint = client.read(adapters.signed(adapters.event(kind, subject).encode()))
+    hint = client.read(stripe_adapter.signed(stripe_adapter.event(kind, subject).encode()))
 
-    assert hint == facts.Hint(event=kind, dedupe_key="evt_1", provider_ref=ref)
+    assert hint == facts.WebhookContent(event=kind, dedupe_key="evt_1", provider_ref=ref)
 
 
 @pytest.mark.parametrize(("account", "is_ours"), [("acct_1DemoKopilkaSandbox", True), ("acct_other", False)])
 def test_an_event_of_a_connected_account_is_about_nothing_of_ours(account: str, is_ours: bool) -> None:  # noqa: FBT001 - a table's column
-    body = json.loads(adapters.Adapter.samples[0]) | {"account": account}
+    body = json.loads(stripe_adapter.Adapter.samples[0]) | {"account": account}
 
-    hint = silent().read(adapters.signed(json.dumps(body).encode()))
+    hint = silent().read(stripe_adapter.signed(json.dumps(body).encode()))
 
     assert (hint.provider_ref is not None) is is_ours
 
@@ -125,13 +124,13 @@ def test_an_event_of_a_connected_account_is_about_nothing_of_ours(account: str, 
 # --- the account ---------------------------------------------------------------------------------------
 
 
-async def test_a_key_of_another_account_makes_no_payments(shop: adapters.Adapter) -> None:
+async def test_a_key_of_another_account_makes_no_payments(shop: stripe_adapter.Adapter) -> None:
     shop.shop_id = "acct_other"  # type: ignore[misc] # for this test
 
     with pytest.raises(clients.AuthFailed, match="another account"):
         await own(shop).create(shop.order(), key="pay.1.create.1")
 
-    assert await shop.world.made("stripe") == []
+    assert await shop.harness.made("stripe") == []
 
 
 @pytest.mark.parametrize("shop_id", ["", "demo", "sk_test_demo"])
@@ -142,12 +141,12 @@ def test_an_account_without_its_id_is_not_opened(shop_id: str) -> None:
         stripe.api.Stripe(account, base_url="http://127.0.0.1:9", timeout_s=1, secret_key="s", webhook_secrets=["w"])
 
 
-async def test_the_account_is_asked_for_once(shop: adapters.Adapter) -> None:
+async def test_the_account_is_asked_for_once(shop: stripe_adapter.Adapter) -> None:
     client = own(shop)
     fact = await paid(shop, client)
     await client.fetch(fact.provider_ref)
 
-    asked = [one["path"] for one in await shop.world.requests("stripe")]
+    asked = [one["path"] for one in await shop.harness.requests("stripe")]
 
     assert sum(path.endswith("/v1/account") for path in asked) == 1
 
@@ -157,7 +156,7 @@ async def test_the_account_is_asked_for_once(shop: adapters.Adapter) -> None:
 
 @pytest.mark.parametrize("currency", ["JPY", "KRW", "VND", "CLP", "XAF"])
 async def test_an_amount_of_a_currency_without_decimals_is_the_same_number(
-    shop: adapters.Adapter, official: sdk.StripeClient, currency: str
+    shop: stripe_adapter.Adapter, official: sdk.StripeClient, currency: str
 ) -> None:
     amount = Money(amount_minor=500, currency=currency)
 
@@ -169,25 +168,25 @@ async def test_an_amount_of_a_currency_without_decimals_is_the_same_number(
 
 
 @pytest.mark.parametrize("currency", ["ISK", "UGX", "MGA", "XTR1", "TON2", "POINTS"])
-async def test_a_currency_whose_smallest_unit_differs_is_not_taken(shop: adapters.Adapter, currency: str) -> None:
+async def test_a_currency_whose_smallest_unit_differs_is_not_taken(shop: stripe_adapter.Adapter, currency: str) -> None:
     with pytest.raises(clients.Rejected) as rejected:
         await own(shop).create(shop.order(amount=Money(amount_minor=500, currency=currency)), key="pay.1.create.1")
 
     assert rejected.value.code == "currency_not_supported"
 
 
-async def test_a_currency_that_stripe_itself_does_not_know_is_rejected(shop: adapters.Adapter) -> None:
+async def test_a_currency_that_stripe_itself_does_not_know_is_rejected(shop: stripe_adapter.Adapter) -> None:
     with pytest.raises(clients.Rejected):
         await own(shop).create(shop.order(amount=Money(amount_minor=500, currency="XTR")), key="pay.1.create.1")
 
 
-async def test_the_fee_is_what_stripe_keeps(shop: adapters.Adapter) -> None:
+async def test_the_fee_is_what_stripe_keeps(shop: stripe_adapter.Adapter) -> None:
     fact = await paid(shop, own(shop))
 
     assert fact.fee_minor == 4_500 * 29 // 1000 + 30
 
 
-async def test_a_refund_or_capture_in_another_currency_is_refused(shop: adapters.Adapter) -> None:
+async def test_a_refund_or_capture_in_another_currency_is_refused(shop: stripe_adapter.Adapter) -> None:
     client = own(shop)
     fact = await paid(shop, client, is_held=True)
     dollars = Money(amount_minor=100, currency="USD")
@@ -211,26 +210,26 @@ def sepa(official: sdk.StripeClient) -> sdk.checkout.Session:
 
 
 async def test_a_slow_method_is_pending_until_its_money_is_there(
-    shop: adapters.Adapter, official: sdk.StripeClient
+    shop: stripe_adapter.Adapter, official: sdk.StripeClient
 ) -> None:
     client = own(shop)
     made = sepa(official)
-    await shop.world.act(made.id, "pay")
+    await shop.harness.act(made.id, "pay")
     agreed = await client.fetch(made.id)
 
-    await shop.world.act(made.id, "pay")
+    await shop.harness.act(made.id, "pay")
 
     assert (agreed.state, agreed.captured_minor, agreed.paid_at) == ("pending", 0, None)
     assert (await client.fetch(made.id)).state == "paid"
 
 
 async def test_a_slow_method_that_fails_cancels_the_payment_with_the_banks_reason(
-    shop: adapters.Adapter, official: sdk.StripeClient
+    shop: stripe_adapter.Adapter, official: sdk.StripeClient
 ) -> None:
     made = sepa(official)
-    await shop.world.act(made.id, "pay")
+    await shop.harness.act(made.id, "pay")
 
-    await shop.world.act(made.id, "decline")
+    await shop.harness.act(made.id, "decline")
 
     fact = await own(shop).fetch(made.id)
     assert (fact.state, fact.reason) == ("canceled", "insufficient_funds")
@@ -239,12 +238,12 @@ async def test_a_slow_method_that_fails_cancels_the_payment_with_the_banks_reaso
 # --- disputes ------------------------------------------------------------------------------------------
 
 
-async def test_a_dispute_is_open_until_it_is_decided(shop: adapters.Adapter) -> None:
+async def test_a_dispute_is_open_until_it_is_decided(shop: stripe_adapter.Adapter) -> None:
     client = own(shop)
     fact = await paid(shop, client)
     assert await client.fetch_disputes(fact.provider_ref) == []
 
-    await shop.world.act(fact.provider_ref, "dispute", amount_minor=1_000, outcome="open")
+    await shop.harness.act(fact.provider_ref, "dispute", amount_minor=1_000, outcome="open")
 
     (opened,) = await client.fetch_disputes(fact.provider_ref)
     assert (opened.state, opened.provider_ref, opened.reason) == ("open", fact.provider_ref, "fraudulent")
@@ -252,11 +251,11 @@ async def test_a_dispute_is_open_until_it_is_decided(shop: adapters.Adapter) -> 
 
 
 @pytest.mark.parametrize("outcome", ["won", "lost"])
-async def test_the_report_shows_how_a_dispute_was_decided(shop: adapters.Adapter, outcome: str) -> None:
+async def test_the_report_shows_how_a_dispute_was_decided(shop: stripe_adapter.Adapter, outcome: str) -> None:
     client = own(shop)
     fact = await paid(shop, client)
-    await shop.world.act(fact.provider_ref, "dispute", outcome="open")
-    await shop.world.act(fact.provider_ref, "dispute", outcome=outcome)
+    await shop.harness.act(fact.provider_ref, "dispute", outcome="open")
+    await shop.harness.act(fact.provider_ref, "dispute", outcome=outcome)
     now = datetime.now(UTC)
 
     found: list[facts.Movement] = []
@@ -272,10 +271,10 @@ async def test_the_report_shows_how_a_dispute_was_decided(shop: adapters.Adapter
     assert [one.state for one in disputes] == [outcome]
 
 
-async def test_a_disputed_payment_is_not_refunded_besides(shop: adapters.Adapter) -> None:
+async def test_a_disputed_payment_is_not_refunded_besides(shop: stripe_adapter.Adapter) -> None:
     client = own(shop)
     fact = await paid(shop, client)
-    await shop.world.act(fact.provider_ref, "dispute", outcome="open")
+    await shop.harness.act(fact.provider_ref, "dispute", outcome="open")
 
     with pytest.raises(clients.Rejected, match="charge_disputed"):
         await client.refund(shop.refund_order(fact, shop.amount), key="ref.1")
@@ -284,19 +283,19 @@ async def test_a_disputed_payment_is_not_refunded_besides(shop: adapters.Adapter
 # --- failures ------------------------------------------------------------------------------------------
 
 
-async def test_a_key_that_is_at_work_leaves_the_outcome_unknown(shop: adapters.Adapter) -> None:
+async def test_a_key_that_is_at_work_leaves_the_outcome_unknown(shop: stripe_adapter.Adapter) -> None:
     client = own(shop)
     await shop.warm_up(client)
-    await shop.world.fault("stripe", "http:409", route=shop.create_route)
+    await shop.harness.fault("stripe", "http:409", route=shop.create_route)
 
     with pytest.raises(clients.OutcomeUnknown, match="in use"):
         await client.create(shop.order(), key="pay.1.create.1")
 
 
-async def test_a_replayed_failure_says_that_the_key_will_not_help(shop: adapters.Adapter) -> None:
+async def test_a_replayed_failure_says_that_the_key_will_not_help(shop: stripe_adapter.Adapter) -> None:
     client, order = own(shop), shop.order()
     await shop.warm_up(client)
-    await shop.world.fault("stripe", "http:500", route=shop.create_route)
+    await shop.harness.fault("stripe", "http:500", route=shop.create_route)
     with pytest.raises(clients.OutcomeUnknown, match="status 500"):
         await client.create(order, key="pay.1.create.1")
 

@@ -6,9 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from providers import imposter
-from providers import stripe as adapters
-from providers import world as worlds
+from providers import sandbox_harness, scripted_api, stripe_adapter
 
 from payments import clients
 from payments.clients import stripe
@@ -47,25 +45,27 @@ SESSION: dict[str, Any] = {
 
 
 @pytest.fixture
-async def shop(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
-    made = adapters.Adapter(world)
+async def shop(harness: sandbox_harness.Harness) -> AsyncIterator[stripe_adapter.Adapter]:
+    made = stripe_adapter.Adapter(harness)
     yield made
     await made.close()
 
 
 @pytest.fixture
-def liar() -> Iterator[imposter.Imposter]:
-    with imposter.listening() as made:
+def api() -> Iterator[scripted_api.ScriptedApi]:
+    with scripted_api.listening() as made:
         yield made
 
 
-def own(shop: adapters.Adapter, **options: Any) -> stripe.api.Stripe:
+def own(shop: stripe_adapter.Adapter, **options: Any) -> stripe.api.Stripe:
     made = shop.client(**options)
     assert isinstance(made, stripe.api.Stripe)
     return made
 
 
-async def told(shop: adapters.Adapter, liar: imposter.Imposter, session: object, refunds: object = ()) -> facts.Fact:
+async def told(
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, session: object, refunds: object = ()
+) -> facts.Fact:
     """Give what we make of a session that looks like this."""
 
     def reply(path: str, _asked: dict[str, Any]) -> Any:
@@ -73,12 +73,14 @@ async def told(shop: adapters.Adapter, liar: imposter.Imposter, session: object,
             return {"id": shop.shop_id}
         return {"data": refunds, "has_more": False} if path == "/v1/refunds" else session
 
-    liar.reply = reply
-    return await own(shop, base_url=liar.url).fetch("cs_live_1")
+    api.reply = reply
+    return await own(shop, base_url=api.url).fetch("cs_live_1")
 
 
-async def test_what_is_not_documented_is_not_looked_at(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
-    fact = await told(shop, liar, {**SESSION, "unheard_of": {"deep": [1]}})
+async def test_what_is_not_documented_is_not_looked_at(
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
+) -> None:
+    fact = await told(shop, api, {**SESSION, "unheard_of": {"deep": [1]}})
 
     assert (fact.state, fact.captured_minor, fact.fee_minor) == ("paid", 4_500, 160)
     assert fact.payment_id == UUID(int=1)
@@ -102,36 +104,40 @@ async def test_what_is_not_documented_is_not_looked_at(shop: adapters.Adapter, l
     ],
 )
 async def test_money_is_there_only_when_session_and_intent_say_so(
-    shop: adapters.Adapter, liar: imposter.Imposter, changes: dict[str, Any], state: str
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, changes: dict[str, Any], state: str
 ) -> None:
-    fact = await told(shop, liar, {**SESSION, **changes})
+    fact = await told(shop, api, {**SESSION, **changes})
 
     assert fact.state == state
     assert fact.captured_minor == (4_500 if state == "paid" else 0)
 
 
-async def test_what_was_held_and_never_taken_is_no_refund(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
+async def test_what_was_held_and_never_taken_is_no_refund(
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
+) -> None:
     released = {"id": "re_1", "status": "succeeded", "amount": 1_500, "currency": "eur", "created": 1_790_000_100}
     refund = released | {"id": "re_2", "amount": 200, "balance_transaction": "txn_2"}
     intent = {**INTENT, "amount_received": 3_000, "latest_charge": {**CHARGE, "amount_refunded": 1_700}}
 
-    fact = await told(shop, liar, {**SESSION, "payment_intent": intent}, [released, refund])
+    fact = await told(shop, api, {**SESSION, "payment_intent": intent}, [released, refund])
 
     assert (fact.amount.amount_minor, fact.captured_minor, fact.refunded_minor) == (4_500, 3_000, 200)
 
 
-async def test_a_fee_in_another_currency_is_not_told(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
+async def test_a_fee_in_another_currency_is_not_told(
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
+) -> None:
     balance = {"id": "txn_1", "created": 1_790_000_060, "fee": 160, "currency": "usd"}
     intent = {**INTENT, "latest_charge": {**CHARGE, "balance_transaction": balance}}
 
-    assert (await told(shop, liar, {**SESSION, "payment_intent": intent})).fee_minor is None
+    assert (await told(shop, api, {**SESSION, "payment_intent": intent})).fee_minor is None
 
 
-async def test_the_end_of_a_hold_is_told(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
+async def test_the_end_of_a_hold_is_told(shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi) -> None:
     charge = {**CHARGE, "payment_method_details": {"card": {"capture_before": 1_790_600_000}}}
     intent = {**INTENT, "status": "requires_capture", "capture_method": "manual", "latest_charge": charge}
 
-    fact = await told(shop, liar, {**SESSION, "payment_status": "unpaid", "payment_intent": intent})
+    fact = await told(shop, api, {**SESSION, "payment_status": "unpaid", "payment_intent": intent})
 
     assert fact.capture_before == datetime.fromtimestamp(1_790_600_000, UTC)
 
@@ -160,38 +166,38 @@ async def test_the_end_of_a_hold_is_told(shop: adapters.Adapter, liar: imposter.
     ],
 )
 async def test_an_answer_of_another_shape_is_not_believed(
-    shop: adapters.Adapter, liar: imposter.Imposter, changes: dict[str, Any]
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, liar, {**SESSION, **changes})
+        await told(shop, api, {**SESSION, **changes})
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"id": 1', b"\xff\xfe", b" " * 1_100_000])
 async def test_an_answer_that_cannot_be_read_is_not_believed(
-    shop: adapters.Adapter, liar: imposter.Imposter, body: bytes
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, body: bytes
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, liar, body)
+        await told(shop, api, body)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"payment_id": "no uuid"}, {"payment_id": 5}])
 async def test_metadata_that_names_no_payment_gives_no_id(
-    shop: adapters.Adapter, liar: imposter.Imposter, metadata: Any
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, metadata: Any
 ) -> None:
-    assert (await told(shop, liar, {**SESSION, "metadata": metadata})).payment_id is None
+    assert (await told(shop, api, {**SESSION, "metadata": metadata})).payment_id is None
 
 
 async def test_a_refusal_that_is_not_in_stripes_words_is_no_verdict(
-    shop: adapters.Adapter, liar: imposter.Imposter
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
-    liar.status = 400
+    api.status = 400
 
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, liar, b"<html>Blocked by the firewall</html>")
+        await told(shop, api, b"<html>Blocked by the firewall</html>")
 
 
 async def test_what_else_lives_on_the_account_is_left_out_of_the_report(
-    shop: adapters.Adapter, liar: imposter.Imposter
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
     now_s = int(datetime.now(UTC).timestamp())
     ours = {**SESSION, "created": now_s}
@@ -200,20 +206,20 @@ async def test_what_else_lives_on_the_account_is_left_out_of_the_report(
         "/v1/account": {"id": shop.shop_id},
         "/v1/checkout/sessions": {"data": [ours, *others], "has_more": False},
     }
-    liar.reply = lambda path, _asked: answers[path]
+    api.reply = lambda path, _asked: answers[path]
     since = datetime.now(UTC) - timedelta(hours=1)
 
-    page = await own(shop, base_url=liar.url).list_movements(since, since + timedelta(hours=2), None)
+    page = await own(shop, base_url=api.url).list_movements(since, since + timedelta(hours=2), None)
 
     assert [one.provider_ref for one in page.movements] == ["cs_live_1"]
 
 
 @pytest.mark.parametrize("status", ["warning_needs_response", "warning_closed", "prevented", "unheard_of"])
 async def test_an_inquiry_takes_no_money_and_is_no_dispute(
-    shop: adapters.Adapter, liar: imposter.Imposter, status: str
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, status: str
 ) -> None:
     dispute = {"id": "du_1", "status": status, "amount": 100, "currency": "eur", "created": 1_790_000_000}
     answers = {"/v1/account": {"id": shop.shop_id}, "/v1/disputes": {"data": [dispute], "has_more": False}}
-    liar.reply = lambda path, _asked: answers.get(path, SESSION)
+    api.reply = lambda path, _asked: answers.get(path, SESSION)
 
-    assert await own(shop, base_url=liar.url).fetch_disputes("cs_live_1") == []
+    assert await own(shop, base_url=api.url).fetch_disputes("cs_live_1") == []

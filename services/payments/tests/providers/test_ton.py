@@ -5,34 +5,33 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from providers import ton as adapters
-from providers import world as worlds
-from providers.ton import deposits
+from providers import sandbox_harness, ton_adapter
+from providers.ton_adapter import deposits
 
 from contracts.message import Money
 from payments import clients
 from payments.clients import ton
 from payments.clients.ton import boc
 
-WALLET, USDT = adapters.WALLET, adapters.USDT
+WALLET, USDT = ton_adapter.WALLET, ton_adapter.USDT
 SENDER = "0:" + "CD" * 32
 # For clients that talk to nobody in the sandbox.
-NOBODY: Any = adapters.Adapter(None)  # type: ignore[arg-type]
+NOBODY: Any = ton_adapter.Adapter(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-async def chain(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
-    made = adapters.Adapter(world)
+async def chain(harness: sandbox_harness.Harness) -> AsyncIterator[ton_adapter.Adapter]:
+    made = ton_adapter.Adapter(harness)
     yield made
     await made.close()
 
 
-async def send(chain: adapters.Adapter, **changes: Any) -> Any:
+async def send(chain: ton_adapter.Adapter, **changes: Any) -> Any:
     order = {"account": WALLET, "amount": 1_500_000_000, "comment": "p-1", "source": SENDER} | changes
-    return await chain.world.control("POST", "/ton/deposits", **order)
+    return await chain.harness.control("POST", "/ton/deposits", **order)
 
 
-async def test_a_payment_is_a_comment_and_a_link_and_no_call(chain: adapters.Adapter) -> None:
+async def test_a_payment_is_a_comment_and_a_link_and_no_call(chain: ton_adapter.Adapter) -> None:
     order = chain.order()
 
     fact = await chain.client().create(order, key="pay.1.create.1")
@@ -44,10 +43,10 @@ async def test_a_payment_is_a_comment_and_a_link_and_no_call(chain: adapters.Ada
     assert link.path.strip("/") == paid_to.friendly(is_bounceable=False, is_test=True)
     assert parse_qs(link.query) == {"amount": ["1500000000"], "text": [fact.provider_ref]}
     assert (fact.state, fact.payment_id, fact.shop_id) == ("pending", order.payment_id, WALLET)
-    assert await chain.world.requests("ton") == []
+    assert await chain.harness.requests("ton") == []
 
 
-async def test_a_link_for_a_jetton_names_its_master(chain: adapters.Adapter) -> None:
+async def test_a_link_for_a_jetton_names_its_master(chain: ton_adapter.Adapter) -> None:
     order = chain.order(amount=Money(amount_minor=2_500_000, currency="USDT"))
 
     fact = await chain.client().create(order, key="pay.1.create.1")
@@ -57,7 +56,7 @@ async def test_a_link_for_a_jetton_names_its_master(chain: adapters.Adapter) -> 
     assert asked == {"amount": ["2500000"], "text": [fact.provider_ref]}
 
 
-async def test_a_currency_that_is_not_listed_is_rejected(chain: adapters.Adapter) -> None:
+async def test_a_currency_that_is_not_listed_is_rejected(chain: ton_adapter.Adapter) -> None:
     with pytest.raises(clients.Rejected) as rejected:
         await chain.client().create(chain.order(amount=chain.foreign_amount), key="pay.1.create.1")
 
@@ -74,7 +73,7 @@ async def test_nothing_that_comes_to_a_door_is_believed() -> None:
     await client.close()
 
 
-async def test_a_final_transfer_is_a_deposit_with_its_comment(chain: adapters.Adapter) -> None:
+async def test_a_final_transfer_is_a_deposit_with_its_comment(chain: ton_adapter.Adapter) -> None:
     made = await send(chain)
 
     [found] = await deposits(chain.client())
@@ -85,7 +84,7 @@ async def test_a_final_transfer_is_a_deposit_with_its_comment(chain: adapters.Ad
     assert found.sender == boc.Address.parse(SENDER).friendly(is_bounceable=True, is_test=True)
 
 
-async def test_a_transfer_in_our_own_wallet_of_a_listed_jetton_is_a_deposit(chain: adapters.Adapter) -> None:
+async def test_a_transfer_in_our_own_wallet_of_a_listed_jetton_is_a_deposit(chain: ton_adapter.Adapter) -> None:
     await send(chain, amount=2_500_000, jetton={"master": USDT})
 
     [found] = await deposits(chain.client())
@@ -107,7 +106,7 @@ async def test_a_transfer_in_our_own_wallet_of_a_listed_jetton_is_a_deposit(chai
     ],
     ids=["foreign wallet", "unlisted jetton", "bounced", "bounced jetton", "sent on", "not final", "not to us"],
 )
-async def test_what_did_not_come_to_stay_is_no_deposit(chain: adapters.Adapter, change: dict[str, Any]) -> None:
+async def test_what_did_not_come_to_stay_is_no_deposit(chain: ton_adapter.Adapter, change: dict[str, Any]) -> None:
     client = chain.client()
 
     await send(chain, **change)
@@ -116,14 +115,14 @@ async def test_what_did_not_come_to_stay_is_no_deposit(chain: adapters.Adapter, 
     assert [one.comment for one in await deposits(client)] == ["after it"]
 
 
-async def test_what_becomes_final_later_is_met_by_a_cursor_that_has_gone_on(chain: adapters.Adapter) -> None:
+async def test_what_becomes_final_later_is_met_by_a_cursor_that_has_gone_on(chain: ton_adapter.Adapter) -> None:
     client = chain.client()
     waiting, gone = await send(chain, comment="late", is_final=False), await send(chain, is_final=False)
     await send(chain, comment="early")
     first = await client.watch_deposits(None)
 
-    await chain.world.control("POST", "/ton/finalize", hash=waiting["hash"])
-    await chain.world.control("POST", "/ton/invalidate", hash=gone["hash"])
+    await chain.harness.control("POST", "/ton/finalize", hash=waiting["hash"])
+    await chain.harness.control("POST", "/ton/invalidate", hash=gone["hash"])
 
     assert [one.comment for one in first.deposits] == ["early"]
     assert [one.comment for one in await deposits(client, first.cursor)] == ["late"]
@@ -131,7 +130,7 @@ async def test_what_becomes_final_later_is_met_by_a_cursor_that_has_gone_on(chai
 
 @pytest.mark.parametrize("comment", [None, "", "   "], ids=["none", "empty", "blank"])
 async def test_money_without_a_readable_comment_is_a_deposit_without_one(
-    chain: adapters.Adapter, comment: str | None
+    chain: ton_adapter.Adapter, comment: str | None
 ) -> None:
     await send(chain, comment=comment)
     await send(chain, jetton={"master": USDT}, comment=comment, amount=7)
@@ -142,14 +141,14 @@ async def test_money_without_a_readable_comment_is_a_deposit_without_one(
     ]
 
 
-async def test_a_comment_goes_on_in_further_cells(chain: adapters.Adapter) -> None:
+async def test_a_comment_goes_on_in_further_cells(chain: ton_adapter.Adapter) -> None:
     long = "слово " * 60 + "end"
     await send(chain, comment=long)
 
     assert [one.comment for one in await deposits(chain.client())] == [long]
 
 
-async def test_every_deposit_is_met_once_however_many_pages_there_are(chain: adapters.Adapter) -> None:
+async def test_every_deposit_is_met_once_however_many_pages_there_are(chain: ton_adapter.Adapter) -> None:
     made = [(await send(chain, comment=f"p-{number}"))["hash"] for number in range(103)]
 
     found = await deposits(chain.client())
@@ -157,9 +156,11 @@ async def test_every_deposit_is_met_once_however_many_pages_there_are(chain: ada
     assert [one.provider_ref.partition(":")[2] for one in found] == made
 
 
-async def test_what_came_before_the_wallet_was_ours_is_not(chain: adapters.Adapter) -> None:
+async def test_what_came_before_the_wallet_was_ours_is_not(chain: ton_adapter.Adapter) -> None:
     before, after = await send(chain), await send(chain, comment="ours")
-    client = ton.api.Ton(chain.account, base_url=f"{chain.world.url}/ton", timeout_s=5, start_lt=int(before["lt"]) + 1)
+    client = ton.api.Ton(
+        chain.account, base_url=f"{chain.harness.url}/ton", timeout_s=5, start_lt=int(before["lt"]) + 1
+    )
 
     found = await deposits(client)
 
@@ -167,9 +168,9 @@ async def test_what_came_before_the_wallet_was_ours_is_not(chain: adapters.Adapt
     assert [one.provider_ref for one in found] == [f"{after['lt']}:{after['hash']}"]
 
 
-async def test_the_coins_code_is_the_ledgers(chain: adapters.Adapter) -> None:
+async def test_the_coins_code_is_the_ledgers(chain: ton_adapter.Adapter) -> None:
     await send(chain)
-    client = ton.api.Ton(chain.account, base_url=f"{chain.world.url}/ton", timeout_s=5, currency="GRAM")
+    client = ton.api.Ton(chain.account, base_url=f"{chain.harness.url}/ton", timeout_s=5, currency="GRAM")
 
     assert [one.amount.currency for one in await deposits(client)] == ["GRAM"]
     await client.close()
@@ -188,10 +189,10 @@ async def test_the_coins_code_is_the_ledgers(chain: adapters.Adapter) -> None:
     ],
 )
 async def test_a_failure_is_one_of_the_five_and_loses_nothing(
-    chain: adapters.Adapter, fault: str, error: type[clients.ProviderError]
+    chain: ton_adapter.Adapter, fault: str, error: type[clients.ProviderError]
 ) -> None:
     await send(chain)
-    await chain.world.fault("ton", fault)
+    await chain.harness.fault("ton", fault)
 
     with pytest.raises(error):
         await chain.client(timeout_s=0.4).watch_deposits(None)

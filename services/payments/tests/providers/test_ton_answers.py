@@ -5,24 +5,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from providers import imposter
-from providers import ton as adapters
-from providers.ton import deposits
+from providers import scripted_api, ton_adapter
+from providers.ton_adapter import deposits
 
 from contracts.message import AMOUNT_MINOR_MAX
 from payments import clients
 from payments.clients import ton
 from payments.domain import facts
 
-USDT = adapters.USDT
+USDT = ton_adapter.USDT
 SENDER = "0:" + "CD" * 32
 # For clients that talk to nobody in the sandbox.
-NOBODY: Any = adapters.Adapter(None)  # type: ignore[arg-type]
+NOBODY: Any = ton_adapter.Adapter(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def liar() -> Iterator[imposter.Imposter]:
-    with imposter.listening() as made:
+def api() -> Iterator[scripted_api.ScriptedApi]:
+    with scripted_api.listening() as made:
         yield made
 
 
@@ -53,24 +52,24 @@ def bag(data: bytes) -> str:
     return base64.b64encode(bytes.fromhex("b5ee9c7201010101") + bytes([0, len(cell), 0]) + cell).decode()
 
 
-def watcher(liar: imposter.Imposter) -> ton.api.Ton:
-    made: ton.api.Ton = NOBODY.connect(NOBODY.account, timeout_s=5, base_url=liar.url)
+def watcher(api: scripted_api.ScriptedApi) -> ton.api.Ton:
+    made: ton.api.Ton = NOBODY.connect(NOBODY.account, timeout_s=5, base_url=api.url)
     return made
 
 
-async def watched(liar: imposter.Imposter, *listed: Any, cursor: str | None = None) -> facts.Page:
-    liar.asked.clear()
-    liar.reply = lambda path, _asked: {"jetton_wallets": []} if "wallets" in path else {"transactions": [*listed]}
-    client = watcher(liar)
+async def watched(api: scripted_api.ScriptedApi, *listed: Any, cursor: str | None = None) -> facts.Page:
+    api.asked.clear()
+    api.reply = lambda path, _asked: {"jetton_wallets": []} if "wallets" in path else {"transactions": [*listed]}
+    client = watcher(api)
     try:
         return await client.watch_deposits(cursor)
     finally:
         await client.close()
 
 
-async def test_the_cursor_stops_before_the_first_that_is_not_final(liar: imposter.Imposter) -> None:
+async def test_the_cursor_stops_before_the_first_that_is_not_final(api: scripted_api.ScriptedApi) -> None:
     for unsure in ({"mc_block_seqno": None}, {"emulated": True}, {"finality": "confirmed"}, {"finality": "pending"}):
-        page = await watched(liar, transaction(10), transaction(20, **unsure), transaction(30))
+        page = await watched(api, transaction(10), transaction(20, **unsure), transaction(30))
 
         assert [one.provider_ref.partition(":")[0] for one in page.deposits] == ["10"]
         assert page.cursor == "10"
@@ -92,9 +91,11 @@ async def test_the_cursor_stops_before_the_first_that_is_not_final(liar: imposte
         [7],
     ],
 )
-async def test_an_answer_that_can_not_be_right_moves_no_cursor(liar: imposter.Imposter, listed: list[Any]) -> None:
+async def test_an_answer_that_can_not_be_right_moves_no_cursor(
+    api: scripted_api.ScriptedApi, listed: list[Any]
+) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await watched(liar, *listed, cursor="9")
+        await watched(api, *listed, cursor="9")
 
 
 @pytest.mark.parametrize(
@@ -108,8 +109,8 @@ async def test_an_answer_that_can_not_be_right_moves_no_cursor(liar: imposter.Im
     ],
     ids=["our own order", "nothing", "no value", "more than there is", "what is left of fees"],
 )
-async def test_what_brings_nothing_is_passed_over(liar: imposter.Imposter, change: dict[str, Any]) -> None:
-    page = await watched(liar, transaction(20, **change))
+async def test_what_brings_nothing_is_passed_over(api: scripted_api.ScriptedApi, change: dict[str, Any]) -> None:
+    page = await watched(api, transaction(20, **change))
 
     assert page == facts.Page(cursor="20")
 
@@ -128,15 +129,15 @@ async def test_what_brings_nothing_is_passed_over(liar: imposter.Imposter, chang
     ],
 )
 async def test_money_whose_words_can_not_be_read_is_a_deposit_all_the_same(
-    liar: imposter.Imposter, content: Any
+    api: scripted_api.ScriptedApi, content: Any
 ) -> None:
-    page = await watched(liar, transaction(20, in_msg={"message_content": content}))
+    page = await watched(api, transaction(20, in_msg={"message_content": content}))
 
     [found] = page.deposits
     assert (found.comment, found.amount.amount_minor) == (None, 1000)
 
 
-async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(liar: imposter.Imposter) -> None:
+async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(api: scripted_api.ScriptedApi) -> None:
     filler = "x" * 400_000
     listed = [transaction(10 * number, trash=filler) for number in range(1, 8)]
 
@@ -144,8 +145,8 @@ async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(liar: impost
         after = [one for one in listed if int(one["lt"]) >= int(asked["start_lt"])]
         return {"transactions": after[: int(asked["limit"])]}
 
-    liar.reply = reply
-    client = watcher(liar)
+    api.reply = reply
+    client = watcher(api)
 
     found = await deposits(client)
 
@@ -155,13 +156,13 @@ async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(liar: impost
 
 @pytest.mark.parametrize("body", [None, "%%%", bag((0x7362D09C).to_bytes(4))])
 async def test_our_own_jetton_wallet_without_an_amount_stops_the_cursor(
-    liar: imposter.Imposter, body: str | None
+    api: scripted_api.ScriptedApi, body: str | None
 ) -> None:
     wallet = "0:" + "EE" * 32
     owner = {"owner": "0:" + bytes(range(32)).hex(), "jetton": USDT, "address": wallet}
     told = transaction(20, in_msg={"source": wallet, "message_content": {"body": body}})
-    liar.reply = lambda path, _asked: {"jetton_wallets": [owner]} if "wallets" in path else {"transactions": [told]}
-    client = watcher(liar)
+    api.reply = lambda path, _asked: {"jetton_wallets": [owner]} if "wallets" in path else {"transactions": [told]}
+    client = watcher(api)
 
     with pytest.raises(clients.OutcomeUnknown):
         await client.watch_deposits(None)
@@ -170,14 +171,14 @@ async def test_our_own_jetton_wallet_without_an_amount_stops_the_cursor(
 
 @pytest.mark.parametrize("of_another", [{"owner": SENDER}, {"jetton": SENDER}])
 async def test_an_index_that_tells_of_somebody_elses_wallet_is_not_followed(
-    liar: imposter.Imposter, of_another: dict[str, str]
+    api: scripted_api.ScriptedApi, of_another: dict[str, str]
 ) -> None:
     wallet = "0:" + "EE" * 32
     owner = {"owner": "0:" + bytes(range(32)).hex(), "jetton": USDT, "address": wallet, **of_another}
     body = bag((0x7362D09C).to_bytes(4) + bytes(8) + b"\x10\x70\x00")
     told = transaction(20, in_msg={"source": wallet, "message_content": {"body": body}})
-    liar.reply = lambda path, _asked: {"jetton_wallets": [owner]} if "wallets" in path else {"transactions": [told]}
-    client = watcher(liar)
+    api.reply = lambda path, _asked: {"jetton_wallets": [owner]} if "wallets" in path else {"transactions": [told]}
+    client = watcher(api)
 
     page = await client.watch_deposits(None)
 
@@ -185,8 +186,8 @@ async def test_an_index_that_tells_of_somebody_elses_wallet_is_not_followed(
     assert page == facts.Page(cursor="20")
 
 
-async def test_one_transaction_that_is_too_long_stops_the_cursor(liar: imposter.Imposter) -> None:
+async def test_one_transaction_that_is_too_long_stops_the_cursor(api: scripted_api.ScriptedApi) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await watched(liar, transaction(10, trash="x" * 1_100_000))
+        await watched(api, transaction(10, trash="x" * 1_100_000))
 
-    assert [asked["limit"] for _, asked in liar.asked] == ["100", "10", "1"]
+    assert [asked["limit"] for _, asked in api.asked] == ["100", "10", "1"]

@@ -6,20 +6,20 @@ from uuid import UUID
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from providers import ton as adapters
+from providers import ton_adapter
 
-from contracts import payments
+import contracts.payments
 from payments.clients import ton
 from payments.clients.ton import boc
 
-WALLET = adapters.WALLET
+WALLET = ton_adapter.WALLET
 SENDER = "0:" + "CD" * 32
-SOME_ID = payments.PaymentId(UUID("0f3d2f8e-8d0c-4b8e-9a39-1f8a1c2b3d4e"))
+SOME_ID = contracts.payments.PaymentId(UUID("0f3d2f8e-8d0c-4b8e-9a39-1f8a1c2b3d4e"))
 
 
-@given(payment_id=st.uuids().map(payments.PaymentId))
-@example(payment_id=payments.PaymentId(UUID(int=0)))
-def test_a_comment_survives_what_people_do_to_it(payment_id: payments.PaymentId) -> None:
+@given(payment_id=st.uuids().map(contracts.payments.PaymentId))
+@example(payment_id=contracts.payments.PaymentId(UUID(int=0)))
+def test_a_comment_survives_what_people_do_to_it(payment_id: contracts.payments.PaymentId) -> None:
     comment = ton.api.comment_of(payment_id)
 
     assert len(comment) == 14
@@ -40,9 +40,9 @@ def test_the_comment_of_a_payment_is_the_same_for_ever() -> None:
 
 @given(one=st.uuids(), other=st.uuids())
 def test_two_payments_have_two_comments(one: UUID, other: UUID) -> None:
-    assert (ton.api.comment_of(payments.PaymentId(one)) == ton.api.comment_of(payments.PaymentId(other))) is (
-        one == other
-    )
+    assert (
+        ton.api.comment_of(contracts.payments.PaymentId(one)) == ton.api.comment_of(contracts.payments.PaymentId(other))
+    ) is (one == other)
 
 
 @pytest.mark.parametrize(

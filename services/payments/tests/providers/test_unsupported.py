@@ -5,18 +5,18 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from providers import ton as adapters
+from providers import ton_adapter
 
 from contracts.message import Money
 from payments import clients
 from payments.clients import unsupported
 from payments.domain import facts
-from payments.domain.facts import Capability
+from payments.domain.accounts import Capability
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SOME = Money(amount_minor=1, currency="TON")
-QUESTION = facts.Question(question_ref="1", payment_id=None, amount=SOME, payer="42")
-WALLET: Any = adapters.Adapter(None)  # type: ignore[arg-type]
+QUESTION = facts.PreCheckout(pre_checkout_ref="1", payment_id=None, amount=SOME, payer="42")
+WALLET: Any = ton_adapter.Adapter(None)  # type: ignore[arg-type]
 
 
 class Nothing(unsupported.UnsupportedCalls):

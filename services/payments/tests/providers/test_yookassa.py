@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -11,10 +10,9 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from providers import adapter, imposter
-from providers import world as worlds
-from providers import yookassa as adapters
+from providers import adapters, sandbox_harness, scripted_api, yookassa_adapter
 
+import contracts.payments
 from contracts.message import Money
 from payments import clients
 from payments.clients import yookassa
@@ -45,24 +43,24 @@ ANSWER: dict[str, Any] = {
 
 
 @pytest.fixture
-async def shop(world: worlds.World) -> AsyncIterator[adapters.Adapter]:
-    made = adapters.Adapter(world)
+async def shop(harness: sandbox_harness.Harness) -> AsyncIterator[yookassa_adapter.Adapter]:
+    made = yookassa_adapter.Adapter(harness)
     yield made
     await made.close()
 
 
 @pytest.fixture
-def liar() -> Iterator[imposter.Imposter]:
-    with imposter.listening() as made:
+def api() -> Iterator[scripted_api.ScriptedApi]:
+    with scripted_api.listening() as made:
         yield made
 
 
 @pytest.fixture
-def client(shop: adapters.Adapter) -> yookassa.api.YooKassa:
+def client(shop: yookassa_adapter.Adapter) -> yookassa.api.YooKassa:
     return own(shop)
 
 
-def own(shop: adapters.Adapter, **options: Any) -> yookassa.api.YooKassa:
+def own(shop: yookassa_adapter.Adapter, **options: Any) -> yookassa.api.YooKassa:
     made = shop.client(**options)
     assert isinstance(made, yookassa.api.YooKassa)
     return made
@@ -71,39 +69,45 @@ def own(shop: adapters.Adapter, **options: Any) -> yookassa.api.YooKassa:
 def silent(*networks: str) -> yookassa.api.YooKassa:
     """Give a client that talks to nobody and believes these networks."""
     nobody: Any = None
-    return own(adapters.Adapter(nobody), base_url="http://127.0.0.1:9", webhook_secrets=networks or PUBLISHED)
+    return own(yookassa_adapter.Adapter(nobody), base_url="http://127.0.0.1:9", webhook_secrets=networks or PUBLISHED)
 
 
-async def told(shop: adapters.Adapter, liar: imposter.Imposter, answer: object) -> facts.Fact:
+async def told(shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, answer: object) -> facts.Fact:
     """Give what we make of a payment that looks like this."""
-    liar.reply = lambda _path, _asked: answer
-    return await own(shop, base_url=liar.url).fetch(REF)
+    api.reply = lambda _path, _asked: answer
+    return await own(shop, base_url=api.url).fetch(REF)
 
 
 # --- what is asked for -----------------------------------------------------------------------------------
 
 
-async def test_money_is_taken_at_once_unless_it_shall_be_held(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
-    liar.reply = lambda _path, _asked: ANSWER
-    client = own(shop, base_url=liar.url)
+async def test_money_is_taken_at_once_unless_it_shall_be_held(
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi
+) -> None:
+    api.reply = lambda _path, _asked: ANSWER
+    client = own(shop, base_url=api.url)
 
     await client.create(shop.order(), key="pay.1.create.1")
     await client.create(shop.order(is_held=True), key="pay.2.create.1")
 
-    (_, at_once), (_, held) = liar.asked
+    (_, at_once), (_, held) = api.asked
     assert (at_once["capture"], held["capture"]) == (True, False)
     assert at_once["amount"] == {"value": "1500.00", "currency": "RUB"}
     assert at_once["confirmation"] == {"type": "redirect", "return_url": "https://shop.example/thanks"}
 
 
-async def test_a_receipt_is_written_as_the_provider_reads_it(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
-    liar.reply = lambda _path, _asked: ANSWER
-    line = facts.Item(description="Ж" * 200, quantity_milli=1_500, price=shop.part(3), vat_code=4, subject="commodity")
-    receipt = facts.Receipt(items=(line,), phone="79990000000")
+async def test_a_receipt_is_written_as_the_provider_reads_it(
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi
+) -> None:
+    api.reply = lambda _path, _asked: ANSWER
+    line = contracts.payments.ReceiptItem(
+        description="Ж", quantity_milli=1_500, price=shop.part(3), vat_code=4, subject="commodity"
+    ).model_copy(update={"description": "Ж" * 200})  # longer than what a command may have
+    receipt = contracts.payments.Receipt(items=(line,), phone="79990000000")
 
-    await own(shop, base_url=liar.url, tax_system_code=2).create(shop.order(receipt=receipt), key="pay.1.create.1")
+    await own(shop, base_url=api.url, tax_system_code=2).create(shop.order(receipt=receipt), key="pay.1.create.1")
 
-    ((_, asked),) = liar.asked
+    ((_, asked),) = api.asked
     assert asked["receipt"] == {
         "customer": {"phone": "79990000000"},
         "tax_system_code": 2,
@@ -121,10 +125,10 @@ async def test_a_receipt_is_written_as_the_provider_reads_it(shop: adapters.Adap
 
 
 async def test_a_receipt_that_does_not_add_up_is_rejected(
-    client: yookassa.api.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
 ) -> None:
-    line = facts.Item(description="A thing", quantity_milli=1_000, price=shop.part(), vat_code=1)
-    order = shop.order(receipt=facts.Receipt(items=(line,), email="payer@shop.example"))
+    line = contracts.payments.ReceiptItem(description="A thing", quantity_milli=1_000, price=shop.part(), vat_code=1)
+    order = shop.order(receipt=contracts.payments.Receipt(items=(line,), email="payer@shop.example"))
 
     with pytest.raises(clients.Rejected) as rejected:
         await client.create(order, key="pay.1.create.1")
@@ -133,22 +137,22 @@ async def test_a_receipt_that_does_not_add_up_is_rejected(
 
 
 async def test_a_part_is_captured_with_the_receipt_of_what_is_left(
-    client: yookassa.api.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
 ) -> None:
-    line = facts.Item(description="A thing", quantity_milli=1_000, price=shop.part(), vat_code=1)
-    receipt = facts.Receipt(items=(line, line), email="payer@shop.example")
+    line = contracts.payments.ReceiptItem(description="A thing", quantity_milli=1_000, price=shop.part(), vat_code=1)
+    receipt = contracts.payments.Receipt(items=(line, line), email="payer@shop.example")
     made = await client.create(shop.order(is_held=True, receipt=receipt), key="pay.1.create.1")
     await shop.pay(client, made)
 
     fact = await client.capture(
-        made.provider_ref, shop.part(), key="pay.1.capture.1", receipt=replace(receipt, items=(line,))
+        made.provider_ref, shop.part(), key="pay.1.capture.1", receipt=receipt.model_copy(update={"items": (line,)})
     )
 
     assert (fact.state, fact.captured_minor) == ("paid", shop.part().amount_minor)
 
 
 async def test_a_declined_payment_is_canceled_with_the_banks_reason(
-    client: yookassa.api.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
 ) -> None:
     made = await client.create(shop.order(), key="pay.1.create.1")
 
@@ -158,14 +162,16 @@ async def test_a_declined_payment_is_canceled_with_the_banks_reason(
     assert (fact.state, fact.reason) == ("canceled", "insufficient_funds")
 
 
-async def test_the_fee_is_what_the_shop_does_not_get(client: yookassa.api.YooKassa, shop: adapters.Adapter) -> None:
+async def test_the_fee_is_what_the_shop_does_not_get(
+    client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
+) -> None:
     made = await client.create(shop.order(), key="pay.1.create.1")
     await shop.pay(client, made)
 
     assert (await client.fetch(made.provider_ref)).fee_minor == 150_000 * 35 // 1000
 
 
-async def test_the_end_of_a_hold_is_told(client: yookassa.api.YooKassa, shop: adapters.Adapter) -> None:
+async def test_the_end_of_a_hold_is_told(client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter) -> None:
     made = await client.create(shop.order(is_held=True), key="pay.1.create.1")
     await shop.pay(client, made)
 
@@ -176,7 +182,7 @@ async def test_the_end_of_a_hold_is_told(client: yookassa.api.YooKassa, shop: ad
 
 
 async def test_a_key_that_made_another_payment_says_nothing_about_this_one(
-    client: yookassa.api.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
 ) -> None:
     await client.create(shop.order(), key="pay.1.create.1")
     other = shop.order(amount=Money(amount_minor=1, currency="RUB"))
@@ -187,24 +193,24 @@ async def test_a_key_that_made_another_payment_says_nothing_about_this_one(
 
 @pytest.mark.rule("PA9")
 async def test_a_creation_that_timed_out_after_it_was_made_is_the_same_payment_when_repeated(
-    client: yookassa.api.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
 ) -> None:
     order = shop.order()
-    await shop.world.fault("yookassa", "timeout_after_commit")
+    await shop.harness.fault("yookassa", "timeout_after_commit")
     with pytest.raises(clients.OutcomeUnknown):
         await own(shop, timeout_s=0.3).create(order, key="pay.1.create.1")
 
     fact = await client.create(order, key="pay.1.create.1")
 
-    assert [made["id"] for made in await shop.world.made("yookassa")] == [fact.provider_ref]
-    posted = [one for one in await shop.world.requests("yookassa") if one["method"] == "POST"]
+    assert [made["id"] for made in await shop.harness.made("yookassa")] == [fact.provider_ref]
+    posted = [one for one in await shop.harness.requests("yookassa") if one["method"] == "POST"]
     assert {one["idempotence_key"] for one in posted} == {"pay.1.create.1"}
 
 
 async def test_a_creation_at_an_address_that_is_not_there_is_rejected(
-    client: yookassa.api.YooKassa, shop: adapters.Adapter
+    client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
 ) -> None:
-    await shop.world.fault("yookassa", "http:404")
+    await shop.harness.fault("yookassa", "http:404")
 
     with pytest.raises(clients.Rejected, match="not_found"):
         await client.create(shop.order(), key="pay.1.create.1")
@@ -213,8 +219,10 @@ async def test_a_creation_at_an_address_that_is_not_there_is_rejected(
 # --- how answers are read ---------------------------------------------------------------------------------
 
 
-async def test_what_is_not_documented_is_not_looked_at(shop: adapters.Adapter, liar: imposter.Imposter) -> None:
-    fact = await told(shop, liar, {**ANSWER, "unheard_of": {"deep": [1]}})
+async def test_what_is_not_documented_is_not_looked_at(
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi
+) -> None:
+    fact = await told(shop, api, {**ANSWER, "unheard_of": {"deep": [1]}})
 
     assert (fact.state, fact.amount) == ("paid", Money(amount_minor=150_000, currency="RUB"))
     assert (fact.captured_minor, fact.refunded_minor, fact.fee_minor) == (150_000, 0, 5_250)
@@ -246,25 +254,25 @@ async def test_what_is_not_documented_is_not_looked_at(shop: adapters.Adapter, l
     ],
 )
 async def test_an_answer_of_another_shape_is_not_believed(
-    shop: adapters.Adapter, liar: imposter.Imposter, change: dict[str, Any]
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, change: dict[str, Any]
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, liar, {**ANSWER, **change})
+        await told(shop, api, {**ANSWER, **change})
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"id": 1', b"\xff\xfe", b" " * 1_100_000])
 async def test_an_answer_that_cannot_be_read_is_not_believed(
-    shop: adapters.Adapter, liar: imposter.Imposter, body: bytes
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, body: bytes
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, liar, body)
+        await told(shop, api, body)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"payment_id": "no uuid"}, {"payment_id": 5}])
 async def test_metadata_that_names_no_payment_gives_no_id(
-    shop: adapters.Adapter, liar: imposter.Imposter, metadata: Any
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, metadata: Any
 ) -> None:
-    assert (await told(shop, liar, {**ANSWER, "metadata": metadata})).payment_id is None
+    assert (await told(shop, api, {**ANSWER, "metadata": metadata})).payment_id is None
 
 
 @pytest.mark.parametrize(
@@ -272,9 +280,9 @@ async def test_metadata_that_names_no_payment_gives_no_id(
     [("200000", 200_000), ("150000", 150_000), ("100", 150_000), ("-5", 150_000), ("x", 150_000), (5, 150_000)],
 )
 async def test_a_payment_is_never_less_than_what_was_taken_of_it(
-    shop: adapters.Adapter, liar: imposter.Imposter, held: object, amount_minor: int
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, held: object, amount_minor: int
 ) -> None:
-    fact = await told(shop, liar, {**ANSWER, "metadata": {"held_minor": held}})
+    fact = await told(shop, api, {**ANSWER, "metadata": {"held_minor": held}})
 
     assert (fact.amount.amount_minor, fact.captured_minor) == (amount_minor, 150_000)
 
@@ -283,30 +291,30 @@ async def test_a_payment_is_never_less_than_what_was_taken_of_it(
     "income", [{"value": "1600.00", "currency": "RUB"}, {"value": "14.00", "currency": "USD"}, None]
 )
 async def test_a_fee_that_makes_no_sense_is_not_told(
-    shop: adapters.Adapter, liar: imposter.Imposter, income: object
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, income: object
 ) -> None:
-    assert (await told(shop, liar, {**ANSWER, "income_amount": income})).fee_minor is None
+    assert (await told(shop, api, {**ANSWER, "income_amount": income})).fee_minor is None
 
 
 @pytest.mark.parametrize("status", [301, 302, 400, 403, 404, 451])
 async def test_what_only_a_proxy_says_is_no_verdict(
-    shop: adapters.Adapter, liar: imposter.Imposter, status: int
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, status: int
 ) -> None:
-    liar.status = status
+    api.status = status
 
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, liar, b"<html>Not here</html>")
+        await told(shop, api, b"<html>Not here</html>")
 
 
 async def test_a_refund_that_is_pending_for_ever_in_pages_has_an_end(
-    shop: adapters.Adapter, liar: imposter.Imposter
+    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
-    liar.reply = lambda _path, _asked: {"items": [], "next_cursor": "again"}
+    api.reply = lambda _path, _asked: {"items": [], "next_cursor": "again"}
 
     with pytest.raises(clients.OutcomeUnknown):
-        await own(shop, base_url=liar.url).fetch_refunds(REF)
+        await own(shop, base_url=api.url).fetch_refunds(REF)
 
-    assert len(liar.asked) == yookassa.api.REFUND_PAGES_MAX
+    assert len(api.asked) == yookassa.api.REFUND_PAGES_MAX
 
 
 # --- amounts ----------------------------------------------------------------------------------------------
@@ -350,9 +358,9 @@ def test_an_amount_that_is_not_exact_is_refused(value: str) -> None:
 def test_a_notification_tells_at_which_payment_to_look(event: str, subject: dict[str, str], ref: str | None) -> None:
     body = json.dumps({"type": "notification", "event": event, "object": subject}).encode()
 
-    hint = silent().read(adapter.webhook(body))
+    hint = silent().read(adapters.webhook(body))
 
-    assert hint == facts.Hint(event=event, dedupe_key=f"{event}:{subject['id']}", provider_ref=ref)
+    assert hint == facts.WebhookContent(event=event, dedupe_key=f"{event}:{subject['id']}", provider_ref=ref)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +380,7 @@ def test_a_notification_tells_at_which_payment_to_look(event: str, subject: dict
     ],
 )
 def test_only_published_addresses_are_believed(peer: str, is_admitted: bool) -> None:  # noqa: FBT001 - a table's column
-    webhook = adapter.webhook(b"{}", peer=peer)
+    webhook = adapters.webhook(b"{}", peer=peer)
 
     if is_admitted:
         silent().authenticate(webhook)
@@ -382,4 +390,4 @@ def test_only_published_addresses_are_believed(peer: str, is_admitted: bool) -> 
 
 
 def test_networks_may_be_all_of_the_internet_when_somebody_wants_that() -> None:
-    silent(str(ip_network("0.0.0.0/0"))).authenticate(adapter.webhook(b"{}", peer="203.0.113.9"))
+    silent(str(ip_network("0.0.0.0/0"))).authenticate(adapters.webhook(b"{}", peer="203.0.113.9"))

@@ -8,25 +8,25 @@ import httpx
 
 from chassis import http_client
 from payments import clients
-from payments.domain import facts
+from payments.domain import accounts
 
 RETRY_AFTER_S_MAX = 60.0
 
 
 class TooLong(clients.OutcomeUnknown):
-    """The response is longer than what we read; a shorter list may be asked for."""
+    """The response is too large to be read; a shorter list may be requested."""
 
 
 Answer = http_client.Response
 Refusal = Callable[[Answer], clients.ProviderError]
-"""Reads a response that is no success as one of the five ways to fail."""
+"""Maps a response that is no success to one of the five ways to fail."""
 
 
 class Http:
     """The connections of one account. A call takes `timeout_s` in all, at most."""
 
     def __init__(
-        self, account: facts.Account, *, base_url: str, timeout_s: float, headers: Mapping[str, str] | None = None
+        self, account: accounts.Account, *, base_url: str, timeout_s: float, headers: Mapping[str, str] | None = None
     ) -> None:
         """Prepare the client; the first call connects."""
         self._provider = account.provider
@@ -42,7 +42,7 @@ class Http:
                 return response.body
             error = refusal(response)
             if isinstance(error, clients.RateLimited):
-                # The limit is the account's, not the request's: nobody calls until it is over.
+                # The limit is the account's, not the request's: no call is made until it is over.
                 self._quiet_until = time.monotonic() + error.retry_after_s
             raise error
         except clients.ProviderError as error:

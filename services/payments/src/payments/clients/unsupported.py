@@ -1,56 +1,58 @@
-"""The calls that an account has no capability for. Nobody makes them, so one that is made all the same is a defect."""
+"""The calls that an account has no capability for. Callers ask for the capability first, so such a call is a defect."""
 
-# ruff: noqa: ARG002 - nothing is done with what a call is given that must not be made
+# ruff: noqa: ARG002 - a call that must not be made does nothing with its arguments
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
+import contracts.payments
 from contracts.message import Money
-from payments.domain import facts
+from payments.domain import accounts, facts
 
 
 class UnsupportedCalls:
-    """A provider that can't do anything; each provider overrides what it can."""
+    """A provider without any capability; each provider overrides the calls that it supports."""
 
-    account: facts.Account
+    capabilities: ClassVar[frozenset[accounts.Capability]] = frozenset()
+    account: accounts.Account
 
     async def fetch(self, provider_ref: str) -> facts.Fact:
-        """Be of no use without FETCH."""
-        self._refuse(facts.Capability.FETCH)
+        """Needs FETCH."""
+        self._refuse(accounts.Capability.FETCH)
 
     async def capture(
-        self, provider_ref: str, amount: Money, *, key: str, receipt: facts.Receipt | None = None
+        self, provider_ref: str, amount: Money, *, key: str, receipt: contracts.payments.Receipt | None = None
     ) -> facts.Fact:
-        """Be of no use without CAPTURE."""
-        self._refuse(facts.Capability.CAPTURE)
+        """Needs CAPTURE."""
+        self._refuse(accounts.Capability.CAPTURE)
 
     async def cancel(self, provider_ref: str, *, key: str) -> facts.Fact:
-        """Be of no use without CANCEL."""
-        self._refuse(facts.Capability.CANCEL)
+        """Needs CANCEL."""
+        self._refuse(accounts.Capability.CANCEL)
 
     async def refund(self, order: facts.RefundOrder, *, key: str) -> facts.RefundFact:
-        """Be of no use without REFUND."""
-        self._refuse(facts.Capability.REFUND)
+        """Needs REFUND."""
+        self._refuse(accounts.Capability.REFUND)
 
     async def fetch_refunds(self, provider_ref: str) -> Sequence[facts.RefundFact]:
-        """Be of no use without FETCH."""
-        self._refuse(facts.Capability.FETCH)
+        """Needs FETCH."""
+        self._refuse(accounts.Capability.FETCH)
 
     async def fetch_disputes(self, provider_ref: str) -> Sequence[facts.DisputeFact]:
-        """Be of no use without DISPUTE."""
-        self._refuse(facts.Capability.DISPUTE)
+        """Needs DISPUTE."""
+        self._refuse(accounts.Capability.DISPUTE)
 
     async def list_movements(self, since: datetime, until: datetime, cursor: str | None) -> facts.Page:
-        """Be of no use without LIST."""
-        self._refuse(facts.Capability.LIST)
+        """Needs LIST."""
+        self._refuse(accounts.Capability.LIST)
 
     async def watch_deposits(self, cursor: str | None) -> facts.Page:
-        """Be of no use without DEPOSIT."""
-        self._refuse(facts.Capability.DEPOSIT)
+        """Needs DEPOSIT."""
+        self._refuse(accounts.Capability.DEPOSIT)
 
-    async def answer(self, question: facts.Question, refusal: str | None) -> None:
-        """Be of no use without PRE_CHECKOUT."""
-        self._refuse(facts.Capability.PRE_CHECKOUT)
+    async def answer(self, pre_checkout: facts.PreCheckout, refusal: str | None) -> None:
+        """Needs PRE_CHECKOUT."""
+        self._refuse(accounts.Capability.PRE_CHECKOUT)
 
-    def _refuse(self, missing: facts.Capability) -> NoReturn:
+    def _refuse(self, missing: accounts.Capability) -> NoReturn:
         raise AssertionError(f"{self.account.provider} was called without the capability {missing}")

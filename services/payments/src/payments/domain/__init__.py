@@ -1,1 +1,1 @@
-"""What payments decides: a payment's life, refunds, disputes, deposits, questions, and when to look again. No I/O."""
+"""What the core decides: the life cycle of a payment, refusals, and when to try again. No I/O."""

@@ -1,20 +1,20 @@
-"""What providers are asked to do: one row for each request, kept before it leaves, with the key it leaves under."""
+"""Requests to providers: one row for each, stored with its idempotency key before it is sent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+import contracts.payments
 from chassis import database
-from contracts import payments
-from payments.domain.payment import Payment
-from payments.domain.refund import Refund, State
+from payments.domain.lifecycle import Payment
+from payments.refunds.domain import Refund, State
 from payments.store.payments import COLUMNS, read_row
 
 Op = Literal["create", "capture", "cancel", "refund"]
 Outcome = Literal["ok", "rejected", "refused", "unknown", "given_up"]
 
-# The number grows only after a definite refusal: what may have been done is never asked for under another key.
+# The number in the key grows only after a definite refusal: what may have been done is never sent under another key.
 _ADD = """
 INSERT INTO provider_attempt (idempotence_key, payment_id, op, refund_id, receipt)
 SELECT format('%s.%s.%s.%s', CASE $2::text WHEN 'refund' THEN 'ref' ELSE 'pay' END, coalesce($3::uuid, $1::uuid), $2,
@@ -63,11 +63,11 @@ WHERE idempotence_key = $1
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """How far a request has come; `is_open` while it may be sent again, `code` is the provider's word for a refusal."""
+class AttemptState:
+    """The state of a request; `is_open` while it may be sent again, `code` is the provider's code of a refusal."""
 
     op: Op
-    refund_id: payments.RefundId | None
+    refund_id: contracts.payments.RefundId | None
     tries: int
     outcome: str
     code: str | None
@@ -75,8 +75,8 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A request leased to be sent, and what earlier tries left behind.
+class Attempt:
+    """A request leased to be sent.
 
     `is_uncertain` tells that an earlier try may have been carried out; ages are by the database's clock.
     """
@@ -85,7 +85,7 @@ class Ask:
     op: Op
     payment: Payment
     refund: Refund | None
-    receipt: payments.Receipt | None
+    receipt: contracts.payments.Receipt | None
     tries: int
     is_uncertain: bool
     key_age: timedelta
@@ -96,34 +96,34 @@ async def add(
     tx: database.Tx,
     payment: Payment,
     op: Op,
-    refund_id: payments.RefundId | None = None,
-    receipt: payments.Receipt | None = None,
+    refund_id: contracts.payments.RefundId | None = None,
+    receipt: contracts.payments.Receipt | None = None,
 ) -> bool:
-    """Ask for something to be done at the provider; False while the same is under way or done.
+    """Store a request to a provider; False while the same is under way or done.
 
-    The receipt is kept until the provider has it, or never will.
+    The receipt is deleted when the request is closed.
     """
     kept = receipt.model_dump_json() if receipt else None
     return bool(await tx.fetchval(_ADD, payment.payment_id, op, refund_id, kept))
 
 
-async def latest(tx: database.Tx, payment_id: payments.PaymentId) -> list[Attempt]:
-    """Give what was asked of the provider about a payment, the latest first."""
-    return [Attempt(**row) for row in await tx.fetch(_LATEST, payment_id, LATEST_MAX)]
+async def latest(tx: database.Tx, payment_id: contracts.payments.PaymentId) -> list[AttemptState]:
+    """Read the requests about a payment, the latest first."""
+    return [AttemptState(**row) for row in await tx.fetch(_LATEST, payment_id, LATEST_MAX)]
 
 
 async def is_open(tx: database.Tx, payment: Payment, op: Op) -> bool:
-    """Tell whether something was asked for and is not answered."""
+    """Tell whether a request of this kind is neither done nor refused."""
     return bool(await tx.fetchval(_IS_OPEN, payment.payment_id, op))
 
 
-async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[str] = ()) -> Sequence[Ask]:
-    """Take requests that are due, but none to busy providers, and note that they are being sent."""
-    asks = []
+async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[str] = ()) -> Sequence[Attempt]:
+    """Lease requests that are due, but none to busy providers, and record that they are sent."""
+    attempts = []
     for row in await tx.fetch(_LEASE, limit, lease_s, list(busy)):
         payment = read_row(row)
         refund = row["refund_id"] and Refund(
-            refund_id=payments.RefundId(row["refund_id"]),
+            refund_id=contracts.payments.RefundId(row["refund_id"]),
             payment_id=payment.payment_id,
             tenant=payment.tenant,
             amount_minor=row["refund_minor"],
@@ -133,24 +133,24 @@ async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[s
             is_ours=row["is_ours"],
             settled_at=row["settled_at"],
         )
-        asks.append(
-            Ask(
+        attempts.append(
+            Attempt(
                 key=row["idempotence_key"],
                 op=row["op"],
                 payment=payment,
                 refund=refund or None,
-                receipt=payments.Receipt.model_validate(row["receipt"]) if row["receipt"] else None,
+                receipt=contracts.payments.Receipt.model_validate(row["receipt"]) if row["receipt"] else None,
                 tries=row["tries"],
                 is_uncertain=row["is_uncertain"],
                 key_age=row["key_age"],
                 age=row["age"] if refund else row["payment_age"],
             )
         )
-    return asks
+    return attempts
 
 
 async def close(
     tx: database.Tx, key: str, outcome: Outcome, *, again_s: float | None = None, code: str | None = None
 ) -> None:
-    """Note how the latest try ended, and when to try again; None for never."""
+    """Record how the latest try ended, and the pause before the next one; None for no further try."""
     await tx.execute(_CLOSE, key, outcome, again_s, code)

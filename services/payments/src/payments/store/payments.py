@@ -1,4 +1,4 @@
-"""Payments: added once, locked to be moved, leased to be looked at."""
+"""Payments: inserted once, locked before a change, leased to be polled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from datetime import datetime
 
 import asyncpg
 
+import contracts.payments
 from chassis import database
-from contracts import payments
 from contracts.message import Money, TenantId, UserId
-from payments.domain import facts, schedule
-from payments.domain.payment import OPEN, Payment, State
+from payments.domain import accounts, schedule
+from payments.domain.lifecycle import OPEN, Payment, State
 
 COLUMNS = """
 payment_id, tenant, user_id, purpose, provider, currency, amount_minor, return_url, state, version, correlation_id,
@@ -37,13 +37,13 @@ UPDATE payment SET state = $2, version = $3, account = $4, provider_ref = $5, co
   changed_at = now(), next_at = now() + make_interval(secs => $17)
 WHERE payment_id = $1 AND version < $3
 """
-_REST = "UPDATE payment SET next_at = now() + make_interval(secs => $3) WHERE payment_id = $1 AND state = $2"
+_PAUSE = "UPDATE payment SET next_at = now() + make_interval(secs => $3) WHERE payment_id = $1 AND state = $2"
 _UNDER_WAY = """
 SELECT reserved_minor > 0, disputed_minor > 0 FROM payment
 WHERE tenant = $1 AND provider = $2 AND account = $3 AND provider_ref = $4
 """
-# Index payment_to_check. The lease is the next check itself: a check that fails is simply the next one's work.
-_LEASE_CHECKS = f"""
+# Index payment_to_check. The lease is the next poll itself: after a poll that fails the next one follows as usual.
+_LEASE_DUE = f"""
 UPDATE payment SET checks = least(checks + 1, 32767), next_at = now() + make_interval(secs => least(
   ($2::float8[])[least(checks + 2, cardinality($2))],
   CASE WHEN now() < expires_at OR reserved_minor > 0 THEN $3::float8 END))
@@ -56,16 +56,16 @@ WHERE payment_id = due.id RETURNING {COLUMNS}, checks, now() AS leased_at
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """A payment leased for a look at the provider, for the n-th time since it last changed."""
+class DuePayment:
+    """A payment leased to be polled. `polls` counts the polls since it last changed."""
 
     payment: Payment
-    checks: int
+    polls: int
     leased_at: datetime
 
 
 async def add(tx: database.Tx, payment: Payment) -> bool:
-    """Add a payment that was asked for; False when its id is taken."""
+    """Insert a requested payment; False when its id is taken."""
     return bool(
         await tx.fetchval(
             _ADD,
@@ -90,36 +90,39 @@ async def add(tx: database.Tx, payment: Payment) -> bool:
     )
 
 
-async def lock(tx: database.Tx, payment_id: payments.PaymentId) -> Payment | None:
+async def lock(tx: database.Tx, payment_id: contracts.payments.PaymentId) -> Payment | None:
     """Lock a payment until the transaction ends; None when there is none."""
     row = await tx.fetchrow(_LOCK, payment_id)
     return read_row(row) if row else None
 
 
-async def read(tx: database.Tx, payment_id: payments.PaymentId) -> Payment | None:
+async def read(tx: database.Tx, payment_id: contracts.payments.PaymentId) -> Payment | None:
     """Read a payment without a lock; None when there is none."""
     row = await tx.fetchrow(_READ, payment_id)
     return read_row(row) if row else None
 
 
 async def lock_of(
-    tx: database.Tx, account: facts.Account, provider_ref: str, payment_id: payments.PaymentId | None = None
+    tx: database.Tx,
+    account: accounts.Account,
+    provider_ref: str,
+    payment_id: contracts.payments.PaymentId | None = None,
 ) -> Payment | None:
-    """Lock the payment that a fact is about: by the id in its metadata, else by the provider's reference."""
+    """Lock the payment that a fact is about: by our id in its metadata, else by the provider's id."""
     if payment_id is not None and (payment := await lock(tx, payment_id)) is not None:
         return payment
     row = await tx.fetchrow(_LOCK_BY_REF, account.tenant, account.provider, account.name, provider_ref)
     return read_row(row) if row else None
 
 
-async def under_way(tx: database.Tx, account: facts.Account, provider_ref: str) -> tuple[bool, bool]:
-    """Tell whether a payment has refunds under way, and whether it has disputes that were not won."""
+async def under_way(tx: database.Tx, account: accounts.Account, provider_ref: str) -> tuple[bool, bool]:
+    """Tell whether a payment has open refunds, and whether it has disputes that were not won."""
     row = await tx.fetchrow(_UNDER_WAY, account.tenant, account.provider, account.name, provider_ref)
     return (row[0], row[1]) if row else (False, False)
 
 
 async def save(tx: database.Tx, payment: Payment) -> None:
-    """Write a locked payment as it is now; one with something open is looked at again soon, any other never."""
+    """Update a locked payment; one with something open will be polled soon, any other never."""
     saved = await tx.execute(
         _SAVE,
         payment.payment_id,
@@ -138,26 +141,26 @@ async def save(tx: database.Tx, payment: Payment) -> None:
         payment.reserved_minor,
         payment.disputed_minor,
         payment.fee_minor,
-        schedule.CHECK_RESTS_S[0] if payment.state in OPEN or payment.reserved_minor else None,
+        schedule.POLL_PAUSES_S[0] if payment.state in OPEN or payment.reserved_minor else None,
     )
-    assert saved == "UPDATE 1"  # the row is locked, so nobody else wrote a version
+    assert saved == "UPDATE 1"  # the row is locked, so no other transaction changed its version
 
 
-async def rest(tx: database.Tx, payment: Payment, rest_s: float | None) -> None:
-    """Let a payment rest before it is looked at again, unless it has moved on; None stops looking for good."""
-    await tx.execute(_REST, payment.payment_id, payment.state, rest_s)
+async def pause(tx: database.Tx, payment: Payment, pause_s: float | None) -> None:
+    """Set the pause until a payment is polled again, unless its state has changed; None ends the polling."""
+    await tx.execute(_PAUSE, payment.payment_id, payment.state, pause_s)
 
 
-async def lease_checks(tx: database.Tx, *, limit: int, busy: Sequence[str] = ()) -> Sequence[Check]:
-    """Take payments whose time has come to be looked at, but none of busy providers."""
-    rows = await tx.fetch(_LEASE_CHECKS, limit, schedule.CHECK_RESTS_S, schedule.CHECK_REST_S_WHILE_PAYABLE, list(busy))
-    return [Check(read_row(row), row["checks"], row["leased_at"]) for row in rows]
+async def lease_due(tx: database.Tx, *, limit: int, busy: Sequence[str] = ()) -> Sequence[DuePayment]:
+    """Lease payments that are due to be polled, but none of busy providers."""
+    rows = await tx.fetch(_LEASE_DUE, limit, schedule.POLL_PAUSES_S, schedule.POLL_PAUSE_S_WHILE_PAYABLE, list(busy))
+    return [DuePayment(read_row(row), row["checks"], row["leased_at"]) for row in rows]
 
 
 def read_row(row: asyncpg.Record) -> Payment:
-    """Read a payment from a row that has its columns."""
+    """Make a payment of a row that has its columns."""
     return Payment(
-        payment_id=payments.PaymentId(row["payment_id"]),
+        payment_id=contracts.payments.PaymentId(row["payment_id"]),
         tenant=TenantId(row["tenant"]),
         user_id=UserId(row["user_id"]),
         purpose=row["purpose"],
@@ -184,5 +187,5 @@ def read_row(row: asyncpg.Record) -> Payment:
         reserved_minor=row["reserved_minor"],
         disputed_minor=row["disputed_minor"],
         fee_minor=row["fee_minor"],
-        origin_id=payments.PaymentId(row["origin_id"]) if row["origin_id"] else None,
+        origin_id=contracts.payments.PaymentId(row["origin_id"]) if row["origin_id"] else None,
     )

@@ -1,5 +1,5 @@
 """Everything that is Crypto Pay's own."""
 
-from payments.clients.cryptopay import account, api
+from payments.clients.cryptopay import account, api, settings
 
-__all__ = ["account", "api"]
+__all__ = ["account", "api", "settings"]

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from payments import clients
-from payments.clients.cryptopay import api
+from payments.clients import configuration
+from payments.clients.cryptopay import api, settings
 
 
-def open_account(configured: clients.AccountSettings, timeout_s: float) -> api.CryptoPay:
+def open_account(configured: configuration.AccountSettings, timeout_s: float) -> api.CryptoPay:
     """Open the account; a call of it may take `timeout_s`. Raises ValueError when it can't work."""
     token = configured.secret("token")
     # The public first part of the token is the provider's name of the account.
-    identity = replace(configured.identity, shop_id=token.partition(":")[0])
-    return api.CryptoPay(identity, base_url=configured.base_url, timeout_s=timeout_s, token=token)
+    account = replace(configured.account, shop_id=token.partition(":")[0])
+    return api.CryptoPay(account, base_url=str(configured.url or settings.URL), timeout_s=timeout_s, token=token)

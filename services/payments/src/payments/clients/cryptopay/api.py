@@ -8,6 +8,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from typing import Annotated, Any, Literal, TypeVar
@@ -18,24 +19,24 @@ from pydantic import AwareDatetime, Field, ValidationError, field_validator, mod
 from contracts.message import AMOUNT_MINOR_MAX, Money
 from payments import clients
 from payments.clients import http, provider_json, unsupported
-from payments.domain import facts
+from payments.domain import accounts, facts
 
-# The assets that the ledger keeps, with the decimals of their minor unit.
+# The assets that the ledger has, with the decimals of their minor unit.
 EXPONENTS = {"USDT": 6, "TON": 9, "BTC": 8, "USDC": 6}
-# Where nothing is real. Any other host but the first is an imitation, which the account's own mark is right about.
+# The hosts of the main and the test network. For any other host, an imitation, the account's `is_test` counts.
 TEST_HOSTS = {"pay.crypt.bot": False, "testnet-pay.crypt.bot": True}
 DESCRIPTION_MAX = 1024
-# The longest life that an invoice may be given.
+# The longest lifetime that an invoice may have.
 INVOICE_LIFE_MAX = timedelta(days=31)
-# An invoice may have been made when payments were given more time to live.
+# An invoice may be older than today's setting of the lifetime.
 LIFE_SLACK = timedelta(days=1)
 PAGE = 100  # invoices in one answer: their JSON stays far below what we read
 OFFSET_MAX = 10_000_000
-# Crypto Pay dates the request but does not say whether a repetition gets a new date, nor how long it repeats. A hint
-# only makes us ask again, so an old one is harmless; a day keeps every repetition alive through an outage of ours.
-HINT_AGE_MAX = timedelta(days=1)
+# Crypto Pay dates the request but does not document whether a repetition gets a new date, nor how long it repeats. A
+# webhook only makes us fetch again, so an old one is harmless; a day accepts every repetition after an outage of ours.
+WEBHOOK_AGE_MAX = timedelta(days=1)
 CLOCK_SKEW_MAX = timedelta(seconds=300)
-# It names no time to wait after too many requests.
+# Its rate limit names no time to wait.
 RETRY_AFTER_S = 5.0
 
 _TOKEN = re.compile(r"([0-9]{1,20}):[A-Za-z0-9_-]{1,128}")
@@ -72,7 +73,7 @@ class _Invoice(provider_json.ProviderJson):
     @field_validator("amount", "fee_amount", mode="before")
     @classmethod
     def _is_plain(cls, value: object) -> Decimal | None:
-        # A number of JSON or its text. An exponent could make an integer of a billion digits out of ten letters.
+        # A JSON number or a string. An exponent could make an integer of a billion digits out of ten characters.
         text = f"{value:f}" if isinstance(value, Decimal) and -30 <= value.adjusted() <= 24 else str(value)
         if value is None or isinstance(value, bool):
             return None
@@ -117,23 +118,23 @@ class _Refused(provider_json.ProviderJson):
 class CryptoPay(unsupported.UnsupportedCalls):
     """One app at Crypto Pay."""
 
-    capabilities = frozenset({facts.Capability.FETCH, facts.Capability.LIST})
-    # It knows no keys, but an invoice whose answer was lost can't be paid: nobody has its address, and it expires.
+    capabilities = frozenset({accounts.Capability.FETCH, accounts.Capability.LIST})
+    # There are no keys, but an invoice whose response was lost can't be paid: nobody has its address, and it expires.
     key_lifetime: timedelta | None = None
 
-    def __init__(self, account: facts.Account, *, base_url: str, timeout_s: float, token: str) -> None:
+    def __init__(self, account: accounts.Account, *, base_url: str, timeout_s: float, token: str) -> None:
         """Prepare the client; the first call connects. The app's id is the first part of its token."""
         match = _TOKEN.fullmatch(token)
         if match is None:
             raise ValueError("the app's token is not of the form 12345:ABC")
-        self.account = account
+        self.account = replace(account, capabilities=self.capabilities)
         self._app_id = match[1]
         self._is_test = TEST_HOSTS.get(httpx.URL(base_url).host, account.is_test)
         self._signature = hmac.new(hashlib.sha256(token.encode()).digest(), digestmod=hashlib.sha256)
         self._http = http.Http(account, base_url=base_url, timeout_s=timeout_s, headers={"Crypto-Pay-API-Token": token})
 
-    def authenticate(self, webhook: facts.Webhook) -> None:
-        """Raise Forged unless the app's token signed these very bytes, not longer ago than a day."""
+    def authenticate(self, webhook: facts.WebhookRequest) -> None:
+        """Raise Forged unless the app's token signed these bytes within a day."""
         signature = self._signature.copy()
         signature.update(webhook.body)
         given = webhook.headers.get("crypto-pay-api-signature", "")
@@ -142,21 +143,21 @@ class CryptoPay(unsupported.UnsupportedCalls):
         try:
             age = webhook.received_at - _read(webhook.body, _Update).request_date
         except clients.Malformed:
-            return  # it is theirs all the same; to read it will say what is wrong
-        if not -CLOCK_SKEW_MAX <= age <= HINT_AGE_MAX:
+            return  # it is authentic all the same; reading it will raise Malformed
+        if not -CLOCK_SKEW_MAX <= age <= WEBHOOK_AGE_MAX:
             raise clients.Forged
 
-    def read(self, webhook: facts.Webhook) -> facts.Hint:
+    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent:
         """Read an update: which invoice to fetch. Raises Malformed."""
         update = _read(webhook.body, _Update)
         dedupe_key = f"upd:{update.update_id}"
         if update.update_type != "invoice_paid":
-            return facts.Hint(event="other", dedupe_key=dedupe_key)
+            return facts.WebhookContent(event="other", dedupe_key=dedupe_key)
         subject = _valid(update.payload, _Subject)
-        return facts.Hint(event="invoice_paid", dedupe_key=dedupe_key, provider_ref=str(subject.invoice_id))
+        return facts.WebhookContent(event="invoice_paid", dedupe_key=dedupe_key, provider_ref=str(subject.invoice_id))
 
     async def create(self, order: facts.Order, *, key: str) -> facts.Fact:  # noqa: ARG002 - Crypto Pay knows no keys
-        """Make an invoice that lives as long as the account's payments do."""
+        """Create an invoice with the lifetime of the account's payments."""
         asset = order.amount.currency
         if asset not in EXPONENTS:
             raise clients.Rejected("currency_not_supported")
@@ -177,7 +178,7 @@ class CryptoPay(unsupported.UnsupportedCalls):
         return self._fact(made.result)
 
     async def fetch(self, provider_ref: str) -> facts.Fact:
-        """Ask how an invoice stands."""
+        """Fetch an invoice."""
         if _REF.fullmatch(provider_ref) is None:
             raise clients.NotFound
         listed = await self._call("fetch", "getInvoices", _Listed, invoice_ids=provider_ref, count=1)
@@ -187,7 +188,7 @@ class CryptoPay(unsupported.UnsupportedCalls):
         raise clients.NotFound
 
     async def list_movements(self, since: datetime, until: datetime, cursor: str | None) -> facts.Page:
-        """Give a page of invoices that were made or paid in a stretch of time.
+        """Give a page of invoices that were made or paid in a period.
 
         Crypto Pay lists them newest first by their creation, so it goes back as far as one of ours can live. New ones
         move others to the next page meanwhile: they come twice, and none is missed.
@@ -197,7 +198,7 @@ class CryptoPay(unsupported.UnsupportedCalls):
         items = listed.result.items
         earliest = since - min(self.account.payment_ttl, INVOICE_LIFE_MAX) - LIFE_SLACK
         is_last = len(items) < PAGE or items[-1].created_at < earliest or offset + PAGE > OFFSET_MAX
-        # Whatever else the app sells for, in fiat or in assets that the ledger does not keep, is not ours.
+        # Invoices in fiat, or in assets that the ledger does not have, are not ours.
         ours = (one for one in items if _minor(one.amount, one.asset) is not None)
         within = (one for one in ours if any(since <= at < until for at in (one.created_at, one.paid_at) if at))
         return facts.Page(
@@ -244,7 +245,7 @@ def written(amount: Money) -> str:
 
 
 def _way_back(url: str) -> dict[str, str]:
-    # It takes nothing but web addresses for the button.
+    # Crypto Pay accepts only web addresses for the button.
     return {"paid_btn_name": "callback", "paid_btn_url": url} if url.startswith(("https://", "http://")) else {}
 
 
@@ -259,7 +260,7 @@ def _minor(value: Decimal, asset: str | None) -> int | None:
 def _fee_minor(invoice: _Invoice) -> int | None:
     if invoice.fee_amount is None or invoice.asset is None or invoice.fee_asset != invoice.asset:
         return None
-    # A fee may be finer than our minor unit, and Crypto Pay writes it as a binary float: the nearest unit is meant.
+    # A fee may be finer than our minor unit, and Crypto Pay writes it as a binary float: it is rounded to the nearest.
     return round(_EXACT.scaleb(invoice.fee_amount, EXPONENTS[invoice.asset]))
 
 
@@ -278,7 +279,7 @@ def _refusal(answer: http.Answer) -> clients.ProviderError:
 
 def _read(body: bytes, shape: type[_S]) -> _S:
     try:
-        # Not pydantic's own parser: it makes a binary float of a number before a Decimal.
+        # pydantic's own parser would make a binary float of a number before a Decimal.
         decoded = json.loads(body, parse_float=Decimal, parse_constant=_refuse)
     except (ValueError, RecursionError, ArithmeticError):
         raise clients.Malformed(clients.Malformed.__doc__) from None
@@ -289,7 +290,7 @@ def _valid(decoded: object, shape: type[_S]) -> _S:
     try:
         return shape.model_validate(decoded)
     except ValidationError:
-        # Without its cause: a validation error repeats what it was given, which may be personal.
+        # Without its cause: a validation error repeats its input, which may be personal.
         raise clients.Malformed(clients.Malformed.__doc__) from None
 
 

@@ -1,32 +1,34 @@
-"""Telegram Stars over the Bot API (https://core.telegram.org/bots/payments-stars): links, questions, charges, refunds.
+"""Telegram Stars over the Bot API (https://core.telegram.org/bots/payments-stars): invoice links, pre-checkout queries,
+charges and refunds.
 
-Money is known by its charge id and never by its invoice, because one invoice can be paid any number of times. The
-bot's token is a part of every address, so no address may get into a log, an error or a metric.
+A charge has an id of its own, because one invoice can be paid any number of times. The bot's token is a part of every
+address, so no address may get into a log, an error or a metric.
 """
 
 import hmac
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
 from pydantic import Field, SecretStr, ValidationError
 
-from contracts import payments
+import contracts.payments
 from contracts.message import Currency, Money, PositiveMinor
 from payments import clients
 from payments.clients import http, provider_json, unsupported
-from payments.domain import facts
+from payments.domain import accounts, facts
 
 CURRENCY = "XTR"
 TITLE_MAX, DESCRIPTION_MAX, REFUSAL_MAX = 32, 255, 255
-# Telegram gives a payer up after 10 s; the question's way here and the answer's way back are a part of them.
+# Telegram fails the payment after 10 s, which include the way of the query to us and of the answer back.
 ANSWER_S_MAX = 4.0
 UPDATES = ("message", "pre_checkout_query")
 TRANSACTIONS_MAX = 100  # in one answer
 RETRY_AFTER_S = 1  # where Telegram does not say how long
-# More transactions than a bot will ever have: it bounds the search for the first of a stretch of time.
+# More transactions than a bot will ever have: it bounds the search for the first one of a period.
 OFFSET_MAX = 2**31 - 1
 
 _HEADER = "x-telegram-bot-api-secret-token"
@@ -53,7 +55,7 @@ class _Money(provider_json.ProviderJson):
         return Money(amount_minor=self.total_amount, currency=self.currency)
 
     @property
-    def payment_id(self) -> payments.PaymentId | None:
+    def payment_id(self) -> contracts.payments.PaymentId | None:
         return provider_json.payment_id(self.invoice_payload)
 
 
@@ -131,15 +133,15 @@ class _Listed(provider_json.ProviderJson):
 class Stars(unsupported.UnsupportedCalls):
     """One bot and its Stars."""
 
-    # There is no call that tells about one charge: what comes signed is the fact, and the list finds what was missed.
-    capabilities = frozenset({facts.Capability.PRE_CHECKOUT, facts.Capability.REFUND, facts.Capability.LIST})
-    # A second link of the same payment does no harm: whoever opens it is asked about first, and one that was paid is
-    # refused. A second refund of a charge is refused by Telegram.
+    # No call returns one charge: the update with our secret is the fact, and the list shows what was missed.
+    capabilities = frozenset({accounts.Capability.PRE_CHECKOUT, accounts.Capability.REFUND, accounts.Capability.LIST})
+    # A second link of the same payment is harmless: a pre-checkout query comes first, and that of a paid payment is
+    # refused. Telegram refuses a second refund of a charge.
     key_lifetime: timedelta | None = None
 
     def __init__(
         self,
-        account: facts.Account,
+        account: accounts.Account,
         *,
         base_url: str,
         timeout_s: float,
@@ -149,41 +151,41 @@ class Stars(unsupported.UnsupportedCalls):
     ) -> None:
         """Prepare the clients; the first call connects.
 
-        Of several secrets the first is told to Telegram and any is accepted, so that one can replace another. None
-        closes the door for webhooks. `is_test_server` asks for Telegram's test environment, whose Stars are free.
+        Of several secrets the first is registered at Telegram and any is accepted, so that one can replace another.
+        Without one no webhook is accepted. `is_test_server` asks for Telegram's test environment, whose Stars are free.
         """
         if _TOKEN.fullmatch(token) is None:
             raise ValueError("the bot's token is not of the form 123456:ABC-DEF")
-        self.account = account
+        self.account = replace(account, capabilities=self.capabilities)
         self._bot_id = token.partition(":")[0]
         self._secrets = tuple(SecretStr(secret) for secret in webhook_secrets if secret)
         url = f"{base_url.rstrip('/')}/bot{token}{'/test' if is_test_server else ''}"
         self._http = http.Http(account, base_url=url, timeout_s=timeout_s)
-        # Answers have connections of their own: no other call's queue or limit may cost a payer the ten seconds.
+        # Answers have connections of their own: no other call's queue or rate limit may use up the ten seconds.
         self._answers = http.Http(account, base_url=url, timeout_s=min(timeout_s, ANSWER_S_MAX))
 
-    def authenticate(self, webhook: facts.Webhook) -> None:
-        """Raise Forged unless the secret is with it that Telegram was told; without a secret everything is forged."""
+    def authenticate(self, webhook: facts.WebhookRequest) -> None:
+        """Raise Forged unless it carries one of the secrets; without a secret everything is forged."""
         given = webhook.headers.get(_HEADER, "").encode()
-        # Compares with all of them, whichever is the right one, so that the time tells nothing.
+        # Compares with all of them, so that the time it takes does not depend on which one matches.
         if not sum(hmac.compare_digest(given, secret.get_secret_value().encode()) for secret in self._secrets):
             raise clients.Forged
 
-    def read(self, webhook: facts.Webhook) -> facts.Hint | facts.Question:
-        """Read an update: a payer's question, a charge or its refund; others are about nothing. Raises Malformed."""
+    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.PreCheckout:
+        """Read an update: a pre-checkout query, a charge or its refund; others are ignored. Raises Malformed."""
         try:
             update = _Update.model_validate_json(webhook.body)
         except ValidationError:
-            # Without its cause: a validation error repeats what it was given, which may be personal.
+            # Without its cause: a validation error repeats its input, which may be personal.
             raise clients.Malformed(clients.Malformed.__doc__) from None
-        if asked := update.pre_checkout_query:
-            return facts.Question(
-                question_ref=asked.id, payment_id=asked.payment_id, amount=asked.amount, payer=str(asked.sender.id)
+        if query := update.pre_checkout_query:
+            return facts.PreCheckout(
+                pre_checkout_ref=query.id, payment_id=query.payment_id, amount=query.amount, payer=str(query.sender.id)
             )
-        return self._told(f"upd:{update.update_id}", update.message)
+        return self._content(f"upd:{update.update_id}", update.message)
 
     async def create(self, order: facts.Order, *, key: str) -> facts.Fact:  # noqa: ARG002 - Telegram knows no keys
-        """Make an invoice link. Its payload, our payment id, is the payment's name until a charge has one.
+        """Create an invoice link. Its payload, our payment id, is the payment's id until it has a charge.
 
         The payload needs no signature: only the bot makes invoices, and payers never see it.
         """
@@ -215,21 +217,21 @@ class Stars(unsupported.UnsupportedCalls):
             confirmation_url=link.result,
         )
 
-    async def answer(self, question: facts.Question, refusal: str | None) -> None:
-        """Let the payer go on, or tell why not. Raises Rejected when it is too late."""
-        said = {} if refusal is None else {"error_message": refusal[:REFUSAL_MAX] or "-"}
+    async def answer(self, pre_checkout: facts.PreCheckout, refusal: str | None) -> None:
+        """Approve the payment, or refuse it with a text. Raises Rejected when it is too late."""
+        text = {} if refusal is None else {"error_message": refusal[:REFUSAL_MAX] or "-"}
         await self._call(
             self._answers,
             "answer",
             "answerPreCheckoutQuery",
             _Done,
-            pre_checkout_query_id=question.question_ref,
+            pre_checkout_query_id=pre_checkout.pre_checkout_ref,
             ok=refusal is None,
-            **said,
+            **text,
         )
 
     async def refund(self, order: facts.RefundOrder, *, key: str) -> facts.RefundFact:  # noqa: ARG002 - as above
-        """Give a whole charge back; `provider_ref` is the charge's id, `payer` must be who paid it."""
+        """Refund a whole charge; `provider_ref` is the charge's id, `payer` must be its payer."""
         if order.amount.amount_minor != order.captured_minor or order.payer is None:
             raise clients.Rejected("payer_unknown" if order.payer is None else "partial_refund_not_supported")
         try:
@@ -242,7 +244,7 @@ class Stars(unsupported.UnsupportedCalls):
                 telegram_payment_charge_id=order.provider_ref,
             )
         except clients.Rejected as rejected:
-            # An earlier call that got no answer did it.
+            # An earlier call without a response did it.
             if rejected.code != "charge_already_refunded":
                 raise
         return _refunded(order.provider_ref, order.amount, datetime.now(UTC), refund_id=order.refund_id)
@@ -257,34 +259,36 @@ class Stars(unsupported.UnsupportedCalls):
         return facts.Page(movements=movements, cursor=None if is_last else str(offset + len(listed)))
 
     async def register_webhook(self, url: str) -> None:
-        """Tell Telegram where updates go, which ones, and the secret to send with them. Replaces what was told before.
+        """Register the address of updates at Telegram, with their kinds and the secret; replaces an earlier one.
 
-        Raises ValueError without a usable secret: the door would refuse everything.
+        Raises ValueError without a usable secret: every webhook would be refused.
         """
         secret = self._secrets[0].get_secret_value() if self._secrets else ""
         if _SECRET.fullmatch(secret) is None:
             raise ValueError("a webhook secret has 1 to 256 letters, digits, _ or -")
-        told = {"url": url, "secret_token": secret, "allowed_updates": UPDATES}
-        await self._call(self._http, "register_webhook", "setWebhook", _Done, **told)
+        parameters = {"url": url, "secret_token": secret, "allowed_updates": UPDATES}
+        await self._call(self._http, "register_webhook", "setWebhook", _Done, **parameters)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close()
         await self._answers.close()
 
-    def _told(self, dedupe_key: str, message: _Message | None) -> facts.Hint:
+    def _content(self, dedupe_key: str, message: _Message | None) -> facts.WebhookContent:
         if message is None or not (charge := message.successful_payment or message.refunded_payment):
-            return facts.Hint(event="other", dedupe_key=dedupe_key)
+            return facts.WebhookContent(event="other", dedupe_key=dedupe_key)
         ref, at = charge.telegram_payment_charge_id, datetime.fromtimestamp(message.date, UTC)
         if message.successful_payment is None:
             refund = _refunded(ref, charge.amount, at)
-            return facts.Hint(event="refunded_payment", dedupe_key=dedupe_key, provider_ref=ref, movement=refund)
+            return facts.WebhookContent(
+                event="refunded_payment", dedupe_key=dedupe_key, provider_ref=ref, movement=refund
+            )
         if message.sender is None:
             raise clients.Malformed("a payment without its payer")
         paid = self._paid(
             ref, charge.amount, at, charge.payment_id, payer=message.sender.id, is_recurring=charge.is_recurring
         )
-        return facts.Hint(event="successful_payment", dedupe_key=dedupe_key, provider_ref=ref, movement=paid)
+        return facts.WebhookContent(event="successful_payment", dedupe_key=dedupe_key, provider_ref=ref, movement=paid)
 
     def _movement(self, one: _Transaction) -> facts.Movement | None:
         # Withdrawals, gifts and advertisements are on the same list.
@@ -308,7 +312,7 @@ class Stars(unsupported.UnsupportedCalls):
         ref: str,
         amount: Money,
         at: datetime,
-        payment_id: payments.PaymentId | None,
+        payment_id: contracts.payments.PaymentId | None,
         *,
         payer: int,
         is_recurring: bool,
@@ -350,12 +354,12 @@ class Stars(unsupported.UnsupportedCalls):
         listed = await self._call(self._http, "list", "getStarTransactions", _Listed, offset=offset, limit=limit)
         return listed.result.transactions
 
-    async def _call(self, over: http.Http, op: str, method: str, shape: type[_S], **parameters: Any) -> _S:
-        body = await over.call(op, "POST", f"/{method}", refusal=_refusal, json=parameters)
+    async def _call(self, connection: http.Http, op: str, method: str, shape: type[_S], **parameters: Any) -> _S:
+        body = await connection.call(op, "POST", f"/{method}", refusal=_refusal, json=parameters)
         try:
             return shape.model_validate_json(body)
         except ValidationError:
-            raise clients.OutcomeUnknown("the answer is unreadable") from None
+            raise clients.OutcomeUnknown("the response is unreadable") from None
 
 
 def _refusal(answer: http.Answer) -> clients.ProviderError:
@@ -372,12 +376,12 @@ def _refusal(answer: http.Answer) -> clients.ProviderError:
         return http.rate_limited(error.parameters.retry_after if error else RETRY_AFTER_S)
     if error is None:
         return clients.OutcomeUnknown(f"status {answer.status}")
-    words = error.description.removeprefix("Bad Request: ").lower()
-    return clients.Rejected(re.sub(r"[^a-z0-9]+", "_", words)[:64].strip("_") or "rejected")
+    description = error.description.removeprefix("Bad Request: ").lower()
+    return clients.Rejected(re.sub(r"[^a-z0-9]+", "_", description)[:64].strip("_") or "rejected")
 
 
 def _refunded(
-    charge: str, amount: Money, at: datetime, *, refund_id: payments.RefundId | None = None
+    charge: str, amount: Money, at: datetime, *, refund_id: contracts.payments.RefundId | None = None
 ) -> facts.RefundFact:
     # A charge has one refund at most, and Telegram's list gives both the same id.
     return facts.RefundFact(

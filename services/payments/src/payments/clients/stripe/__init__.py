@@ -1,5 +1,5 @@
 """Everything that is Stripe's own."""
 
-from payments.clients.stripe import account, api, objects, signature
+from payments.clients.stripe import account, api, objects, settings, signature
 
-__all__ = ["account", "api", "objects", "signature"]
+__all__ = ["account", "api", "objects", "settings", "signature"]

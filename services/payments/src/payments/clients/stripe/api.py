@@ -1,25 +1,27 @@
-"""Stripe's API v1 with Checkout Sessions (https://docs.stripe.com/api), over our own small client.
+"""Stripe's API v1 with Checkout Sessions (https://docs.stripe.com/api), over our own HTTP client.
 
-A payment is named by its session; the payment intent behind it names it too, because events of money know no session.
-A webhook is signed, and still only tells where to look: events come in any order and an object may have moved on.
+A payment has the id of its session; its payment intent names it too, because events about money have no session.
+A webhook is signed, and still only tells what to fetch: events come in any order and objects change after them.
 """
 
 import base64
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import httpx
 from pydantic import ValidationError
 
+import contracts.payments
 from contracts.message import Money
 from payments import clients
 from payments.clients import http, provider_json, unsupported
 from payments.clients.stripe import objects, signature
-from payments.domain import facts
-from payments.domain.facts import Capability
+from payments.domain import accounts, facts
+from payments.domain.accounts import Capability
 
 CAPABILITIES = frozenset(
     {
@@ -33,10 +35,10 @@ CAPABILITIES = frozenset(
         Capability.DISPUTE,
     }
 )
-# Answers keep the shape that this module was written for, whatever the account's own version is.
+# Responses keep the form that this module reads, whatever the account's own version is.
 API_VERSION = "2026-10-28.endive"
 KEY_LIFETIME = timedelta(hours=24)
-# A page lives at most this long, so whoever pays at once has opened it within it.
+# A session expires after this time, so a payment that is paid at once was created within it.
 SESSION_LIFETIME = timedelta(hours=24)
 RETRY_AFTER_S = 1.0
 PAGE_ITEMS, PAGES_MAX = 100, 10
@@ -55,22 +57,22 @@ class Stripe(unsupported.UnsupportedCalls):
 
     def __init__(
         self,
-        account: facts.Account,
+        account: accounts.Account,
         *,
         base_url: str,
         timeout_s: float,
         secret_key: str,
         webhook_secrets: Sequence[str],
     ) -> None:
-        """Prepare the client; the first call connects, and finds out whether the key is of `account.shop_id`.
+        """Prepare the client; the first call connects, and checks that the key belongs to `account.shop_id`.
 
         `webhook_secrets` are all that may sign a webhook: two while one replaces the other; without any, none may.
-        Raises ValueError without the account's id: payments into a stranger's account would not be noticed.
+        Raises ValueError without the account's id: payments into another account would not be noticed.
         """
         if not account.shop_id.startswith("acct_"):
             raise ValueError("Stripe needs the id of the account, acct_...")
-        self.account = account
-        self._webhook_secrets = _Hidden(webhook_secrets)
+        self.account = replace(account, capabilities=self.capabilities)
+        self._webhook_secrets = signature.HiddenSecrets(webhook_secrets)
         self._is_verified = False
         credentials = base64.b64encode(f"{secret_key}:".encode()).decode()
         self._http = http.Http(
@@ -80,12 +82,12 @@ class Stripe(unsupported.UnsupportedCalls):
             headers={"Authorization": f"Basic {credentials}", "Stripe-Version": API_VERSION},
         )
 
-    def authenticate(self, webhook: facts.Webhook) -> None:
+    def authenticate(self, webhook: facts.WebhookRequest) -> None:
         """Raise Forged unless a secret of ours has signed these bytes within five minutes of their arrival."""
         header = webhook.headers.get("stripe-signature", "")
         signature.check(header, webhook.body, secrets=self._webhook_secrets, at=webhook.received_at)
 
-    def read(self, webhook: facts.Webhook) -> facts.Hint:
+    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent:
         """Read an event: its type and the session or intent that it is about. Raises Malformed."""
         try:
             event = objects.Event.model_validate_json(webhook.body)
@@ -95,13 +97,13 @@ class Stripe(unsupported.UnsupportedCalls):
         if event.account not in {None, self.account.shop_id}:
             # Of an account that is only connected to ours.
             ref = None
-        return facts.Hint(event=event.type, dedupe_key=event.id, provider_ref=ref)
+        return facts.WebhookContent(event=event.type, dedupe_key=event.id, provider_ref=ref)
 
     async def create(self, order: facts.Order, *, key: str) -> facts.Fact:
-        """Open a page to pay on; the money is captured at once, or held where the order says so.
+        """Create a checkout page; the money is captured at once, or only authorized where the order says so.
 
-        The same key gives the same page for 24 hours, and a failure that it met is repeated for as long: then only
-        `list_movements` tells whether there is a page. Raises Rejected, OutcomeUnknown, RateLimited or AuthFailed.
+        The same key gives the same page, or the same failure, for 24 hours: after a failure only `list_movements` shows
+        whether there is a page. Raises Rejected, OutcomeUnknown, RateLimited or AuthFailed.
         """
         _require_supported(order.amount.currency)
         await self._verify()
@@ -117,7 +119,7 @@ class Stripe(unsupported.UnsupportedCalls):
             "line_items[0][price_data][product_data][name]": order.description[:NAME_CHARACTERS_MAX],
             # The usual "automatic_async" is paid before the fee is known.
             "payment_intent_data[capture_method]": "manual" if order.is_held else "automatic",
-            # Else a payer from abroad might be shown, and might pay, another currency.
+            # Else a payer from abroad might be shown, and might pay in, another currency.
             "adaptive_pricing[enabled]": "false",
             **_nested("metadata", metadata),
             **_nested("payment_intent_data[metadata]", metadata),
@@ -129,7 +131,7 @@ class Stripe(unsupported.UnsupportedCalls):
         return await self._fact(session, session.intent)
 
     async def fetch(self, provider_ref: str) -> facts.Fact:
-        """Ask for the truth about a payment, by its session or by its payment intent; the fact names the session.
+        """Fetch a payment by its session or by its payment intent; the fact has the session's id.
 
         Raises NotFound, OutcomeUnknown, RateLimited, AuthFailed or Rejected.
         """
@@ -137,19 +139,19 @@ class Stripe(unsupported.UnsupportedCalls):
         return await self._fact(session, session.intent)
 
     async def capture(
-        self, provider_ref: str, amount: Money, *, key: str, receipt: facts.Receipt | None = None
+        self, provider_ref: str, amount: Money, *, key: str, receipt: contracts.payments.Receipt | None = None
     ) -> facts.Fact:
-        """Take what is held, or a part of it; the rest goes back to the payer."""
-        del receipt  # nobody gives one without RECEIPT
+        """Capture an authorized payment, or a part of it; the rest returns to the payer."""
+        del receipt  # none is given without RECEIPT
         form = {"amount_to_capture": str(amount.amount_minor)}
         return await self._act("capture", provider_ref, form, key=key, currency=amount.currency)
 
     async def cancel(self, provider_ref: str, *, key: str) -> facts.Fact:
-        """Let go of what is held."""
+        """Cancel an authorization."""
         return await self._act("cancel", provider_ref, {}, key=key)
 
     async def refund(self, order: facts.RefundOrder, *, key: str) -> facts.RefundFact:
-        """Give money back, all or a part; what is disputed is refused."""
+        """Refund a payment, all or a part; Stripe refuses a disputed one."""
         session = await self._session(order.provider_ref)
         metadata = {"refund_id": str(order.refund_id), "session": session.id}
         if order.reason:
@@ -163,39 +165,39 @@ class Stripe(unsupported.UnsupportedCalls):
         return objects.refund_of(made, session.id)
 
     async def fetch_refunds(self, provider_ref: str) -> Sequence[facts.RefundFact]:
-        """Ask for all refunds of a payment, the newest first."""
+        """Fetch all refunds of a payment, the newest first."""
         session = await self._session(provider_ref)
         if session.intent is None:
             return []
         return [objects.refund_of(one, session.id) for one in await self._refunds(session.intent.id)]
 
     async def fetch_disputes(self, provider_ref: str) -> Sequence[facts.DisputeFact]:
-        """Ask for the disputes of a payment that have taken money."""
+        """Fetch the disputes of a payment that have withdrawn money."""
         session = await self._session(provider_ref)
         if session.intent is None:
             return []
-        asked = {"payment_intent": session.intent.id, "limit": str(PAGE_ITEMS)}
-        page = await self._call("fetch_disputes", "GET", "/v1/disputes", objects.Disputes, params=asked)
+        parameters = {"payment_intent": session.intent.id, "limit": str(PAGE_ITEMS)}
+        page = await self._call("fetch_disputes", "GET", "/v1/disputes", objects.Disputes, params=parameters)
         return objects.disputes_of(page.data, lambda _: session.id)
 
     async def list_movements(self, since: datetime, until: datetime, cursor: str | None) -> facts.Page:
-        """Give one page of payments created or taken, refunds and disputes created, from `since` until before `until`.
+        """Give one page of payments created or captured, refunds and disputes, from `since` until before `until`.
 
         A payment is given once. Those of the same account that were not made by a session are not ours and left out.
         """
         await self._verify()
         leg, _, after = (cursor or "sessions:").partition(":")
         window = {"created[gte]": str(math.floor(since.timestamp())), "created[lt]": str(math.ceil(until.timestamp()))}
-        asked = {**window, "limit": str(PAGE_ITEMS)} | ({"starting_after": after} if after else {})
+        parameters = {**window, "limit": str(PAGE_ITEMS)} | ({"starting_after": after} if after else {})
         movements: Sequence[facts.Movement]
         if leg == "sessions":
-            movements, last = await self._list_sessions(asked, since, until)
+            movements, last = await self._list_sessions(parameters, since, until)
         elif leg == "taken":
-            movements, last = await self._list_taken_late(asked, since)
+            movements, last = await self._list_late_captures(parameters, since)
         elif leg == "refunds":
-            movements, last = await self._list_refunds(asked)
+            movements, last = await self._list_refunds(parameters)
         else:
-            movements, last = await self._list_disputes(asked)
+            movements, last = await self._list_disputes(parameters)
         following = {"sessions": "taken:", "taken": "refunds:", "refunds": "disputes:"}.get(leg)
         return facts.Page(movements=tuple(movements), cursor=f"{leg}:{last}" if last else following)
 
@@ -203,23 +205,29 @@ class Stripe(unsupported.UnsupportedCalls):
         """Close the connections."""
         await self._http.close()
 
-    # --- the legs of the report ----------------------------------------------------------------------
+    # --- the lists of the report ----------------------------------------------------------------------
 
     async def _list_sessions(
-        self, asked: dict[str, str], since: datetime, until: datetime
+        self, parameters: dict[str, str], since: datetime, until: datetime
     ) -> tuple[list[facts.Fact], str | None]:
-        # Those of the day before may have been paid within the time.
+        # A session of the day before may have been paid within the period.
         earliest = math.floor((since - SESSION_LIFETIME).timestamp())
         page = await self._call(
             "list", "GET", _SESSIONS, objects.Sessions,
-            params={**asked, "created[gte]": str(earliest), "expand[]": f"data.{_IN_FULL}"},
+            params={**parameters, "created[gte]": str(earliest), "expand[]": f"data.{_IN_FULL}"},
         )  # fmt: skip
         found = [await self._fact(one, one.intent) for one in page.data if one.is_readable]
         return [fact for fact in found if _is_within(fact, since, until)], _last(page)
 
-    async def _list_taken_late(self, asked: dict[str, str], since: datetime) -> tuple[list[facts.Fact], str | None]:
+    async def _list_late_captures(
+        self, parameters: dict[str, str], since: datetime
+    ) -> tuple[list[facts.Fact], str | None]:
         page = await self._call(
-            "list", "GET", "/v1/balance_transactions", objects.Movements, params={**asked, "expand[]": "data.source"}
+            "list",
+            "GET",
+            "/v1/balance_transactions",
+            objects.Movements,
+            params={**parameters, "expand[]": "data.source"},
         )
         found: list[facts.Fact] = []
         for line in page.data:
@@ -227,13 +235,13 @@ class Stripe(unsupported.UnsupportedCalls):
             if charge is None or charge.payment_intent is None or objects.moment(charge.created) >= since:
                 continue
             session = await self._find(charge.payment_intent)
-            # What is younger was found among the sessions.
+            # A younger one was found among the sessions.
             if session and session.is_readable and objects.moment(session.created) < since - SESSION_LIFETIME:
                 found.append(await self._fact(session, session.intent))
         return found, _last(page)
 
-    async def _list_refunds(self, asked: dict[str, str]) -> tuple[list[facts.RefundFact], str | None]:
-        page = await self._call("list", "GET", _REFUNDS, objects.Refunds, params=asked)
+    async def _list_refunds(self, parameters: dict[str, str]) -> tuple[list[facts.RefundFact], str | None]:
+        page = await self._call("list", "GET", _REFUNDS, objects.Refunds, params=parameters)
         found: list[facts.RefundFact] = []
         for refund in page.data:
             ref = objects.session_in(refund.metadata) or await self._ref(refund.payment_intent)
@@ -241,20 +249,20 @@ class Stripe(unsupported.UnsupportedCalls):
                 found.append(objects.refund_of(refund, ref))
         return found, _last(page)
 
-    async def _list_disputes(self, asked: dict[str, str]) -> tuple[list[facts.DisputeFact], str | None]:
-        page = await self._call("list", "GET", "/v1/disputes", objects.Disputes, params=asked)
+    async def _list_disputes(self, parameters: dict[str, str]) -> tuple[list[facts.DisputeFact], str | None]:
+        page = await self._call("list", "GET", "/v1/disputes", objects.Disputes, params=parameters)
         refs = {one.id: await self._ref(one.payment_intent) for one in page.data}
         return objects.disputes_of(page.data, lambda one: refs[one.id]), _last(page)
 
-    # --- behind all of them --------------------------------------------------------------------------
+    # --- what they share ------------------------------------------------------------------------------
 
     async def _act(
         self, action: str, provider_ref: str, form: dict[str, str], *, key: str, currency: str | None = None
     ) -> facts.Fact:
         session = await self._session(provider_ref)
         path = f"{_INTENTS}/{_paid(session, currency).id}/{action}"
-        asked = {**form, "expand[]": "latest_charge.balance_transaction"}
-        intent = await self._call(action, "POST", path, objects.Intent, key=key, data=asked)
+        parameters = {**form, "expand[]": "latest_charge.balance_transaction"}
+        intent = await self._call(action, "POST", path, objects.Intent, key=key, data=parameters)
         return await self._fact(session, intent)
 
     async def _session(self, provider_ref: str) -> objects.Session:
@@ -270,8 +278,8 @@ class Stripe(unsupported.UnsupportedCalls):
         return await self._call("fetch", "GET", path, objects.Session, params={"expand[]": _IN_FULL})
 
     async def _find(self, intent_id: str) -> objects.Session | None:
-        asked = {"payment_intent": intent_id, "limit": "1", "expand[]": f"data.{_IN_FULL}"}
-        page = await self._call("find", "GET", _SESSIONS, objects.Sessions, params=asked)
+        parameters = {"payment_intent": intent_id, "limit": "1", "expand[]": f"data.{_IN_FULL}"}
+        page = await self._call("find", "GET", _SESSIONS, objects.Sessions, params=parameters)
         return page.data[0] if page.data else None
 
     async def _ref(self, intent_id: str | None) -> str | None:
@@ -282,25 +290,25 @@ class Stripe(unsupported.UnsupportedCalls):
         charge = intent.latest_charge if intent else None
         refunded_minor = 0
         if isinstance(charge, objects.Charge) and charge.amount_refunded and intent and intent.status == "succeeded":
-            # The charge counts what is still pending too, and what was held and never taken.
+            # The charge also counts pending refunds, and what was authorized and never captured.
             made = await self._refunds(intent.id)
             refunded_minor = sum(one.amount for one in made if one.status == "succeeded")
         return objects.fact_of(session, intent, shop_id=self.account.shop_id, refunded_minor=refunded_minor)
 
     async def _refunds(self, intent_id: str) -> list[objects.Refund]:
-        asked = {"payment_intent": intent_id, "limit": str(PAGE_ITEMS)}
+        parameters = {"payment_intent": intent_id, "limit": str(PAGE_ITEMS)}
         found: list[objects.Refund] = []
         for _ in range(PAGES_MAX):
-            page = await self._call("fetch_refunds", "GET", _REFUNDS, objects.Refunds, params=asked)
+            page = await self._call("fetch_refunds", "GET", _REFUNDS, objects.Refunds, params=parameters)
             found += (one for one in page.data if one.is_of_money)
             last = _last(page)
             if last is None:
                 return found
-            asked["starting_after"] = last
+            parameters["starting_after"] = last
         raise clients.OutcomeUnknown("there are more refunds than a payment can have")
 
     async def _verify(self) -> None:
-        # Nothing else that Stripe answers says whose it is, so a key of another account would not be noticed.
+        # No other response names the account, so a key of another account would not be noticed.
         if self._is_verified:
             return
         try:
@@ -319,16 +327,7 @@ class Stripe(unsupported.UnsupportedCalls):
         try:
             return shape.model_validate_json(body)
         except ValidationError as error:
-            raise clients.OutcomeUnknown("the answer has another shape") from error
-
-
-class _Hidden(tuple[str, ...]):
-    """Secrets that are not shown when somebody prints what holds them."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} secrets>"
+            raise clients.OutcomeUnknown("the response is unreadable") from error
 
 
 def _refusal(answer: http.Answer) -> clients.ProviderError:
@@ -337,8 +336,8 @@ def _refusal(answer: http.Answer) -> clients.ProviderError:
     except ValidationError:
         error = None
     if answer.status == httpx.codes.TOO_MANY_REQUESTS:
-        asked = answer.headers.get("retry-after", "")
-        return http.rate_limited(float(asked) if re.fullmatch(r"[0-9]{1,6}", asked) else RETRY_AFTER_S)
+        retry_after = answer.headers.get("retry-after", "")
+        return http.rate_limited(float(retry_after) if re.fullmatch(r"[0-9]{1,6}", retry_after) else RETRY_AFTER_S)
     if error is None or not httpx.codes.is_client_error(answer.status):
         return _unknown(answer)
     if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
@@ -346,16 +345,16 @@ def _refusal(answer: http.Answer) -> clients.ProviderError:
     if answer.status == httpx.codes.NOT_FOUND:
         return clients.NotFound("the provider knows no such object")
     if answer.status == httpx.codes.CONFLICT or error.error.type == "idempotency_error":
-        # The same key is at work right now, or was used for something else: neither says what became of this.
+        # The same key is in use right now, or was used for something else: neither tells the outcome of this request.
         return clients.OutcomeUnknown("the idempotency key is in use for another request")
-    return clients.Rejected(error.word)
+    return clients.Rejected(error.stable_code)
 
 
 def _unknown(answer: http.Answer) -> clients.OutcomeUnknown:
     if answer.headers.get("idempotent-replayed") == "true":
-        # Repeating it any more gives this for as long as the key is remembered.
+        # A repetition gives the same failure for as long as the key is remembered.
         return clients.OutcomeUnknown("the failure of the first attempt was replayed")
-    # Only the provider's own words are a verdict: a proxy before it may have said anything else.
+    # Only the provider's own error is definite: anything else may come from a proxy before it.
     return clients.OutcomeUnknown(f"status {answer.status}")
 
 
@@ -363,7 +362,7 @@ def _paid(session: objects.Session, currency: str | None) -> objects.Intent:
     if session.intent is None:
         raise clients.Rejected("nothing_was_paid")
     if currency is not None and session.currency != currency.lower():
-        # Captures and refunds name no currency, so Stripe would take ours for its own.
+        # Captures and refunds name no currency, so Stripe would read our number in its own unit.
         raise clients.Rejected("currency_differs")
     return session.intent
 
@@ -379,7 +378,7 @@ def _charge(line: objects.Movement) -> objects.Charge | None:
     try:
         return objects.Charge.model_validate(line.source)
     except ValidationError as error:
-        raise clients.OutcomeUnknown("the answer has another shape") from error
+        raise clients.OutcomeUnknown("the response is unreadable") from error
 
 
 def _is_within(fact: facts.Fact, since: datetime, until: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""Stripe's objects on the wire, and how they read in our words. Pure.
+"""Stripe's objects in JSON, and their translation into facts. Pure.
 
 Amounts are integers of the currency's smallest unit on both sides, 500 JPY as 500; what is not of its documented shape
 is not believed.
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from contracts import payments
+import contracts.payments
 from contracts.message import Money, PositiveMinor
 from payments import clients
 from payments.clients import provider_json
@@ -27,7 +27,7 @@ _REFUND_STATES: Final[dict[str, facts.RefundState]] = {
     "failed": "canceled",
     "canceled": "canceled",
 }
-# An inquiry (`warning_*`) takes no money, and one that was prevented never did.
+# An inquiry (`warning_*`) withdraws no money, and a prevented dispute never did.
 _DISPUTE_STATES: Final[dict[str, facts.DisputeState]] = {
     "needs_response": "open",
     "under_review": "open",
@@ -36,7 +36,7 @@ _DISPUTE_STATES: Final[dict[str, facts.DisputeState]] = {
     "charge_refunded": "won",
 }
 
-# Becomes a part of a path, so nothing else may be in it.
+# It becomes a part of a path, so no other characters are accepted.
 Id = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_]+$")]
 _Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[a-zA-Z0-9_.]+$")]
 _Time = Annotated[int, Field(ge=0, le=253_402_300_799)]
@@ -67,7 +67,7 @@ class _Method(provider_json.ProviderJson):
 
 
 class Charge(provider_json.ProviderJson):
-    """What a payment intent has done about the payer's money the last time it tried."""
+    """The latest charge of a payment intent."""
 
     id: Id
     created: _Time
@@ -83,7 +83,7 @@ class _Failure(provider_json.ProviderJson):
 
 
 class Intent(provider_json.ProviderJson):
-    """A payment intent: whoever pays a session makes one."""
+    """A payment intent; paying a session creates one."""
 
     id: Id
     status: Literal[
@@ -121,18 +121,18 @@ class Session(provider_json.ProviderJson):
 
     @property
     def intent(self) -> Intent | None:
-        """The payment intent, which was asked for in full; None while nobody has begun to pay."""
+        """The payment intent, expanded; None until the payer begins to pay."""
         return self.payment_intent if isinstance(self.payment_intent, Intent) else None
 
     @property
     def is_readable(self) -> bool:
-        """Whether it is a payment that we could have asked for; others may live on the same account."""
+        """Whether we could have created it; the account may have other payments."""
         is_payment = self.mode == "payment" and bool(self.amount_total)
         return is_payment and self.currency is not None and is_supported(self.currency.upper())
 
 
 class Refund(provider_json.ProviderJson):
-    """A refund, or the release of what was held and not taken: that one moves nothing on the balance."""
+    """A refund, or the release of an authorization that was not captured; a release does not change the balance."""
 
     id: Id
     status: Literal["pending", "requires_action", "succeeded", "failed", "canceled"]
@@ -146,12 +146,12 @@ class Refund(provider_json.ProviderJson):
 
     @property
     def is_of_money(self) -> bool:
-        """Whether money that we had goes back."""
+        """Whether it returns captured money."""
         return self.status != "succeeded" or self.balance_transaction is not None
 
 
 class Dispute(provider_json.ProviderJson):
-    """A payer's bank that takes money back."""
+    """A dispute."""
 
     id: Id
     status: _Word
@@ -211,8 +211,8 @@ class Error(provider_json.ProviderJson):
     error: _Reason
 
     @property
-    def word(self) -> str:
-        """The most telling of its stable words."""
+    def stable_code(self) -> str:
+        """The most specific of its stable codes."""
         return self.error.decline_code or self.error.code or self.error.type
 
 
@@ -224,7 +224,7 @@ class _Subject(provider_json.ProviderJson):
 
     @property
     def ref(self) -> str | None:
-        """A name of the payment that it is about: the session where that is known, or the payment intent."""
+        """An id of the payment that it is about: the session's where it is there, or the payment intent's."""
         if self.object in {"checkout.session", "payment_intent"}:
             return self.id
         return (session_in(self.metadata) if self.object == "refund" else None) or self.payment_intent
@@ -245,12 +245,12 @@ class Event(provider_json.ProviderJson):
 
 
 def is_supported(currency: str) -> bool:
-    """Tell whether an amount of the currency is the same number at Stripe and in our books."""
+    """Tell whether an amount of the currency is the same number of minor units at Stripe and here."""
     return len(currency) == 3 and currency.isalpha() and currency not in UNITS_DIFFER
 
 
 def fact_of(session: Session, intent: Intent | None, *, shop_id: str, refunded_minor: int) -> facts.Fact:
-    """Read a payment; `intent` may be newer than the session. Raises OutcomeUnknown for what is none of ours."""
+    """Read a payment; `intent` may be newer than the session. Raises OutcomeUnknown for a payment that is not ours."""
     if not session.is_readable or session.payment_status == "no_payment_required":
         raise clients.OutcomeUnknown("the answer is not a payment")
     assert session.currency is not None  # as it is readable
@@ -267,11 +267,11 @@ def fact_of(session: Session, intent: Intent | None, *, shop_id: str, refunded_m
         amount=Money(amount_minor=session.amount_total, currency=session.currency.upper()),
         captured_minor=intent.amount_received if intent and is_paid else 0,
         refunded_minor=refunded_minor,
-        # A fee in the currency of a payout says nothing in the currency of the payment.
+        # A fee in the currency of a payout is not in the currency of the payment.
         fee_minor=balance.fee if is_paid and balance and balance.currency == session.currency else None,
         shop_id=shop_id,
         is_test=not session.livemode,
-        payment_id=provider_json.our_id(session.metadata, "payment_id", payments.PaymentId),
+        payment_id=provider_json.our_id(session.metadata, "payment_id", contracts.payments.PaymentId),
         created_at=moment(session.created),
         confirmation_url=session.url if session.status == "open" else None,
         paid_at=moment((balance or charge or session).created) if is_paid else None,
@@ -282,20 +282,20 @@ def fact_of(session: Session, intent: Intent | None, *, shop_id: str, refunded_m
 
 
 def refund_of(refund: Refund, provider_ref: str) -> facts.RefundFact:
-    """Read a refund of the payment that we know by this name."""
+    """Read a refund of the payment with this id."""
     return facts.RefundFact(
         refund_ref=refund.id,
         provider_ref=provider_ref,
         state=_REFUND_STATES[refund.status],
         amount=Money(amount_minor=refund.amount, currency=refund.currency.upper()),
-        refund_id=provider_json.our_id(refund.metadata, "refund_id", payments.RefundId),
+        refund_id=provider_json.our_id(refund.metadata, "refund_id", contracts.payments.RefundId),
         created_at=moment(refund.created),
         reason=(refund.failure_reason or refund.status) if refund.status in {"failed", "canceled"} else None,
     )
 
 
 def disputes_of(disputes: Sequence[Dispute], refs: Callable[[Dispute], str | None]) -> list[facts.DisputeFact]:
-    """Read the disputes that have taken money; `refs` finds our name of their payments."""
+    """Read the disputes that have withdrawn money; `refs` maps payment intents to sessions."""
     found: list[facts.DisputeFact] = []
     for dispute in disputes:
         state, ref = _DISPUTE_STATES.get(dispute.status), refs(dispute)
@@ -322,7 +322,7 @@ def moment(seconds: int) -> datetime:
 
 
 def session_in(metadata: _Metadata) -> str | None:
-    """Read the session that we wrote into a refund's metadata; None when it was made in the dashboard."""
+    """Read the session id in a refund's metadata; None when the refund was made in the dashboard."""
     written = (metadata or {}).get("session")
     is_name = isinstance(written, str) and re.fullmatch(r"cs_[A-Za-z0-9_]{1,252}", written) is not None
     return written if is_name else None
@@ -332,7 +332,7 @@ def _state(session: Session, intent: Intent | None) -> facts.FactState:
     if intent is not None and intent.status == "requires_capture":
         return "authorized"
     if intent is not None and intent.status == "succeeded":
-        # What was captured by hand is there although a session that was read before does not say so.
+        # A manual capture may be newer than the session, which was read before.
         is_there = session.payment_status == "paid" or intent.capture_method == "manual"
         return "paid" if is_there else "pending"
     is_given_up = intent is not None and intent.status in {"canceled", "requires_payment_method"}
@@ -345,8 +345,8 @@ def _reason(session: Session, intent: Intent | None) -> str:
     if session.status == "expired":
         return "expired"
     failure = intent.last_payment_error if intent else None
-    said = (failure.decline_code or failure.code) if failure else None
-    return said or (intent.cancellation_reason if intent else None) or "canceled"
+    code = (failure.decline_code or failure.code) if failure else None
+    return code or (intent.cancellation_reason if intent else None) or "canceled"
 
 
 def _capture_before(charge: Charge | None) -> datetime | None:

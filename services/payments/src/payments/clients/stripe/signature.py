@@ -16,6 +16,15 @@ HEADER_CHARACTERS_MAX = 2_048
 _TIME = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
+class HiddenSecrets(tuple[str, ...]):
+    """Secrets that no repr shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secrets>"
+
+
 def check(header: str, body: bytes, *, secrets: Sequence[str], at: datetime) -> None:
     """Raise Forged unless one of the signatures is of one of the secrets, and not older or newer than five minutes.
 
@@ -37,6 +46,6 @@ def check(header: str, body: bytes, *, secrets: Sequence[str], at: datetime) -> 
         raise clients.Forged("the signature is not of now")
     signed = times[0].encode() + b"." + body
     right = [hmac.new(secret.encode(), signed, "sha256").hexdigest().encode() for secret in usable]
-    # All are compared, so that the time it takes tells nothing about which one came near.
+    # All are compared, so that the time it takes does not depend on which one matches.
     if sum(hmac.compare_digest(one, other) for one in given for other in right) == 0:
         raise clients.Forged("the signature is wrong")

@@ -1,5 +1,5 @@
 """Everything that is TON's own."""
 
-from payments.clients.ton import account, api, boc
+from payments.clients.ton import account, api, boc, settings
 
-__all__ = ["account", "api", "boc"]
+__all__ = ["account", "api", "boc", "settings"]

@@ -1,4 +1,4 @@
-"""What messages on TON say: bags of cells, addresses, text comments and the notifications of jetton wallets. Pure.
+"""Parses messages of TON: bags of cells, addresses, text comments and notifications of jetton wallets. Pure.
 
 Everybody can send our wallet anything, so whatever is not of its documented form is Malformed and nothing worse.
 Source: docs.ton.org, "Bag of cells", "Smart contract addresses", TEP-74.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 COMMENT_OP, NOTIFICATION_OP, EXCESSES_OP = 0x00000000, 0x7362D09C, 0xD53276DB
 CELL_BITS_MAX, CELL_REFS_MAX = 1023, 4
 BAG_BYTES_MAX = 512 * 1024  # the chain takes messages of 256 KiB
-# Two kilobytes: no comment that a person or a wallet writes is longer.
+# Two kilobytes: people and wallets write no longer comments.
 COMMENT_CELLS_MAX = 17
 
 _MAGIC = bytes.fromhex("b5ee9c72")
@@ -21,8 +21,8 @@ _FRIENDLY = re.compile(r"[A-Za-z0-9+/_-]{48}", re.ASCII)
 _BOUNCEABLE, _NOT_BOUNCEABLE, _TESTNET = 0x11, 0x51, 0x80
 
 
-class Malformed(ValueError):  # noqa: N818 - a verdict about the bytes
-    """The bytes are not of the form that they should have."""
+class Malformed(ValueError):  # noqa: N818 - named by the outcome
+    """The bytes do not have the documented form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read `workchain:hex` or the form with a checksum that people copy. Raises Malformed."""
+        """Parse `workchain:hex` or the user-friendly form with a checksum. Raises Malformed."""
         if match := _RAW.fullmatch(text):
             return cls(int(match[1]), bytes.fromhex(match[2]))
         if _FRIENDLY.fullmatch(text) is None:
@@ -42,11 +42,11 @@ class Address:
         raw = base64.urlsafe_b64decode(text.replace("+", "-").replace("/", "_"))
         body, checksum = raw[:-2], int.from_bytes(raw[-2:])
         if binascii.crc_hqx(body, 0) != checksum or body[0] & ~_TESTNET not in {_BOUNCEABLE, _NOT_BOUNCEABLE}:
-            raise Malformed("an address with a slip of the pen")
+            raise Malformed("an address with a wrong checksum")
         return cls(int.from_bytes(body[1:2], signed=True), body[2:])
 
     def friendly(self, *, is_bounceable: bool, is_test: bool) -> str:
-        """Write the form that people copy. Wallets are paid at one that is not bounceable."""
+        """Give the user-friendly form. Wallets are paid at an address that is not bounceable."""
         tag = (_BOUNCEABLE if is_bounceable else _NOT_BOUNCEABLE) | (_TESTNET if is_test else 0)
         body = bytes([tag, self.workchain % 256]) + self.account
         return base64.urlsafe_b64encode(body + binascii.crc_hqx(body, 0).to_bytes(2)).decode()
@@ -63,7 +63,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What a jetton wallet tells its owner: what arrived, in base units, from whom, and the words that came with it."""
+    """A notification of a jetton wallet: the amount that arrived, in base units, its sender and its comment."""
 
     amount: int
     sender: Address | None
@@ -88,7 +88,7 @@ class Slice:
 
 
 def parse(bag: str) -> Cell:
-    """Read the root of a bag of cells in base64. Raises Malformed."""
+    """Parse a bag of cells in base64 and give its root. Raises Malformed."""
     if len(bag) > BAG_BYTES_MAX * 4 // 3 + 4:
         raise Malformed("a bag is too large")
     try:
@@ -101,30 +101,30 @@ def parse(bag: str) -> Cell:
     flags, offset_size = octets.take(2)
     ref_size = flags & 0b111
     if not 1 <= ref_size <= 4 or not 1 <= offset_size <= 8:
-        raise Malformed("a bag has sizes that there are not")
+        raise Malformed("a bag with impossible sizes")
     count, roots, _absent = (octets.number(ref_size) for _ in range(3))
     octets.take(offset_size)
     # Each cell has two bytes at least, which bounds how many there can be.
     if roots != 1 or not 1 <= count <= len(raw) // 2:
-        raise Malformed("a bag has a root and cells")
+        raise Malformed("a bag without one root and cells")
     root = octets.number(ref_size)
     octets.take(count * offset_size if flags & 0x80 else 0)
     return _linked([_read_cell(octets, ref_size) for _ in range(count)], root)
 
 
 def comment(cell: Cell) -> str | None:
-    """Give the text of a transfer's body; None where there is none or it can't be read."""
+    """Give the text comment of a transfer's body; None where there is none or it can't be read."""
     body = Slice(cell)
     return _text(body) if body.left >= 32 and body.take(32) == COMMENT_OP else None
 
 
 def op(cell: Cell) -> int | None:
-    """Give the operation that a body asks for; None for an empty one."""
+    """Give the operation code of a body; None for an empty one."""
     return Slice(cell).take(32) if cell.bits >= 32 else None
 
 
 def notification(cell: Cell) -> Notification:
-    """Read what a jetton wallet says. Raises Malformed without an amount; anything wrong after it is only not read."""
+    """Parse a notification of a jetton wallet. Raises Malformed without an amount; errors after it leave fields out."""
     body = Slice(cell)
     if body.take(32) != NOTIFICATION_OP:
         raise Malformed("not a notification")
@@ -199,19 +199,19 @@ def _sender(body: Slice) -> Address | None:
 
 
 def _text(body: Slice) -> str | None:
-    said = bytearray()
+    text_bytes = bytearray()
     for _ in range(COMMENT_CELLS_MAX):
         if body.left % 8:
             return None
         octets = body.left // 8
-        said += body.take(body.left).to_bytes(octets)
+        text_bytes += body.take(body.left).to_bytes(octets)
         if not body.refs:
             break
         body = Slice(body.refs[0])
     else:
         return None
     try:
-        text = said.decode().strip()
+        text = text_bytes.decode().strip()
     except UnicodeDecodeError:
         return None
     # Invisible characters could make one comment look like another.

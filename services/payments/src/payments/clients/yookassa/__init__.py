@@ -1,5 +1,5 @@
 """Everything that is YooKassa's own."""
 
-from payments.clients.yookassa import account, api, objects
+from payments.clients.yookassa import account, api, objects, settings
 
-__all__ = ["account", "api", "objects"]
+__all__ = ["account", "api", "objects", "settings"]

@@ -2,18 +2,18 @@
 
 from ipaddress import ip_network
 
-from payments import clients
-from payments.clients.yookassa import api
+from payments.clients import configuration
+from payments.clients.yookassa import api, settings
 
 
-def open_account(configured: clients.AccountSettings, timeout_s: float) -> api.YooKassa:
+def open_account(configured: configuration.AccountSettings, timeout_s: float) -> api.YooKassa:
     """Open the account; a call of it may take `timeout_s`. Raises ValueError when it can't work."""
     networks, code = configured.options.get("networks", ()), configured.options.get("tax_system_code")
     assert isinstance(networks, list | tuple)
     assert code is None or isinstance(code, int)
     return api.YooKassa(
-        configured.identity,
-        base_url=configured.base_url,
+        configured.account,
+        base_url=str(configured.url or settings.URL),
         timeout_s=timeout_s,
         secret_key=configured.secret("secret_key"),
         networks=[ip_network(network) for network in networks],

@@ -1,4 +1,4 @@
-"""YooKassa's objects on the wire, and how they read in our words. Pure.
+"""YooKassa's objects in JSON, and their translation into facts. Pure.
 
 What is not of its documented shape is not believed; money is integers here and strings on the provider_json.
 """
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, Field
 
-from contracts import payments
+import contracts.payments
 from contracts.message import Money
 from payments import clients
 from payments.clients import provider_json
@@ -25,7 +25,7 @@ _STATES: Final[dict[str, facts.FactState]] = {
     "succeeded": "paid",
     "canceled": "canceled",
 }
-# Becomes a part of a path, so nothing else may be in it.
+# It becomes a part of a path, so no other characters are accepted.
 _Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
 _VALUE = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,8}))?", re.ASCII)
 
@@ -144,7 +144,7 @@ def written(amount: Money) -> dict[str, str]:
     return {"value": decimal_of(amount), "currency": amount.currency}
 
 
-def line(item: facts.Item) -> dict[str, Any]:
+def line(item: contracts.payments.ReceiptItem) -> dict[str, Any]:
     """Write one line of a fiscal receipt."""
     units, thousandths = divmod(item.quantity_milli, 1000)
     return {
@@ -174,7 +174,7 @@ def fact_of(answer: Payment) -> facts.Fact:
             fee_minor=_fee_minor(answer, taken_minor),
             shop_id=answer.recipient.account_id,
             is_test=answer.test,
-            payment_id=provider_json.our_id(answer.metadata, "payment_id", payments.PaymentId),
+            payment_id=provider_json.our_id(answer.metadata, "payment_id", contracts.payments.PaymentId),
             created_at=answer.created_at,
             confirmation_url=answer.confirmation.confirmation_url if answer.confirmation else None,
             paid_at=answer.captured_at,
@@ -197,14 +197,14 @@ def refund_of(answer: Refund) -> facts.RefundFact:
         provider_ref=answer.payment_id,
         state=answer.status,
         amount=amount,
-        refund_id=provider_json.our_id(answer.metadata, "refund_id", payments.RefundId),
+        refund_id=provider_json.our_id(answer.metadata, "refund_id", contracts.payments.RefundId),
         created_at=answer.created_at,
         reason=answer.cancellation_details.reason if answer.cancellation_details else None,
     )
 
 
 def _held_minor(answer: Payment) -> int:
-    # After the capture of a part the provider shows only that part; what was asked for is in our metadata.
+    # After a partial capture the provider shows only that part; the requested amount is in our metadata.
     written = (answer.metadata or {}).get("held_minor")
     return int(written) if isinstance(written, str) and re.fullmatch(r"[0-9]{1,18}", written) else 0
 

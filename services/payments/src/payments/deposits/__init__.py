@@ -1,0 +1,5 @@
+"""Deposits: transfers that arrive without a request, and what they pay."""
+
+from payments.deposits import domain, store
+
+__all__ = ["domain", "store"]

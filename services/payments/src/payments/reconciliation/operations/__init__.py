@@ -1,0 +1,1 @@
+"""What operators do with differences: compare an account now, list findings and resolve them."""

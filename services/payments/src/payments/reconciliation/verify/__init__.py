@@ -1,0 +1,1 @@
+"""Compares our payments with other books; every difference becomes a finding. Comparing twice finds the same."""

@@ -1,0 +1,5 @@
+"""Which webhooks are accepted, and whether a payment may be taken."""
+
+from payments.webhooks.domain import pre_checkout, proxy_signature
+
+__all__ = ["pre_checkout", "proxy_signature"]

@@ -1,0 +1,132 @@
+"""Stored webhooks: which payment to fetch, and the facts of providers that have no call to fetch one."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+import contracts.payments
+from chassis import database, envelope
+from contracts.message import TenantId
+from payments.domain import accounts, facts
+
+State = Literal["waiting", "applied", "ignored", "conflict", "orphan"]
+
+_MOVEMENT: TypeAdapter[facts.Fact | facts.RefundFact] = TypeAdapter(facts.Fact | facts.RefundFact)
+
+_ADD = """
+INSERT INTO webhook (tenant, provider, account, event, dedupe_key, provider_ref, movement, body_sha256, body_bytes,
+  state, next_at, correlation_id, traceparent)
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, CASE WHEN $6::text IS NULL THEN 'ignored' ELSE 'new' END,
+  CASE WHEN $6::text IS NOT NULL THEN now() END, $10, $11)
+ON CONFLICT (tenant, provider, account, dedupe_key, body_sha256) DO NOTHING RETURNING true
+"""
+# Index webhook_due; the variant test is one probe of the unique index, and so is each look at the payment. A lease
+# that a crash of the server loses costs a second look only, so its commit does not wait for the disk.
+_LEASE = """
+UPDATE webhook SET attempts = least(attempts + 1, 32767), next_at = now() + make_interval(secs => $2)
+FROM (
+  SELECT webhook_id AS id, set_config('synchronous_commit', 'off', true) FROM webhook
+  WHERE next_at <= now() AND provider <> ALL($3::text[])
+  ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
+) AS due
+WHERE webhook_id = due.id
+RETURNING webhook_id, tenant, provider, account, event, provider_ref, movement, attempts, misses, received_at,
+  traceparent, now() - received_at AS age, EXISTS (
+    SELECT FROM webhook AS other WHERE (other.tenant, other.provider, other.account, other.dedupe_key)
+      = (webhook.tenant, webhook.provider, webhook.account, webhook.dedupe_key)
+    AND other.webhook_id < webhook.webhook_id) AS is_variant, coalesce((
+    SELECT reserved_minor > 0 FROM payment WHERE (payment.tenant, payment.provider, payment.account,
+      payment.provider_ref) = (webhook.tenant, webhook.provider, webhook.account, webhook.provider_ref)
+    ), false) AS has_open_refund, coalesce((
+    SELECT disputed_minor > 0 FROM payment WHERE (payment.tenant, payment.provider, payment.account,
+      payment.provider_ref) = (webhook.tenant, webhook.provider, webhook.account, webhook.provider_ref)
+    ), false) AS has_open_dispute
+"""
+_SETTLE = "UPDATE webhook SET state = $2, next_at = NULL WHERE webhook_id = ANY($1::bigint[])"
+_PARK = """
+UPDATE webhook SET state = 'waiting', misses = least(misses + $3, 32767), next_at = now() + make_interval(secs => $2)
+WHERE webhook_id = ANY($1::bigint[])
+"""
+# Index webhook_received. Providers repeat a notification for a day; the rest of the month is for investigations.
+_FORGET = """
+WITH forgotten AS (
+  DELETE FROM webhook WHERE webhook_id IN (
+    SELECT webhook_id FROM webhook AS old
+    WHERE received_at < now() - interval '30 days' AND next_at IS NULL
+      AND NOT EXISTS (SELECT FROM finding WHERE finding.webhook_id = old.webhook_id)
+    LIMIT 1000)
+  RETURNING 1
+)
+SELECT count(*) FROM forgotten
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A stored webhook leased to be settled. `is_variant` tells that another body came before under the same key."""
+
+    webhook_id: int
+    tenant: TenantId
+    provider: contracts.payments.Provider
+    account: str
+    event: str
+    provider_ref: str
+    movement: facts.Fact | facts.RefundFact | None
+    attempts: int
+    misses: int
+    received_at: datetime
+    traceparent: str | None
+    age: timedelta
+    is_variant: bool
+    has_open_refund: bool
+    has_open_dispute: bool
+
+
+async def add(tx: database.Tx, account: accounts.Account, content: facts.WebhookContent, body: bytes) -> bool:
+    """Store a webhook; False when the same body is stored already. One that is about no payment is never due."""
+    cause = envelope.current_cause()
+    return bool(
+        await tx.fetchval(
+            _ADD,
+            account.tenant,
+            account.provider,
+            account.name,
+            content.event,
+            content.dedupe_key,
+            content.provider_ref,
+            _MOVEMENT.dump_json(content.movement).decode() if content.movement else None,
+            hashlib.sha256(body).digest(),
+            len(body),
+            cause.correlation_id,
+            cause.traceparent,
+        )
+    )
+
+
+async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[str] = ()) -> list[Webhook]:
+    """Lease webhooks that are due, but none of busy providers."""
+    return [
+        Webhook(**{**row, "movement": row["movement"] and _MOVEMENT.validate_python(row["movement"])})
+        for row in await tx.fetch(_LEASE, limit, lease_s, list(busy))
+    ]
+
+
+async def settle(tx: database.Tx, webhooks: Sequence[Webhook], state: State) -> None:
+    """Record the outcome of webhooks; they are never due again."""
+    if webhooks:
+        await tx.execute(_SETTLE, [webhook.webhook_id for webhook in webhooks], state)
+
+
+async def park(tx: database.Tx, webhooks: Sequence[Webhook], *, pause_s: float, is_miss: bool) -> None:
+    """Let webhooks wait; a miss is a look that found no payment of ours."""
+    await tx.execute(_PARK, [webhook.webhook_id for webhook in webhooks], pause_s, int(is_miss))
+
+
+async def forget(tx: database.Tx) -> int:
+    """Delete up to a thousand settled webhooks older than a month that no finding names; gives their number."""
+    count: int = await tx.fetchval(_FORGET)
+    return count

@@ -1,0 +1,143 @@
+from typing import Any
+
+import pytest
+
+from payments import store
+
+
+async def test_a_created_payment_is_announced_with_its_page(shop: Any, sandbox: Any) -> None:
+    command = await shop.request()
+
+    await shop.send_attempts()
+
+    (made,) = sandbox.made()
+    row = await shop.payment(command.payment_id)
+    assert (row["state"], row["provider_ref"], row["account"]) == ("pending", made["id"], "demo")
+    assert made["metadata"] == {"payment_id": str(command.payment_id), "tenant": "demo"}
+    assert await shop.event_names() == ["created.v1"]
+    assert await shop.rows("SELECT tries, outcome FROM provider_attempt") == [{"tries": 1, "outcome": "ok"}]
+
+
+@pytest.mark.rule("PA9")
+async def test_a_creation_that_timed_out_is_repeated_under_its_key(shop: Any, sandbox: Any, client_of: Any) -> None:
+    shop.use(client_of(sandbox.yookassa_url, timeout_s=0.3))
+    sandbox.fault("timeout_after_commit")
+    command = await shop.request()
+    await shop.send_attempts()
+    assert (await shop.payment(command.payment_id))["state"] == "created"
+
+    shop.use(client_of(sandbox.yookassa_url))
+    await shop.make_due("provider_attempt")
+    await shop.send_attempts()
+
+    assert len(sandbox.made()) == 1
+    assert len({request["idempotence_key"] for request in sandbox.requests("POST")}) == 1
+    assert await shop.event_names() == ["created.v1"]
+    (attempt,) = await shop.rows("SELECT tries, outcome, is_uncertain FROM provider_attempt")
+    assert attempt == {"tries": 2, "outcome": "ok", "is_uncertain": True}
+
+
+@pytest.mark.rule("PA21")
+@pytest.mark.parametrize("fault", ["http:500", "http:429:1", "drop", "http:401"])
+async def test_a_storm_is_waited_out(shop: Any, sandbox: Any, client_of: Any, fault: str) -> None:
+    sandbox.fault(fault, count=2)
+    for _ in range(3):
+        await shop.request()
+    await shop.send_attempts()
+
+    for _ in range(3):
+        shop.use(client_of(sandbox.yookassa_url))
+        await shop.make_due("provider_attempt")
+        await shop.send_attempts()
+
+    assert len(sandbox.made()) == 3
+    assert await shop.event_names() == ["created.v1"] * 3
+
+
+async def test_a_definite_refusal_fails_the_payment(shop: Any, sandbox: Any) -> None:
+    sandbox.fault("http:400")
+    command = await shop.request()
+
+    await shop.send_attempts()
+
+    assert (await shop.payment(command.payment_id))["state"] == "failed"
+    assert await shop.event_names() == ["failed.v1"]
+    assert await shop.findings() == []
+
+
+async def test_a_refusal_after_an_unknown_outcome_is_also_a_finding(shop: Any, sandbox: Any) -> None:
+    sandbox.fault("http:500")
+    sandbox.fault("http:400")
+    await shop.request()
+    await shop.send_attempts()
+
+    await shop.make_due("provider_attempt")
+    await shop.send_attempts()
+
+    assert await shop.event_names() == ["failed.v1"]
+    assert await shop.findings() == ["failed_after_unknown"]
+
+
+@pytest.mark.rule("PA10")
+async def test_a_key_near_its_end_is_never_sent_again(shop: Any, sandbox: Any) -> None:
+    sandbox.fault("http:500")
+    await shop.request()
+    await shop.send_attempts()
+    await shop.rows("UPDATE provider_attempt SET first_sent_at = now() - interval '23 hours 1 minute'")
+
+    await shop.make_due("provider_attempt")
+    await shop.send_attempts()
+
+    assert len(sandbox.requests("POST")) == 1
+    assert await shop.findings() == ["create_outcome_unknown"]
+    assert await shop.rows("SELECT next_at, outcome FROM provider_attempt") == [
+        {"next_at": None, "outcome": "given_up"}
+    ]
+
+
+async def test_a_payment_that_could_not_be_asked_for_in_its_time_fails(shop: Any, sandbox: Any) -> None:
+    sandbox.fault("http:429:1")
+    await shop.request()
+    await shop.send_attempts()
+    await shop.rows("UPDATE payment SET created_at = now() - interval '2 hours'")
+
+    await shop.make_due("provider_attempt")
+    await shop.send_attempts()
+
+    assert await shop.event_names() == ["failed.v1"]
+    assert sandbox.made() == []
+
+
+async def test_a_tenant_without_an_account_cannot_take_payments(shop: Any, sandbox: Any) -> None:
+    command = await shop.request()
+    await shop.rows("UPDATE payment SET tenant = 'nobody'")
+
+    await shop.send_attempts()
+
+    assert (await shop.payment(command.payment_id))["state"] == "failed"
+    assert sandbox.requests("POST") == []
+
+
+async def test_an_answer_about_another_shop_stops_the_creation(shop: Any, scripted_server: Any, client_of: Any) -> None:
+    command = await shop.request()
+    shop.use(client_of(scripted_server.url))
+    scripted_server.says_paid(command.payment_id, "ref-1", recipient={"account_id": "other"})
+
+    await shop.send_attempts()
+
+    assert await shop.findings() == ["shop_mismatch"]
+    assert await shop.rows("SELECT next_at FROM payment") == [{"next_at": None}]
+    assert await shop.event_names() == []
+
+
+async def test_a_crash_after_sending_is_an_unknown_outcome(shop: Any, sandbox: Any) -> None:
+    await shop.request()
+    async with shop.db.transaction() as tx:
+        await store.attempts.lease(tx, limit=1, lease_s=30)
+
+    await shop.make_due("provider_attempt")
+    await shop.send_attempts()
+
+    (attempt,) = await shop.rows("SELECT tries, is_uncertain FROM provider_attempt")
+    assert attempt == {"tries": 2, "is_uncertain": True}
+    assert len(sandbox.made()) == 1
