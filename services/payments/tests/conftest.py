@@ -176,7 +176,7 @@ async def client_of(account: accounts.Account) -> AsyncIterator[Callable[..., yo
 
 
 class Shop:
-    """A payment service without its processes: every door is used as it is, one step at a time."""
+    """A payment service without its processes: every entry point is used as it is, one step at a time."""
 
     def __init__(
         self, db: database.Database, provider: clients.Provider, command: contracts.payments.CreatePayment
@@ -256,16 +256,16 @@ class Shop:
         """Ask the provider for everything that is due."""
         await run(self.attempts_pool)
 
-    async def send_fake_webhook(self, ref: str | None, key: str = "1", **told: object) -> list[int]:
-        """Send a webhook of the bank; gives the statuses."""
-        body = json.dumps({"ref": ref, "key": key, **told})
+    async def send_fake_webhook(self, ref: str | None, key: str = "1", **content: object) -> list[int]:
+        """Send a webhook of the fake provider; gives the statuses."""
+        body = json.dumps({"ref": ref, "key": key, **content})
         return [
             answer.status_code
             for answer in await self.post("/webhooks/yookassa/demo", body, x_fake_provider=fake_providers.SECRET)
         ]
 
     async def paid(self, amount_minor: int = 150_000) -> tuple[UUID, str]:
-        """Give a payment of the bank's that is paid: our id and the provider's."""
+        """Give a paid payment of the fake provider: our id and the provider's."""
         payment_id, ref = await self.pending(amount_minor)
         (provider,) = self.providers.able(accounts.Capability.REFUND)
         assert isinstance(provider, fake_providers.FakeProvider)
@@ -329,12 +329,12 @@ class Shop:
         await self.rows(f"UPDATE {table} SET next_at = now() WHERE next_at IS NOT NULL")
 
     async def event_names(self) -> list[str]:
-        """Give what was said about payments, in order; findings are looked at by themselves."""
+        """Give the names of published events in order, without findings."""
         names = [name.removeprefix("payments.") for name, _ in await testing.outbox_messages(self.db)]
         return [name.removeprefix("payment.") for name in names if not name.startswith("finding.")]
 
     async def events(self) -> list[tuple[str, dict[str, Any]]]:
-        """Give everything that was said: each message's type and body."""
+        """Give every published message: its type and body."""
         return await testing.outbox_messages(self.db)
 
     async def findings(self) -> list[str]:

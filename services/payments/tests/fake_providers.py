@@ -1,7 +1,7 @@
 """A provider in memory that keeps the protocol, remembers its keys, and fails when a test tells it to.
 
 It forces interleavings that a provider's own imitation can't: an answer that is lost after the thing was done, a
-refund that is decided later, a payment whose truth can't be asked for.
+refund that is decided later, a payment that can't be fetched.
 """
 
 import json
@@ -20,7 +20,7 @@ from payments.domain import accounts, facts
 from payments.domain.accounts import Capability
 
 ALL = frozenset(Capability) - {Capability.DEPOSIT, Capability.PRE_CHECKOUT}
-# One whose charges come signed and whose truth can't be asked for, as Telegram's Stars.
+# One whose webhooks are the facts, because payments can't be fetched, as Telegram Stars.
 CHARGES = frozenset({Capability.PRE_CHECKOUT, Capability.REFUND, Capability.LIST})
 SECRET = "the-bank-itself"
 
@@ -71,7 +71,7 @@ class FakeProvider:
         self.payments[ref] = replace(self.payments[ref], state="authorized", capture_before=before)
 
     def give_back(self, ref: str, amount_minor: int, refund_id: contracts.payments.RefundId | None = None) -> str:
-        """Make a refund, in the cabinet unless it carries an id of ours."""
+        """Make a refund, in the dashboard unless it carries our id."""
         fact = self.payments[ref]
         if fact.captured_minor - self._promised_minor(ref) < amount_minor:
             raise clients.Rejected("too_much")
@@ -105,14 +105,14 @@ class FakeProvider:
             raise clients.Forged
 
     def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.PreCheckout:
-        told = json.loads(webhook.body)
-        if "question" in told:
-            return TypeAdapter(facts.PreCheckout).validate_python(told["question"])
-        movement = told.get("movement")
+        content = json.loads(webhook.body)
+        if "question" in content:
+            return TypeAdapter(facts.PreCheckout).validate_python(content["question"])
+        movement = content.get("movement")
         return facts.WebhookContent(
-            event=told.get("event", "told"),
-            dedupe_key=told["key"],
-            provider_ref=told.get("ref"),
+            event=content.get("event", "other"),
+            dedupe_key=content["key"],
+            provider_ref=content.get("ref"),
             movement=_MOVEMENT.validate_python(movement) if movement else None,
         )
 

@@ -154,7 +154,7 @@ async def test_an_unknown_account_is_not_there(shop: Any, path: str) -> None:
     assert await shop.webhook_states() == []
 
 
-async def test_without_the_database_the_provider_is_asked_to_come_again(shop: Any) -> None:
+async def test_without_the_database_the_provider_is_answered_with_an_error(shop: Any) -> None:
     away = database.Database("postgresql://u:p@127.0.0.1:9/away", schema="payments", pool_size=1)
     here, shop.db = shop.db, away
     shop.restart()
@@ -168,7 +168,7 @@ async def test_without_the_database_the_provider_is_asked_to_come_again(shop: An
     assert await shop.webhook_states() == []
 
 
-async def test_whoever_settles_is_woken_after_the_commit(shop: Any) -> None:
+async def test_the_timer_is_woken_after_the_commit(shop: Any) -> None:
     woken = asyncio.Event()
     http: FastAPI = web.create("payments", health.Health())
     http.include_router(

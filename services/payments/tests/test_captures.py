@@ -17,7 +17,7 @@ async def refusals(shop: Any) -> list[tuple[str, str]]:
     return [(kind, body["code"]) for kind, body in await shop.events() if kind.endswith("refused.v1")]
 
 
-async def test_a_hold_is_told_and_captured(fake_shop: Any, fake_provider: Any) -> None:
+async def test_an_authorization_is_published_and_captured(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await held(fake_shop, fake_provider)
 
     await fake_shop.capture(payment_id)
@@ -28,7 +28,7 @@ async def test_a_hold_is_told_and_captured(fake_shop: Any, fake_provider: Any) -
 
 
 @pytest.mark.rule("PA5")
-async def test_a_capture_of_less_tells_what_was_really_taken(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_partial_capture_publishes_the_captured_amount(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await held(fake_shop, fake_provider)
 
     await fake_shop.capture(payment_id, 100_000)
@@ -41,7 +41,7 @@ async def test_a_capture_of_less_tells_what_was_really_taken(fake_shop: Any, fak
 
 
 @pytest.mark.rule("PA5")
-async def test_a_capture_of_less_that_nobody_asked_for_is_a_finding(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_partial_capture_that_nobody_requested_is_a_finding(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, ref = await held(fake_shop, fake_provider)
     fake_provider.pay(ref, 100_000)
 
@@ -66,7 +66,7 @@ async def test_a_capture_without_an_answer_is_made_once(fake_shop: Any, fake_pro
     assert (await fake_shop.event_names()).count("paid.v1") == 1
 
 
-async def test_a_refused_capture_is_told_and_may_be_asked_for_anew(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_refused_capture_is_published_and_may_be_requested_again(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await held(fake_shop, fake_provider)
     fake_provider.fail("capture", clients.Rejected("expired"))
     await fake_shop.capture(payment_id)
@@ -80,7 +80,9 @@ async def test_a_refused_capture_is_told_and_may_be_asked_for_anew(fake_shop: An
     assert (await fake_shop.payment(payment_id))["captured_minor"] == 70_000
 
 
-async def test_what_holds_no_money_is_neither_captured_nor_canceled(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_payment_without_authorized_money_is_neither_captured_nor_canceled(
+    fake_shop: Any, fake_provider: Any
+) -> None:
     payment_id, _ = await fake_shop.pending()
 
     await fake_shop.capture(payment_id)
@@ -101,7 +103,7 @@ async def test_more_than_is_held_is_not_captured(fake_shop: Any, fake_provider: 
     assert await refusals(fake_shop) == [("payments.capture.refused.v1", "capture_exceeds_authorized")]
 
 
-async def test_a_hold_is_let_go(fake_shop: Any, fake_provider: Any) -> None:
+async def test_an_authorization_is_canceled(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await held(fake_shop, fake_provider)
 
     await fake_shop.cancel(payment_id)
@@ -113,7 +115,7 @@ async def test_a_hold_is_let_go(fake_shop: Any, fake_provider: Any) -> None:
     assert (await fake_shop.payment(payment_id))["state"] == "canceled"
 
 
-async def test_a_hold_that_is_wanted_of_a_provider_that_holds_nothing_fails(fake_shop: Any, fake_provider: Any) -> None:
+async def test_an_authorization_at_a_provider_without_it_fails(fake_shop: Any, fake_provider: Any) -> None:
     fake_provider.lack("capture")
     await fake_shop.request(is_held=True)
 
@@ -141,9 +143,7 @@ async def test_a_payment_whose_key_is_too_old_is_found_in_the_list(fake_shop: An
 
 
 @pytest.mark.rule("PA9")
-async def test_a_key_that_meets_the_same_failure_for_ever_does_not_hide_what_was_made(
-    fake_shop: Any, fake_provider: Any
-) -> None:
+async def test_a_key_that_repeats_a_failure_does_not_hide_a_created_payment(fake_shop: Any, fake_provider: Any) -> None:
     fake_provider.lose("create")
     for _ in range(4):
         fake_provider.fail("create", clients.OutcomeUnknown())

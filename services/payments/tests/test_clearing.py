@@ -48,16 +48,16 @@ def posted(
 
 
 class Ledger:
-    """Posts what payments said as the ledger does, and tells of it: each event moves the clearing account once."""
+    """Posts events of payments as the ledger does and makes its events: each moves the clearing account once."""
 
     def __init__(self) -> None:
         self.balance_minor = 0
-        self.told: list[ledger.TransferPosted] = []
+        self.posted_events: list[ledger.TransferPosted] = []
         self._fees: set[str] = set()
 
     def post(self, amount_minor: int) -> None:
         self.balance_minor += amount_minor
-        self.told.append(posted(line(CODE, amount_minor, self.balance_minor, len(self.told) + 1)))
+        self.posted_events.append(posted(line(CODE, amount_minor, self.balance_minor, len(self.posted_events) + 1)))
 
     def hear(self, kind: str, body: dict[str, Any]) -> None:
         amount_minor = body.get("amount", {}).get("amount_minor", 0)
@@ -103,7 +103,7 @@ async def publish(db: database.Database, declared: str, sender: publisher.Publis
     await running
 
 
-async def told(shop: Any, balance_minor: int) -> None:
+async def follow_until(shop: Any, balance_minor: int) -> None:
     async def is_known() -> bool:
         return bool(await shop.rows("SELECT FROM clearing WHERE balance_minor = $1 AND version > 0", balance_minor))
 
@@ -164,7 +164,7 @@ async def compare(shop: Any) -> None:
 
 
 @pytest.mark.rule("PA22")
-async def test_whatever_moved_the_ledgers_clearing_account_is_what_we_said(
+async def test_everything_on_the_ledgers_clearing_account_follows_from_our_events(
     fake_shop: Any, fake_provider: Any, publish: Publish
 ) -> None:
     await everything(fake_shop, fake_provider)
@@ -174,27 +174,27 @@ async def test_whatever_moved_the_ledgers_clearing_account_is_what_we_said(
     await age(fake_shop)
 
     # Told twice and out of order: only the last balance counts.
-    for event in random.Random(7).sample(books.told, len(books.told)):
+    for event in random.Random(7).sample(books.posted_events, len(books.posted_events)):
         await publish(event)
-    await told(fake_shop, books.balance_minor)
+    await follow_until(fake_shop, books.balance_minor)
     await compare(fake_shop)
 
     (row,) = await fake_shop.rows("SELECT * FROM clearing")
-    assert (row["version"], row["difference_minor"]) == (len(books.told), 0)
+    assert (row["version"], row["difference_minor"]) == (len(books.posted_events), 0)
     assert books.balance_minor == -(150_000 + 40_000 + 700) + 50_000 + 5_250 + 10_000 + 1_500 + 500 + 3_000 + 15
     assert "clearing_difference" not in await fake_shop.findings()
     assert gauge() == 0
 
 
 @pytest.mark.rule("PA22")
-async def test_what_the_ledger_has_not_posted_is_a_finding_with_both_figures(
+async def test_a_posting_that_the_ledger_lacks_is_a_finding_with_both_amounts(
     fake_shop: Any, fake_provider: Any, publish: Publish
 ) -> None:
     await fake_shop.paid()
     await fake_shop.paid(40_000)
     await age(fake_shop)
     await publish(posted(line(CODE, -150_000, -150_000, 1)))
-    await told(fake_shop, -150_000)
+    await follow_until(fake_shop, -150_000)
 
     for _ in range(2):
         await fake_shop.rows("DELETE FROM reading")
@@ -214,20 +214,20 @@ async def test_what_the_ledger_has_not_posted_is_a_finding_with_both_figures(
 
 
 @pytest.mark.rule("PA22")
-async def test_what_moved_just_now_may_be_on_its_way_and_is_looked_at_again(
+async def test_a_recent_payment_may_be_on_its_way_and_is_compared_again(
     fake_shop: Any, fake_provider: Any, publish: Publish
 ) -> None:
     await fake_shop.paid()
     await age(fake_shop)
     await fake_shop.paid(40_000)
     await publish(posted(line(CODE, -150_000, -150_000, 1)))
-    await told(fake_shop, -150_000)
+    await follow_until(fake_shop, -150_000)
 
     await compare(fake_shop)
     undecided = await fake_shop.rows("SELECT FROM reading WHERE what = 'clearing'")
     early = await fake_shop.findings(), gauge()
     await publish(posted(line(CODE, -40_000, -190_000, 2)))
-    await told(fake_shop, -190_000)
+    await follow_until(fake_shop, -190_000)
     await compare(fake_shop)
 
     assert (undecided, early) == ([], ([], 0))
@@ -236,14 +236,14 @@ async def test_what_moved_just_now_may_be_on_its_way_and_is_looked_at_again(
 
 
 @pytest.mark.rule("PA22")
-async def test_what_just_moved_explains_no_more_than_itself(
+async def test_a_recent_payment_explains_no_more_than_its_own_amount(
     fake_shop: Any, fake_provider: Any, publish: Publish
 ) -> None:
     await fake_shop.paid()
     await age(fake_shop)
     await fake_shop.paid(40_000)
     await publish(posted(line(CODE, -100_000, -100_000, 1)))
-    await told(fake_shop, -100_000)
+    await follow_until(fake_shop, -100_000)
 
     await compare(fake_shop)
 
@@ -252,9 +252,9 @@ async def test_what_just_moved_explains_no_more_than_itself(
 
 
 @pytest.mark.rule("PA22")
-async def test_money_that_nobody_said_is_a_finding(fake_shop: Any, publish: Publish) -> None:
+async def test_a_posting_without_an_event_of_ours_is_a_finding(fake_shop: Any, publish: Publish) -> None:
     await publish(posted(line(CODE, -5, -5, 1)))
-    await told(fake_shop, -5)
+    await follow_until(fake_shop, -5)
 
     await compare(fake_shop)
 
@@ -271,7 +271,7 @@ async def test_a_payout_that_people_posted_is_no_difference(fake_shop: Any, publ
     await publish(posted(undone, kind="reversal"))
     await publish(payout)
     await publish(posted(line(CODE, -150_000, -150_000, 1)))
-    await told(fake_shop, -17_000)
+    await follow_until(fake_shop, -17_000)
     await fake_shop.until(lambda: _claimed(fake_shop, 3))
     await compare(fake_shop)
 
@@ -286,7 +286,7 @@ async def _claimed(shop: Any, count: int) -> bool:
 async def test_the_comparison_runs_once_a_day(fake_shop: Any, publish: Publish) -> None:
     await compare(fake_shop)
     await publish(posted(line(CODE, -5, -5, 1)))
-    await told(fake_shop, -5)
+    await follow_until(fake_shop, -5)
 
     await compare(fake_shop)
     before = await fake_shop.findings()
@@ -315,8 +315,8 @@ balances = st.tuples(st.sampled_from(["a", "b"]), st.integers(-5, 5), st.integer
 
 
 @given(st.lists(balances, max_size=12), st.randoms(use_true_random=False))
-def test_the_last_balance_is_the_one_with_the_highest_version(told: list[Any], order: random.Random) -> None:
-    versions = {(name, version): balance for name, balance, version in told}
+def test_the_last_balance_is_the_one_with_the_highest_version(follow_until: list[Any], order: random.Random) -> None:
+    versions = {(name, version): balance for name, balance, version in follow_until}
     events = [
         posted(line(f"clearing:yookassa:{name}", 0, balance, version)) for (name, version), balance in versions.items()
     ]

@@ -41,7 +41,7 @@ async def test_both_sides_that_agree_leave_no_finding_and_no_difference(fake_sho
 
 
 @pytest.mark.rule("PA22")
-async def test_what_we_lack_is_found(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_payment_that_we_lack_is_found(fake_shop: Any, fake_provider: Any) -> None:
     _, ref = await fake_shop.paid()
     fake_provider.payments["foreign"] = replace(fake_provider.payments[ref], provider_ref="foreign", payment_id=None)
 
@@ -53,7 +53,7 @@ async def test_what_we_lack_is_found(fake_shop: Any, fake_provider: Any) -> None
 
 
 @pytest.mark.rule("PA22")
-async def test_what_the_provider_lacks_is_found(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_payment_that_the_provider_lacks_is_found(fake_shop: Any, fake_provider: Any) -> None:
     _, ref = await fake_shop.paid()
     del fake_provider.payments[ref]
 
@@ -76,7 +76,7 @@ async def test_another_amount_and_another_state_are_found(fake_shop: Any, fake_p
 
 
 @pytest.mark.rule("PA22")
-async def test_a_state_that_differs_is_looked_at_again_and_then_agrees(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_state_that_differs_is_fetched_again_and_then_agrees(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, unpaid = await fake_shop.pending()
     fake_provider.pay(unpaid)
     await compare(fake_shop, fake_provider)
@@ -88,7 +88,7 @@ async def test_a_state_that_differs_is_looked_at_again_and_then_agrees(fake_shop
 
 
 @pytest.mark.rule("PA22")
-async def test_a_refund_of_the_cabinet_is_found_and_taken_over(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_refund_of_the_dashboard_is_found_and_adopted(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, ref = await fake_shop.paid()
     fake_provider.give_back(ref, 50_000)
 
@@ -113,7 +113,7 @@ async def test_the_comparison_runs_once_a_night_and_again_after_a_failure(fake_s
 
 
 @pytest.mark.rule("PA22")
-async def test_what_moved_just_now_is_still_on_its_way(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_payment_that_changed_just_now_is_not_compared(fake_shop: Any, fake_provider: Any) -> None:
     _, unpaid = await fake_shop.pending()
     fake_provider.pay(unpaid)
     now = datetime.now(UTC)
@@ -123,7 +123,7 @@ async def test_what_moved_just_now_is_still_on_its_way(fake_shop: Any, fake_prov
     assert (outcome.found, await fake_shop.findings()) == (0, [])
 
 
-async def test_a_dispute_is_opened_and_decided_by_hints(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_dispute_is_opened_and_closed_by_webhooks(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, ref = await fake_shop.paid()
     opened = facts.DisputeFact(
         dispute_ref="dispute-1",
@@ -162,7 +162,7 @@ async def test_a_dispute_that_was_won_gives_the_money_back(fake_shop: Any, fake_
     assert (await fake_shop.payment(payment_id))["disputed_minor"] == 0
 
 
-async def test_several_disputes_and_equal_refunds_are_settled_by_one_look(fake_shop: Any, fake_provider: Any) -> None:
+async def test_several_disputes_and_equal_refunds_are_settled_by_one_fetch(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, ref = await fake_shop.paid()
     for name, state, amount_minor in (("a", "open", 10_000), ("b", "lost", 10_000), ("c", "won", 10_000)):
         fake_provider.disputes[name] = facts.DisputeFact(
@@ -192,7 +192,7 @@ async def test_several_disputes_and_equal_refunds_are_settled_by_one_look(fake_s
     assert [dispute["state"] for dispute in states] == ["open", "lost", "won"]
 
 
-async def test_a_dispute_costs_one_fee_whichever_of_its_events_tells_it(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_dispute_has_one_fee_whichever_event_has_it(fake_shop: Any, fake_provider: Any) -> None:
     _, ref = await fake_shop.paid()
     opened = facts.DisputeFact(
         dispute_ref="d",
@@ -211,9 +211,7 @@ async def test_a_dispute_costs_one_fee_whichever_of_its_events_tells_it(fake_sho
     assert (disputed["fee"], closed["fee"]["amount_minor"]) == (None, 1_500)
 
 
-async def test_a_disputed_payment_that_can_not_be_asked_about_hides_no_other(
-    fake_shop: Any, fake_provider: Any
-) -> None:
+async def test_a_disputed_payment_that_can_not_be_fetched_hides_no_other(fake_shop: Any, fake_provider: Any) -> None:
     refs = [(await fake_shop.paid())[1] for _ in range(3)]
     for ref in refs:
         fake_provider.disputes[ref] = facts.DisputeFact(

@@ -78,12 +78,12 @@ async def test_a_deposit_that_pays_nothing_goes_to_suspense(
 
     await watch(fake_shop)
 
-    ((said, minor, _),) = await suspended(fake_shop)
-    assert (said, minor) == (cause, fake_provider.deposits[0].amount.amount_minor)
+    ((published, minor, _),) = await suspended(fake_shop)
+    assert (published, minor) == (cause, fake_provider.deposits[0].amount.amount_minor)
     assert (await fake_shop.payment(payment_id))["state"] == "pending"
 
 
-async def test_what_is_more_than_was_asked_for_goes_to_suspense(fake_shop: Any, fake_provider: Any) -> None:
+async def test_the_excess_of_a_deposit_goes_to_suspense(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, comment = await fake_shop.pending()
     fake_provider.deposits.append(deposit("hash-1", comment, 150_010))
 
@@ -93,7 +93,7 @@ async def test_what_is_more_than_was_asked_for_goes_to_suspense(fake_shop: Any, 
     assert (await fake_shop.payment(payment_id))["captured_minor"] == 150_000
 
 
-async def test_a_deposit_for_a_payment_that_was_given_up_pays_it_late(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_deposit_for_a_canceled_payment_pays_it_late(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, comment = await fake_shop.pending()
     await fake_shop.cancel(payment_id)
     fake_provider.deposits.append(deposit("hash-1", comment))

@@ -63,7 +63,7 @@ def fact_of(state: Any) -> facts.Fact:
     return replace(FACT, state=state, captured_minor=COMMAND.amount.amount_minor if state == "paid" else 0)
 
 
-# What each fact makes of each state, and what is said; None where nothing happens.
+# The state after each fact and the published event; None where nothing happens.
 TABLE: dict[tuple[State, State], tuple[State, type[contracts.payments.PaymentEvent] | None] | None] = {
     (State.CREATED, State.PENDING): (State.PENDING, contracts.payments.PaymentCreated),
     (State.CREATED, State.AUTHORIZED): (State.AUTHORIZED, contracts.payments.PaymentAuthorized),
@@ -98,14 +98,14 @@ TABLE: dict[tuple[State, State], tuple[State, type[contracts.payments.PaymentEve
 
 
 def test_the_table_names_every_pair_of_state_and_fact() -> None:
-    told = {State.PENDING, State.AUTHORIZED, State.CANCELED, State.PAID}
+    published = {State.PENDING, State.AUTHORIZED, State.CANCELED, State.PAID}
 
-    assert set(TABLE) == {(state, fact) for state in State for fact in told}
+    assert set(TABLE) == {(state, fact) for state in State for fact in published}
 
 
 @pytest.mark.rule("PA14")
 @pytest.mark.parametrize(("state", "fact"), TABLE)
-def test_a_fact_moves_a_payment_as_the_table_says(state: State, fact: State) -> None:
+def test_a_fact_changes_a_payment_as_the_table_says(state: State, fact: State) -> None:
     before = payment_in(state)
 
     after, events = lifecycle.apply(before, fact_of(fact), ACCOUNT, accepted_at=NOW)
@@ -121,7 +121,7 @@ def test_a_fact_moves_a_payment_as_the_table_says(state: State, fact: State) -> 
         assert all(event.version == after.version for event in events)
 
 
-def test_a_created_payment_says_where_and_until_when_to_pay() -> None:
+def test_the_created_event_has_the_page_and_the_deadline() -> None:
     after, (event,) = lifecycle.apply(CREATED, FACT, ACCOUNT, accepted_at=NOW)
 
     assert isinstance(event, contracts.payments.PaymentCreated)
@@ -130,7 +130,7 @@ def test_a_created_payment_says_where_and_until_when_to_pay() -> None:
     assert (after.account, after.provider_ref) == (ACCOUNT.name, FACT.provider_ref)
 
 
-def test_a_paid_payment_says_when_and_through_which_account() -> None:
+def test_the_paid_event_has_the_time_and_the_account() -> None:
     paid_at = NOW - timedelta(seconds=3)
     fact = replace(fact_of(State.PAID), paid_at=paid_at)
 
@@ -143,7 +143,7 @@ def test_a_paid_payment_says_when_and_through_which_account() -> None:
     assert after.paid_at == paid_at
 
 
-def test_a_canceled_payment_says_why() -> None:
+def test_the_canceled_event_has_the_reason() -> None:
     fact = replace(FACT, state="canceled", reason="expired_on_confirmation")
 
     _, (event,) = lifecycle.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
@@ -173,7 +173,7 @@ def test_a_pending_fact_without_a_page_is_waited_out() -> None:
     ],
 )
 @pytest.mark.parametrize("fact_state", [State.PENDING, State.AUTHORIZED, State.CANCELED, State.PAID])
-def test_a_fact_about_something_else_is_a_conflict(kind: str, change: dict[str, Any], fact_state: Any) -> None:
+def test_a_fact_about_anything_else_is_a_mismatch(kind: str, change: dict[str, Any], fact_state: Any) -> None:
     fact = replace(fact_of(fact_state), **change)
 
     with pytest.raises(FactMismatchError) as conflict:
@@ -187,7 +187,7 @@ def test_a_fact_about_something_else_is_a_conflict(kind: str, change: dict[str, 
     ("kind", "change"),
     [("tenant_mismatch", {"tenant": TenantId("other")}), ("account_mismatch", {"name": "second-shop"})],
 )
-def test_a_fact_of_another_account_is_a_conflict(kind: str, change: dict[str, Any]) -> None:
+def test_a_fact_of_another_account_is_a_mismatch(kind: str, change: dict[str, Any]) -> None:
     with pytest.raises(FactMismatchError) as conflict:
         lifecycle.apply(payment_in(State.PENDING), FACT, replace(ACCOUNT, **change), accepted_at=NOW)
 
@@ -209,11 +209,11 @@ def test_only_a_payment_that_was_not_created_yet_can_fail(state: State) -> None:
     assert lifecycle.fail(before, "invalid_request") == (before, ())
 
 
-def test_an_unknown_creation_is_tried_again_soon_and_then_each_minute() -> None:
+def test_a_request_with_an_unknown_outcome_is_retried_soon_and_then_each_minute() -> None:
     assert [schedule.attempt_pause_s(tries) for tries in (1, 2, 3, 1_000)] == [2, 60, 60, 60]
 
 
-def test_a_failed_fetch_rests_longer_each_time_and_never_more_than_ten_minutes() -> None:
+def test_the_pause_after_a_failed_fetch_grows_up_to_ten_minutes() -> None:
     rests = [schedule.fetch_pause_s(attempts) for attempts in range(1, 40)]
 
     assert rests[:4] == [1, 2, 4, 8]
@@ -222,32 +222,32 @@ def test_a_failed_fetch_rests_longer_each_time_and_never_more_than_ten_minutes()
 
 
 @pytest.mark.rule("PA7")
-def test_an_unknown_reference_is_given_up_after_some_looks() -> None:
+def test_a_webhook_of_an_unknown_payment_is_dropped_after_some_looks() -> None:
     rests = [schedule.unknown_payment_pause_s(misses) for misses in range(1, 7)]
 
     assert rests == [5, 30, 120, 600, 1_800, None]
 
 
 @given(st.lists(st.sampled_from([State.PENDING, State.AUTHORIZED, State.CANCELED, State.PAID]), max_size=30))
-def test_whatever_facts_come_money_is_told_once_and_rank_never_falls(told_facts: list[Any]) -> None:
-    known = CREATED
-    told: list[contracts.payments.PaymentEvent] = []
+def test_whatever_facts_come_the_payment_is_published_once_and_rank_never_falls(told_facts: list[Any]) -> None:
+    current = CREATED
+    published: list[contracts.payments.PaymentEvent] = []
 
     for fact in told_facts:
-        moved, events = lifecycle.apply(known, fact_of(fact), ACCOUNT, accepted_at=NOW)
-        assert RANK[moved.state] >= RANK[known.state]
-        assert moved.version == known.version + (moved is not known)
-        known = moved
-        told += events
+        moved, events = lifecycle.apply(current, fact_of(fact), ACCOUNT, accepted_at=NOW)
+        assert RANK[moved.state] >= RANK[current.state]
+        assert moved.version == current.version + (moved is not current)
+        current = moved
+        published += events
 
-    paid = [event for event in told if isinstance(event, contracts.payments.PaymentPaid)]
+    paid = [event for event in published if isinstance(event, contracts.payments.PaymentPaid)]
     assert len(paid) == (State.PAID in told_facts)
-    assert (known.state is State.PAID) == bool(paid)
-    assert [event.version for event in told] == sorted({event.version for event in told})
+    assert (current.state is State.PAID) == bool(paid)
+    assert [event.version for event in published] == sorted({event.version for event in published})
 
 
 @pytest.mark.rule("PA5")
-def test_a_capture_of_less_credits_what_we_asked_to_take_and_nothing_else() -> None:
+def test_a_partial_capture_credits_the_requested_amount() -> None:
     held = replace(payment_in(State.AUTHORIZED), capture_asked_minor=100_000)
     taken = replace(fact_of(State.PAID), captured_minor=100_000)
 
@@ -260,7 +260,7 @@ def test_a_capture_of_less_credits_what_we_asked_to_take_and_nothing_else() -> N
 
 @pytest.mark.rule("PA5")
 @pytest.mark.parametrize(("asked_minor", "captured_minor"), [(None, 100_000), (100_000, 99_999), (100_000, 150_000)])
-def test_a_capture_that_we_did_not_ask_for_is_a_conflict(asked_minor: int | None, captured_minor: int) -> None:
+def test_a_capture_of_another_amount_is_a_mismatch(asked_minor: int | None, captured_minor: int) -> None:
     held = replace(payment_in(State.AUTHORIZED), capture_asked_minor=asked_minor)
 
     with pytest.raises(FactMismatchError) as conflict:
@@ -269,7 +269,7 @@ def test_a_capture_that_we_did_not_ask_for_is_a_conflict(asked_minor: int | None
     assert conflict.value.kind == "captured_mismatch"
 
 
-def test_some_providers_forget_what_was_asked_for_after_a_capture_of_less() -> None:
+def test_the_fact_of_a_partial_capture_may_have_only_the_captured_amount() -> None:
     held = replace(payment_in(State.AUTHORIZED), capture_asked_minor=100_000)
     taken = replace(fact_of(State.PAID), captured_minor=100_000, amount=Money(amount_minor=100_000, currency="RUB"))
 

@@ -20,7 +20,7 @@ from payments.clients import connections, yookassa
 
 @pytest.fixture
 def running(processes: testing.Processes, sandbox: Any) -> Callable[..., Any]:
-    """Starts a role of payments against the sandbox; webhooks are believed from this machine."""
+    """Starts a role of payments against the sandbox; webhooks are accepted from this machine."""
 
     def start(role: str, **changes: str) -> Any:
         return processes.ready(
@@ -39,23 +39,23 @@ def running(processes: testing.Processes, sandbox: Any) -> Callable[..., Any]:
     return start
 
 
-class Ear:
+class EventListener:
     """Hears every event of payments, as its consumers would."""
 
     def __init__(self) -> None:
-        self.heard: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+        self.messages: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
 
     async def hear(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
-        self.heard.put_nowait((str(message.headers["ce-type"]), json.loads(message.body)))
+        self.messages.put_nowait((str(message.headers["ce-type"]), json.loads(message.body)))
 
     async def next(self) -> tuple[str, dict[str, Any]]:
         async with asyncio.timeout(20):
-            return await self.heard.get()
+            return await self.messages.get()
 
 
 @pytest.fixture
-async def ear(declared: str) -> AsyncIterator[Ear]:
-    made = Ear()
+async def listener(declared: str) -> AsyncIterator[EventListener]:
+    made = EventListener()
     async with await aio_pika.connect(declared) as connection:
         queue = await (await connection.channel()).declare_queue(exclusive=True)
         await queue.bind(topology.EVENTS, routing_key="payments.#")
@@ -92,17 +92,20 @@ async def webhook(url: str, ref: str, **headers: str) -> int:
 
 
 async def test_a_payment_goes_from_the_command_to_paid_through_both_processes(
-    running: Any, ear: Ear, sandbox: Any, asked: Callable[[], Awaitable[contracts.payments.CreatePayment]]
+    running: Any,
+    listener: EventListener,
+    sandbox: Any,
+    asked: Callable[[], Awaitable[contracts.payments.CreatePayment]],
 ) -> None:
     running("worker")
     _, url = running("api")
 
     command = await asked()
-    created = await ear.next()
+    created = await listener.next()
     ref = sandbox.made()[0]["id"]
     sandbox.act(ref, "pay")
     status = await webhook(url, ref)
-    paid = await ear.next()
+    paid = await listener.next()
 
     assert status == 200
     assert created[0] == contracts.payments.PaymentCreated.TYPE
@@ -113,35 +116,37 @@ async def test_a_payment_goes_from_the_command_to_paid_through_both_processes(
 
 
 @pytest.mark.rule("PA21")
-async def test_a_kill_between_fetch_and_commit_has_one_effect(running: Any, ear: Ear, shop: Any, sandbox: Any) -> None:
+async def test_a_kill_between_fetch_and_commit_has_one_effect(
+    running: Any, listener: EventListener, shop: Any, sandbox: Any
+) -> None:
     _, ref = await shop.pending()
     sandbox.act(ref, "pay")
     process, url = running("all", KOPILKA_FAILPOINT="payments.after_fetch:1")
-    assert (await ear.next())[0] == contracts.payments.PaymentCreated.TYPE
+    assert (await listener.next())[0] == contracts.payments.PaymentCreated.TYPE
 
     assert await webhook(url, ref) == 200
     killed = await asyncio.to_thread(process.wait, 20)
     before = await shop.webhook_states()
     running("all")
     await shop.make_due("webhook")
-    paid = await ear.next()
+    paid = await listener.next()
 
     assert killed == -signal.SIGKILL
     assert before == ["new"]
     assert paid[0] == contracts.payments.PaymentPaid.TYPE
     assert await shop.webhook_states() == ["applied"]
-    assert ear.heard.empty()
+    assert listener.messages.empty()
 
 
 @pytest.mark.rule("PA1")
 async def test_the_same_webhook_before_and_after_a_restart_is_one_effect(
-    running: Any, ear: Ear, shop: Any, sandbox: Any
+    running: Any, listener: EventListener, shop: Any, sandbox: Any
 ) -> None:
     _, ref = await shop.pending()
     sandbox.act(ref, "pay")
     process, url = running("all")
     statuses = await asyncio.gather(*(webhook(url, ref) for _ in range(50)))
-    assert [(await ear.next())[0] for _ in range(2)] == [
+    assert [(await listener.next())[0] for _ in range(2)] == [
         contracts.payments.PaymentCreated.TYPE,
         contracts.payments.PaymentPaid.TYPE,
     ]
@@ -154,7 +159,7 @@ async def test_the_same_webhook_before_and_after_a_restart_is_one_effect(
     assert statuses == [200] * 100
     assert code == 0
     assert await shop.webhook_states() == ["applied"]
-    assert ear.heard.empty()
+    assert listener.messages.empty()
 
 
 @pytest.mark.rule("PA3")
@@ -180,7 +185,7 @@ def test_networks_are_read_as_a_list_with_commas(monkeypatch: pytest.MonkeyPatch
     assert read.webhook_networks == ()
 
 
-def test_the_published_networks_are_believed_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_networks_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch)
 
     assert ip_network("77.75.156.11/32") in settings.PaymentsSettings().webhook_networks

@@ -28,7 +28,7 @@ def run(operator: app.Service, capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 async def workers(shop: Any) -> AsyncIterator[None]:
-    """The workers, who carry out what was asked for."""
+    """The workers, which carry requests out."""
     stopped = asyncio.Event()
 
     async def work() -> None:
@@ -64,11 +64,11 @@ async def test_an_operator_gives_a_part_back_and_then_the_rest(
     payment_id = await settled(shop, sandbox)
 
     part = await run("refund", payment_id, "--amount", 50_000, "--reason", "one of three was broken")
-    rest = await run("refund", payment_id)
+    remaining = await run("refund", payment_id)
     nothing = await run("refund", payment_id)
 
     assert (part[0], part[1]["outcome"]) == (0, "done")
-    assert (rest[0], rest[1]["outcome"]) == (0, "done")
+    assert (remaining[0], remaining[1]["outcome"]) == (0, "done")
     assert (nothing[0], nothing[1]["outcome"], nothing[1]["code"]) == (1, "refused", "not_refundable")
     assert (await shop.payment(payment_id))["state"] == "refunded"
     assert (await shop.event_names()).count("refunded.v1") == 2
@@ -77,67 +77,69 @@ async def test_an_operator_gives_a_part_back_and_then_the_rest(
 async def test_an_operator_may_not_give_back_more_than_was_taken(run: Run, shop: Any, sandbox: Any) -> None:
     payment_id = await settled(shop, sandbox)
 
-    code, told = await run("refund", payment_id, "--amount", 150_001)
+    code, outcome = await run("refund", payment_id, "--amount", 150_001)
 
-    assert (code, told["outcome"], told["code"]) == (1, "refused", "refund_exceeds_captured")
+    assert (code, outcome["outcome"], outcome["code"]) == (1, "refused", "refund_exceeds_captured")
     assert (await shop.payment(payment_id))["reserved_minor"] == 0
     assert await shop.rows("SELECT FROM refund") == []
 
 
-async def test_what_the_provider_does_not_do_is_told(run: Run, shop: Any, sandbox: Any, workers: None) -> None:
+async def test_a_request_that_the_provider_refuses_is_printed(run: Run, shop: Any, sandbox: Any, workers: None) -> None:
     payment_id = await settled(shop, sandbox)
     sandbox.fault("http:400", route="POST /refunds")
     refused, reason = await run("refund", payment_id)
     sandbox.control("POST", "/refunds", provider="yookassa", outcome="canceled", count=1)
-    canceled, told = await run("refund", payment_id)
+    canceled, outcome = await run("refund", payment_id)
 
     (code,) = await shop.rows("SELECT code FROM provider_attempt WHERE outcome = 'rejected'")
     assert (refused, reason["outcome"], reason["code"]) == (1, "failed", code["code"])
-    assert (canceled, told["outcome"]) == (1, "failed")
+    assert (canceled, outcome["outcome"]) == (1, "failed")
     assert (await shop.payment(payment_id))["reserved_minor"] == 0
 
 
 async def test_an_operator_does_not_wait_for_ever(run: Run, shop: Any, sandbox: Any) -> None:
     payment_id = await settled(shop, sandbox)
 
-    code, told = await run("refund", payment_id, "--wait", "0.2")
+    code, outcome = await run("refund", payment_id, "--wait", "0.2")
 
-    assert (code, told["outcome"]) == (1, "under_way")
+    assert (code, outcome["outcome"]) == (1, "under_way")
     assert (await shop.payment(payment_id))["reserved_minor"] == 150_000
 
 
-async def test_an_operator_captures_a_part_of_a_hold(run: Run, shop: Any, sandbox: Any, workers: None) -> None:
+async def test_an_operator_captures_a_part_of_an_authorization(
+    run: Run, shop: Any, sandbox: Any, workers: None
+) -> None:
     payment_id = await settled(shop, sandbox, is_held=True)
 
-    code, told = await run("capture", payment_id, "--amount", 100_000)
+    code, outcome = await run("capture", payment_id, "--amount", 100_000)
     again, _ = await run("capture", payment_id, "--amount", 100_000)
     other, refused = await run("capture", payment_id, "--amount", 90_000)
 
-    assert (code, told["outcome"], again) == (0, "done", 0)
+    assert (code, outcome["outcome"], again) == (0, "done", 0)
     assert (other, refused["code"]) == (1, "not_authorized")
     assert (await shop.payment(payment_id))["captured_minor"] == 100_000
 
 
-async def test_an_operator_lets_go_of_a_hold(run: Run, shop: Any, sandbox: Any, workers: None) -> None:
+async def test_an_operator_cancels_an_authorization(run: Run, shop: Any, sandbox: Any, workers: None) -> None:
     payment_id = await settled(shop, sandbox, is_held=True)
 
-    code, told = await run("cancel", payment_id)
+    code, outcome = await run("cancel", payment_id)
     late, refused = await run("capture", payment_id)
 
-    assert (code, told["outcome"]) == (0, "done")
+    assert (code, outcome["outcome"]) == (0, "done")
     assert (late, refused["code"]) == (1, "not_authorized")
     assert (await shop.payment(payment_id))["state"] == "canceled"
 
 
 @pytest.mark.parametrize("command", ["refund", "capture", "cancel"])
 async def test_an_unknown_payment_is_refused(run: Run, shop: Any, command: str) -> None:
-    code, told = await run(command, uuid4())
+    code, outcome = await run(command, uuid4())
 
-    assert (code, told["code"]) == (1, "unknown_payment")
+    assert (code, outcome["code"]) == (1, "unknown_payment")
 
 
 @pytest.mark.parametrize("arguments", [["--amount", "0"], ["--amount", "-5"], ["--reason", ""], ["--wait", "1e9"]])
-async def test_nonsense_is_told_and_changes_nothing(
+async def test_invalid_arguments_are_an_error_and_change_nothing(
     operator: app.Service, shop: Any, sandbox: Any, arguments: list[str]
 ) -> None:
     payment_id = await settled(shop, sandbox)

@@ -78,7 +78,7 @@ async def test_events_belong_to_the_journey_of_their_payment(shop: Any, sandbox:
     assert [row["correlation_id"] for row in rows] == ["test", "test"]
 
 
-async def test_a_paid_event_tells_when_the_webhook_was_stored(shop: Any, sandbox: Any) -> None:
+async def test_a_paid_event_has_the_time_at_which_the_webhook_was_stored(shop: Any, sandbox: Any) -> None:
     _, ref = await shop.pending()
     sandbox.act(ref, "pay")
 
@@ -92,7 +92,7 @@ async def test_a_paid_event_tells_when_the_webhook_was_stored(shop: Any, sandbox
     assert (paid.provider_account, paid.provider_ref) == ("demo", ref)
 
 
-async def test_a_fact_about_nothing_of_ours_is_told_apart(shop: Any, account: accounts.Account) -> None:
+async def test_a_fact_about_no_payment_of_ours_settles_nothing(shop: Any, account: accounts.Account) -> None:
     fact = facts.Fact(
         provider_ref="ref-1",
         state="paid",
@@ -111,7 +111,7 @@ async def test_a_fact_about_nothing_of_ours_is_told_apart(shop: Any, account: ac
     )
 
 
-async def test_a_payment_that_failed_to_be_created_and_was_paid_all_the_same_is_told(shop: Any, sandbox: Any) -> None:
+async def test_a_failed_payment_that_was_paid_all_the_same_is_published_as_late(shop: Any, sandbox: Any) -> None:
     payment_id, ref = await shop.pending()
     await shop.rows(
         "UPDATE payment SET state = 'failed', account = NULL, provider_ref = NULL WHERE payment_id = $1", payment_id
@@ -124,7 +124,7 @@ async def test_a_payment_that_failed_to_be_created_and_was_paid_all_the_same_is_
     assert await shop.event_names() == ["created.v1", "paid_late.v1"]
 
 
-def test_the_queue_is_told_what_its_handler_does() -> None:
+def test_the_queue_has_the_docstrings_of_its_handlers() -> None:
     (queue,) = queues.command_queues()
 
     assert queue.name == "payments.commands"
@@ -136,7 +136,7 @@ def test_the_queue_is_told_what_its_handler_does() -> None:
     ]
 
 
-def test_a_request_is_compared_by_what_was_asked_and_not_by_how_far_it_came(
+def test_requests_are_compared_by_their_contents_and_not_by_their_state(
     command: contracts.payments.CreatePayment,
 ) -> None:
     asked = lifecycle.requested(command, correlation_id="one", traceparent=None)

@@ -157,18 +157,18 @@ class PaymentsMachine(RuleBasedStateMachine):
         self.go(self.prove())
 
     async def prove(self) -> None:
-        said: Counter[tuple[str, str]] = Counter()
+        published: Counter[tuple[str, str]] = Counter()
         refunded: Counter[str] = Counter()
         versions: dict[str, list[int]] = {}
         for kind, body in await self.shop.events():
             if kind in {contracts.payments.PaymentPaid.TYPE, contracts.payments.PaymentPaidLate.TYPE}:
-                said["paid", str(body["payment_id"])] += 1
+                published["paid", str(body["payment_id"])] += 1
             if kind == contracts.payments.PaymentRefunded.TYPE:
-                said["refunded", str(body["refund_id"])] += 1
+                published["refunded", str(body["refund_id"])] += 1
                 refunded[str(body["payment_id"])] += body["amount"]["amount_minor"]
             if "version" in body:
                 versions.setdefault(str(body["payment_id"]), []).append(body["version"])
-        assert all(count == 1 for count in said.values())
+        assert all(count == 1 for count in published.values())
         assert all(numbers == sorted(set(numbers)) for numbers in versions.values())
         conflicts = {row["payment_id"] for row in await self.shop.rows("SELECT payment_id FROM finding")}
         for row in await self.shop.rows("SELECT * FROM payment"):
@@ -183,7 +183,7 @@ class PaymentsMachine(RuleBasedStateMachine):
             assert row["reserved_minor"] == 0
 
     async def only_cabinet(self) -> set[UUID]:
-        """Give the payments whose only findings tell of refunds in the cabinet, on which both sides agree."""
+        """Give the payments whose only findings are refunds of the dashboard, on which both sides agree."""
         rows = await self.shop.rows(
             "SELECT payment_id FROM finding WHERE payment_id IS NOT NULL GROUP BY 1 "
             "HAVING bool_and(kind IN ('refund_in_cabinet', 'failed_after_unknown'))"

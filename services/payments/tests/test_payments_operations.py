@@ -79,16 +79,16 @@ async def test_an_account_is_compared_on_demand(
     )
 
     differs = await commands.COMMANDS["reconcile"](operator, ["yookassa/demo"])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     since = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
     agrees = await commands.COMMANDS["reconcile"](operator, ["yookassa/demo", "--since", since])
 
     assert (differs, agrees) == (1, 0)
-    assert "RUB: the provider's money less ours is -150000" in told
+    assert "RUB: the provider's money less ours is -150000" in output
     assert sorted(await shop.findings()) == ["missing_remote", "money_difference"]
 
 
-async def test_an_unknown_account_is_told(operator: app.Service, shop: Any) -> None:
+async def test_an_unknown_account_is_named_in_the_error(operator: app.Service, shop: Any) -> None:
     assert await commands.COMMANDS["reconcile"](operator, ["yookassa/other"]) == 2
 
 
@@ -124,7 +124,7 @@ def bot(operator: app.Service, monkeypatch: pytest.MonkeyPatch, sandbox: Any) ->
     return operator
 
 
-async def test_a_bots_updates_are_sent_to_where_an_operator_says(
+async def test_an_operator_registers_the_address_of_a_bots_updates(
     bot: app.Service, sandbox: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = "https://pay.shop.example/webhooks/stars/demo"
@@ -133,9 +133,9 @@ async def test_a_bots_updates_are_sent_to_where_an_operator_says(
 
     printed = capsys.readouterr()
     async with httpx.AsyncClient(trust_env=False) as http:
-        told = (await http.get(f"{sandbox.url}/telegram/bot{TOKEN}/getWebhookInfo")).json()["result"]
-    assert (code, told["url"]) == (0, url)
-    assert set(told["allowed_updates"]) == {"message", "pre_checkout_query"}
+        output = (await http.get(f"{sandbox.url}/telegram/bot{TOKEN}/getWebhookInfo")).json()["result"]
+    assert (code, output["url"]) == (0, url)
+    assert set(output["allowed_updates"]) == {"message", "pre_checkout_query"}
     assert not any(secret in printed.out + printed.err for secret in ("newer-secret", "older-secret", TOKEN))
 
 
@@ -147,7 +147,7 @@ async def test_a_bots_updates_are_sent_to_where_an_operator_says(
         ("demo", {"PAYMENTS_STARS_TOKEN": "7000000009:not-the-token-of-that-bot-0000000000"}, 1),
     ],
 )
-async def test_a_bot_that_can_not_be_registered_is_told(
+async def test_a_registration_that_fails_is_an_error(
     bot: app.Service, monkeypatch: pytest.MonkeyPatch, account: str, changes: dict[str, str], expected: int
 ) -> None:
     url = "https://pay.shop.example/webhooks/stars/demo"

@@ -27,7 +27,7 @@ async def test_a_payment_is_read_as_it_was_written(db: database.Database, paymen
         assert await store.payments.lock(tx, payment.payment_id) == payment
 
 
-async def test_a_taken_id_is_told(db: database.Database, payment: lifecycle.Payment) -> None:
+async def test_an_id_is_inserted_once(db: database.Database, payment: lifecycle.Payment) -> None:
     async with db.transaction() as tx:
         await store.payments.add(tx, payment)
 
@@ -114,7 +114,7 @@ async def test_a_webhook_is_stored_once_for_each_body(db: database.Database, acc
     assert [await add(b"one"), await add(b"one"), await add(b"two")] == [True, False, True]
 
 
-async def test_a_leased_webhook_tells_its_age_and_whether_it_is_a_variant(
+async def test_a_leased_webhook_has_its_age_and_whether_it_is_a_variant(
     db: database.Database, account: accounts.Account, shop: Any
 ) -> None:
     for body in (b"one", b"two"):

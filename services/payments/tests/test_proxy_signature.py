@@ -33,7 +33,7 @@ def signed(age_s: float = 0, *, secret: str = "newer", body: str = BODY, peer: s
 
 
 @pytest.mark.parametrize("secret", ["newer", "older"])
-async def test_what_a_proxy_of_ours_signed_is_taken_in(behind: Any, secret: str) -> None:
+async def test_a_webhook_that_our_proxy_signed_is_stored(behind: Any, secret: str) -> None:
     (answer,) = await behind.post("/webhooks/yookassa/demo", BODY, PROXY, **signed(secret=secret))
 
     assert answer.status_code == 200
@@ -80,7 +80,7 @@ async def test_a_signature_that_is_replayed_in_its_time_is_one_webhook(behind: A
         signed(body=BODY + " "),
     ],
 )
-async def test_what_is_not_signed_by_our_proxy_is_refused_even_from_the_providers_address(
+async def test_a_webhook_without_our_proxys_signature_is_refused_even_from_the_providers_address(
     behind: Any, headers: dict[str, str]
 ) -> None:
     (answer,) = await behind.post("/webhooks/yookassa/demo", BODY, LISTED, **headers)
@@ -89,7 +89,7 @@ async def test_what_is_not_signed_by_our_proxy_is_refused_even_from_the_provider
     assert await behind.webhook_states() == []
 
 
-async def test_a_proxy_of_ours_does_not_vouch_for_foreign_addresses(behind: Any) -> None:
+async def test_our_proxys_signature_does_not_make_foreign_addresses_valid(behind: Any) -> None:
     (answer,) = await behind.post("/webhooks/yookassa/demo", BODY, PROXY, **signed(peer="198.51.100.7"))
 
     assert answer.status_code == 403

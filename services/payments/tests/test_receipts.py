@@ -40,9 +40,7 @@ async def refusals(shop: Any) -> list[tuple[str, str]]:
     return [(kind, body["code"]) for kind, body in await shop.events() if kind.endswith("refused.v1")]
 
 
-async def test_a_part_of_a_hold_is_taken_and_a_part_of_that_given_back_each_with_its_receipt(
-    shop: Any, sandbox: Any
-) -> None:
+async def test_a_partial_capture_and_a_partial_refund_each_have_their_receipt(shop: Any, sandbox: Any) -> None:
     payment_id, ref = await held(shop, sandbox)
 
     await shop.capture(payment_id, 100_000, receipt=receipt(50_000, 50_000))
@@ -107,7 +105,7 @@ def plain(fake_shop: Any, account: Any) -> Any:
     return fake_shop
 
 
-async def test_a_provider_without_receipts_is_not_asked_for_one(plain: Any) -> None:
+async def test_a_provider_without_receipts_is_sent_none(plain: Any) -> None:
     payment_id, _ = await plain.paid()
     (fake_provider,) = plain.providers.all
     held_id, ref = await plain.pending()
@@ -117,7 +115,7 @@ async def test_a_provider_without_receipts_is_not_asked_for_one(plain: Any) -> N
 
     await plain.refund(payment_id, receipt=receipt(150_000))
     await plain.capture(held_id, receipt=receipt(150_000))
-    await plain.carry()
+    await plain.send_attempts()
 
     assert await refusals(plain) == [
         ("payments.refund.refused.v1", "receipt_not_supported"),

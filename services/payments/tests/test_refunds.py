@@ -10,7 +10,7 @@ from chassis import errors
 from payments import clients
 
 
-async def heard(shop: Any, name: str) -> dict[str, Any]:
+async def published(shop: Any, name: str) -> dict[str, Any]:
     found: list[dict[str, Any]] = [body for kind, body in await shop.events() if kind == f"payments.{name}.v1"]
     assert len(found) == 1
     return found[0]
@@ -21,15 +21,15 @@ async def amounts(shop: Any) -> dict[str, Any]:
     return dict(row)
 
 
-async def test_a_whole_refund_is_made_and_said(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_whole_refund_is_made_and_published(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, ref = await fake_shop.paid()
 
     refund_id = await fake_shop.refund(payment_id)
     await fake_shop.send_attempts()
 
-    said = await heard(fake_shop, "payment.refunded")
-    assert (said["refund_id"], said["amount"]["amount_minor"], said["is_full"]) == (str(refund_id), 150_000, True)
-    assert (said["provider_ref"], said["is_ours"], said["refunded"]["amount_minor"]) == (ref, True, 150_000)
+    event = await published(fake_shop, "payment.refunded")
+    assert (event["refund_id"], event["amount"]["amount_minor"], event["is_full"]) == (str(refund_id), 150_000, True)
+    assert (event["provider_ref"], event["is_ours"], event["refunded"]["amount_minor"]) == (ref, True, 150_000)
     assert await amounts(fake_shop) == {
         "state": "refunded", "captured_minor": 150_000, "refunded_minor": 150_000, "reserved_minor": 0,
     }  # fmt: skip
@@ -37,13 +37,13 @@ async def test_a_whole_refund_is_made_and_said(fake_shop: Any, fake_provider: An
 
 
 @pytest.mark.rule("PA12")
-async def test_two_refunds_at_once_never_exceed_what_was_taken(fake_shop: Any, fake_provider: Any) -> None:
+async def test_two_refunds_at_once_never_exceed_the_captured_amount(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await fake_shop.paid(100)
 
     await asyncio.gather(fake_shop.refund(payment_id, 60), fake_shop.refund(payment_id, 60))
     await fake_shop.send_attempts()
 
-    refused = await heard(fake_shop, "refund.refused")
+    refused = await published(fake_shop, "refund.refused")
     assert refused["code"] == "refund_exceeds_captured"
     assert [fact.amount.amount_minor for fact in fake_provider.refunds.values()] == [60]
     assert (await amounts(fake_shop))["refunded_minor"] == 60
@@ -61,7 +61,7 @@ async def test_two_equal_refunds_are_two_refunds(fake_shop: Any, fake_provider: 
     assert (await fake_shop.event_names()).count("refunded.v1") == 2
 
 
-async def test_the_same_refund_asked_for_twice_is_one(fake_shop: Any, fake_provider: Any) -> None:
+async def test_the_same_refund_requested_twice_is_one(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await fake_shop.paid(100)
     refund_id = uuid4()
 
@@ -90,7 +90,7 @@ async def test_a_provider_that_only_gives_back_all_refuses_a_part(fake_shop: Any
 
     await fake_shop.refund(payment_id, 1)
 
-    assert (await heard(fake_shop, "refund.refused"))["code"] == "partial_refund_not_supported"
+    assert (await published(fake_shop, "refund.refused"))["code"] == "partial_refund_not_supported"
 
 
 async def test_a_refund_without_an_answer_is_repeated_under_its_key_and_made_once(
@@ -110,20 +110,20 @@ async def test_a_refund_without_an_answer_is_repeated_under_its_key_and_made_onc
     assert (await fake_shop.event_names()).count("refunded.v1") == 1
 
 
-async def test_a_refused_refund_frees_what_was_promised(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_refused_refund_releases_its_reserved_amount(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await fake_shop.paid()
     fake_provider.fail("refund", clients.Rejected("insufficient_funds"))
 
     await fake_shop.refund(payment_id)
     await fake_shop.send_attempts()
 
-    assert (await heard(fake_shop, "refund.failed"))["code"] == "insufficient_funds"
+    assert (await published(fake_shop, "refund.failed"))["code"] == "insufficient_funds"
     assert await amounts(fake_shop) == {
         "state": "paid", "captured_minor": 150_000, "refunded_minor": 0, "reserved_minor": 0,
     }  # fmt: skip
 
 
-async def test_a_refusal_after_an_unknown_outcome_is_believed_only_when_nothing_was_done(
+async def test_a_refusal_after_an_unknown_outcome_counts_only_when_nothing_was_done(
     fake_shop: Any, fake_provider: Any
 ) -> None:
     payment_id, _ = await fake_shop.paid()
@@ -140,9 +140,9 @@ async def test_a_refusal_after_an_unknown_outcome_is_believed_only_when_nothing_
 
 
 @pytest.mark.rule("PA16")
-@pytest.mark.parametrize(("is_canceled", "said"), [(True, "refund.failed.v1"), (False, "refunded.v1")])
+@pytest.mark.parametrize(("is_canceled", "event_name"), [(True, "refund.failed.v1"), (False, "refunded.v1")])
 async def test_a_refund_that_is_decided_later_is_found_within_ten_minutes(
-    fake_shop: Any, fake_provider: Any, *, is_canceled: bool, said: str
+    fake_shop: Any, fake_provider: Any, *, is_canceled: bool, event_name: str
 ) -> None:
     payment_id, _ = await fake_shop.paid()
     fake_provider.decides_refunds = False
@@ -162,13 +162,15 @@ async def test_a_refund_that_is_decided_later_is_found_within_ten_minutes(
     await fake_shop.poll()
 
     assert all(rest <= timedelta(minutes=10) for rest in rests)
-    assert (await fake_shop.event_names())[-1] == said
+    assert (await fake_shop.event_names())[-1] == event_name
     assert (await amounts(fake_shop))["reserved_minor"] == 0
     assert await fake_shop.rows("SELECT next_at FROM payment") == [{"next_at": None}]
 
 
 @pytest.mark.rule("PA6")
-async def test_a_refund_that_is_told_before_its_payment_comes_after_it(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_refund_whose_webhook_comes_first_is_published_after_its_payment(
+    fake_shop: Any, fake_provider: Any
+) -> None:
     payment_id, ref = await fake_shop.pending(100)
     fake_provider.pay(ref)
     fake_provider.give_back(ref, 40)
@@ -182,7 +184,7 @@ async def test_a_refund_that_is_told_before_its_payment_comes_after_it(fake_shop
     assert (await fake_shop.payment(payment_id))["state"] == "partially_refunded"
 
 
-async def test_a_refund_of_the_cabinet_is_told_once_with_an_id_of_its_own(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_refund_of_the_dashboard_is_published_once_with_its_own_id(fake_shop: Any, fake_provider: Any) -> None:
     _, ref = await fake_shop.paid()
     fake_provider.give_back(ref, 50_000)
 
@@ -190,8 +192,8 @@ async def test_a_refund_of_the_cabinet_is_told_once_with_an_id_of_its_own(fake_s
         await fake_shop.send_fake_webhook(ref, key=key)
         await fake_shop.settle_webhooks()
 
-    said = await heard(fake_shop, "payment.refunded")
-    assert (said["is_ours"], said["amount"]["amount_minor"], said["is_full"]) == (False, 50_000, False)
+    event = await published(fake_shop, "payment.refunded")
+    assert (event["is_ours"], event["amount"]["amount_minor"], event["is_full"]) == (False, 50_000, False)
     assert await fake_shop.findings() == ["refund_in_cabinet"]
 
 
@@ -209,7 +211,7 @@ async def test_a_key_that_may_be_forgotten_is_never_sent_again(fake_shop: Any, f
     assert (await amounts(fake_shop))["state"] == "refunded"
 
 
-async def test_what_became_of_an_old_refund_and_can_not_be_learned_is_left_to_a_person(
+async def test_an_old_refund_whose_outcome_can_not_be_learned_is_left_to_a_person(
     fake_shop: Any, fake_provider: Any
 ) -> None:
     payment_id, _ = await fake_shop.paid()

@@ -1,4 +1,4 @@
-"""A provider whose charges come signed and whose truth can't be asked for, as Telegram's Stars."""
+"""A provider whose webhooks are the facts, because payments can't be fetched, as Telegram Stars."""
 
 import dataclasses
 import json
@@ -44,8 +44,8 @@ def charge(account: accounts.Account, payment_id: UUID, ref: str, **changes: Any
 
 
 async def tell(shop: Any, movement: facts.Fact | facts.RefundFact, key: str) -> list[int]:
-    told = json.loads(webhooks.store._MOVEMENT.dump_json(movement))
-    statuses: list[int] = await shop.send_fake_webhook(movement.provider_ref, key, movement=told)
+    content = json.loads(webhooks.store._MOVEMENT.dump_json(movement))
+    statuses: list[int] = await shop.send_fake_webhook(movement.provider_ref, key, movement=content)
     return statuses
 
 
@@ -54,7 +54,7 @@ async def said_paid(shop: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.rule("PA17")
-async def test_the_same_charge_told_twice_pays_once(fake_shop: Any, fake_provider: Any) -> None:
+async def test_two_updates_of_one_charge_pay_once(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await fake_shop.pending()
     paid = charge(fake_provider.account, payment_id, "charge-1")
 
@@ -109,7 +109,7 @@ async def test_a_renewal_is_credited_anew_whatever_the_policy(fake_shop: Any, fa
 
 
 @pytest.mark.rule("PA6")
-async def test_a_refund_that_is_told_before_its_charge_waits_for_it(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_refund_whose_update_comes_before_its_charge_waits_for_it(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await fake_shop.pending()
     paid = charge(fake_provider.account, payment_id, "charge-1")
     refund = facts.RefundFact(
@@ -132,9 +132,7 @@ async def test_a_refund_that_is_told_before_its_charge_waits_for_it(fake_shop: A
     assert await fake_shop.event_names() == ["created.v1", "paid.v1", "refunded.v1"]
 
 
-async def test_another_body_under_the_key_of_a_signed_charge_is_not_believed(
-    fake_shop: Any, fake_provider: Any
-) -> None:
+async def test_another_body_under_the_key_of_a_charge_is_a_conflict(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await fake_shop.pending()
     await tell(fake_shop, charge(fake_provider.account, payment_id, "charge-1"), "upd:1")
     await fake_shop.settle_webhooks()
@@ -176,7 +174,7 @@ async def test_a_refund_that_timed_out_and_was_made_all_the_same_is_one_refund(
 
 
 @pytest.mark.rule("PA16")
-async def test_a_charge_that_no_webhook_told_is_found_in_the_list(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_charge_without_a_webhook_is_found_in_the_list(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await fake_shop.pending()
     fake_provider.payments["charge-1"] = charge(fake_provider.account, payment_id, "charge-1")
 
@@ -186,7 +184,7 @@ async def test_a_charge_that_no_webhook_told_is_found_in_the_list(fake_shop: Any
     assert await fake_shop.event_names() == ["created.v1", "paid.v1"]
 
 
-async def test_a_payment_that_can_not_be_asked_about_ends_with_its_time_and_may_still_be_paid(
+async def test_a_payment_that_can_not_be_fetched_expires_and_may_still_be_paid(
     fake_shop: Any, fake_provider: Any
 ) -> None:
     payment_id, _ = await fake_shop.pending()
@@ -215,7 +213,7 @@ async def ask_bank(shop: Any, payment_id: object, **changes: object) -> list[tup
     return [(answer.status_code, answer.json()) for answer in answers]
 
 
-async def test_a_question_about_a_payment_that_waits_is_answered_with_yes(fake_shop: Any, fake_provider: Any) -> None:
+async def test_a_pre_checkout_of_a_pending_payment_is_approved(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await fake_shop.pending()
 
     assert await ask_bank(fake_shop, payment_id) == [(200, {"status": "answered"})]
@@ -237,7 +235,7 @@ async def test_a_question_about_a_payment_that_waits_is_answered_with_yes(fake_s
         ("SELECT 1", {"payment_id": None}),
     ],
 )
-async def test_a_question_about_what_can_not_be_paid_is_answered_with_no(
+async def test_a_pre_checkout_of_what_can_not_be_paid_is_refused(
     fake_shop: Any, fake_provider: Any, sql: str, asked: dict[str, object]
 ) -> None:
     payment_id, _ = await fake_shop.pending()
@@ -250,7 +248,7 @@ async def test_a_question_about_what_can_not_be_paid_is_answered_with_no(
 
 
 @pytest.mark.rule("PA18")
-async def test_a_question_about_a_paid_payment_is_answered_with_no_and_credits_nothing(
+async def test_a_pre_checkout_of_a_paid_payment_is_refused_and_credits_nothing(
     fake_shop: Any, fake_provider: Any
 ) -> None:
     payment_id, _ = await fake_shop.pending()
@@ -264,7 +262,7 @@ async def test_a_question_about_a_paid_payment_is_answered_with_no_and_credits_n
 
 
 @pytest.mark.rule("PA18")
-async def test_while_the_database_is_slow_the_payer_gets_a_no_in_time(
+async def test_a_pre_checkout_is_refused_in_time_while_the_database_is_slow(
     fake_shop: Any, fake_provider: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payment_id, _ = await fake_shop.pending()
@@ -281,7 +279,7 @@ async def test_while_the_database_is_slow_the_payer_gets_a_no_in_time(
     assert (await fake_shop.payment(payment_id))["state"] == "pending"
 
 
-async def test_an_answer_that_the_provider_does_not_take_is_no_yes(fake_shop: Any, fake_provider: Any) -> None:
+async def test_an_answer_that_the_provider_refuses_is_unanswered(fake_shop: Any, fake_provider: Any) -> None:
     payment_id, _ = await fake_shop.pending()
     fake_provider.fail("answer", clients.Rejected("query_is_too_old"))
 

@@ -95,7 +95,7 @@ async def test_a_key_near_its_end_is_never_sent_again(shop: Any, sandbox: Any) -
     ]
 
 
-async def test_a_payment_that_could_not_be_asked_for_in_its_time_fails(shop: Any, sandbox: Any) -> None:
+async def test_a_payment_that_could_not_be_created_in_its_time_fails(shop: Any, sandbox: Any) -> None:
     sandbox.fault("http:429:1")
     await shop.request()
     await shop.send_attempts()

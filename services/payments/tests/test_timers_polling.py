@@ -9,7 +9,7 @@ from payments.webhooks.timers import forget_webhooks
 
 
 @pytest.mark.rule("PA16")
-async def test_a_lost_webhook_is_found_by_looking(shop: Any, sandbox: Any) -> None:
+async def test_a_lost_webhook_is_found_by_polling(shop: Any, sandbox: Any) -> None:
     payment_id, ref = await shop.pending()
     sandbox.act(ref, "pay")
 
@@ -21,7 +21,7 @@ async def test_a_lost_webhook_is_found_by_looking(shop: Any, sandbox: Any) -> No
 
 
 @pytest.mark.rule("PA16")
-async def test_an_unpaid_payment_is_looked_at_within_ten_minutes_each_time(shop: Any) -> None:
+async def test_an_unpaid_payment_is_polled_at_least_every_ten_minutes(shop: Any) -> None:
     await shop.pending()
     rests = [await rest_s(shop)]
 
@@ -33,7 +33,7 @@ async def test_an_unpaid_payment_is_looked_at_within_ten_minutes_each_time(shop:
     assert [round(rest) for rest in rests] == [120, 600, 600, 600, 600, 600, 600]
 
 
-async def test_after_its_time_a_payment_is_looked_at_ever_more_seldom(shop: Any) -> None:
+async def test_after_its_time_a_payment_is_polled_with_growing_pauses(shop: Any) -> None:
     await shop.pending()
     await shop.rows("UPDATE payment SET expires_at = now() - interval '1 second'")
 
@@ -57,7 +57,7 @@ async def test_an_expired_payment_is_canceled_with_its_reason(shop: Any, sandbox
     assert await shop.event_names() == ["created.v1", "canceled.v1"]
 
 
-async def test_a_look_that_fails_is_the_next_looks_work(shop: Any, sandbox: Any) -> None:
+async def test_a_poll_that_fails_is_followed_by_the_next_one(shop: Any, sandbox: Any) -> None:
     payment_id, ref = await shop.pending()
     sandbox.act(ref, "pay")
     sandbox.fault("http:500")
@@ -82,7 +82,7 @@ async def test_a_payment_open_long_past_its_time_is_left_to_a_person(shop: Any, 
     assert sandbox.requests("GET") == []
 
 
-async def test_a_truth_that_differs_is_one_finding_however_often_it_is_seen(
+async def test_a_mismatch_is_one_finding_however_often_it_is_seen(
     shop: Any, scripted_server: Any, client_of: Any
 ) -> None:
     payment_id, ref = await shop.pending()
@@ -96,7 +96,7 @@ async def test_a_truth_that_differs_is_one_finding_however_often_it_is_seen(
     assert await shop.findings() == ["test_mismatch"]
 
 
-async def test_what_is_open_is_measured(shop: Any) -> None:
+async def test_open_payments_webhooks_and_attempts_are_measured(shop: Any) -> None:
     await shop.pending()
     await shop.request()
     await shop.send_webhook("ref-1")

@@ -83,7 +83,7 @@ async def test_a_webhook_whose_payment_cannot_be_fetched_waits(
         ("payment_id_mismatch", {"metadata": {}}),
     ],
 )
-async def test_a_truth_that_differs_from_what_we_asked_is_a_finding(
+async def test_a_fact_that_differs_from_the_request_is_a_finding(
     shop: Any, scripted_server: Any, client_of: Any, finding: str, change: dict[str, Any]
 ) -> None:
     payment_id, ref = await shop.pending()
@@ -216,7 +216,7 @@ async def test_a_stale_webhook_after_the_final_one_changes_nothing(shop: Any, sa
 
 
 @pytest.mark.rule("PA15")
-async def test_money_for_a_canceled_payment_is_told_as_late(shop: Any, sandbox: Any) -> None:
+async def test_money_for_a_canceled_payment_is_published_as_late(shop: Any, sandbox: Any) -> None:
     payment_id, ref = await shop.pending()
     await shop.rows("UPDATE payment SET state = 'canceled', next_at = NULL WHERE payment_id = $1", payment_id)
     sandbox.act(ref, "pay")
@@ -239,7 +239,7 @@ async def test_a_refund_notice_before_the_payment_notice_settles_the_payment(sho
     assert await shop.event_names() == ["created.v1", "paid.v1"]
 
 
-async def test_a_hint_that_could_not_be_followed_for_days_is_a_finding(shop: Any, sandbox: Any) -> None:
+async def test_a_webhook_that_could_not_be_fetched_for_days_is_a_finding(shop: Any, sandbox: Any) -> None:
     _, ref = await shop.pending()
     sandbox.fault("http:500")
     await shop.send_webhook(ref)
@@ -251,7 +251,7 @@ async def test_a_hint_that_could_not_be_followed_for_days_is_a_finding(shop: Any
     assert await shop.findings() == ["webhook_never_fetched"]
 
 
-async def test_a_hint_for_an_account_that_is_served_no_more_is_parked(shop: Any) -> None:
+async def test_a_webhook_of_an_account_that_is_not_served_any_more_is_parked(shop: Any) -> None:
     await shop.send_webhook("ref-1")
     await shop.rows("UPDATE webhook SET account = 'closed'")
 

@@ -3,7 +3,7 @@ from typing import Any
 from chassis import worker_pool
 
 
-async def test_a_fetch_without_an_answer_holds_up_no_other_payment(shop: Any, sandbox: Any, client_of: Any) -> None:
+async def test_a_fetch_without_a_response_delays_no_other_payment(shop: Any, sandbox: Any, client_of: Any) -> None:
     (slow_id, slow), (quick_id, quick) = await shop.pending(), await shop.pending()
     for ref in (slow, quick):
         sandbox.act(ref, "pay")

@@ -1,4 +1,4 @@
-"""What the contract suite must be told about one provider: how to make its client, and how to be its payer.
+"""What the contract suite needs of one provider: how to make its client, and how to be its payer.
 
 A provider's adapter is a class in a module here; naming it in `test_contract.py` runs the whole suite for it.
 """
@@ -112,10 +112,10 @@ class Adapter(ABC):
         """Give a part of the usual amount."""
         return Money(amount_minor=self.amount.amount_minor // divisor, currency=self.amount.currency)
 
-    # --- the payer and the cabinet ---------------------------------------------------------------------
+    # --- the payer and the dashboard ---------------------------------------------------------------------
 
     async def pay(self, client: clients.Provider, fact: facts.Fact) -> None:  # noqa: ARG002 - some answer a question
-        """Pay as the payer would; comes back when the provider has told us."""
+        """Pay as the payer would; returns when the provider has sent its webhook."""
         await self.harness.act(fact.provider_ref, "pay")
 
     async def decline(self, client: clients.Provider, fact: facts.Fact) -> None:  # noqa: ARG002 - as above
@@ -134,7 +134,7 @@ class Adapter(ABC):
         """Let the next refund become succeeded, pending or canceled."""
         await self.harness.control("POST", "/refunds", provider=self.target, outcome=outcome, count=1)
 
-    async def truth(self, client: clients.Provider, fact: facts.Fact) -> facts.Fact:
+    async def current_fact(self, client: clients.Provider, fact: facts.Fact) -> facts.Fact:
         """Tell how a payment stands: what is fetched, or what the last signed webhook says."""
         return await client.fetch(fact.provider_ref)
 
@@ -155,7 +155,7 @@ class Adapter(ABC):
     # --- webhooks --------------------------------------------------------------------------------------
 
     def webhooks(self) -> Sequence[facts.WebhookRequest]:
-        """Give the genuine webhooks that came, oldest first, as a door of ours would see them."""
+        """Give the genuine webhooks that came, oldest first, as our API would receive them."""
         return self.harness.post.came(self.target)
 
     @abstractmethod

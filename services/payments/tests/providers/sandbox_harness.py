@@ -22,7 +22,7 @@ WAIT_S_MAX = 10.0
 
 
 class PostBox:
-    """Takes every webhook in, answers 200, and keeps it as a door of ours would see it."""
+    """Takes every webhook in, answers 200, and keeps it as our API would receive it."""
 
     def __init__(self) -> None:
         self._came: dict[str, list[facts.WebhookRequest]] = {}

@@ -9,16 +9,16 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 Reply = Callable[[str, dict[str, Any]], Any]
-"""Gives the answer to a path and what was asked: JSON to be written, or bytes as they are."""
+"""Gives the response to a path and its parameters: JSON to be written, or bytes as they are."""
 
 
 class ScriptedApi:
-    """Answers by `reply` and keeps the paths that it was asked for."""
+    """Answers by `reply` and keeps the requests."""
 
     def __init__(self) -> None:
-        self.reply: Reply = lambda _path, _asked: {}
+        self.reply: Reply = lambda _path, _parameters: {}
         self.status = 200
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, Any]]] = []
         api = self
 
         class Door(BaseHTTPRequestHandler):
@@ -27,14 +27,14 @@ class ScriptedApi:
             def do_POST(self) -> None:
                 target = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                asked = {**dict(parse_qsl(target.query)), **(json.loads(body) if body else {})}
-                api.asked.append((target.path, asked))
-                reply = api.reply(target.path, asked)
-                said = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+                parameters = {**dict(parse_qsl(target.query)), **(json.loads(body) if body else {})}
+                api.requests.append((target.path, parameters))
+                reply = api.reply(target.path, parameters)
+                content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
                 self.send_response(api.status)
-                self.send_header("content-length", str(len(said)))
+                self.send_header("content-length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(said)
+                self.wfile.write(content)
 
             do_GET = do_POST  # noqa: N815 - the server's own name
 

@@ -1,4 +1,4 @@
-"""Telegram Stars for the contract suite: a bot whose webhook is the post box, and a payer who is asked about first."""
+"""Telegram Stars for the contract suite: a bot whose webhook is the post box, and a payer."""
 
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -70,27 +70,27 @@ class Adapter(adapters.Adapter):
 
     async def ask(self, client: clients.Provider, fact: facts.Fact, *, payer: int = PAYER) -> facts.PreCheckout:
         """Let somebody open the link and press the button; gives the question that Telegram asks us then."""
-        known = len(self.harness.post.came(self.target))
+        count = len(self.harness.post.came(self.target))
         bot = await self.listen(client)
         await self.harness.act(self.invoice(fact), "pay", user_id=payer)
-        question = bot.read(self.harness.post.came(self.target)[known])
+        question = bot.read(self.harness.post.came(self.target)[count])
         assert isinstance(question, facts.PreCheckout)
         return question
 
     async def pay(self, client: clients.Provider, fact: facts.Fact, *, payer: int = PAYER) -> None:
         question = await self.ask(client, fact, payer=payer)
-        known = len(self.harness.post.came(self.target))
+        count = len(self.harness.post.came(self.target))
         await client.answer(question, None)
-        await self.harness.post.wait(self.target, lambda one: one in self.harness.post.came(self.target)[known:])
+        await self.harness.post.wait(self.target, lambda one: one in self.harness.post.came(self.target)[count:])
 
     def movements(self, client: clients.Provider) -> list[facts.Fact | facts.RefundFact]:
-        """Tell the money that the webhooks told of so far."""
+        """Give the charges and refunds of the updates so far."""
         read = [client.read(webhook) for webhook in self.webhooks()]
         return [one.movement for one in read if isinstance(one, facts.WebhookContent) and one.movement is not None]
 
-    async def truth(self, client: clients.Provider, fact: facts.Fact) -> facts.Fact:
-        told = [one for one in self.movements(client) if isinstance(one, facts.Fact)]
-        return [one for one in told if one.payment_id == fact.payment_id][-1]
+    async def current_fact(self, client: clients.Provider, fact: facts.Fact) -> facts.Fact:
+        charges = [one for one in self.movements(client) if isinstance(one, facts.Fact)]
+        return [one for one in charges if one.payment_id == fact.payment_id][-1]
 
     def is_named_as(self, made: facts.Fact, fact: facts.Fact) -> bool:
         return fact.provider_ref.startswith("stx") and fact.provider_ref != made.provider_ref

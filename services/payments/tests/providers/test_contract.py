@@ -48,7 +48,7 @@ async def test_capabilities_that_rest_on_others_have_them(provider: Adapter) -> 
 
 
 @suite.creates
-async def test_a_created_payment_is_pending_with_a_page_and_carries_what_was_asked_for(provider: Adapter) -> None:
+async def test_a_created_payment_is_pending_with_a_page_and_the_requested_amount(provider: Adapter) -> None:
     order = provider.order()
 
     fact = await provider.client().create(order, key="pay.1.create.1")
@@ -105,7 +105,7 @@ async def test_a_paid_payment_has_its_whole_amount_captured(provider: Adapter) -
 
     await provider.pay(client, made)
 
-    fact = await provider.truth(client, made)
+    fact = await provider.current_fact(client, made)
     assert fact.payment_id == order.payment_id
     assert provider.is_named_as(made, fact)
     assert (fact.state, fact.amount, fact.captured_minor) == ("paid", order.amount, order.amount.amount_minor)
@@ -114,7 +114,7 @@ async def test_a_paid_payment_has_its_whole_amount_captured(provider: Adapter) -
 
 
 @suite.able(Capability.FETCH)
-async def test_what_is_fetched_before_anybody_paid_is_what_was_created(provider: Adapter) -> None:
+async def test_an_unpaid_payment_is_fetched_as_it_was_created(provider: Adapter) -> None:
     client = provider.client()
     made = await client.create(provider.order(), key="pay.1.create.1")
 
@@ -153,7 +153,7 @@ async def test_a_payment_that_the_provider_does_not_know_is_not_found(provider: 
 
 @suite.able(Capability.FETCH)
 @pytest.mark.parametrize("ref", ["", "../refunds", "a/b", "a?b=c", "%2e%2e", "x" * 5_000, "\x00", "ю"])
-async def test_a_name_that_is_none_never_becomes_a_part_of_an_address(provider: Adapter, ref: str) -> None:
+async def test_an_invalid_id_never_becomes_a_part_of_an_address(provider: Adapter, ref: str) -> None:
     with pytest.raises(clients.NotFound):
         await provider.client().fetch(ref)
 
@@ -167,7 +167,7 @@ async def held(provider: Adapter, client: clients.Provider) -> facts.Fact:
 
 
 @suite.able(Capability.CAPTURE, Capability.FETCH)
-async def test_held_money_is_authorized_and_not_taken(provider: Adapter) -> None:
+async def test_a_held_payment_is_authorized_and_not_captured(provider: Adapter) -> None:
     fact = await held(provider, provider.client())
 
     assert (fact.state, fact.captured_minor, fact.paid_at) == ("authorized", 0, None)
@@ -176,7 +176,7 @@ async def test_held_money_is_authorized_and_not_taken(provider: Adapter) -> None
 
 
 @suite.able(Capability.CAPTURE, Capability.FETCH)
-async def test_held_money_is_captured_once_however_often_it_is_asked_for(provider: Adapter) -> None:
+async def test_an_authorized_payment_is_captured_once_however_often_it_is_requested(provider: Adapter) -> None:
     client = provider.client()
     fact = await held(provider, client)
 
@@ -188,7 +188,7 @@ async def test_held_money_is_captured_once_however_often_it_is_asked_for(provide
 
 
 @suite.able(Capability.PARTIAL_CAPTURE, Capability.FETCH)
-async def test_a_captured_part_is_told_apart_from_what_was_asked_for(provider: Adapter) -> None:
+async def test_a_partial_capture_keeps_the_requested_amount_apart(provider: Adapter) -> None:
     client = provider.client()
     fact = await held(provider, client)
 
@@ -212,7 +212,7 @@ async def test_more_than_what_is_held_is_not_captured(provider: Adapter) -> None
 
 
 @suite.able(Capability.CAPTURE, Capability.FETCH)
-async def test_what_nobody_has_paid_is_neither_captured_nor_let_go(provider: Adapter) -> None:
+async def test_an_unpaid_payment_is_neither_captured_nor_canceled(provider: Adapter) -> None:
     client = provider.client()
     made = await client.create(provider.order(is_held=True), key="pay.1.create.1")
 
@@ -223,7 +223,7 @@ async def test_what_nobody_has_paid_is_neither_captured_nor_let_go(provider: Ada
 
 
 @suite.able(Capability.CANCEL, Capability.FETCH)
-async def test_held_money_that_is_let_go_is_canceled(provider: Adapter) -> None:
+async def test_a_canceled_authorization_is_canceled(provider: Adapter) -> None:
     client = provider.client()
     fact = await held(provider, client)
 
@@ -236,7 +236,7 @@ async def test_held_money_that_is_let_go_is_canceled(provider: Adapter) -> None:
 
 
 @suite.able(Capability.CANCEL, Capability.FETCH)
-async def test_held_money_that_nobody_captured_in_time_is_canceled(provider: Adapter) -> None:
+async def test_an_authorization_that_expires_is_canceled(provider: Adapter) -> None:
     client = provider.client()
     fact = await held(provider, client)
 
@@ -282,7 +282,7 @@ async def test_the_report_of_another_time_is_empty(provider: Adapter) -> None:
 
 
 @suite.able(Capability.LIST, Capability.CAPTURE)
-async def test_the_report_shows_money_that_was_taken_long_after_it_was_held(provider: Adapter) -> None:
+async def test_the_report_has_payments_captured_long_after_their_authorization(provider: Adapter) -> None:
     client = provider.client()
     fact = await held(provider, client)
     await provider.harness.control("POST", "/clock", advance_s=5 * 86_400)

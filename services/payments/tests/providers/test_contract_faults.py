@@ -16,7 +16,7 @@ from payments.domain.accounts import Capability
 
 @suite.creates
 @pytest.mark.parametrize("fault", ["http:500", "http:502", "http:503", "drop", "timeout_before"])
-async def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(provider: Adapter, fault: str) -> None:
+async def test_an_empty_response_leaves_the_outcome_unknown(provider: Adapter, fault: str) -> None:
     client = provider.client(timeout_s=0.4)
     await provider.harness.fault(provider.target, fault)
 
@@ -45,7 +45,7 @@ async def test_a_slow_answer_within_the_time_is_an_answer(provider: Adapter) -> 
 
 @suite.able(Capability.FETCH)
 @pytest.mark.parametrize("fault", ["http:500", "http:503", "drop", "timeout_before"])
-async def test_a_question_without_an_answer_is_unknown(provider: Adapter, fault: str) -> None:
+async def test_a_fetch_without_a_response_is_unknown(provider: Adapter, fault: str) -> None:
     made = await provider.client().create(provider.order(), key="pay.1.create.1")
     await provider.harness.fault(provider.target, fault, count=2)
 
@@ -121,7 +121,7 @@ async def test_after_too_many_requests_nothing_is_sent_until_the_time_is_over(pr
 
 @suite.creates
 @pytest.mark.parametrize("status", [401, 403])
-async def test_credentials_that_are_not_accepted_are_told_apart(provider: Adapter, status: int) -> None:
+async def test_refused_credentials_are_an_error_of_their_own(provider: Adapter, status: int) -> None:
     await provider.harness.fault(provider.target, f"http:{status}")
 
     with pytest.raises(clients.AuthFailed):
@@ -129,13 +129,13 @@ async def test_credentials_that_are_not_accepted_are_told_apart(provider: Adapte
 
 
 @suite.creates
-async def test_a_wrong_secret_is_told_apart(provider: Adapter) -> None:
+async def test_a_wrong_secret_is_an_error_of_its_own(provider: Adapter) -> None:
     with pytest.raises(clients.AuthFailed):
         await provider.client(secret=provider.wrong_secret).create(provider.order(), key="pay.1.create.1")
 
 
 @suite.creates
-async def test_a_definite_refusal_is_a_rejection_with_the_providers_word_for_it(provider: Adapter) -> None:
+async def test_a_definite_refusal_is_a_rejection_with_the_providers_code(provider: Adapter) -> None:
     client = provider.client()
     await provider.warm_up(client)
     await provider.harness.fault(provider.target, "http:400", route=provider.create_route)
@@ -170,8 +170,8 @@ async def test_no_secret_is_ever_seen(provider: Adapter, fault: str, caplog: pyt
     with pytest.raises(clients.Forged) as forged:
         client.authenticate(stranger)
 
-    said = "".join(traceback.format_exception(error)) if error else ""
-    seen = f"{client!r} {client} {vars(client)} {client.account!r} {error!r} {said} {forged.value!r} {caplog.text}"
+    trace = "".join(traceback.format_exception(error)) if error else ""
+    seen = f"{client!r} {client} {vars(client)} {client.account!r} {error!r} {trace} {forged.value!r} {caplog.text}"
     assert (error is None) is (fault == "none")
     for secret in provider.secrets:
         assert secret not in seen
@@ -194,4 +194,4 @@ async def paid(provider: Adapter) -> tuple[clients.Provider, facts.Fact]:
     client = provider.client()
     made = await client.create(provider.order(), key="pay.1.create.1")
     await provider.pay(client, made)
-    return client, await provider.truth(client, made)
+    return client, await provider.current_fact(client, made)

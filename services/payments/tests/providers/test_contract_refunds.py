@@ -15,11 +15,11 @@ from payments.domain.accounts import Capability
 async def paid(provider: Adapter, client: clients.Provider) -> facts.Fact:
     made = await client.create(provider.order(), key="pay.1.create.1")
     await provider.pay(client, made)
-    return await provider.truth(client, made)
+    return await provider.current_fact(client, made)
 
 
 @suite.able(Capability.REFUND)
-async def test_a_full_refund_is_made_once_however_often_it_is_asked_for(provider: Adapter) -> None:
+async def test_a_full_refund_is_made_once_however_often_it_is_requested(provider: Adapter) -> None:
     client = provider.client()
     order = provider.refund_order(await paid(provider, client), provider.amount, reason="A change of mind")
 
@@ -85,7 +85,7 @@ async def test_refunds_never_exceed_what_was_captured(provider: Adapter, is_at_o
 
 
 @suite.able(Capability.REFUND, Capability.FETCH)
-async def test_what_nobody_has_paid_is_not_refunded(provider: Adapter) -> None:
+async def test_an_unpaid_payment_is_not_refunded(provider: Adapter) -> None:
     client = provider.client()
     made = await client.create(provider.order(), key="pay.1.create.1")
 
@@ -104,7 +104,7 @@ async def test_a_refund_of_a_payment_that_is_not_there_is_refused(provider: Adap
 
 
 @suite.able(Capability.PARTIAL_REFUND, Capability.FETCH)
-async def test_a_refund_from_the_cabinet_is_found_without_a_name_of_ours(provider: Adapter) -> None:
+async def test_a_refund_from_the_dashboard_is_found_without_our_id(provider: Adapter) -> None:
     client = provider.client()
     fact = await paid(provider, client)
 

@@ -25,12 +25,14 @@ anything = st.recursive(
 )
 
 
-async def told(provider: Adapter, client: clients.Provider) -> tuple[facts.Fact, list[facts.WebhookRequest]]:
+async def paid_with_webhooks(
+    provider: Adapter, client: clients.Provider
+) -> tuple[facts.Fact, list[facts.WebhookRequest]]:
     made = await client.create(provider.order(), key="pay.1.create.1")
     await provider.pay(client, made)
-    came = list(provider.webhooks())
-    assert came, "the provider told nothing"
-    return made, came
+    received = list(provider.webhooks())
+    assert received, "the provider paid_with_webhooks nothing"
+    return made, received
 
 
 def believes(client: clients.Provider, webhook: facts.WebhookRequest) -> bool:
@@ -45,11 +47,11 @@ def believes(client: clients.Provider, webhook: facts.WebhookRequest) -> bool:
 async def test_a_genuine_webhook_leads_to_its_payment(provider: Adapter) -> None:
     client = provider.client()
 
-    made, came = await told(provider, client)
+    made, received = await paid_with_webhooks(provider, client)
 
-    for webhook in came:
+    for webhook in received:
         client.authenticate(webhook)
-    hints = [hint for hint in map(client.read, came) if isinstance(hint, facts.WebhookContent)]
+    hints = [hint for hint in map(client.read, received) if isinstance(hint, facts.WebhookContent)]
     about = [hint for hint in hints if hint.provider_ref is not None or hint.movement is not None]
     assert about
     for hint in about:
@@ -63,34 +65,34 @@ async def test_a_genuine_webhook_leads_to_its_payment(provider: Adapter) -> None
 async def test_every_copy_of_a_webhook_has_the_same_key_and_every_webhook_its_own(provider: Adapter) -> None:
     client = provider.client()
 
-    _, came = await told(provider, client)
+    _, received = await paid_with_webhooks(provider, client)
 
-    keys = [hint.dedupe_key for hint in map(client.read, came) if isinstance(hint, facts.WebhookContent)]
-    again = [hint.dedupe_key for hint in map(client.read, came) if isinstance(hint, facts.WebhookContent)]
+    keys = [hint.dedupe_key for hint in map(client.read, received) if isinstance(hint, facts.WebhookContent)]
+    again = [hint.dedupe_key for hint in map(client.read, received) if isinstance(hint, facts.WebhookContent)]
     assert keys == again
     assert len(set(keys)) == len(keys)
     assert all(0 < len(key) <= 255 for key in keys)
 
 
 @tells
-async def test_what_the_provider_has_not_sent_is_forged(provider: Adapter) -> None:
+async def test_a_webhook_that_the_provider_has_not_sent_is_forged(provider: Adapter) -> None:
     client = provider.client()
-    _, came = await told(provider, client)
+    _, received = await paid_with_webhooks(provider, client)
 
-    forgeries = provider.forgeries(came[-1])
+    forgeries = provider.forgeries(received[-1])
     assert forgeries
     assert [name for name, webhook in forgeries.items() if believes(client, webhook)] == []
 
 
 @suite.chosen(lambda one: one.has_webhooks and one.has_webhook_secret)
-async def test_without_a_secret_nothing_is_believed(provider: Adapter) -> None:
-    _, came = await told(provider, provider.client())
+async def test_without_a_secret_every_webhook_is_forged(provider: Adapter) -> None:
+    _, received = await paid_with_webhooks(provider, provider.client())
 
     for nothing in ((), ("",)):
         if nothing == ("",) and not provider.signs:
             continue
         shut = provider.client(webhook_secrets=nothing)
-        for webhook in came:
+        for webhook in received:
             with pytest.raises(clients.Forged):
                 shut.authenticate(webhook)
 
@@ -112,7 +114,7 @@ async def test_a_signed_body_that_was_changed_anywhere_is_forged(provider: Adapt
 @tells
 @many
 @given(junk=st.binary(max_size=400))
-async def test_junk_is_forged_for_the_door_and_malformed_for_the_reader(provider: Adapter, junk: bytes) -> None:
+async def test_junk_is_forged_when_authenticated_and_malformed_when_read(provider: Adapter, junk: bytes) -> None:
     client = provider.reader
     stranger = replace(provider.sealed(junk), headers={"content-type": "application/json"}, peer="203.0.113.9")
 
@@ -151,14 +153,14 @@ async def test_a_notification_with_any_member_changed_is_read_or_malformed(
 
 @tells
 @pytest.mark.parametrize("headers", [{}, {"x": "y"}], ids=["none", "foreign"])
-async def test_a_webhook_without_what_makes_it_genuine_is_forged(provider: Adapter, headers: dict[str, str]) -> None:
+async def test_a_webhook_without_its_proof_is_forged(provider: Adapter, headers: dict[str, str]) -> None:
     with pytest.raises(clients.Forged):
         provider.reader.authenticate(replace(provider.sealed(b"{}"), headers=headers, peer="203.0.113.9"))
 
 
 @suite.chosen(lambda one: one.has_webhooks and one.signs_time)
 @pytest.mark.parametrize(("age_s", "is_believed"), [(0, True), (299, True), (301, False), (-299, True), (-301, False)])
-async def test_a_signature_is_believed_for_five_minutes(
+async def test_a_signature_is_valid_for_five_minutes(
     provider: Adapter,
     age_s: int,
     is_believed: bool,  # noqa: FBT001 - a table's column
@@ -174,9 +176,9 @@ async def test_a_signature_is_believed_for_five_minutes(
 
 
 @suite.able(Capability.REFUND, Capability.FETCH)
-async def test_a_refund_is_told_and_leads_to_its_payment(provider: Adapter) -> None:
+async def test_a_webhook_of_a_refund_leads_to_its_payment(provider: Adapter) -> None:
     client = provider.client()
-    made, _ = await told(provider, client)
+    made, _ = await paid_with_webhooks(provider, client)
     provider.harness.post.empty()
 
     await client.refund(provider.refund_order(await client.fetch(made.provider_ref), provider.amount), key="ref.1")

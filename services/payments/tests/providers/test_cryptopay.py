@@ -1,4 +1,4 @@
-"""Crypto Pay beyond what every provider promises: exact decimals, signatures, old hints, other people's invoices."""
+"""Crypto Pay beyond what every provider promises: exact decimals, signatures, old webhooks, foreign invoices."""
 
 import hashlib
 import hmac
@@ -67,7 +67,7 @@ async def movements(client: clients.Provider, since: datetime, until: datetime) 
     return found
 
 
-async def test_an_invoice_is_asked_for_in_the_asset_and_lives_as_long_as_the_payment(
+async def test_an_invoice_is_in_the_asset_and_expires_with_the_payment(
     app: cryptopay_adapter.Adapter,
 ) -> None:
     order = app.order()
@@ -123,7 +123,7 @@ async def test_a_way_back_that_crypto_pay_would_refuse_is_left_out(
     assert "paid_btn_url" not in (await app.harness.made("cryptopay"))[0]
 
 
-async def test_the_fee_is_told_in_the_assets_own_units(app: cryptopay_adapter.Adapter) -> None:
+async def test_the_fee_is_in_minor_units_of_the_asset(app: cryptopay_adapter.Adapter) -> None:
     client = app.client()
     made = await client.create(app.order(), key="pay.1.create.1")
 
@@ -177,7 +177,7 @@ async def test_an_invoice_without_our_payload_is_listed_and_names_no_payment_of_
     assert (found.payment_id, found.captured_minor) == (None, 5_000_000_000)
 
 
-async def test_the_report_has_what_was_paid_long_after_it_was_made(app: cryptopay_adapter.Adapter) -> None:
+async def test_the_report_has_invoices_paid_long_after_their_creation(app: cryptopay_adapter.Adapter) -> None:
     client = cryptopay.api.CryptoPay(
         replace(app.account, payment_ttl=timedelta(days=7)),
         base_url=f"{app.harness.url}/cryptopay",
@@ -205,7 +205,7 @@ async def test_the_report_has_what_was_paid_long_after_it_was_made(app: cryptopa
         (timedelta(seconds=-301), False),
     ],
 )
-async def test_a_signed_hint_is_believed_for_a_day(age: timedelta, is_believed: bool) -> None:  # noqa: FBT001 - a table's column
+async def test_a_signed_webhook_is_accepted_for_a_day(age: timedelta, is_believed: bool) -> None:  # noqa: FBT001 - a table's column
     dated = "2026-11-01T10:00:00.000Z"
     body = json.dumps({"update_id": 1, "update_type": "invoice_paid", "request_date": dated, "payload": {}})
     webhook = replace(APP.sealed(body.encode()), received_at=datetime.fromisoformat(dated) + age)
@@ -227,7 +227,7 @@ def judge(app: cryptopay_adapter.Adapter) -> Any:
 
 @many
 @given(body=st.binary(max_size=200), change=st.integers(min_value=0, max_value=300))
-async def test_the_published_client_believes_the_same_signatures(judge: Any, body: bytes, change: int) -> None:
+async def test_the_published_client_accepts_the_same_signatures(judge: Any, body: bytes, change: int) -> None:
     client = own("http://127.0.0.1:9")
     headers = dict(APP.sealed(body).headers)
     seen = body if change >= len(body) else body[:change] + bytes([body[change] ^ 1]) + body[change + 1 :]
@@ -252,7 +252,7 @@ def test_the_signature_is_the_one_of_the_documentation() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "10001", ":abc", "10001:", "abc:def", "10001:a b"])
-def test_without_a_token_there_is_no_client_that_could_believe_anything(token: str) -> None:
+def test_without_a_token_there_is_no_client(token: str) -> None:
     with pytest.raises(ValueError, match="token is not") as refused:
         cryptopay.api.CryptoPay(APP.account, base_url="http://127.0.0.1:9", timeout_s=1, token=token)
 
@@ -263,7 +263,7 @@ def test_without_a_token_there_is_no_client_that_could_believe_anything(token: s
     ("base_url", "is_test"),
     [("https://pay.crypt.bot", False), ("https://testnet-pay.crypt.bot", True), ("http://127.0.0.1:9", True)],
 )
-def test_the_network_is_told_by_the_host_and_for_imitations_by_the_account(base_url: str, is_test: bool) -> None:  # noqa: FBT001 - a table's column
+def test_the_host_tells_the_network_and_for_imitations_the_account(base_url: str, is_test: bool) -> None:  # noqa: FBT001 - a table's column
     assert own(base_url)._is_test is is_test
 
 
@@ -284,7 +284,7 @@ def paid_invoice(**changes: Any) -> dict[str, Any]:
 
 async def fetched(api: scripted_api.ScriptedApi, invoice: Any) -> facts.Fact:
     raw = invoice if isinstance(invoice, bytes) else json.dumps(invoice).encode()
-    api.reply = lambda _path, _asked: b'{"ok":true,"result":{"items":[' + raw + b"]}}"
+    api.reply = lambda _path, _parameters: b'{"ok":true,"result":{"items":[' + raw + b"]}}"
     client = own(api.url)
     try:
         return await client.fetch("7")
@@ -351,7 +351,7 @@ async def test_an_invoice_of_another_form_leaves_the_outcome_unknown(
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"[" * 100_000, b'{"ok":false}', b'{"ok":true,"result":{"items":7}}'])
 async def test_an_answer_of_another_form_leaves_the_outcome_unknown(api: scripted_api.ScriptedApi, body: bytes) -> None:
-    api.reply = lambda _path, _asked: body
+    api.reply = lambda _path, _parameters: body
     client = own(api.url)
 
     with pytest.raises(clients.OutcomeUnknown):
@@ -359,7 +359,7 @@ async def test_an_answer_of_another_form_leaves_the_outcome_unknown(api: scripte
     await client.close()
 
 
-async def test_another_invoice_than_the_one_that_was_asked_for_is_none(api: scripted_api.ScriptedApi) -> None:
+async def test_another_invoice_than_the_requested_one_is_not_found(api: scripted_api.ScriptedApi) -> None:
     with pytest.raises(clients.NotFound):
         await fetched(api, paid_invoice(invoice_id=8))
 
@@ -376,7 +376,7 @@ async def test_the_published_client_reads_the_invoice_that_we_made(app: cryptopa
     assert invoice.payload == str(order.payment_id)
 
 
-async def test_an_update_of_another_kind_is_about_nothing_of_ours() -> None:
+async def test_an_update_of_another_kind_is_about_no_payment() -> None:
     body = b'{"update_id":9,"update_type":"check_used","request_date":"2026-11-01T10:00:00Z","payload":[1]}'
 
     assert APP_CLIENT.read(APP.sealed(body)) == facts.WebhookContent(event="other", dedupe_key="upd:9")

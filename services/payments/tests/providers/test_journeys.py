@@ -50,7 +50,7 @@ async def created(shop: Any, provider: adapters.Adapter) -> facts.Fact:
 
 
 async def deliver(shop: Any, provider: adapters.Adapter, *, times: int = 2) -> None:
-    """Let everything that the provider sent so far come to the real door, and settle it."""
+    """Let everything that the provider sent so far come to the real API, and settle it."""
     for webhook in [*provider.webhooks()] * times:
         assert await tell(shop, provider, webhook) == 200
     for _ in range(2):
@@ -59,7 +59,7 @@ async def deliver(shop: Any, provider: adapters.Adapter, *, times: int = 2) -> N
 
 
 async def tell(shop: Any, provider: adapters.Adapter, webhook: facts.WebhookRequest) -> int:
-    """Let one webhook come to the real door; gives the status."""
+    """Let one webhook come to the real API; gives the status."""
     headers = {
         name.replace("-", "_"): value
         for name, value in webhook.headers.items()
@@ -83,7 +83,7 @@ async def compare(shop: Any, client: clients.Provider) -> provider_side.Outcome:
 
 
 @suite.chosen(lambda cls: cls.has_webhooks)
-async def test_a_payment_is_made_paid_and_told_once(provider: adapters.Adapter, open_shop: Open) -> None:
+async def test_a_payment_is_created_paid_and_published_once(provider: adapters.Adapter, open_shop: Open) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
 
@@ -98,7 +98,7 @@ async def test_a_payment_is_made_paid_and_told_once(provider: adapters.Adapter, 
 
 @pytest.mark.rule("PA22")
 @suite.chosen(lambda cls: cls.has_webhooks and accounts.Capability.LIST in cls.capabilities)
-async def test_the_books_agree_with_the_providers_report(provider: adapters.Adapter, open_shop: Open) -> None:
+async def test_our_payments_agree_with_the_providers_report(provider: adapters.Adapter, open_shop: Open) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
     await provider.pay(client, fact)
@@ -115,7 +115,9 @@ async def test_the_books_agree_with_the_providers_report(provider: adapters.Adap
 
 
 @suite.chosen(lambda cls: accounts.Capability.PARTIAL_REFUND in cls.capabilities)
-async def test_parts_go_back_and_the_cabinets_refund_is_taken_over(provider: adapters.Adapter, open_shop: Open) -> None:
+async def test_parts_are_refunded_and_a_refund_of_the_dashboard_is_adopted(
+    provider: adapters.Adapter, open_shop: Open
+) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
     await provider.pay(client, fact)
@@ -135,7 +137,7 @@ async def test_parts_go_back_and_the_cabinets_refund_is_taken_over(provider: ada
 
 
 @suite.chosen(lambda cls: accounts.Capability.PARTIAL_CAPTURE in cls.capabilities)
-async def test_a_part_of_a_hold_is_taken(provider: adapters.Adapter, open_shop: Open) -> None:
+async def test_a_part_of_an_authorization_is_captured(provider: adapters.Adapter, open_shop: Open) -> None:
     shop, client = open_shop(provider)
     command = await shop.request(amount=provider.amount, is_held=True)
     await shop.send_attempts()
@@ -166,16 +168,14 @@ async def test_a_part_of_a_hold_is_taken(provider: adapters.Adapter, open_shop: 
 
 @pytest.mark.rule("PA18")
 @pytest.mark.parametrize("provider", [stars_adapter.Adapter], indirect=True)
-async def test_the_door_answers_the_payers_bank_and_the_charge_pays(
-    provider: stars_adapter.Adapter, open_shop: Open
-) -> None:
+async def test_a_pre_checkout_is_approved_and_the_charge_pays(provider: stars_adapter.Adapter, open_shop: Open) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
 
     await provider.ask(client, fact)
     await deliver(shop, provider, times=1)
-    told = provider.harness.post
-    await told.wait(provider.target, lambda webhook: b"successful_payment" in webhook.body)
+    post = provider.harness.post
+    await post.wait(provider.target, lambda webhook: b"successful_payment" in webhook.body)
     await deliver(shop, provider)
 
     assert await shop.event_names() == ["created.v1", "paid.v1"]
@@ -215,7 +215,7 @@ async def watch(shop: Any) -> None:
 
 @pytest.mark.parametrize("outcome", ["won", "lost"])
 @suite.chosen(lambda cls: accounts.Capability.DISPUTE in cls.capabilities)
-async def test_a_dispute_is_told_when_it_opens_and_when_it_is_decided(
+async def test_a_dispute_is_published_when_it_opens_and_when_it_closes(
     provider: adapters.Adapter, open_shop: Open, outcome: str
 ) -> None:
     shop, client = open_shop(provider)
@@ -223,9 +223,9 @@ async def test_a_dispute_is_told_when_it_opens_and_when_it_is_decided(
     await provider.pay(client, fact)
     await deliver(shop, provider)
 
-    known = len(provider.webhooks())
+    count = len(provider.webhooks())
     await provider.harness.act(fact.provider_ref, "dispute")
-    names = {named(client, webhook) for webhook in provider.webhooks()[known:]}
+    names = {named(client, webhook) for webhook in provider.webhooks()[count:]}
     await deliver(shop, provider)
     opened = await shop.payment(fact.payment_id)
     await provider.harness.act(fact.provider_ref, "dispute", outcome=outcome)
@@ -240,14 +240,14 @@ async def test_a_dispute_is_told_when_it_opens_and_when_it_is_decided(
 
 
 @suite.chosen(lambda cls: accounts.Capability.DISPUTE in cls.capabilities)
-async def test_refunds_and_a_dispute_at_once_are_all_settled_whatever_is_told_first(
+async def test_refunds_and_a_dispute_at_once_are_settled_in_any_order_of_webhooks(
     provider: adapters.Adapter, open_shop: Open
 ) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
     await provider.pay(client, fact)
     await deliver(shop, provider)
-    known = len(provider.webhooks())
+    count = len(provider.webhooks())
 
     await provider.plan_refunds("pending")
     for divisor in (5, 10):
@@ -255,7 +255,7 @@ async def test_refunds_and_a_dispute_at_once_are_all_settled_whatever_is_told_fi
         await shop.send_attempts()
     await provider.refund_in_cabinet(fact, provider.part(9))
     await provider.harness.act(fact.provider_ref, "dispute", amount_minor=provider.part(3).amount_minor)
-    for webhook in reversed(provider.webhooks()[known:]):
+    for webhook in reversed(provider.webhooks()[count:]):
         await tell(shop, provider, webhook)
         await shop.settle_webhooks()
 
@@ -268,7 +268,9 @@ async def test_refunds_and_a_dispute_at_once_are_all_settled_whatever_is_told_fi
 
 
 @suite.chosen(lambda cls: accounts.Capability.DISPUTE in cls.capabilities)
-async def test_a_hint_under_another_name_finds_what_is_under_way(provider: adapters.Adapter, open_shop: Open) -> None:
+async def test_a_webhook_under_another_id_settles_open_refunds_and_disputes(
+    provider: adapters.Adapter, open_shop: Open
+) -> None:
     shop, client = open_shop(provider)
     fact = await created(shop, provider)
     await provider.pay(client, fact)
@@ -289,7 +291,7 @@ async def test_a_hint_under_another_name_finds_what_is_under_way(provider: adapt
 
 
 @suite.chosen(lambda cls: accounts.Capability.DISPUTE in cls.capabilities)
-async def test_a_dispute_whose_end_nobody_tells_is_looked_at_every_night(
+async def test_a_dispute_that_closes_without_a_webhook_is_fetched_every_night(
     provider: adapters.Adapter, open_shop: Open
 ) -> None:
     shop, client = open_shop(provider)

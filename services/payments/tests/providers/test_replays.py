@@ -1,4 +1,4 @@
-"""Replays at the door: an old signature is refused, and the provider's own retry is the same webhook."""
+"""Replayed webhooks: an old signature is refused, and the provider's own retry is the same webhook."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def open_shop(db: database.Database, new_shop: Any, command: contracts.payments.
     return opened
 
 
-async def told(provider: adapters.Adapter, shop: Any) -> Any:
+async def received(provider: adapters.Adapter, shop: Any) -> Any:
     """Give the genuine webhook of a payment of ours that was paid, and the payment's id."""
     command = await shop.request(amount=provider.amount)
     await shop.send_attempts()
@@ -48,7 +48,7 @@ async def test_stripes_old_signature_is_refused_and_its_own_retry_is_the_same_we
     provider: stripe_adapter.Adapter, open_shop: Open, age_s: int
 ) -> None:
     shop = open_shop(provider)
-    genuine, payment_id = await told(provider, shop)
+    genuine, payment_id = await received(provider, shop)
     now_s = int(datetime.now(UTC).timestamp())
 
     refused = await post(shop, provider, genuine.body, stripe_signature=signature(genuine.body, now_s - age_s))
@@ -76,7 +76,7 @@ async def test_crypto_pays_old_notice_is_refused_and_its_own_retry_is_the_same_w
     provider: cryptopay_adapter.Adapter, open_shop: Open
 ) -> None:
     shop = open_shop(provider)
-    genuine, payment_id = await told(provider, shop)
+    genuine, payment_id = await received(provider, shop)
     name = "crypto-pay-api-signature"
     # Its signature has no time of its own; the time is in what it signs, and retries repeat it for a day.
     body = json.dumps({**json.loads(genuine.body), "request_date": "2026-01-01T00:00:00.000Z"}).encode()

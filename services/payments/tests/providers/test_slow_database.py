@@ -1,4 +1,4 @@
-"""The question of a payer's bank while the database does not answer: a no, in the time that Telegram gives."""
+"""A pre-checkout query while the database does not respond: a refusal, in the time that Telegram gives."""
 
 import asyncio
 import contextlib
@@ -104,7 +104,7 @@ class Line:
 @pytest.mark.rule("PA18")
 @pytest.mark.parametrize("provider", [stars_adapter.Adapter], indirect=True)
 @pytest.mark.parametrize("slow", [locked, asleep])
-async def test_the_payers_bank_gets_a_no_in_time_while_the_database_does_not_answer(
+async def test_a_pre_checkout_is_refused_in_time_while_the_database_does_not_answer(
     provider: stars_adapter.Adapter,
     open_shop: Callable[..., Any],
     servers: testing.Servers,
@@ -130,7 +130,7 @@ async def test_the_payers_bank_gets_a_no_in_time_while_the_database_does_not_ans
 
 @pytest.mark.rule("PA18")
 @pytest.mark.parametrize("provider", [stars_adapter.Adapter], indirect=True)
-async def test_the_payers_bank_gets_a_no_in_time_while_the_line_to_the_database_is_dead(
+async def test_a_pre_checkout_is_refused_in_time_over_a_dead_database_connection(
     provider: stars_adapter.Adapter, open_shop: Callable[..., Any], database_url: str
 ) -> None:
     shop, client = open_shop(provider)
@@ -161,7 +161,7 @@ async def was_refused(provider: stars_adapter.Adapter) -> None:
     (answered,) = [
         one for one in await provider.harness.requests("telegram") if "answerPreCheckoutQuery" in one["path"]
     ]
-    told = await provider.harness.control("GET", "/payments?provider=telegram&limit=10")
+    shown = await provider.harness.control("GET", "/payments?provider=telegram&limit=10")
     assert answered["status"] == 200
-    assert pre_checkout.SLOW in str(told)
+    assert pre_checkout.SLOW in str(shown)
     assert not any(b"successful_payment" in webhook.body for webhook in provider.webhooks())

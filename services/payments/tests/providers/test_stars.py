@@ -25,10 +25,10 @@ async def shown(bot: stars_adapter.Adapter, fact: facts.Fact) -> Any:
 
 async def paid(bot: stars_adapter.Adapter, client: stars.api.Stars, fact: facts.Fact, payer: int = PAYER) -> facts.Fact:
     await bot.pay(client, fact, payer=payer)
-    return await bot.truth(client, fact)
+    return await bot.current_fact(client, fact)
 
 
-async def test_an_invoice_carries_our_payment_id_and_nothing_else_of_ours(bot: stars_adapter.Adapter) -> None:
+async def test_an_invoice_carries_our_payment_id_and_no_other_data(bot: stars_adapter.Adapter) -> None:
     order = bot.order(description="Fifty coins for the garden of forking paths")
 
     fact = await own(bot).create(order, key="pay.1.create.1")
@@ -40,7 +40,7 @@ async def test_an_invoice_carries_our_payment_id_and_nothing_else_of_ours(bot: s
     assert invoice["description"] == "Fifty coins for the garden of forking paths"
 
 
-async def test_an_order_without_words_is_named_after_its_payment(bot: stars_adapter.Adapter) -> None:
+async def test_an_order_without_a_description_is_titled_by_its_payment_id(bot: stars_adapter.Adapter) -> None:
     order = bot.order(description="  ")
 
     invoice = await shown(bot, await own(bot).create(order, key="pay.1.create.1"))
@@ -60,7 +60,7 @@ async def test_a_repeated_creation_is_another_link_to_the_same_payment(bot: star
     assert (await bot.ask(client, again)).payment_id == order.payment_id
 
 
-async def test_a_payer_is_asked_about_with_everything_that_decides(bot: stars_adapter.Adapter) -> None:
+async def test_a_pre_checkout_query_has_payment_amount_and_payer(bot: stars_adapter.Adapter) -> None:
     client, order = own(bot), bot.order()
 
     pre_checkout = await bot.ask(client, await client.create(order, key="pay.1.create.1"), payer=77)
@@ -68,7 +68,7 @@ async def test_a_payer_is_asked_about_with_everything_that_decides(bot: stars_ad
     assert (pre_checkout.payment_id, pre_checkout.amount, pre_checkout.payer) == (order.payment_id, order.amount, "77")
 
 
-async def test_a_refusal_reaches_the_payer_in_words(bot: stars_adapter.Adapter) -> None:
+async def test_a_refusal_reaches_the_payer_as_text(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
     fact = await client.create(bot.order(), key="pay.1.create.1")
 
@@ -91,7 +91,7 @@ async def test_an_answer_that_comes_too_late_is_rejected(bot: stars_adapter.Adap
     assert rejected.value.code.startswith("query_is_too_old")
 
 
-async def test_an_answer_is_given_up_while_there_is_time_for_another(bot: stars_adapter.Adapter) -> None:
+async def test_an_answer_times_out_early_enough_for_another(bot: stars_adapter.Adapter) -> None:
     client = own(bot, timeout_s=30)
     pre_checkout = await bot.ask(client, await client.create(bot.order(), key="pay.1.create.1"))
     await bot.harness.fault("telegram", "timeout_before", route="answerPreCheckoutQuery")
@@ -130,7 +130,7 @@ async def test_one_invoice_paid_twice_is_two_charges_of_one_payment(bot: stars_a
     assert not second.is_recurring
 
 
-async def test_a_renewal_is_a_charge_of_its_own_that_says_so(bot: stars_adapter.Adapter) -> None:
+async def test_a_renewal_is_a_recurring_charge_of_its_own(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
     payment_id = contracts.payments.PaymentId(uuid4())
     link = await method(
@@ -173,17 +173,17 @@ async def test_a_refund_without_an_answer_is_made_once_when_it_is_repeated(bot: 
     assert len((await method(bot, "getStarTransactions"))["transactions"]) == 2
 
 
-async def test_a_refund_is_told_as_the_same_refund_that_was_asked_for(bot: stars_adapter.Adapter) -> None:
+async def test_the_update_of_a_refund_has_the_refs_of_the_requested_refund(bot: stars_adapter.Adapter) -> None:
     client = own(bot)
     charge = await paid(bot, client, await client.create(bot.order(), key="pay.1.create.1"))
 
     made = await client.refund(bot.refund_order(charge, bot.amount), key="ref.1")
 
     await bot.harness.post.wait("telegram", lambda one: b"refunded_payment" in one.body)
-    told = bot.movements(client)[-1]
-    assert isinstance(told, facts.RefundFact)
-    assert (told.refund_ref, told.provider_ref, told.amount) == (made.refund_ref, charge.provider_ref, bot.amount)
-    assert told.refund_id is None
+    listed = bot.movements(client)[-1]
+    assert isinstance(listed, facts.RefundFact)
+    assert (listed.refund_ref, listed.provider_ref, listed.amount) == (made.refund_ref, charge.provider_ref, bot.amount)
+    assert listed.refund_id is None
 
 
 @pytest.mark.parametrize(

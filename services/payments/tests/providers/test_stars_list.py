@@ -46,7 +46,7 @@ OTHERS: list[dict[str, Any]] = [
     start=st.integers(min_value=-2, max_value=700),
     length=st.integers(min_value=0, max_value=700),
 )
-async def test_the_report_of_any_stretch_is_found_without_reading_what_was_before(
+async def test_the_report_of_a_period_is_found_without_reading_earlier_ones(
     telegram: scripted_api.ScriptedApi, gaps: list[int], start: int, length: int
 ) -> None:
     base = 1_780_000_000
@@ -58,7 +58,7 @@ async def test_the_report_of_any_stretch_is_found_without_reading_what_was_befor
         return {"ok": True, "result": {"transactions": part}}
 
     telegram.reply, telegram.status = reply, 200
-    telegram.asked.clear()
+    telegram.requests.clear()
     since, until = (datetime.fromtimestamp(base + start + more, UTC) for more in (0, length))
 
     client = imposter_client(telegram)
@@ -72,12 +72,12 @@ async def test_the_report_of_any_stretch_is_found_without_reading_what_was_befor
 
     within = [one["id"] for one in listed if since.timestamp() <= one["date"] < until.timestamp()]
     assert found == within
-    assert len(telegram.asked) <= 2 * 10 + len(within) // 100 + 2
+    assert len(telegram.requests) <= 2 * 10 + len(within) // 100 + 2
 
 
-async def test_what_is_no_charge_is_no_movement(telegram: scripted_api.ScriptedApi) -> None:
+async def test_a_transaction_that_is_no_charge_is_no_movement(telegram: scripted_api.ScriptedApi) -> None:
     listed = [{"id": f"x{number}", "amount": 5, "date": 1_780_000_000, **one} for number, one in enumerate(OTHERS)]
-    telegram.reply, telegram.status = lambda _path, _asked: {"ok": True, "result": {"transactions": listed}}, 200
+    telegram.reply, telegram.status = lambda _path, _parameters: {"ok": True, "result": {"transactions": listed}}, 200
     client = imposter_client(telegram)
 
     page = await client.list_movements(datetime(2026, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC), "0")
@@ -93,7 +93,7 @@ async def test_what_is_no_charge_is_no_movement(telegram: scripted_api.ScriptedA
 async def test_an_answer_of_another_form_leaves_the_outcome_unknown(
     telegram: scripted_api.ScriptedApi, body: bytes
 ) -> None:
-    telegram.reply, telegram.status = lambda _path, _asked: body, 200
+    telegram.reply, telegram.status = lambda _path, _parameters: body, 200
     client = imposter_client(telegram)
 
     with pytest.raises(clients.OutcomeUnknown):
@@ -103,14 +103,14 @@ async def test_an_answer_of_another_form_leaves_the_outcome_unknown(
 
 
 async def test_the_test_environment_has_addresses_of_its_own(telegram: scripted_api.ScriptedApi) -> None:
-    telegram.reply, telegram.status = lambda _path, _asked: {"ok": True, "result": "https://t.me/$x"}, 200
-    telegram.asked.clear()
+    telegram.reply, telegram.status = lambda _path, _parameters: {"ok": True, "result": "https://t.me/$x"}, 200
+    telegram.requests.clear()
     client = imposter_client(telegram, is_test_server=True)
 
     await client.create(BOT.order(), key="pay.1.create.1")
 
     await client.close()
-    assert [path for path, _ in telegram.asked] == [f"/bot{TOKEN}/test/createInvoiceLink"]
+    assert [path for path, _ in telegram.requests] == [f"/bot{TOKEN}/test/createInvoiceLink"]
 
 
 def imposter_client(telegram: scripted_api.ScriptedApi, **options: Any) -> stars.api.Stars:
@@ -128,10 +128,10 @@ def imposter_client(telegram: scripted_api.ScriptedApi, **options: Any) -> stars
         (502, b'{"ok":false,"description":"Bad Gateway"}', clients.OutcomeUnknown),
     ],
 )
-async def test_what_stands_before_telegram_is_not_taken_for_its_word(
+async def test_an_error_of_a_proxy_is_not_definite(
     telegram: scripted_api.ScriptedApi, status: int, body: bytes, error: type[clients.ProviderError]
 ) -> None:
-    telegram.reply, telegram.status = lambda _path, _asked: body, status
+    telegram.reply, telegram.status = lambda _path, _parameters: body, status
     client = imposter_client(telegram)
 
     with pytest.raises(error):

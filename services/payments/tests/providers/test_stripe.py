@@ -62,7 +62,7 @@ async def test_a_payment_is_also_found_by_its_payment_intent(
     assert await client.fetch(str(intent)) == fact
 
 
-async def test_a_payment_intent_that_no_page_made_is_not_ours(
+async def test_a_payment_intent_without_a_session_is_not_ours(
     shop: stripe_adapter.Adapter, official: sdk.StripeClient
 ) -> None:
     intent = official.v1.payment_intents.create({"amount": 1_000, "currency": "eur"})
@@ -104,7 +104,7 @@ async def test_every_event_of_a_payments_life_leads_to_it(shop: stripe_adapter.A
         ("customer.created", {"id": "cus_1", "object": "customer"}, None),
     ],
 )
-def test_an_event_tells_at_which_payment_to_look(kind: str, subject: dict[str, Any], ref: str | None) -> None:
+def test_an_event_names_the_payment_to_fetch(kind: str, subject: dict[str, Any], ref: str | None) -> None:
     client = silent()
 
     hint = client.read(stripe_adapter.signed(stripe_adapter.event(kind, subject).encode()))
@@ -113,7 +113,7 @@ def test_an_event_tells_at_which_payment_to_look(kind: str, subject: dict[str, A
 
 
 @pytest.mark.parametrize(("account", "is_ours"), [("acct_1DemoKopilkaSandbox", True), ("acct_other", False)])
-def test_an_event_of_a_connected_account_is_about_nothing_of_ours(account: str, is_ours: bool) -> None:  # noqa: FBT001 - a table's column
+def test_an_event_of_a_connected_account_is_about_no_payment(account: str, is_ours: bool) -> None:  # noqa: FBT001 - a table's column
     body = json.loads(stripe_adapter.Adapter.samples[0]) | {"account": account}
 
     hint = silent().read(stripe_adapter.signed(json.dumps(body).encode()))
@@ -141,7 +141,7 @@ def test_an_account_without_its_id_is_not_opened(shop_id: str) -> None:
         stripe.api.Stripe(account, base_url="http://127.0.0.1:9", timeout_s=1, secret_key="s", webhook_secrets=["w"])
 
 
-async def test_the_account_is_asked_for_once(shop: stripe_adapter.Adapter) -> None:
+async def test_the_account_is_checked_once(shop: stripe_adapter.Adapter) -> None:
     client = own(shop)
     fact = await paid(shop, client)
     await client.fetch(fact.provider_ref)
@@ -180,7 +180,7 @@ async def test_a_currency_that_stripe_itself_does_not_know_is_rejected(shop: str
         await own(shop).create(shop.order(amount=Money(amount_minor=500, currency="XTR")), key="pay.1.create.1")
 
 
-async def test_the_fee_is_what_stripe_keeps(shop: stripe_adapter.Adapter) -> None:
+async def test_the_fee_is_that_of_the_balance_transaction(shop: stripe_adapter.Adapter) -> None:
     fact = await paid(shop, own(shop))
 
     assert fact.fee_minor == 4_500 * 29 // 1000 + 30
@@ -283,7 +283,7 @@ async def test_a_disputed_payment_is_not_refunded_besides(shop: stripe_adapter.A
 # --- failures ------------------------------------------------------------------------------------------
 
 
-async def test_a_key_that_is_at_work_leaves_the_outcome_unknown(shop: stripe_adapter.Adapter) -> None:
+async def test_a_key_in_use_leaves_the_outcome_unknown(shop: stripe_adapter.Adapter) -> None:
     client = own(shop)
     await shop.warm_up(client)
     await shop.harness.fault("stripe", "http:409", route=shop.create_route)
@@ -292,7 +292,7 @@ async def test_a_key_that_is_at_work_leaves_the_outcome_unknown(shop: stripe_ada
         await client.create(shop.order(), key="pay.1.create.1")
 
 
-async def test_a_replayed_failure_says_that_the_key_will_not_help(shop: stripe_adapter.Adapter) -> None:
+async def test_a_replayed_failure_leaves_the_outcome_unknown(shop: stripe_adapter.Adapter) -> None:
     client, order = own(shop), shop.order()
     await shop.warm_up(client)
     await shop.harness.fault("stripe", "http:500", route=shop.create_route)

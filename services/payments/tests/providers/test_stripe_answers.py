@@ -1,4 +1,4 @@
-"""How Stripe's answers are read: money that is there, money that is not, and what is not believed."""
+"""How Stripe's responses are read: which money counts, and which responses are unusable."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -63,12 +63,12 @@ def own(shop: stripe_adapter.Adapter, **options: Any) -> stripe.api.Stripe:
     return made
 
 
-async def told(
+async def fetched(
     shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, session: object, refunds: object = ()
 ) -> facts.Fact:
     """Give what we make of a session that looks like this."""
 
-    def reply(path: str, _asked: dict[str, Any]) -> Any:
+    def reply(path: str, _parameters: dict[str, Any]) -> Any:
         if path == "/v1/account":
             return {"id": shop.shop_id}
         return {"data": refunds, "has_more": False} if path == "/v1/refunds" else session
@@ -77,10 +77,8 @@ async def told(
     return await own(shop, base_url=api.url).fetch("cs_live_1")
 
 
-async def test_what_is_not_documented_is_not_looked_at(
-    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
-) -> None:
-    fact = await told(shop, api, {**SESSION, "unheard_of": {"deep": [1]}})
+async def test_undocumented_members_are_ignored(shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi) -> None:
+    fact = await fetched(shop, api, {**SESSION, "unheard_of": {"deep": [1]}})
 
     assert (fact.state, fact.captured_minor, fact.fee_minor) == ("paid", 4_500, 160)
     assert fact.payment_id == UUID(int=1)
@@ -106,38 +104,40 @@ async def test_what_is_not_documented_is_not_looked_at(
 async def test_money_is_there_only_when_session_and_intent_say_so(
     shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, changes: dict[str, Any], state: str
 ) -> None:
-    fact = await told(shop, api, {**SESSION, **changes})
+    fact = await fetched(shop, api, {**SESSION, **changes})
 
     assert fact.state == state
     assert fact.captured_minor == (4_500 if state == "paid" else 0)
 
 
-async def test_what_was_held_and_never_taken_is_no_refund(
+async def test_the_release_of_an_authorization_is_no_refund(
     shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
     released = {"id": "re_1", "status": "succeeded", "amount": 1_500, "currency": "eur", "created": 1_790_000_100}
     refund = released | {"id": "re_2", "amount": 200, "balance_transaction": "txn_2"}
     intent = {**INTENT, "amount_received": 3_000, "latest_charge": {**CHARGE, "amount_refunded": 1_700}}
 
-    fact = await told(shop, api, {**SESSION, "payment_intent": intent}, [released, refund])
+    fact = await fetched(shop, api, {**SESSION, "payment_intent": intent}, [released, refund])
 
     assert (fact.amount.amount_minor, fact.captured_minor, fact.refunded_minor) == (4_500, 3_000, 200)
 
 
-async def test_a_fee_in_another_currency_is_not_told(
+async def test_a_fee_in_another_currency_is_left_out(
     shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
     balance = {"id": "txn_1", "created": 1_790_000_060, "fee": 160, "currency": "usd"}
     intent = {**INTENT, "latest_charge": {**CHARGE, "balance_transaction": balance}}
 
-    assert (await told(shop, api, {**SESSION, "payment_intent": intent})).fee_minor is None
+    assert (await fetched(shop, api, {**SESSION, "payment_intent": intent})).fee_minor is None
 
 
-async def test_the_end_of_a_hold_is_told(shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi) -> None:
+async def test_the_expiry_of_an_authorization_is_read(
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
+) -> None:
     charge = {**CHARGE, "payment_method_details": {"card": {"capture_before": 1_790_600_000}}}
     intent = {**INTENT, "status": "requires_capture", "capture_method": "manual", "latest_charge": charge}
 
-    fact = await told(shop, api, {**SESSION, "payment_status": "unpaid", "payment_intent": intent})
+    fact = await fetched(shop, api, {**SESSION, "payment_status": "unpaid", "payment_intent": intent})
 
     assert fact.capture_before == datetime.fromtimestamp(1_790_600_000, UTC)
 
@@ -165,38 +165,38 @@ async def test_the_end_of_a_hold_is_told(shop: stripe_adapter.Adapter, api: scri
         {"payment_intent": {**INTENT, "amount_received": None}},
     ],
 )
-async def test_an_answer_of_another_shape_is_not_believed(
+async def test_a_response_of_another_form_leaves_the_outcome_unknown(
     shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, api, {**SESSION, **changes})
+        await fetched(shop, api, {**SESSION, **changes})
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"id": 1', b"\xff\xfe", b" " * 1_100_000])
-async def test_an_answer_that_cannot_be_read_is_not_believed(
+async def test_an_unreadable_response_leaves_the_outcome_unknown(
     shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, body: bytes
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, api, body)
+        await fetched(shop, api, body)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"payment_id": "no uuid"}, {"payment_id": 5}])
 async def test_metadata_that_names_no_payment_gives_no_id(
     shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, metadata: Any
 ) -> None:
-    assert (await told(shop, api, {**SESSION, "metadata": metadata})).payment_id is None
+    assert (await fetched(shop, api, {**SESSION, "metadata": metadata})).payment_id is None
 
 
-async def test_a_refusal_that_is_not_in_stripes_words_is_no_verdict(
+async def test_a_refusal_without_stripes_error_is_not_definite(
     shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
     api.status = 400
 
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, api, b"<html>Blocked by the firewall</html>")
+        await fetched(shop, api, b"<html>Blocked by the firewall</html>")
 
 
-async def test_what_else_lives_on_the_account_is_left_out_of_the_report(
+async def test_foreign_payments_of_the_account_are_left_out_of_the_report(
     shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
     now_s = int(datetime.now(UTC).timestamp())
@@ -206,7 +206,7 @@ async def test_what_else_lives_on_the_account_is_left_out_of_the_report(
         "/v1/account": {"id": shop.shop_id},
         "/v1/checkout/sessions": {"data": [ours, *others], "has_more": False},
     }
-    api.reply = lambda path, _asked: answers[path]
+    api.reply = lambda path, _parameters: answers[path]
     since = datetime.now(UTC) - timedelta(hours=1)
 
     page = await own(shop, base_url=api.url).list_movements(since, since + timedelta(hours=2), None)
@@ -220,6 +220,6 @@ async def test_an_inquiry_takes_no_money_and_is_no_dispute(
 ) -> None:
     dispute = {"id": "du_1", "status": status, "amount": 100, "currency": "eur", "created": 1_790_000_000}
     answers = {"/v1/account": {"id": shop.shop_id}, "/v1/disputes": {"data": [dispute], "has_more": False}}
-    api.reply = lambda path, _asked: answers.get(path, SESSION)
+    api.reply = lambda path, _parameters: answers.get(path, SESSION)
 
     assert await own(shop, base_url=api.url).fetch_disputes("cs_live_1") == []

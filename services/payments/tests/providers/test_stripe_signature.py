@@ -46,7 +46,7 @@ def sdk_accepts(header: str, body: bytes, secret: str, at_s: float) -> bool:
             assert time.time is not real
 
 
-def test_a_signature_of_known_bytes_is_what_it_has_always_been() -> None:
+def test_the_signature_of_fixed_bytes_is_constant() -> None:
     body = b'{"id":"evt_1","object":"event"}'
     # As `printf '%s.%s' 1790000000 "$body" | openssl dgst -sha256 -hmac "$secret"` gives it.
     expected = "765d0d35514a56905b8ddef451bc5570cc45dfa0395a213879a36689a6be55a3"
@@ -56,7 +56,7 @@ def test_a_signature_of_known_bytes_is_what_it_has_always_been() -> None:
 
 
 @given(body=st.text(st.characters(exclude_categories=["Cs"]), max_size=200), at_s=st.integers(1, 2**33))
-def test_what_the_sdk_signs_is_accepted(body: str, at_s: int) -> None:
+def test_a_signature_of_the_sdk_is_accepted(body: str, at_s: int) -> None:
     raw = body.encode()
     header = f"t={at_s},v1={proof(raw, at_s=at_s)}"
 
@@ -75,7 +75,7 @@ pieces = st.sampled_from(
 
 @settings(max_examples=1_000)
 @given(parts=st.lists(pieces, max_size=5), at_s=st.sampled_from([NOW_S, NOW_S + 299, NOW_S + 301, NOW_S + 100_000]))
-def test_what_the_sdk_refuses_is_refused(parts: list[str], at_s: int) -> None:
+def test_a_signature_that_the_sdk_refuses_is_refused(parts: list[str], at_s: int) -> None:
     header = ",".join(parts)
 
     if accepts(header, at_s=at_s):
@@ -90,7 +90,7 @@ def test_what_the_sdk_refuses_is_refused(parts: list[str], at_s: int) -> None:
         (301, False, False),
         (86_400, False, False),
         (-300, True, True),
-        # A time that has not come yet: the SDK believes it for as long as it has not, and five minutes more.
+        # A time in the future: the SDK accepts it until it has come, and five minutes more.
         (-301, False, True),
         (-86_400, False, True),
     ],

@@ -63,7 +63,7 @@ async def test_a_currency_that_is_not_listed_is_rejected(chain: ton_adapter.Adap
     assert rejected.value.code == "currency_not_supported"
 
 
-async def test_nothing_that_comes_to_a_door_is_believed() -> None:
+async def test_every_webhook_is_forged() -> None:
     client = NOBODY.connect(NOBODY.account, timeout_s=1, base_url="http://127.0.0.1:9")
 
     with pytest.raises(clients.Forged):
@@ -106,7 +106,9 @@ async def test_a_transfer_in_our_own_wallet_of_a_listed_jetton_is_a_deposit(chai
     ],
     ids=["foreign wallet", "unlisted jetton", "bounced", "bounced jetton", "sent on", "not final", "not to us"],
 )
-async def test_what_did_not_come_to_stay_is_no_deposit(chain: ton_adapter.Adapter, change: dict[str, Any]) -> None:
+async def test_a_bounced_or_forwarded_transfer_is_no_deposit(
+    chain: ton_adapter.Adapter, change: dict[str, Any]
+) -> None:
     client = chain.client()
 
     await send(chain, **change)
@@ -115,7 +117,7 @@ async def test_what_did_not_come_to_stay_is_no_deposit(chain: ton_adapter.Adapte
     assert [one.comment for one in await deposits(client)] == ["after it"]
 
 
-async def test_what_becomes_final_later_is_met_by_a_cursor_that_has_gone_on(chain: ton_adapter.Adapter) -> None:
+async def test_the_cursor_does_not_pass_a_transaction_that_is_not_final(chain: ton_adapter.Adapter) -> None:
     client = chain.client()
     waiting, gone = await send(chain, comment="late", is_final=False), await send(chain, is_final=False)
     await send(chain, comment="early")
@@ -156,7 +158,7 @@ async def test_every_deposit_is_met_once_however_many_pages_there_are(chain: ton
     assert [one.provider_ref.partition(":")[2] for one in found] == made
 
 
-async def test_what_came_before_the_wallet_was_ours_is_not(chain: ton_adapter.Adapter) -> None:
+async def test_transactions_before_the_start_are_ignored(chain: ton_adapter.Adapter) -> None:
     before, after = await send(chain), await send(chain, comment="ours")
     client = ton.api.Ton(
         chain.account, base_url=f"{chain.harness.url}/ton", timeout_s=5, start_lt=int(before["lt"]) + 1

@@ -58,8 +58,8 @@ def watcher(api: scripted_api.ScriptedApi) -> ton.api.Ton:
 
 
 async def watched(api: scripted_api.ScriptedApi, *listed: Any, cursor: str | None = None) -> facts.Page:
-    api.asked.clear()
-    api.reply = lambda path, _asked: {"jetton_wallets": []} if "wallets" in path else {"transactions": [*listed]}
+    api.requests.clear()
+    api.reply = lambda path, _parameters: {"jetton_wallets": []} if "wallets" in path else {"transactions": [*listed]}
     client = watcher(api)
     try:
         return await client.watch_deposits(cursor)
@@ -109,7 +109,7 @@ async def test_an_answer_that_can_not_be_right_moves_no_cursor(
     ],
     ids=["our own order", "nothing", "no value", "more than there is", "what is left of fees"],
 )
-async def test_what_brings_nothing_is_passed_over(api: scripted_api.ScriptedApi, change: dict[str, Any]) -> None:
+async def test_a_transaction_without_value_is_skipped(api: scripted_api.ScriptedApi, change: dict[str, Any]) -> None:
     page = await watched(api, transaction(20, **change))
 
     assert page == facts.Page(cursor="20")
@@ -128,7 +128,7 @@ async def test_what_brings_nothing_is_passed_over(api: scripted_api.ScriptedApi,
         {"body": bag((0x2167DA4B).to_bytes(4) + b"encrypted")},
     ],
 )
-async def test_money_whose_words_can_not_be_read_is_a_deposit_all_the_same(
+async def test_money_with_an_unreadable_comment_is_a_deposit_all_the_same(
     api: scripted_api.ScriptedApi, content: Any
 ) -> None:
     page = await watched(api, transaction(20, in_msg={"message_content": content}))
@@ -137,7 +137,7 @@ async def test_money_whose_words_can_not_be_read_is_a_deposit_all_the_same(
     assert (found.comment, found.amount.amount_minor) == (None, 1000)
 
 
-async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones(api: scripted_api.ScriptedApi) -> None:
+async def test_a_page_that_is_too_large_is_requested_in_smaller_ones(api: scripted_api.ScriptedApi) -> None:
     filler = "x" * 400_000
     listed = [transaction(10 * number, trash=filler) for number in range(1, 8)]
 
@@ -160,8 +160,10 @@ async def test_our_own_jetton_wallet_without_an_amount_stops_the_cursor(
 ) -> None:
     wallet = "0:" + "EE" * 32
     owner = {"owner": "0:" + bytes(range(32)).hex(), "jetton": USDT, "address": wallet}
-    told = transaction(20, in_msg={"source": wallet, "message_content": {"body": body}})
-    api.reply = lambda path, _asked: {"jetton_wallets": [owner]} if "wallets" in path else {"transactions": [told]}
+    incoming = transaction(20, in_msg={"source": wallet, "message_content": {"body": body}})
+    api.reply = lambda path, _parameters: (
+        {"jetton_wallets": [owner]} if "wallets" in path else {"transactions": [incoming]}
+    )
     client = watcher(api)
 
     with pytest.raises(clients.OutcomeUnknown):
@@ -170,14 +172,16 @@ async def test_our_own_jetton_wallet_without_an_amount_stops_the_cursor(
 
 
 @pytest.mark.parametrize("of_another", [{"owner": SENDER}, {"jetton": SENDER}])
-async def test_an_index_that_tells_of_somebody_elses_wallet_is_not_followed(
+async def test_a_wallet_of_another_owner_in_the_index_is_ignored(
     api: scripted_api.ScriptedApi, of_another: dict[str, str]
 ) -> None:
     wallet = "0:" + "EE" * 32
     owner = {"owner": "0:" + bytes(range(32)).hex(), "jetton": USDT, "address": wallet, **of_another}
     body = bag((0x7362D09C).to_bytes(4) + bytes(8) + b"\x10\x70\x00")
-    told = transaction(20, in_msg={"source": wallet, "message_content": {"body": body}})
-    api.reply = lambda path, _asked: {"jetton_wallets": [owner]} if "wallets" in path else {"transactions": [told]}
+    incoming = transaction(20, in_msg={"source": wallet, "message_content": {"body": body}})
+    api.reply = lambda path, _parameters: (
+        {"jetton_wallets": [owner]} if "wallets" in path else {"transactions": [incoming]}
+    )
     client = watcher(api)
 
     page = await client.watch_deposits(None)
@@ -190,4 +194,4 @@ async def test_one_transaction_that_is_too_long_stops_the_cursor(api: scripted_a
     with pytest.raises(clients.OutcomeUnknown):
         await watched(api, transaction(10, trash="x" * 1_100_000))
 
-    assert [asked["limit"] for _, asked in api.asked] == ["100", "10", "1"]
+    assert [asked["limit"] for _, asked in api.requests] == ["100", "10", "1"]

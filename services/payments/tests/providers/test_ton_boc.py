@@ -19,7 +19,7 @@ SOME_ID = contracts.payments.PaymentId(UUID("0f3d2f8e-8d0c-4b8e-9a39-1f8a1c2b3d4
 
 @given(payment_id=st.uuids().map(contracts.payments.PaymentId))
 @example(payment_id=contracts.payments.PaymentId(UUID(int=0)))
-def test_a_comment_survives_what_people_do_to_it(payment_id: contracts.payments.PaymentId) -> None:
+def test_a_comment_is_recognized_however_people_type_it(payment_id: contracts.payments.PaymentId) -> None:
     comment = ton.api.comment_of(payment_id)
 
     assert len(comment) == 14
@@ -48,7 +48,7 @@ def test_two_payments_have_two_comments(one: UUID, other: UUID) -> None:
 @pytest.mark.parametrize(
     "comment", ["p-1", "Спасибо!", "7Q2M-K9XD-4RT", "7Q2M-K9XD-4RTBB", "7Q2M_K9XD_4RTB", "UUUU-UUUU-UUUU"]
 )
-def test_a_comment_that_is_not_ours_stays_as_it_is(comment: str) -> None:
+def test_a_comment_of_another_form_is_not_changed(comment: str) -> None:
     assert ton.api.canonical(comment) == comment
 
 
@@ -58,7 +58,7 @@ def test_a_published_bag_is_read() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "x", WALLET[:-1], WALLET.swapcase(), WALLET + "A", "1:" + "00" * 32, "0:00"])
-def test_an_address_with_a_typo_is_none(wrong: str) -> None:
+def test_an_address_with_a_typo_is_malformed(wrong: str) -> None:
     with pytest.raises(boc.Malformed):
         boc.Address.parse(wrong)
 
@@ -105,11 +105,11 @@ def read(bag: str) -> None:
         boc.op(cell)
         comment = boc.comment(cell)
         assert comment is None or comment.isprintable()
-        told = boc.notification(cell)
+        parsed = boc.notification(cell)
     except boc.Malformed:
         return
-    assert 0 <= told.amount < 2**120
-    assert told.comment is None or told.comment.isprintable()
+    assert 0 <= parsed.amount < 2**120
+    assert parsed.comment is None or parsed.comment.isprintable()
 
 
 @pytest.mark.parametrize(("length", "is_read"), [(1, True), (17, True), (18, False), (5_000, False)])
@@ -129,7 +129,7 @@ def test_a_chain_of_cells_that_never_ends_is_malformed() -> None:
         boc.parse(base64.b64encode(raw).decode())
 
 
-def test_a_bag_that_promises_more_cells_than_it_has_is_malformed_at_once() -> None:
+def test_a_bag_that_announces_more_cells_than_it_has_is_malformed_at_once() -> None:
     raw = bytes.fromhex("b5ee9c72") + bytes([4, 8]) + b"\xff\xff\xff\xff" + bytes([0, 0, 0, 1]) + bytes(20)
 
     with pytest.raises(boc.Malformed):
@@ -137,9 +137,9 @@ def test_a_bag_that_promises_more_cells_than_it_has_is_malformed_at_once() -> No
 
 
 def test_the_notification_of_the_sandbox_is_read() -> None:
-    told = boc.notification(boc.parse(NOTIFICATION))
+    parsed = boc.notification(boc.parse(NOTIFICATION))
 
-    assert (told.amount, told.sender, told.comment) == (2_500_000, boc.Address.parse(SENDER), "p-1")
+    assert (parsed.amount, parsed.sender, parsed.comment) == (2_500_000, boc.Address.parse(SENDER), "p-1")
 
 
 @pytest.mark.parametrize(
@@ -151,16 +151,16 @@ def test_the_notification_of_the_sandbox_is_read() -> None:
     ],
 )
 def test_a_notification_names_its_sender_or_nobody(bits: str, sender: boc.Address | None) -> None:
-    said = notification_bits(7) + bits + "0" + f"{0:032b}" + "".join(f"{octet:08b}" for octet in b"p-1")
+    body_bits = notification_bits(7) + bits + "0" + f"{0:032b}" + "".join(f"{octet:08b}" for octet in b"p-1")
 
-    assert boc.notification(boc.Cell(int(said, 2), len(said))) == boc.Notification(7, sender, "p-1")
+    assert boc.notification(boc.Cell(int(body_bits, 2), len(body_bits))) == boc.Notification(7, sender, "p-1")
 
 
 @pytest.mark.parametrize("bits", ["", "101", "01", "11", "100" + "1" * 100, "001", "000" + "1" * 40])
 def test_what_follows_the_amount_of_a_notification_can_not_make_it_unreadable(bits: str) -> None:
-    said = notification_bits(7) + bits
+    body_bits = notification_bits(7) + bits
 
-    assert boc.notification(boc.Cell(int(said, 2), len(said))) == boc.Notification(7, None, None)
+    assert boc.notification(boc.Cell(int(body_bits, 2), len(body_bits))) == boc.Notification(7, None, None)
 
 
 def notification_bits(amount: int) -> str:
@@ -191,7 +191,7 @@ def test_a_bag_with_an_index_is_read() -> None:
     assert boc.comment(boc.parse(base64.b64encode(raw).decode())) == "p-1"
 
 
-def test_a_bag_that_the_chain_would_not_take_is_not_looked_into() -> None:
+def test_a_bag_larger_than_the_chain_accepts_is_not_parsed() -> None:
     with pytest.raises(boc.Malformed, match="too large"):
         boc.parse("A" * (boc.BAG_BYTES_MAX * 2))
 

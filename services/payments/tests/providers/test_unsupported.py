@@ -1,4 +1,4 @@
-"""Calls that an account has no capability for: nobody may make them, and whoever does is told which one is missing."""
+"""Calls that an account has no capability for are defects; the error names the missing capability."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime

@@ -67,30 +67,30 @@ def own(shop: yookassa_adapter.Adapter, **options: Any) -> yookassa.api.YooKassa
 
 
 def silent(*networks: str) -> yookassa.api.YooKassa:
-    """Give a client that talks to nobody and believes these networks."""
+    """Give a client that makes no call and accepts these networks."""
     nobody: Any = None
     return own(yookassa_adapter.Adapter(nobody), base_url="http://127.0.0.1:9", webhook_secrets=networks or PUBLISHED)
 
 
-async def told(shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, answer: object) -> facts.Fact:
+async def fetched(shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, answer: object) -> facts.Fact:
     """Give what we make of a payment that looks like this."""
-    api.reply = lambda _path, _asked: answer
+    api.reply = lambda _path, _parameters: answer
     return await own(shop, base_url=api.url).fetch(REF)
 
 
-# --- what is asked for -----------------------------------------------------------------------------------
+# --- requests --------------------------------------------------------------------------------------------
 
 
-async def test_money_is_taken_at_once_unless_it_shall_be_held(
+async def test_money_is_captured_at_once_unless_the_order_is_held(
     shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
-    api.reply = lambda _path, _asked: ANSWER
+    api.reply = lambda _path, _parameters: ANSWER
     client = own(shop, base_url=api.url)
 
     await client.create(shop.order(), key="pay.1.create.1")
     await client.create(shop.order(is_held=True), key="pay.2.create.1")
 
-    (_, at_once), (_, held) = api.asked
+    (_, at_once), (_, held) = api.requests
     assert (at_once["capture"], held["capture"]) == (True, False)
     assert at_once["amount"] == {"value": "1500.00", "currency": "RUB"}
     assert at_once["confirmation"] == {"type": "redirect", "return_url": "https://shop.example/thanks"}
@@ -99,7 +99,7 @@ async def test_money_is_taken_at_once_unless_it_shall_be_held(
 async def test_a_receipt_is_written_as_the_provider_reads_it(
     shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
-    api.reply = lambda _path, _asked: ANSWER
+    api.reply = lambda _path, _parameters: ANSWER
     line = contracts.payments.ReceiptItem(
         description="Ж", quantity_milli=1_500, price=shop.part(3), vat_code=4, subject="commodity"
     ).model_copy(update={"description": "Ж" * 200})  # longer than what a command may have
@@ -107,7 +107,7 @@ async def test_a_receipt_is_written_as_the_provider_reads_it(
 
     await own(shop, base_url=api.url, tax_system_code=2).create(shop.order(receipt=receipt), key="pay.1.create.1")
 
-    ((_, asked),) = api.asked
+    ((_, asked),) = api.requests
     assert asked["receipt"] == {
         "customer": {"phone": "79990000000"},
         "tax_system_code": 2,
@@ -162,7 +162,7 @@ async def test_a_declined_payment_is_canceled_with_the_banks_reason(
     assert (fact.state, fact.reason) == ("canceled", "insufficient_funds")
 
 
-async def test_the_fee_is_what_the_shop_does_not_get(
+async def test_the_fee_is_the_amount_less_the_income(
     client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
 ) -> None:
     made = await client.create(shop.order(), key="pay.1.create.1")
@@ -171,7 +171,9 @@ async def test_the_fee_is_what_the_shop_does_not_get(
     assert (await client.fetch(made.provider_ref)).fee_minor == 150_000 * 35 // 1000
 
 
-async def test_the_end_of_a_hold_is_told(client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter) -> None:
+async def test_the_expiry_of_an_authorization_is_read(
+    client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
+) -> None:
     made = await client.create(shop.order(is_held=True), key="pay.1.create.1")
     await shop.pay(client, made)
 
@@ -181,7 +183,7 @@ async def test_the_end_of_a_hold_is_told(client: yookassa.api.YooKassa, shop: yo
     assert timedelta(days=6) < fact.capture_before - datetime.now(UTC) < timedelta(days=8)
 
 
-async def test_a_key_that_made_another_payment_says_nothing_about_this_one(
+async def test_a_key_of_another_request_leaves_the_outcome_unknown(
     client: yookassa.api.YooKassa, shop: yookassa_adapter.Adapter
 ) -> None:
     await client.create(shop.order(), key="pay.1.create.1")
@@ -219,10 +221,8 @@ async def test_a_creation_at_an_address_that_is_not_there_is_rejected(
 # --- how answers are read ---------------------------------------------------------------------------------
 
 
-async def test_what_is_not_documented_is_not_looked_at(
-    shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi
-) -> None:
-    fact = await told(shop, api, {**ANSWER, "unheard_of": {"deep": [1]}})
+async def test_undocumented_members_are_ignored(shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi) -> None:
+    fact = await fetched(shop, api, {**ANSWER, "unheard_of": {"deep": [1]}})
 
     assert (fact.state, fact.amount) == ("paid", Money(amount_minor=150_000, currency="RUB"))
     assert (fact.captured_minor, fact.refunded_minor, fact.fee_minor) == (150_000, 0, 5_250)
@@ -253,36 +253,36 @@ async def test_what_is_not_documented_is_not_looked_at(
         {"confirmation": {"confirmation_url": "javascript:alert(1)"}},
     ],
 )
-async def test_an_answer_of_another_shape_is_not_believed(
+async def test_a_response_of_another_form_leaves_the_outcome_unknown(
     shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, change: dict[str, Any]
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, api, {**ANSWER, **change})
+        await fetched(shop, api, {**ANSWER, **change})
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"id": 1', b"\xff\xfe", b" " * 1_100_000])
-async def test_an_answer_that_cannot_be_read_is_not_believed(
+async def test_an_unreadable_response_leaves_the_outcome_unknown(
     shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, body: bytes
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, api, body)
+        await fetched(shop, api, body)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"payment_id": "no uuid"}, {"payment_id": 5}])
 async def test_metadata_that_names_no_payment_gives_no_id(
     shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, metadata: Any
 ) -> None:
-    assert (await told(shop, api, {**ANSWER, "metadata": metadata})).payment_id is None
+    assert (await fetched(shop, api, {**ANSWER, "metadata": metadata})).payment_id is None
 
 
 @pytest.mark.parametrize(
     ("held", "amount_minor"),
     [("200000", 200_000), ("150000", 150_000), ("100", 150_000), ("-5", 150_000), ("x", 150_000), (5, 150_000)],
 )
-async def test_a_payment_is_never_less_than_what_was_taken_of_it(
+async def test_a_payment_is_never_below_its_captured_amount(
     shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, held: object, amount_minor: int
 ) -> None:
-    fact = await told(shop, api, {**ANSWER, "metadata": {"held_minor": held}})
+    fact = await fetched(shop, api, {**ANSWER, "metadata": {"held_minor": held}})
 
     assert (fact.amount.amount_minor, fact.captured_minor) == (amount_minor, 150_000)
 
@@ -290,31 +290,31 @@ async def test_a_payment_is_never_less_than_what_was_taken_of_it(
 @pytest.mark.parametrize(
     "income", [{"value": "1600.00", "currency": "RUB"}, {"value": "14.00", "currency": "USD"}, None]
 )
-async def test_a_fee_that_makes_no_sense_is_not_told(
+async def test_an_impossible_fee_is_left_out(
     shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, income: object
 ) -> None:
-    assert (await told(shop, api, {**ANSWER, "income_amount": income})).fee_minor is None
+    assert (await fetched(shop, api, {**ANSWER, "income_amount": income})).fee_minor is None
 
 
 @pytest.mark.parametrize("status", [301, 302, 400, 403, 404, 451])
-async def test_what_only_a_proxy_says_is_no_verdict(
+async def test_an_error_of_a_proxy_is_not_definite(
     shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi, status: int
 ) -> None:
     api.status = status
 
     with pytest.raises(clients.OutcomeUnknown):
-        await told(shop, api, b"<html>Not here</html>")
+        await fetched(shop, api, b"<html>Not here</html>")
 
 
 async def test_a_refund_that_is_pending_for_ever_in_pages_has_an_end(
     shop: yookassa_adapter.Adapter, api: scripted_api.ScriptedApi
 ) -> None:
-    api.reply = lambda _path, _asked: {"items": [], "next_cursor": "again"}
+    api.reply = lambda _path, _parameters: {"items": [], "next_cursor": "again"}
 
     with pytest.raises(clients.OutcomeUnknown):
         await own(shop, base_url=api.url).fetch_refunds(REF)
 
-    assert len(api.asked) == yookassa.api.REFUND_PAGES_MAX
+    assert len(api.requests) == yookassa.api.REFUND_PAGES_MAX
 
 
 # --- amounts ----------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_an_amount_that_is_not_exact_is_refused(value: str) -> None:
         ("payout.succeeded", {"id": "payout-1"}, None),
     ],
 )
-def test_a_notification_tells_at_which_payment_to_look(event: str, subject: dict[str, str], ref: str | None) -> None:
+def test_a_notification_names_the_payment_to_fetch(event: str, subject: dict[str, str], ref: str | None) -> None:
     body = json.dumps({"type": "notification", "event": event, "object": subject}).encode()
 
     hint = silent().read(adapters.webhook(body))
@@ -379,7 +379,7 @@ def test_a_notification_tells_at_which_payment_to_look(event: str, subject: dict
         ("unix", False),
     ],
 )
-def test_only_published_addresses_are_believed(peer: str, is_admitted: bool) -> None:  # noqa: FBT001 - a table's column
+def test_only_published_addresses_are_accepted(peer: str, is_admitted: bool) -> None:  # noqa: FBT001 - a table's column
     webhook = adapters.webhook(b"{}", peer=peer)
 
     if is_admitted:

@@ -15,7 +15,7 @@ SECRET = "demo-secret"
 
 
 class Adapter(adapters.Adapter):
-    """The sandbox's shop; its post comes from this machine, so that is the network which is believed."""
+    """The sandbox's shop; its webhooks come from this machine, so this is the network that is accepted."""
 
     name = "yookassa"
     target = "yookassa"
