@@ -1,4 +1,4 @@
-"""What tests ask of the ledger, in short words, and what they prove about the books afterwards, by SQL of their own."""
+"""Builders of messages, helpers that settle them, and queries of the books by SQL of their own."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ CLEARING = "clearing:yookassa:demo"
 
 
 def paid(amount_minor: int = 500, asset: Currency = "RUB", **changes: Any) -> payments.PaymentPaid:
-    """A payment of one user that was paid a moment ago."""
+    """Build a payment of one user that was just paid."""
     return payments.PaymentPaid(
         tenant=DEMO,
         payment_id=payments.PaymentId(uuid4()),
@@ -37,7 +37,7 @@ def paid(amount_minor: int = 500, asset: Currency = "RUB", **changes: Any) -> pa
 
 
 def place(amount_minor: int, *, also: int | None = None, lasts_s: float = 900, **changes: Any) -> ledger.PlaceHold:
-    """A hold of roubles, and of points where `also` is given."""
+    """Build a hold of roubles, and of points where `also` is given."""
     return ledger.PlaceHold(
         tenant=DEMO,
         hold_id=ledger.HoldId(uuid4()),
@@ -50,7 +50,7 @@ def place(amount_minor: int, *, also: int | None = None, lasts_s: float = 900, *
 
 
 def capture(hold: ledger.PlaceHold, amount_minor: int, *, part: int = 0, keeps: bool = False) -> ledger.CaptureHold:
-    """A capture; `part` numbers several of one hold."""
+    """Build a capture; `part` numbers several of one hold."""
     capture_id = UUID(int=hold.hold_id.int ^ part) if part else None
     return ledger.CaptureHold(
         tenant=hold.tenant, hold_id=hold.hold_id, amount_minor=amount_minor, capture_id=capture_id, keep_rest=keeps
@@ -58,12 +58,12 @@ def capture(hold: ledger.PlaceHold, amount_minor: int, *, part: int = 0, keeps: 
 
 
 def release(hold: ledger.PlaceHold) -> ledger.ReleaseHold:
-    """The end of a hold."""
+    """Build a release."""
     return ledger.ReleaseHold(tenant=hold.tenant, hold_id=hold.hold_id)
 
 
 def extend(hold: ledger.PlaceHold, seconds: float) -> ledger.ExtendHold:
-    """A later end of a hold."""
+    """Build an extension."""
     expires_at = hold.expires_at + timedelta(seconds=seconds)
     return ledger.ExtendHold(tenant=hold.tenant, hold_id=hold.hold_id, expires_at=expires_at)
 
@@ -71,26 +71,26 @@ def extend(hold: ledger.PlaceHold, seconds: float) -> ledger.ExtendHold:
 def leg(
     account: str, amount_minor: int, asset: Currency = "RUB", *, expires_at: datetime | None = None
 ) -> ledger.RequestedLeg:
-    """One leg of a transfer that is asked for."""
+    """Build one leg of a requested transfer."""
     return ledger.RequestedLeg(account=account, asset=asset, amount_minor=amount_minor, expires_at=expires_at)
 
 
 def transfer(
     *legs: ledger.RequestedLeg, kind: ledger.RequestedKind = "adjustment", occurred_at: datetime | None = None
 ) -> ledger.RequestedTransfer:
-    """One transfer that is asked for."""
+    """Build one requested transfer."""
     return ledger.RequestedTransfer(kind=kind, reference="order:1", legs=legs, occurred_at=occurred_at)
 
 
 def post(*transfers: ledger.RequestedTransfer, key: str | None = None) -> ledger.PostTransfers:
-    """A group of transfers."""
+    """Build a command that posts a group of transfers."""
     return ledger.PostTransfers(tenant=DEMO, request_id=key or str(uuid4()), transfers=transfers)
 
 
 def grant(
     amount_minor: int, *, lasts_s: float | None = None, user_id: UserId = USER, asset: Currency = "PTS"
 ) -> ledger.PostTransfers:
-    """Points that are given, in a lot that expires, or never does."""
+    """Build a grant of points, in a lot that expires or, without `lasts_s`, never does."""
     expires_at = None if lasts_s is None else envelope.now() + timedelta(seconds=lasts_s)
     account = f"user:{user_id}:points"
     legs = (leg("promotion", -amount_minor, asset), leg(account, amount_minor, asset, expires_at=expires_at))
@@ -98,7 +98,7 @@ def grant(
 
 
 def spend(amount_minor: int, *, asset: Currency = "PTS", account: str = POINTS) -> ledger.PostTransfers:
-    """What is spent at once, without a hold."""
+    """Build a purchase without a hold."""
     return post(transfer(leg(account, -amount_minor, asset), leg("revenue", amount_minor, asset), kind="spend"))
 
 
@@ -110,7 +110,7 @@ def send(
     key: str | None = None,
     asset: Currency = "RUB",
 ) -> ledger.TransferFunds:
-    """Money from one user to another."""
+    """Build a transfer from one user to another."""
     return ledger.TransferFunds(
         tenant=DEMO,
         request_id=key or str(uuid4()),
@@ -124,7 +124,7 @@ def send(
 def reverse(
     transfer_id: ledger.TransferId, amount_minor: int | None = None, *, key: str | None = None
 ) -> ledger.ReverseTransfer:
-    """The undoing of a transfer or of a part of it."""
+    """Build a reversal of a transfer or of a part of it."""
     return ledger.ReverseTransfer(
         tenant=DEMO,
         request_id=key or str(uuid4()),
@@ -137,14 +137,14 @@ def reverse(
 def account_command(
     command_type: type[ledger.AccountCommand], account: str = WALLET, asset: Currency = "RUB", **more: Any
 ) -> accounts.CommandOnAccount:
-    """A command on an account."""
+    """Build a command on an account."""
     request_id = more.pop("key", None) or str(uuid4())
     command = command_type(tenant=DEMO, request_id=request_id, account=account, asset=asset, **more)
     return cast("accounts.CommandOnAccount", command)
 
 
 async def deliver(db: database.Database, deliveries: Sequence[tuple[inbox.Delivery, Any]]) -> handlers.Outcomes:
-    """Carry out a batch as the message door does: a race that was lost is tried again at once."""
+    """Settle a batch as the consumer does: a lost race is retried at once."""
     outcomes: list[handlers.Outcomes] = []
 
     async def attempt() -> None:
@@ -155,12 +155,12 @@ async def deliver(db: database.Database, deliveries: Sequence[tuple[inbox.Delive
 
 
 def failed(outcomes: handlers.Outcomes) -> dict[UUID, Exception]:
-    """What could not be settled, and why."""
+    """Return the messages that could not be settled, and the reasons."""
     return {event_id: outcome for event_id, outcome in outcomes.items() if isinstance(outcome, Exception)}
 
 
 async def settle(db: database.Database, *messages: Message) -> list[requests.Outcome]:
-    """Carry out messages in one transaction; gives their outcomes. Raises what one of them failed with."""
+    """Settle messages in one transaction; returns their outcomes. Raises the exception that one of them has."""
     deliveries = [(testing.delivery_of(message, "ledger.commands"), message) for message in messages]
     outcomes = await deliver(db, deliveries)
     settled = []
@@ -173,18 +173,18 @@ async def settle(db: database.Database, *messages: Message) -> list[requests.Out
 
 
 async def answer_to(db: database.Database, message: Message) -> Any:
-    """Carry out one message in a transaction of its own; gives its answer, None to a payment."""
+    """Settle one message in a transaction of its own; returns its answer, None for a payment."""
     (settled,) = await settle(db, message)
     return settled.answer
 
 
 async def refusal_code(db: database.Database, command: Message) -> str | None:
-    """Carry out a command; gives the code of the refusal, or None when it was done."""
+    """Settle a command; returns the code of its refusal, None when it succeeded."""
     return getattr(await answer_to(db, command), "code", None)
 
 
 async def posted(db: database.Database, command: Message) -> ledger.TransferId:
-    """Carry out a command that posts one transfer; gives that transfer's id."""
+    """Settle a command that posts one transfer; returns the transfer's id."""
     answer = await answer_to(db, command)
     if isinstance(answer, ledger.HoldCaptured):
         return answer.transfer_id
@@ -193,20 +193,20 @@ async def posted(db: database.Database, command: Message) -> ledger.TransferId:
 
 
 async def rows(db: database.Database, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    """Give what one statement finds."""
+    """Return the rows of one statement."""
     async with db.transaction() as tx:
         return [tuple(row) for row in await tx.fetch(sql, *values)]
 
 
 async def balance_and_held(db: database.Database, account: str = WALLET, asset: Currency = "RUB") -> tuple[int, int]:
-    """Give balance and held of an account; zeros when it was never opened."""
+    """Return balance and held of an account; zeros when it was never opened."""
     sql = "SELECT balance_minor, held_minor FROM account WHERE (tenant, code, asset) = ('demo', $1, $2)"
     found = await rows(db, sql, account, asset)
     return (found[0][0], found[0][1]) if found else (0, 0)
 
 
 async def lots(db: database.Database, account: str = POINTS, asset: Currency = "PTS") -> list[tuple[int, int]]:
-    """Give what is left and held of an account's lots that are not spent, soonest to expire first."""
+    """Return what is left and held of an account's unspent lots, the first to expire first."""
     sql = """
     SELECT left_minor, lot.held_minor FROM lot JOIN account ON account.id = account_id
     WHERE code = $1 AND asset = $2 AND left_minor > 0 ORDER BY expires_at NULLS LAST, lot.id
@@ -215,6 +215,6 @@ async def lots(db: database.Database, account: str = POINTS, asset: Currency = "
 
 
 async def pass_time(administrator: Any, seconds: float) -> None:
-    """Let the ends of all holds and lots come closer, which is the same as if time had passed."""
+    """Move the ends of all holds and lots closer, as if time had passed."""
     for table in ("hold", "lot"):
         await administrator.execute(f"UPDATE {table} SET expires_at = expires_at - $1::interval", timedelta(0, seconds))

@@ -1,4 +1,4 @@
-"""Names the service whose tests these are."""
+"""Fixtures of the ledger's tests."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def role(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def superuser(servers: testing.Servers, database_name: str) -> AsyncIterator[asyncpg.Connection]:
-    """The administrator, whom only triggers can stop."""
+    """A connection as the administrator, whom only triggers can stop."""
     connection = await asyncpg.connect(servers.database(database_name), server_settings={"search_path": "ledger"})
     yield connection
     await connection.close()

@@ -1,4 +1,4 @@
-"""Histories of an account: as long as a test likes and with times of its own choice, or posted in the usual way."""
+"""Histories of an account: random ones that are inserted with times of their own, or posted in the usual way."""
 
 import random
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ POSTING_COLUMNS = ("account_id", "sequence", "transfer_id", "amount_minor", "bal
 
 
 class HistoryEntry(NamedTuple):
-    """One posting of an account: the plain list of these is what the books are compared with."""
+    """One posting of an account. Tests compare the books with a plain list of these."""
 
     recorded_at: datetime
     occurred_at: datetime
@@ -43,7 +43,7 @@ def effective(history: Sequence[HistoryEntry], at: datetime, known_at: datetime 
 
 
 def random_history(seed: int, size: int) -> list[HistoryEntry]:
-    """Make up a history: most postings take effect about when they are recorded, some long before, some after."""
+    """Make a random history: most postings take effect about when they are recorded, some long before, some after."""
     chance = random.Random(seed)
     recorded_at = BEGIN
     history = []
@@ -56,7 +56,7 @@ def random_history(seed: int, size: int) -> list[HistoryEntry]:
 
 
 def moments(seed: int, history: Sequence[HistoryEntry]) -> list[datetime]:
-    """Choose moments where the answer may turn: at times of postings, and a microsecond before and after."""
+    """Choose times at which the answer may change: those of postings, and a microsecond before and after."""
     chance = random.Random(seed)
     times = [BEGIN - timedelta(days=60), BEGIN, envelope.now()]
     for each in chance.sample(history, k=min(4, len(history))):
@@ -65,7 +65,7 @@ def moments(seed: int, history: Sequence[HistoryEntry]) -> list[datetime]:
 
 
 async def insert(superuser: asyncpg.Connection, history: Sequence[HistoryEntry]) -> chart.AccountName:
-    """Put a history on a new user's wallet, all of it against an account of its own; gives the wallet."""
+    """Insert a history into a new user's wallet, against an account of its own; returns the wallet."""
     user_id = UserId(uuid4())
     wallet = chart.user_account(DEMO, user_id, "RUB").name
     account_ids = [
@@ -92,28 +92,28 @@ async def insert(superuser: asyncpg.Connection, history: Sequence[HistoryEntry])
 
 
 def grant(amount_minor: int, *, occurred_at: datetime | None = None, reference: str = "gift") -> ledger.PostTransfers:
-    """A gift to the user from what the business spends on promotion."""
+    """Build a grant to the user from the promotion account."""
     legs = builders.leg("promotion", -amount_minor), builders.leg(WALLET.code, amount_minor)
-    given = builders.transfer(*legs, kind="grant", occurred_at=occurred_at)
-    return builders.post(given.model_copy(update={"reference": reference}))
+    requested = builders.transfer(*legs, kind="grant", occurred_at=occurred_at)
+    return builders.post(requested.model_copy(update={"reference": reference}))
 
 
 async def post(db: database.Database, *commands: ledger.LedgerCommand) -> None:
-    """Post one after the other, each in a transaction of its own."""
+    """Settle commands one after the other, each in a transaction of its own."""
     for command in commands:
         settled = await commit.GroupCommit(db).execute(command)
         assert settled.refusal is None
 
 
 async def database_time(db: database.Database) -> datetime:
-    """Give the moment by the database's clock."""
+    """Return the time by the database's clock."""
     async with db.statement() as tx:
         now: datetime = await tx.fetchval("SELECT clock_timestamp()")
     return now
 
 
 async def postings_read(connection: asyncpg.Connection) -> int:
-    """Tell how many postings were read in this database so far."""
+    """Return the number of postings that were read in this database so far, this session's reads included."""
     await connection.execute("SELECT pg_stat_force_next_flush()")
     count: int = await connection.fetchval(
         "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'posting'"

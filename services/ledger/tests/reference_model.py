@@ -23,7 +23,7 @@ class Refused(Exception):  # noqa: N818 - an answer
 
 
 class PrerequisiteMissing(Exception):  # noqa: N818 - a state
-    """Nobody asked for the hold yet."""
+    """The hold or payment is not known yet."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Part:
 
 @dataclass
 class Hold:
-    """`until` is the very moment of `expires`: what is asked for a moment later lasts a moment longer."""
+    """A hold. `until` is the exact time of `expires`, which is in steps of the model."""
 
     state: str
     expires: int
@@ -64,12 +64,12 @@ class Transfer:
     legs: dict[Name, int]
     uses: list[tuple[int, int]]
     is_reversal: bool = False
-    undone: dict[Name, int] = field(default_factory=dict)
+    reversed: dict[Name, int] = field(default_factory=dict)
 
 
 @dataclass
 class Books:
-    """Everything that a refusal leaves as it was. Lots and transfers are known by their place in the list."""
+    """The state that a refusal leaves unchanged. Lots and transfers are identified by their index."""
 
     accounts: dict[Name, Account] = field(default_factory=dict)
     lots: list[Lot] = field(default_factory=list)
@@ -83,8 +83,8 @@ class ReferenceModel:
         self.now = 0
         self.answered: dict[str, tuple[Any, str | None]] = {}
         self.payments: set[Any] = set()
-        self.known: dict[Any, int] = {}
-        self.opened: dict[Name, int] = {}
+        self.index_of: dict[Any, int] = {}
+        self.account_ids: dict[Name, int] = {}
         self.acts: dict[type[Any], Callable[[Any], None]] = {
             ledger.PlaceHold: self._place,
             ledger.ExtendHold: self._extend,
@@ -99,7 +99,7 @@ class ReferenceModel:
         }
 
     def settle(self, message: Any) -> str | None:
-        """Give the code of the refusal, None when it is carried out. Raises PrerequisiteMissing."""
+        """Settle a message; returns the code of its refusal, None when it succeeds. Raises PrerequisiteMissing."""
         if isinstance(message, payments.PaymentPaid):
             if message.payment_id not in self.payments:
                 self.payments.add(message.payment_id)
@@ -121,8 +121,8 @@ class ReferenceModel:
         self.answered[message.request_key] = (message, code)
         return code
 
-    def sweep(self) -> None:
-        """End what is over: holds first, then lots."""
+    def expire(self) -> None:
+        """Expire holds, then lots, whose time is over."""
         for hold in self.books.holds.values():
             if hold.state == "placed" and hold.expires <= self.now:
                 self._end(hold, "expired")
@@ -159,7 +159,7 @@ class ReferenceModel:
         if message.amount_minor > sum(left):
             raise Refused("capture_above_hold")
         legs, uses = [], []
-        for part, amount in zip(hold.parts, split(message.amount_minor, left), strict=True):
+        for part, amount in zip(hold.parts, allocate(message.amount_minor, left), strict=True):
             if amount:
                 self._check_state(part.owner)
                 legs += [(part.owner, -amount), (("revenue", part.owner[1]), amount)]
@@ -175,7 +175,7 @@ class ReferenceModel:
             self._end(hold, "captured")
 
     def _take_shares(self, part: Part, amount: int) -> list[tuple[int, int]]:
-        """Take the first of what a part is held on."""
+        """Take the first part of the lots that a part of a hold is allocated to."""
         taken = []
         for place, (number, there) in enumerate(part.shares):
             taken.append((number, min(amount, there)))
@@ -204,11 +204,11 @@ class ReferenceModel:
         self._post([(source, -amount), (destination, amount)])
 
     def _reverse(self, message: ledger.ReverseTransfer) -> None:
-        undone = self.books.transfers[self.known[message.transfer_id]]
-        if undone.is_reversal:
+        original = self.books.transfers[self.index_of[message.transfer_id]]
+        if original.is_reversal:
             raise Refused("not_reversible")
-        names = sorted(undone.legs, key=self.opened.__getitem__)
-        left = {name: undone.legs[name] - undone.undone.get(name, 0) for name in names}
+        names = sorted(original.legs, key=self.account_ids.__getitem__)
+        left = {name: original.legs[name] - original.reversed.get(name, 0) for name in names}
         whole = sum(amount for amount in left.values() if amount > 0)
         amount = whole if message.amount_minor is None else message.amount_minor
         if not 0 < amount <= whole:
@@ -216,14 +216,16 @@ class ReferenceModel:
         assets = list(dict.fromkeys(asset for _, asset in names))
         credited = [sum(left[name] for name in names if name[1] == asset and left[name] > 0) for asset in assets]
         legs, uses = [], []
-        for asset, share in zip(assets, split(amount, credited), strict=True):
+        for asset, share in zip(assets, allocate(amount, credited), strict=True):
             for sign in (1, -1):
                 side = [name for name in names if name[1] == asset and left[name] * sign > 0]
-                for name, part in zip(side, split(share, [abs(left[name]) for name in side]), strict=True):
-                    undone.undone[name] = undone.undone.get(name, 0) + sign * part
+                for name, part in zip(side, allocate(share, [abs(left[name]) for name in side]), strict=True):
+                    original.reversed[name] = original.reversed.get(name, 0) + sign * part
                     legs += [(name, -sign * part)] if part else []
         for name, amount in legs:
-            uses += self._back(undone, name, amount) if name[1] == "PTS" and name[0].startswith("user:") else []
+            uses += (
+                self._reverse_uses(original, name, amount) if name[1] == "PTS" and name[0].startswith("user:") else []
+            )
         self._post(legs, uses=uses, is_reversal=True)
 
     def _freeze(self, message: ledger.FreezeAccount) -> None:
@@ -246,7 +248,7 @@ class ReferenceModel:
         expires: int = NEVER,
         is_reversal: bool = False,
     ) -> None:
-        """Post a transfer; without `uses` points are spent soonest first, or come as a new lot."""
+        """Post a transfer; without `uses` points are spent from the first lot to expire, or credited as a new lot."""
         all_uses = list(uses or ())
         for name, amount in legs:
             if amount < 0 and uses is None:
@@ -273,16 +275,16 @@ class ReferenceModel:
             self.books.lots[number].left -= part
         return [(number, -part) for number, part in taken]
 
-    def _back(self, undone: Transfer, name: Name, amount: int) -> list[tuple[int, int]]:
-        """Undo uses, the last first; what has expired meanwhile gets a lot of grace."""
+    def _reverse_uses(self, original: Transfer, name: Name, amount: int) -> list[tuple[int, int]]:
+        """Reverse uses of lots, the last first; an expired lot is replaced by one with a grace period."""
         wanted, back = abs(amount), []
-        for place in reversed(range(len(undone.uses))):
-            number, used = undone.uses[place]
+        for place in reversed(range(len(original.uses))):
+            number, used = original.uses[place]
             if used * amount >= 0 or not wanted:
                 continue
             part = min(wanted, abs(used)) * (1 if amount > 0 else -1)
             wanted -= abs(part)
-            undone.uses[place] = (number, used + part)
+            original.uses[place] = (number, used + part)
             if amount > 0 and self.books.lots[number].expires <= self.now:
                 self.books.lots.append(Lot(name, self.now + GRACE_S))
                 number = len(self.books.lots) - 1
@@ -336,11 +338,11 @@ class ReferenceModel:
         return self.books.accounts.setdefault(name, Account())
 
     def _moment(self, at: datetime) -> int:
-        """Give a moment in the time of the model, which moves in steps."""
+        """Return a time in the model's own, which moves in steps."""
         return self.now + round((at - envelope.now()).total_seconds() / STEP_S) * STEP_S
 
     def _exactly(self, at: datetime) -> datetime:
-        """Give a moment that can be compared with others, whatever time has passed in steps between them."""
+        """Return a time that can be compared with others, however many steps lie between them."""
         return at + timedelta(seconds=self.now)
 
 
@@ -348,8 +350,8 @@ def own(user_id: object, asset: str) -> Name:
     return f"user:{user_id}:{'points' if asset == 'PTS' else 'wallet'}", asset
 
 
-def split(amount: int, weights: Sequence[int]) -> list[int]:
-    """Share by the largest remainder, with fractions."""
+def allocate(amount: int, weights: Sequence[int]) -> list[int]:
+    """Allocate by the largest remainder, with fractions."""
     exact = [Fraction(amount * weight, sum(weights) or 1) for weight in weights]
     parts = [int(share) for share in exact]
     order = sorted(range(len(weights)), key=lambda place: (parts[place] - exact[place], place))

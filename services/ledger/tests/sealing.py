@@ -1,4 +1,4 @@
-"""Sealing in tests: as often as it takes, since autovacuum or a worker may be in the way for a moment."""
+"""Sealing in tests: repeated, since autovacuum or a worker may hold it up for a moment."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from ledger import proof
 
 
 async def seal_all(sealer: proof.timers.Sealer) -> None:
-    """Tick until everything that is on the books by now could be sealed, and was if it was due."""
+    """Tick until all transfers posted by now could be sealed, and those that are due are."""
     async with sealer.db.statement() as tx:
         newest = (await proof.store.chain.horizon(tx)).newest
     async with asyncio.timeout(60):

@@ -1,4 +1,4 @@
-"""Ways of tampering that nothing but triggers, privileges and constraints prevents, each with what must tell of it."""
+"""Ways of tampering that only triggers, privileges and constraints prevent, each with the checks that must find it."""
 
 from builders import POINTS, WALLET
 
@@ -35,7 +35,7 @@ POSTINGS: list[tuple[str, dict[str, str]]] = [
             BALANCED: "(number 2): 1 RUB left over",
             AS_SEALED: "(number 2; account",
             ZERO: "RUB",
-            RUNNING: "sequence 2: says 200, its postings 201",
+            RUNNING: "sequence 2: stored 200, its postings 201",
             BALANCES: WALLET,
         },
     ),
@@ -79,11 +79,11 @@ POSTINGS: list[tuple[str, dict[str, str]]] = [
     ),
     (
         f"UPDATE posting SET balance_after_minor = 7 WHERE {OF_WALLET} AND sequence = 1",
-        {AS_SEALED: "(number 1; ", RUNNING: "sequence 1: says 7"},
+        {AS_SEALED: "(number 1; ", RUNNING: "sequence 1: stored 7"},
     ),
     (
         f"UPDATE posting SET balance_after_minor = -9223372036854775808 WHERE {OF_WALLET} AND sequence = 1",
-        {AS_SEALED: "(number 1; ", RUNNING: "sequence 1: says -92"},
+        {AS_SEALED: "(number 1; ", RUNNING: "sequence 1: stored -92"},
     ),
     (
         f"UPDATE posting SET sequence = -9223372036854775808 WHERE {OF_WALLET} AND sequence = 1",
@@ -158,7 +158,7 @@ BLOCKS: list[tuple[str, dict[str, str]]] = [
 STATES: list[tuple[str, dict[str, str]]] = [
     (
         f"UPDATE account SET code = 'other' WHERE code = '{WALLET}'",
-        {AS_SEALED: "(number 1; account", HELD: "other: says 70, its open holds 0"},
+        {AS_SEALED: "(number 1; account", HELD: "other: stored 70, its open holds 0"},
     ),
     (
         "DELETE FROM account WHERE code = 'revenue' AND asset = 'RUB'",
@@ -173,7 +173,7 @@ STATES: list[tuple[str, dict[str, str]]] = [
         {ZERO: "RUB: 1 of the balances", BALANCES: WALLET},
     ),
     (f"UPDATE account SET sequence = 9, version = 99 WHERE code = '{WALLET}'", {BALANCES: "after 9, its postings"}),
-    (f"UPDATE account SET held_minor = 49 WHERE code = '{WALLET}'", {HELD: "says 49, its open holds 70"}),
+    (f"UPDATE account SET held_minor = 49 WHERE code = '{WALLET}'", {HELD: "stored 49, its open holds 70"}),
     ("UPDATE hold_part SET left_minor = left_minor - 1 WHERE left_minor = 50", {HELD: "its open holds 69"}),
     (
         "UPDATE hold_part SET left_minor = 1 WHERE hold_id IN (SELECT id FROM hold WHERE state = 'captured')",
@@ -184,20 +184,20 @@ STATES: list[tuple[str, dict[str, str]]] = [
         UPDATE account SET overdraft_minor = -9223372036854775807 WHERE code = 'revenue' AND asset = 'RUB'""",
         {LIMITS: "revenue: 40 available"},
     ),
-    ("UPDATE hold SET captured_minor = 41 WHERE state = 'captured'", {CAPTURED: "says 41, captured were 40"}),
+    ("UPDATE hold SET captured_minor = 41 WHERE state = 'captured'", {CAPTURED: "stored 41, answered 40"}),
     (
         """DELETE FROM hold_part USING hold WHERE state = 'captured' AND hold_id = id;
         DELETE FROM hold WHERE state = 'captured'""",
-        {CAPTURED: "says , captured were 40"},
+        {CAPTURED: "stored , answered 40"},
     ),
     (
         """UPDATE request SET answer = jsonb_set(answer, '{amount,amount_minor}', '31')
         WHERE answer_type = 'ledger.hold.captured.v1' AND answer -> 'amount' ->> 'amount_minor' = '30'""",
-        {CAPTURED: "captured were 41", ANSWERED: "posted 30, answered 31"},
+        {CAPTURED: "answered 41", ANSWERED: "posted 30, answered 31"},
     ),
     (
         "DELETE FROM request WHERE type = 'ledger.hold.capture.v1' AND body ->> 'capture_id' IS NULL",
-        {CAPTURED: "captured were 10", ANSWERED: "answered nothing"},
+        {CAPTURED: "answered 10", ANSWERED: "answered nothing"},
     ),
     ("DELETE FROM request WHERE type = 'ledger.transfer.reverse.v1'", {ANSWERED: "reversal"}),
     (
@@ -206,14 +206,14 @@ STATES: list[tuple[str, dict[str, str]]] = [
     ),
     (
         "UPDATE lot_use SET amount_minor = amount_minor + 1 WHERE amount_minor = 60",
-        {LOT_USES: "says 55, its transfers 56"},
+        {LOT_USES: "stored 55, its transfers 56"},
     ),
     ("UPDATE lot SET held_minor = 0", {IN_LOTS: "held 30, in lots 0", LOT_HOLDS: "held 0, its holds"}),
     (
         """INSERT INTO posting_summary
           (account_id, level, place, occurred_first, occurred_last, recorded_last, amount_minor)
         SELECT id, 1, 0, now(), now(), now(), 7 FROM account WHERE code = 'revenue'""",
-        {SUMMARIES: "says 7"},
+        {SUMMARIES: "stored 7"},
     ),
 ]
 ALL = [*POSTINGS, *TRANSFERS, *BLOCKS, *STATES]

@@ -1,4 +1,4 @@
-"""What an operator may do to accounts and transfers, on a real database: limits, freezing, closing, reversals."""
+"""Commands on accounts and reversals, on a real database: limits, freezing, closing, reversing."""
 
 from uuid import UUID
 
@@ -37,7 +37,7 @@ async def test_an_account_is_overdrawn_by_its_limit_and_not_by_a_unit_more(
 
 
 @pytest.mark.rule("LE17")
-async def test_a_frozen_account_refuses_what_takes_and_allows_what_gives_back(db: database.Database) -> None:
+async def test_a_frozen_account_refuses_debits_and_holds_and_allows_credits_and_releases(db: database.Database) -> None:
     released, captured = builders.place(10), builders.place(10)
     await builders.settle(db, builders.paid(100), released, captured, builders.account_command(ledger.FreezeAccount))
     takes = [
@@ -117,7 +117,7 @@ async def test_a_reversal_is_a_transfer_of_its_own_and_happens_once(db: database
     assert await invariants.violations(db) == []
 
 
-async def test_what_was_spent_meanwhile_can_not_be_taken_back(db: database.Database) -> None:
+async def test_a_reversal_of_funds_that_are_spent_is_refused(db: database.Database) -> None:
     await builders.settle(db, builders.paid(100))
     transfer_id = await builders.posted(db, builders.send(60))
     await builders.settle(db, builders.send(50, source=OTHER, destination=UUID(int=3)))  # type: ignore[arg-type]

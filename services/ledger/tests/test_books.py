@@ -1,4 +1,4 @@
-"""Accounts and transfers as tables of cases: what may move, what is refused, and that a refusal leaves no trace."""
+"""Accounts and transfers as tables of cases: what may move, what is refused, and that a refusal changes nothing."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -27,9 +27,9 @@ PROMOTION = chart.system_account(DEMO, "promotion", "PTS")
 
 
 def book_of(**balances: int) -> books.Books:
-    """Books on which the wallet and the points have what is said, the points in one lot that never expires."""
+    """Make books with these balances of the wallet and the points, the points in one lot that never expires."""
     openings = (WALLET, OTHERS, POINTS, CLEARING, REVENUE, POINT_REVENUE, PROMOTION)
-    opened = [
+    loaded = [
         accounts.Account(
             accounts.AccountId(number),
             opening,
@@ -38,8 +38,8 @@ def book_of(**balances: int) -> books.Books:
         for number, opening in enumerate(openings, 1)
     ]
     if points := balances.get("points"):
-        opened[2].own_lots.append(lots.Lot(uuid4(), 3, None, lots.LotValues(points), loaded=lots.LotValues(points)))
-    return books.Books(opened, at=NOW, new_id=uuid4)
+        loaded[2].own_lots.append(lots.Lot(uuid4(), 3, None, lots.LotValues(points), loaded=lots.LotValues(points)))
+    return books.Books(loaded, at=NOW, new_id=uuid4)
 
 
 def changed(book: books.Books) -> list[accounts.Account]:
@@ -56,15 +56,15 @@ def test_a_transfer_changes_balance_sequence_and_version_of_each_account() -> No
 
     posted = move(book, (CLEARING, -50), (WALLET, 50))
 
-    told = [
+    legs = [
         (leg.account.definition.name, leg.amount_minor, *leg.after[1:5:2], leg.after.version) for leg in posted.legs
     ]
-    assert told == [(CLEARING.name, -50, -50, 1, 1), (WALLET.name, 50, 150, 1, 1)]
+    assert legs == [(CLEARING.name, -50, -50, 1, 1), (WALLET.name, 50, 150, 1, 1)]
     assert len(book.postings) == 2
     assert changed(book) == []
 
 
-def test_a_transfer_takes_effect_now_or_when_it_is_said_to() -> None:
+def test_a_transfer_takes_effect_now_or_when_it_occurred() -> None:
     book = book_of()
     earlier = NOW - timedelta(days=40)
 
@@ -74,10 +74,10 @@ def test_a_transfer_takes_effect_now_or_when_it_is_said_to() -> None:
 
 
 @pytest.mark.parametrize("reference", ["order:1", 'Заказ «1» "\\\n'])
-def test_what_is_posted_is_said_exactly_as_the_contract_would_say_it(reference: str) -> None:
-    undone = ledger.TransferId(uuid4())
+def test_a_posted_transfer_writes_the_same_json_as_its_contract(reference: str) -> None:
+    original = ledger.TransferId(uuid4())
     for legs in ((CLEARING, WALLET), (CLEARING, REVENUE)):
-        for reverses in (None, undone):
+        for reverses in (None, original):
             book = book_of()
             transfer = book.transfer(DEMO, "reversal", "key", reference, uuid4(), reverses=reverses)
             posted = book.post(transfer, [double_entry.Leg(legs[0].name, -50), double_entry.Leg(legs[1].name, 50)])
@@ -137,7 +137,7 @@ def test_an_account_can_be_spent_down_to_its_limit_and_no_further(overdraft_mino
     assert exact.account(WALLET.name).current.available_minor == -overdraft_minor
 
 
-def test_what_is_held_can_not_be_spent() -> None:
+def test_held_funds_can_not_be_spent() -> None:
     book = book_of(wallet=100)
     book.hold(book.account(WALLET.name), 60)
 
@@ -156,7 +156,7 @@ def test_a_balance_can_grow_to_what_a_row_holds_and_no_further() -> None:
     assert book.account(WALLET.name).current.balance_minor == AMOUNT_MINOR_MAX
 
 
-def test_an_account_that_was_never_opened_has_nothing() -> None:
+def test_an_account_that_was_never_opened_has_no_funds() -> None:
     with pytest.raises(accounts.InsufficientFunds):
         books.Books([], at=NOW, new_id=uuid4).account(WALLET.name)
 
@@ -175,7 +175,7 @@ def test_an_account_that_was_never_opened_has_nothing() -> None:
         ("open", "give", None),
     ],
 )
-def test_what_a_frozen_and_a_closed_account_still_allow(
+def test_changes_of_a_frozen_and_a_closed_account_are_allowed_or_refused(
     state: accounts.AccountStatus, action: str, refusal: type[errors.Refusal] | None
 ) -> None:
     book = book_of(wallet=100)
@@ -205,12 +205,12 @@ def test_value_flows_only_where_the_chart_lets_it_and_back_by_a_reversal(source:
         if one is None or other is None:
             continue
         for is_reversal in (False, True):
-            opened = [
+            loaded = [
                 accounts.Account(accounts.AccountId(number), opening, accounts.AccountValues(AMOUNT_MINOR_MAX))
                 for number, opening in enumerate((one, other))
             ]
-            opened[0].own_lots.append(lots.Lot(uuid4(), 0, None, lots.LotValues(5)))
-            book = books.Books(opened, at=NOW, new_id=uuid4)
+            loaded[0].own_lots.append(lots.Lot(uuid4(), 0, None, lots.LotValues(5)))
+            book = books.Books(loaded, at=NOW, new_id=uuid4)
             if is_reversal or target in chart.FLOWS[source]:
                 move(book, (one, -5), (other, 5), is_reversal=is_reversal)
             else:
@@ -257,7 +257,7 @@ def test_each_account_of_the_chart_is_found_by_its_own_name() -> None:
         assert chart.definition_of(opening.name) == opening
 
 
-def test_a_hold_that_was_given_back_still_has_told_two_versions() -> None:
+def test_a_hold_that_was_released_leaves_two_new_versions() -> None:
     book = book_of(wallet=100)
     account = book.account(WALLET.name)
     book.release(account, 60, book.hold(account, 60))
@@ -266,7 +266,7 @@ def test_a_hold_that_was_given_back_still_has_told_two_versions() -> None:
     assert (account.current.held_minor, account.current.version) == (0, 2)
 
 
-def test_a_command_about_an_account_changes_its_state_and_not_its_version() -> None:
+def test_a_command_on_an_account_changes_its_state_and_not_its_version() -> None:
     book = book_of()
 
     account = book.account(WALLET.name)

@@ -1,4 +1,4 @@
-"""The continuous check: what it sees, how the metrics and the readiness tell of it, and when they are green again."""
+"""The continuous check: what it finds, and how metrics and readiness report it until it is repaired."""
 
 import asyncio
 import json
@@ -40,8 +40,8 @@ async def red(check: proof.timers.ContinuousCheck) -> set[str]:
     return {name for name in proof.timers.CHECKED if not await check.passes(name)}
 
 
-async def tour(check: proof.timers.ContinuousCheck) -> None:
-    """Go round once, so that whatever is broken was seen."""
+async def sweep(check: proof.timers.ContinuousCheck) -> None:
+    """Sweep once over everything."""
     await check.tick()
     while check.accounts.after or check.blocks.after:
         await check.tick()
@@ -53,7 +53,7 @@ def figure(name: str, **labels: str) -> float:
     return value
 
 
-BREACHES = [
+VIOLATIONS = [
     (f"UPDATE account SET balance_minor = balance_minor + 7 WHERE code = '{WALLET}'", {"sums", "balances"}),
     (f"UPDATE account SET balance_minor = balance_minor + CASE code WHEN '{WALLET}' THEN 7 ELSE -7 END", {"balances"}),
     (f"UPDATE account SET sequence = 5 WHERE code = '{WALLET}'", {"balances"}),
@@ -74,35 +74,35 @@ BREACHES = [
 
 
 @pytest.mark.rule("LE19")
-async def test_each_breach_is_told_by_its_name_and_a_whole_tour_without_it_is_green_again(
+async def test_each_violation_is_reported_by_its_name_until_a_whole_sweep_finds_none(
     books: database.Database, tamperer: asyncpg.Connection
 ) -> None:
     check = proof.timers.ContinuousCheck(books)
-    await tour(check)
+    await sweep(check)
     assert await red(check) == set()
 
-    for statement, expected in BREACHES:
+    for statement, expected in VIOLATIONS:
         backup = [
             (table, await tamperer.fetch(f"SELECT * FROM {table}"))
             for table in ("account", "posting", "transfer", "hold_part", "block")
         ]
         await tamperer.execute(statement)
 
-        await tour(check)
+        await sweep(check)
         assert await red(check) == expected, statement
 
         for table, rows in backup:
             await tamperer.execute(f"DELETE FROM {table}")
             await tamperer.copy_records_to_table(table, records=[tuple(row) for row in rows])
-        await tour(check)
-        await tour(check)
+        await sweep(check)
+        await sweep(check)
         assert await red(check) == set(), statement
 
 
-async def test_what_an_edited_block_claims_to_hold_is_not_read(
+async def test_the_range_that_an_edited_block_claims_is_not_read(
     books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Goal: nobody can hide a breach behind a block that would take longer to read than a check may last."""
+    """Goal: a violation can't be hidden behind a block whose range takes longer to read than a check may last."""
     check = proof.timers.ContinuousCheck(books)
     await tamperer.execute("UPDATE block SET last_number = 9223372036854775807 WHERE number = 1")
     monkeypatch.setattr(proof.verify, "check_range", None)
@@ -113,21 +113,21 @@ async def test_what_an_edited_block_claims_to_hold_is_not_read(
 
 
 @pytest.mark.rule("LE19")
-async def test_the_metrics_tell_of_a_breach_while_it_lasts(
+async def test_the_metrics_report_a_violation_while_it_lasts(
     books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof.timers, "ACCOUNTS_PER_CHECK", 1)
     check = proof.timers.ContinuousCheck(books)
-    await tour(check)
+    await sweep(check)
     succeeded_at, drift = figure("check_last_success_timestamp_seconds"), figure("account_drift_total")
     await tamperer.execute("UPDATE account SET balance_minor = balance_minor + 7 WHERE code = $1", WALLET)
 
-    await tour(check)
+    await sweep(check)
     found = figure("imbalance_units", asset="RUB"), figure("account_drift_total") - drift
     while_broken = figure("check_last_success_timestamp_seconds")
     await tamperer.execute("UPDATE account SET balance_minor = balance_minor - 7 WHERE code = $1", WALLET)
-    await tour(check)
-    await tour(check)
+    await sweep(check)
+    await sweep(check)
 
     assert found == (7.0, 1.0)
     assert succeeded_at > 0
@@ -136,7 +136,7 @@ async def test_the_metrics_tell_of_a_breach_while_it_lasts(
     assert figure("check_last_success_timestamp_seconds") > succeeded_at
 
 
-async def test_a_tick_is_bounded_and_goes_on_at_once_only_while_something_is_broken(
+async def test_a_tick_is_bounded_and_repeated_at_once_only_while_something_is_broken(
     books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof.timers, "ACCOUNTS_PER_CHECK", 1)
@@ -152,7 +152,7 @@ async def test_a_tick_is_bounded_and_goes_on_at_once_only_while_something_is_bro
     assert broken.count(0) >= 3  # and their ends
 
 
-async def test_the_newest_postings_of_a_long_account_are_looked_at_and_no_more(
+async def test_only_the_newest_postings_of_a_long_account_are_checked(
     books: database.Database, tamperer: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof.timers, "NEWEST_POSTINGS", 3)
@@ -160,10 +160,10 @@ async def test_the_newest_postings_of_a_long_account_are_looked_at_and_no_more(
     check = proof.timers.ContinuousCheck(books)
 
     await tamperer.execute("DELETE FROM posting WHERE sequence = 2")
-    await tour(check)
+    await sweep(check)
     beyond = await red(check)
     await tamperer.execute("DELETE FROM posting WHERE sequence = 5")
-    await tour(check)
+    await sweep(check)
 
     assert beyond == set()
     assert await red(check) == {"sequences"}
@@ -184,7 +184,7 @@ def readiness(url: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.rule("LE19")
-async def test_the_worker_seals_and_turns_red_on_a_breach_and_green_when_it_is_repaired(
+async def test_the_worker_seals_and_is_ready_again_when_a_violation_is_repaired(
     db: database.Database, processes: testing.Processes, tamperer: asyncpg.Connection
 ) -> None:
     _, url = processes.ready("ledger", "worker", LEDGER_CHECK_INTERVAL_S="1", LEDGER_SEAL_AFTER_S="0")

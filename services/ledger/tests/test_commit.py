@@ -1,4 +1,4 @@
-"""Group commit on a real database: who asks at once shares a transaction, and everybody gets an outcome of his own."""
+"""Group commit on a real database: concurrent requests share a transaction, and each has its own outcome."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ USER = UserId(UUID(int=1))
 
 
 def grant(amount_minor: int = 100, *, request_id: str | None = None, reference: str = "gift") -> ledger.PostTransfers:
-    """Ask for a gift to the user from what the business spends on promotion."""
+    """Build a grant to the user from the promotion account."""
     wallet = chart.user_account(DEMO, USER, "RUB").name
     legs = (
         ledger.RequestedLeg(account="promotion", asset="RUB", amount_minor=-amount_minor),
@@ -31,7 +31,7 @@ def grant(amount_minor: int = 100, *, request_id: str | None = None, reference: 
 
 
 def spend(amount_minor: int) -> ledger.PostTransfers:
-    """Ask for a purchase by the user."""
+    """Build a purchase by the user."""
     wallet = chart.user_account(DEMO, USER, "RUB").name
     legs = (
         ledger.RequestedLeg(account=wallet.code, asset="RUB", amount_minor=-amount_minor),
@@ -52,7 +52,7 @@ async def balance(db: database.Database) -> int:
 
 
 @pytest.mark.rule("LE10")
-async def test_requests_that_come_at_once_share_transactions_and_each_has_its_outcome(db: database.Database) -> None:
+async def test_concurrent_requests_share_transactions_and_each_has_its_outcome(db: database.Database) -> None:
     group, before = commit.GroupCommit(db), transactions()
 
     settled = await asyncio.gather(*(group.execute(grant(number)) for number in range(1, 101)))
@@ -64,7 +64,7 @@ async def test_requests_that_come_at_once_share_transactions_and_each_has_its_ou
 
 
 @pytest.mark.rule("LE10")
-async def test_a_refusal_takes_nobody_with_it(db: database.Database) -> None:
+async def test_a_refusal_does_not_affect_other_requests(db: database.Database) -> None:
     group = commit.GroupCommit(db)
     await group.execute(grant(100))
 
@@ -78,18 +78,18 @@ async def test_a_refusal_takes_nobody_with_it(db: database.Database) -> None:
     assert await balance(db) == 0
 
 
-async def test_a_request_that_the_database_cannot_keep_fails_alone(db: database.Database) -> None:
+async def test_a_request_that_the_database_rejects_fails_alone(db: database.Database) -> None:
     group = commit.GroupCommit(db)
-    asked = [grant(1), grant(1, reference="a\0b"), grant(1)]
+    commands = [grant(1), grant(1, reference="a\0b"), grant(1)]
 
-    outcomes = await asyncio.gather(*(group.execute(command) for command in asked), return_exceptions=True)
+    outcomes = await asyncio.gather(*(group.execute(command) for command in commands), return_exceptions=True)
 
     assert isinstance(outcomes[1], asyncpg.PostgresError)
     assert not any(isinstance(outcome, BaseException) for outcome in (outcomes[0], outcomes[2]))
     assert await balance(db) == 2
 
 
-async def test_a_request_that_comes_too_early_can_come_again(db: database.Database) -> None:
+async def test_a_request_without_its_prerequisite_can_be_delivered_again(db: database.Database) -> None:
     group = commit.GroupCommit(db)
     release = ledger.ReleaseHold(tenant=DEMO, hold_id=ledger.HoldId(uuid4()))
     deliveries = [(delivery_of(command, "ledger.commands"), command) for command in (release, grant(5))]
@@ -106,7 +106,7 @@ async def test_a_request_that_comes_too_early_can_come_again(db: database.Databa
     assert await balance(db) == 5
 
 
-async def test_who_finds_too_many_waiting_is_held_back_and_served_in_the_end(
+async def test_a_full_queue_delays_requests_and_loses_none(
     db: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit, "WAITERS_MAX", 4)
@@ -122,10 +122,8 @@ async def test_who_finds_too_many_waiting_is_held_back_and_served_in_the_end(
     assert await balance(db) == 30
 
 
-async def test_one_busy_door_does_not_keep_the_others_waiting(
-    db: database.Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Goal: a request of a quiet door goes with the next transaction, however many a busy door has waiting."""
+async def test_a_busy_queue_does_not_delay_the_others(db: database.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: a request of a quiet queue goes with the next transaction, however many wait in a busy one."""
     monkeypatch.setattr(commit, "REQUESTS_MAX", 10)
     order: list[str] = []
 
@@ -150,10 +148,10 @@ async def test_one_busy_door_does_not_keep_the_others_waiting(
     assert order.index("quiet") < 40
 
 
-async def test_who_asks_at_the_moment_in_which_all_lanes_end_is_served(
+async def test_a_request_that_arrives_as_the_last_transaction_ends_is_settled(
     db: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Goal: no request waits for the next one. Method: ask in the very step in which the lanes find nobody waiting."""
+    """Goal: no request waits for another to arrive. Method: submit in the step in which the tasks find none waiting."""
 
     async def settle(_: database.Database, deliveries: Sequence[batch.Delivered]) -> handlers.Outcomes:
         return {delivery.envelope.id: requests.Outcome() for delivery, _ in deliveries}
@@ -161,14 +159,14 @@ async def test_who_asks_at_the_moment_in_which_all_lanes_end_is_served(
     monkeypatch.setattr(handlers, "settle", settle)
     group = commit.GroupCommit(db)
 
-    async def ask_again_and_again() -> None:
+    async def submit_again_and_again() -> None:
         for _ in range(200):
             await group.execute(grant())
 
-    await asyncio.wait_for(asyncio.gather(*(ask_again_and_again() for _ in range(3))), timeout=20)
+    await asyncio.wait_for(asyncio.gather(*(submit_again_and_again() for _ in range(3))), timeout=20)
 
 
-async def test_who_gives_up_waiting_does_not_disturb_the_others(db: database.Database) -> None:
+async def test_a_cancelled_request_does_not_affect_the_others(db: database.Database) -> None:
     group = commit.GroupCommit(db)
     impatient = asyncio.create_task(group.execute(grant(1)))
     await asyncio.sleep(0)
@@ -183,7 +181,7 @@ async def test_who_gives_up_waiting_does_not_disturb_the_others(db: database.Dat
 
 
 @pytest.mark.rule("LE18")
-async def test_a_dry_run_tells_the_outcome_and_writes_nothing(
+async def test_a_dry_run_returns_the_outcomes_and_writes_nothing(
     db: database.Database, servers: testing.Servers, database_name: str
 ) -> None:
     first, second = await commit.dry_run(db, [grant(100), spend(101)])
@@ -202,7 +200,7 @@ async def test_a_dry_run_tells_the_outcome_and_writes_nothing(
     assert {row["last_value"] for row in sequences} == {None}
 
 
-async def test_local_requests_carry_the_cause_of_the_work_at_hand(db: database.Database) -> None:
+async def test_local_requests_carry_the_current_cause(db: database.Database) -> None:
     with envelope.caused_by(envelope.Cause("journey")):
         await commit.GroupCommit(db).execute(grant())
 

@@ -1,4 +1,4 @@
-"""A dry run tells what would come of commands, on a real database of which it changes nothing and locks nothing."""
+"""Dry runs on a real database: they return the outcomes of commands, write nothing and lock nothing."""
 
 import asyncpg
 import builders
@@ -16,7 +16,7 @@ TABLES = (
 
 
 async def everything(db: database.Database, superuser: asyncpg.Connection) -> list[object]:
-    """Give all rows, and how far every sequence has come."""
+    """Return all rows and the last value of every sequence."""
     found: list[object] = []
     for table in TABLES:
         found += await builders.rows(db, f"SELECT {table}::text FROM {table} ORDER BY 1")
@@ -24,7 +24,7 @@ async def everything(db: database.Database, superuser: asyncpg.Connection) -> li
 
 
 async def each_kind(db: database.Database) -> list[ledger.LedgerCommand]:
-    """Give a command of each kind, all of which can be carried out one after the other, some on new accounts."""
+    """Build a command of each type, all of which succeed one after the other, some on new accounts."""
     kept, new = builders.place(50, also=20), builders.place(10, also=5)
     await builders.settle(db, builders.paid(500), builders.grant(100, lasts_s=60), builders.grant(100), kept)
     spent = await builders.posted(db, builders.spend(30))
@@ -47,28 +47,28 @@ async def each_kind(db: database.Database) -> list[ledger.LedgerCommand]:
 
 
 @pytest.mark.rule("LE18")
-async def test_a_dry_run_writes_nothing_and_tells_what_would_come(
+async def test_a_dry_run_writes_nothing_and_returns_what_the_real_run_answers(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
     commands = await each_kind(db)
     before = await everything(db, superuser)
 
-    told = [settled.answer for settled in await commit.dry_run(db, commands)]
+    predicted = [settled.answer for settled in await commit.dry_run(db, commands)]
 
     assert await everything(db, superuser) == before
-    really = [settled.answer for settled in await builders.settle(db, *commands)]
-    assert [_plain(answer) for answer in told] == [_plain(answer) for answer in really]
-    assert not any(hasattr(answer, "code") for answer in told)
-    assert len(await outbox_messages(db)) > len(really)
+    actual = [settled.answer for settled in await builders.settle(db, *commands)]
+    assert [_plain(answer) for answer in predicted] == [_plain(answer) for answer in actual]
+    assert not any(hasattr(answer, "code") for answer in predicted)
+    assert len(await outbox_messages(db)) > len(actual)
 
 
 def _plain(answer: ledger.Answer | None) -> object:
-    """Leave out what can't be known before: new ids and the moment."""
+    """Return an answer without what a dry run can't know: new ids and the time."""
     assert answer is not None
     return type(answer), answer.model_dump(exclude={"transfer_id", "transfer_ids", "occurred_at"})
 
 
-async def test_a_dry_run_tells_refusals_and_earlier_outcomes(db: database.Database) -> None:
+async def test_a_dry_run_returns_refusals_and_earlier_outcomes(db: database.Database) -> None:
     done, above, unknown = builders.send(100), builders.send(401), builders.send(5, asset="XYZ")
     await builders.settle(db, builders.paid(500), done)
 
@@ -82,7 +82,7 @@ async def test_a_dry_run_tells_refusals_and_earlier_outcomes(db: database.Databa
     assert await builders.refusal_code(db, builders.send(400)) is None
 
 
-async def test_a_dry_run_waits_for_nobody_and_nobody_for_it(db: database.Database, role: asyncpg.Connection) -> None:
+async def test_a_dry_run_takes_no_lock_and_waits_for_none(db: database.Database, role: asyncpg.Connection) -> None:
     commands = await each_kind(db)
 
     async with role.transaction():

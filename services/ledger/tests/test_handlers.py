@@ -1,4 +1,4 @@
-"""The use cases on a real database: what is credited, held, captured, moved and undone, each request once for ever."""
+"""The message handler on a real database: credits, holds, captures, transfers and reversals, each once for ever."""
 
 from uuid import uuid4
 
@@ -17,7 +17,7 @@ from ledger.domain import requests
 OTHERS_WALLET = f"user:{OTHER}:wallet"
 
 
-async def types_said(db: database.Database) -> list[str]:
+async def published_types(db: database.Database) -> list[str]:
     return [event_type.removeprefix("ledger.").removesuffix(".v1") for event_type, _ in await outbox_messages(db)]
 
 
@@ -25,7 +25,7 @@ async def count(db: database.Database, table: str) -> int:
     return int((await builders.rows(db, f"SELECT count(*) FROM {table}"))[0][0])
 
 
-async def test_a_paid_payment_is_credited_and_said_with_both_accounts(db: database.Database) -> None:
+async def test_a_paid_payment_is_credited_and_published_with_both_accounts(db: database.Database) -> None:
     event = builders.paid(150_000)
 
     await builders.settle(db, event)
@@ -52,7 +52,7 @@ async def test_a_credit_takes_effect_when_it_was_paid_and_is_recorded_now(db: da
     assert occurred_at == event.paid_at < recorded_at
 
 
-async def test_what_is_said_names_the_message_that_caused_it(db: database.Database) -> None:
+async def test_an_event_names_the_message_that_caused_it(db: database.Database) -> None:
     hold = builders.place(5)
     messages: list[Message] = [builders.paid(), hold, builders.capture(hold, 5)]
     deliveries = [(delivery_of(message, "ledger.commands"), message) for message in messages]
@@ -65,7 +65,7 @@ async def test_what_is_said_names_the_message_that_caused_it(db: database.Databa
 
 
 @pytest.mark.rule("LE5")
-async def test_one_payment_is_credited_once_whatever_event_carries_it(db: database.Database) -> None:
+async def test_one_payment_is_credited_once_whichever_event_reports_it(db: database.Database) -> None:
     event = builders.paid()
     late = payments.PaymentPaidLate(**event.model_dump())
     delivery = delivery_of(event, "ledger.payments")
@@ -75,10 +75,10 @@ async def test_one_payment_is_credited_once_whatever_event_carries_it(db: databa
     await builders.settle(db, late)
 
     assert await builders.balance_and_held(db) == (500, 0)
-    assert await types_said(db) == ["transfer.posted"]
+    assert await published_types(db) == ["transfer.posted"]
 
 
-async def test_tenants_with_the_same_payment_and_user_ids_are_strangers(db: database.Database) -> None:
+async def test_tenants_with_the_same_payment_and_user_ids_are_separate(db: database.Database) -> None:
     event = builders.paid(1)
 
     await builders.settle(db, event, event.model_copy(update={"tenant": TenantId("other")}))
@@ -87,7 +87,7 @@ async def test_tenants_with_the_same_payment_and_user_ids_are_strangers(db: data
     assert balances == [("demo", 1), ("other", 1)]
 
 
-async def test_a_credit_that_no_longer_fits_is_unprocessable_and_takes_nobody_with_it(db: database.Database) -> None:
+async def test_a_credit_that_no_longer_fits_is_unprocessable_and_does_not_affect_others(db: database.Database) -> None:
     await builders.settle(db, builders.paid(AMOUNT_MINOR_MAX - 10))
     events = [builders.paid(10), builders.paid(1), builders.paid(1, user_id=OTHER)]
     deliveries = [(delivery_of(event, "ledger.payments"), event) for event in events]
@@ -114,7 +114,7 @@ async def test_a_message_that_could_not_be_settled_can_come_again(db: database.D
         early.envelope.id: requests.PrerequisiteMissing
     }
     assert again == {}
-    assert (await types_said(db))[1:] == ["hold.placed", "transfer.posted", "hold.captured"]
+    assert (await published_types(db))[1:] == ["hold.placed", "transfer.posted", "hold.captured"]
 
 
 async def test_a_redelivered_command_is_not_answered_twice(db: database.Database) -> None:
@@ -126,13 +126,13 @@ async def test_a_redelivered_command_is_not_answered_twice(db: database.Database
     for delivery in [*deliveries, *deliveries[::-1]]:
         await builders.deliver(db, [delivery])
 
-    assert (await types_said(db))[1:] == [
+    assert (await published_types(db))[1:] == [
         "hold.placed", "transfer.posted", "hold.captured", "hold.captured", "transfer.posted", "request.posted",
     ]  # fmt: skip
 
 
 async def every_command(db: database.Database) -> list[ledger.LedgerCommand]:
-    """Give one command of each type, each of which can be carried out."""
+    """Build one command of each type, each of which succeeds."""
     transfer_id = await builders.posted(db, builders.spend(5, account=WALLET, asset="RUB"))
     place, extended, captured, released = (builders.place(20) for _ in range(4))
     await builders.settle(db, extended, captured, released)
@@ -153,7 +153,7 @@ async def every_command(db: database.Database) -> list[ledger.LedgerCommand]:
 
 @pytest.mark.rule("LE4")
 async def test_every_command_has_one_outcome_for_ever(db: database.Database) -> None:
-    """Each command comes again in another batch and order and gets its first answer; another body is a conflict."""
+    """Each command is delivered again in another batch and order and gets its first answer; another body conflicts."""
     await builders.settle(db, builders.paid(1_000))
     commands = await every_command(db)
     first = [settled.answer for settled in await builders.settle(db, *commands)]
@@ -233,7 +233,9 @@ async def test_a_hold_is_never_captured_above_what_it_holds_nor_after_its_end(db
     assert await builders.balance_and_held(db) == (450, 25)
 
 
-async def test_a_hold_that_comes_and_goes_in_one_batch_leaves_no_gap_in_what_is_told(db: database.Database) -> None:
+async def test_a_hold_placed_and_released_in_one_batch_leaves_no_gap_in_published_versions(
+    db: database.Database,
+) -> None:
     hold = builders.place(75)
     await builders.settle(db, builders.paid(500), hold, builders.release(hold), builders.send(5))
     await builders.settle(db, builders.send(5))
@@ -293,7 +295,7 @@ async def test_a_back_dated_transfer_takes_effect_then_and_is_recorded_in_its_or
     assert found == [(long_ago, True, 2, 6)]
 
 
-async def test_what_is_asked_of_accounts_that_there_are_not_is_refused(db: database.Database) -> None:
+async def test_commands_on_unknown_accounts_are_refused(db: database.Database) -> None:
     legs = (builders.leg("vault", -5), builders.leg("revenue", 5))
 
     assert await builders.refusal_code(db, builders.post(builders.transfer(*legs))) == "unknown_account"
@@ -305,7 +307,7 @@ async def test_what_is_asked_of_accounts_that_there_are_not_is_refused(db: datab
 
 
 @pytest.mark.parametrize("amount_minor", [0, 2**63, -1])
-def test_an_amount_that_is_none_can_not_be_asked_for(amount_minor: int) -> None:
+def test_an_invalid_amount_is_rejected_by_the_command(amount_minor: int) -> None:
     with pytest.raises(ValueError, match="amount_minor"):
         builders.send(amount_minor)
     with pytest.raises(ValueError, match="amount_minor"):

@@ -21,7 +21,7 @@ EACH_IS_ITS_OWN = settings(
 
 
 async def summarize(db: database.Database) -> None:
-    """Let the timer work until it finds nothing more."""
+    """Run the timer until nothing is left."""
     while await history.timers.summarize_postings(db):
         pass
     async with db.statement() as tx:  # else what it read would be counted with what is read later
@@ -39,37 +39,37 @@ async def waits_for_a_lock(superuser: asyncpg.Connection) -> None:
 @pytest.mark.rule("LE11")
 @EACH_IS_ITS_OWN
 @given(seed=st.integers(0, 2**32), size=st.integers(0, 1_200), step=st.sampled_from([0, 1, 7, 250]))
-async def test_the_balance_of_any_time_is_what_a_plain_list_says(
+async def test_the_balance_of_any_time_is_that_of_a_plain_list(
     db: database.Database,
     superuser: asyncpg.Connection,
     seed: int,
     size: int,
     step: int,
 ) -> None:
-    happened = histories.random_history(seed, size)
-    wallet = await histories.insert(superuser, happened)
+    history_entries = histories.random_history(seed, size)
+    wallet = await histories.insert(superuser, history_entries)
     async with db.statement() as tx:
         while step and await history.store.summarize(tx, limit=step):
             pass
 
-    for at in histories.moments(seed, happened):
+    for at in histories.moments(seed, history_entries):
         known_at = at + timedelta(seconds=2)
         recorded = await history.operations.balance(db, wallet, recorded_at=at)
-        assert recorded.balance_minor == histories.recorded(happened, at)
-        assert recorded.sequence == sum(each.recorded_at <= at for each in happened)
+        assert recorded.balance_minor == histories.recorded(history_entries, at)
+        assert recorded.sequence == sum(each.recorded_at <= at for each in history_entries)
         assert (await history.operations.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(
-            happened, at
+            history_entries, at
         )
         then = await history.operations.balance(db, wallet, effective_at=at, recorded_at=known_at)
-        assert then.balance_minor == histories.effective(happened, at, known_at)
+        assert then.balance_minor == histories.effective(history_entries, at, known_at)
 
 
 @pytest.mark.rule("LE11")
-async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_read(
+async def test_a_long_history_is_summarized_in_levels_and_only_a_little_of_it_is_read(
     db: database.Database, superuser: asyncpg.Connection, role: asyncpg.Connection
 ) -> None:
-    happened = histories.random_history(7, 64 * 16 * 4 + 70)
-    wallet = await histories.insert(superuser, happened)
+    history_entries = histories.random_history(7, 64 * 16 * 4 + 70)
+    wallet = await histories.insert(superuser, history_entries)
     await summarize(db)
     account = await history.store.current_balance(database.Tx(role), wallet)
 
@@ -77,7 +77,7 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
         "SELECT level, count(*) FROM posting_summary WHERE account_id = $1 GROUP BY level ORDER BY level",
         account.account_id,
     )
-    long_ago, at = histories.BEGIN - timedelta(days=90), happened[3_000].recorded_at
+    long_ago, at = histories.BEGIN - timedelta(days=90), history_entries[3_000].recorded_at
     before = await histories.postings_read(role)
     assert (await history.store.effective_balance(database.Tx(role), account, long_ago)).balance_minor == 0
     effective = await histories.postings_read(role) - before
@@ -87,9 +87,9 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
     assert [tuple(row) for row in levels] == [(1, 65), (2, 4)]
     assert effective == 6  # those that are not summed up yet
     assert recorded <= 13  # the logarithm of the length
-    for at in histories.moments(7, happened):
+    for at in histories.moments(7, history_entries):
         assert (await history.operations.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(
-            happened, at
+            history_entries, at
         )
 
 
@@ -97,22 +97,22 @@ async def test_a_long_history_is_summed_up_in_levels_and_only_a_little_of_it_is_
 async def test_where_a_summary_is_missing_the_postings_are_read(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
-    happened = histories.random_history(11, 64 * 40)
-    wallet = await histories.insert(superuser, happened)
+    history_entries = histories.random_history(11, 64 * 40)
+    wallet = await histories.insert(superuser, history_entries)
     await summarize(db)
     await superuser.execute("DELETE FROM posting_summary WHERE (level, place) IN ((1, 5), (1, 39), (2, 1))")
 
-    for at in histories.moments(11, happened):
+    for at in histories.moments(11, history_entries):
         assert (await history.operations.balance(db, wallet, effective_at=at)).balance_minor == histories.effective(
-            happened, at
+            history_entries, at
         )
         assert (await history.operations.balance(db, wallet, recorded_at=at)).balance_minor == histories.recorded(
-            happened, at
+            history_entries, at
         )
 
 
 @pytest.mark.rule("LE11")
-async def test_a_back_dated_posting_counts_from_when_it_took_effect_but_was_not_known_before_it_was_recorded(
+async def test_a_back_dated_posting_counts_from_its_effect_but_not_before_it_was_recorded(
     db: database.Database,
 ) -> None:
     yesterday = envelope.now() - timedelta(days=1)
@@ -133,7 +133,7 @@ async def test_a_back_dated_posting_counts_from_when_it_took_effect_but_was_not_
     ).balance_minor == 120
 
 
-async def test_a_posting_of_the_future_counts_from_then_on(db: database.Database) -> None:
+async def test_a_posting_that_takes_effect_in_the_future_counts_from_then_on(db: database.Database) -> None:
     tomorrow = envelope.now() + timedelta(days=1)
     await histories.post(db, histories.grant(100), histories.grant(20, occurred_at=tomorrow))
 
@@ -144,7 +144,7 @@ async def test_a_posting_of_the_future_counts_from_then_on(db: database.Database
 
 
 @pytest.mark.rule("LE11")
-async def test_what_is_recorded_but_not_committed_yet_is_waited_for(
+async def test_a_balance_waits_for_postings_that_are_not_committed_yet(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
     await histories.post(db, histories.grant(100))
@@ -154,18 +154,18 @@ async def test_what_is_recorded_but_not_committed_yet_is_waited_for(
         batch.settle(request)
         await store.save(tx, batch, [])
         at = await histories.database_time(db)
-        asked = asyncio.create_task(history.operations.balance(db, histories.WALLET, recorded_at=at))
+        waiting = asyncio.create_task(history.operations.balance(db, histories.WALLET, recorded_at=at))
         await waits_for_a_lock(superuser)
-        assert not asked.done()
+        assert not waiting.done()
 
-    found = await asked
+    found = await waiting
 
     assert (found.balance_minor, found.at) == (120, at)
     assert batch.book.at < at
 
 
 @pytest.mark.rule("LE11")
-async def test_a_time_before_the_newest_posting_is_answered_while_somebody_writes(db: database.Database) -> None:
+async def test_a_time_before_the_newest_posting_is_answered_without_waiting_for_writers(db: database.Database) -> None:
     await histories.post(db, histories.grant(100))
     at = await histories.database_time(db)
     await histories.post(db, histories.grant(20))
@@ -203,7 +203,7 @@ async def test_the_balance_of_a_moment_never_changes_whatever_commits_around_it(
     assert all(answer.balance_minor == answer.sequence for answer in answers)
 
 
-async def test_a_moment_to_come_is_answered_for_now(db: database.Database) -> None:
+async def test_a_time_to_come_gives_the_current_balance(db: database.Database) -> None:
     await histories.post(db, histories.grant(100))
     before = await histories.database_time(db)
 
@@ -220,7 +220,7 @@ async def test_an_account_that_was_never_used_has_no_history(db: database.Databa
         await history.operations.balance(db, histories.WALLET._replace(code="user:nobody"))
 
 
-async def test_several_workers_sum_up_each_stretch_once(db: database.Database, superuser: asyncpg.Connection) -> None:
+async def test_several_workers_summarize_each_chunk_once(db: database.Database, superuser: asyncpg.Connection) -> None:
     await histories.insert(superuser, histories.random_history(1, 64 * 20))
 
     await asyncio.gather(*(summarize(db) for _ in range(4)))
@@ -228,10 +228,10 @@ async def test_several_workers_sum_up_each_stretch_once(db: database.Database, s
     rows = await superuser.fetch("SELECT level, count(*) FROM posting_summary GROUP BY level ORDER BY level")
     assert [tuple(row) for row in rows] == [(1, 2 * 20), (2, 2 * 1)]
     results = {result.check: result for result in (await verify.run(db)).results}
-    assert results["each summary of postings is what they sum to"].broken == 0
+    assert results["each summary is the sum of its postings"].broken == 0
 
 
-async def test_a_tick_of_summing_up_is_bounded(
+async def test_a_tick_of_summarizing_is_bounded(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history.timers, "CHUNKS_MAX", 4)
@@ -245,7 +245,7 @@ async def test_a_tick_of_summing_up_is_bounded(
     assert written == [4, 8, 10, 10]
 
 
-async def test_a_stretch_that_was_left_out_is_made_up_for_with_the_next_of_its_account(
+async def test_a_chunk_that_was_left_out_is_summarized_with_the_next_of_its_account(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
     await histories.insert(superuser, histories.random_history(1, 64 * 3))
@@ -272,7 +272,7 @@ async def test_the_services_role_can_not_write_summaries_itself(role: asyncpg.Co
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch, database_url: str, amqp_url: str) -> None:
-    """The environment of somebody who runs commands."""
+    """The environment of an operator's command line."""
     monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
     monkeypatch.setenv("KOPILKA_AMQP_URL", amqp_url)
 
@@ -295,8 +295,8 @@ async def test_an_operator_reads_a_balance_of_any_time(
         await run("balance", histories.WALLET.code, "RUB", "--at", "2026-01-01", "--effective"),
     ]
 
-    said = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
     assert codes == [0, 0, 0]
-    assert said[0] == "1.20 RUB, held 0.00, available 1.20, after posting 2"
-    assert said[1].startswith(f"1.00 RUB recorded at {at.isoformat()}")
-    assert said[2].startswith("0.20 RUB effective at 2026-01-01")
+    assert printed[0] == "1.20 RUB, held 0.00, available 1.20, after posting 2"
+    assert printed[1].startswith(f"1.00 RUB recorded at {at.isoformat()}")
+    assert printed[2].startswith("0.20 RUB effective at 2026-01-01")

@@ -1,4 +1,4 @@
-"""Holds as tables of cases: what is held and freed, how a hold ends, and how two parts share every capture."""
+"""Holds as tables of cases: what is held and released, how a hold ends, and how captures are allocated to two parts."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,23 +23,23 @@ REVENUES = [chart.system_account(DEMO, "revenue", asset) for asset in ("RUB", "P
 
 
 def book_of(wallet: int, *points: int, at: datetime = NOW) -> books.Books:
-    """Books with a wallet, and points in lots of these amounts that expire day by day."""
+    """Make books with a wallet, and points in lots of these amounts that expire day by day."""
     balances = {WALLET: wallet, POINTS: sum(points)}
-    opened = [
+    loaded = [
         accounts.Account(accounts.AccountId(number), opening, accounts.AccountValues(0, balances.get(opening, 0)))
         for number, opening in enumerate((WALLET, POINTS, *REVENUES), 1)
     ]
     for day, amount_minor in enumerate(points, 1):
-        opened[1].own_lots.append(lots.Lot(UUID(int=day), 2, NOW + timedelta(days=day), lots.LotValues(amount_minor)))
-    return books.Books(opened, at=at, new_id=uuid4)
+        loaded[1].own_lots.append(lots.Lot(UUID(int=day), 2, NOW + timedelta(days=day), lots.LotValues(amount_minor)))
+    return books.Books(loaded, at=at, new_id=uuid4)
 
 
-def asked(amount_minor: int, also: int | None = None) -> holds.Hold:
+def new_hold(amount_minor: int, also: int | None = None) -> holds.Hold:
     return holds.from_command(builders.place(amount_minor, also=also, expires_at=NOW + timedelta(minutes=15)))
 
 
 def placed(book: books.Books, amount_minor: int, also: int | None = None) -> holds.Hold:
-    hold = asked(amount_minor, also)
+    hold = new_hold(amount_minor, also)
     holds.place(book, hold)
     return hold
 
@@ -53,8 +53,8 @@ def capture(
     return holds.capture(book, hold, command, event_id=uuid4())
 
 
-def figures(book: books.Books) -> list[tuple[int, int]]:
-    """Balance and held of the wallet and of the points."""
+def balances_and_held(book: books.Books) -> list[tuple[int, int]]:
+    """Return balance and held of the wallet and of the points."""
     return [account.current[1:3] for account in list(book.accounts.values())[:2]]
 
 
@@ -65,10 +65,10 @@ def lots_left(book: books.Books) -> list[tuple[int, int]]:
 def test_a_hold_lowers_what_is_available_and_not_the_balance() -> None:
     book = book_of(100)
 
-    said = holds.place(book, asked(75))
+    event = holds.place(book, new_hold(75))
 
-    assert (said.account.balance_minor, said.account.held_minor, said.account.version) == (100, 75, 1)
-    assert (said.amount.amount_minor, said.parts) == (75, ())
+    assert (event.account.balance_minor, event.account.held_minor, event.account.version) == (100, 75, 1)
+    assert (event.amount.amount_minor, event.parts) == (75, ())
     assert not book.postings
 
 
@@ -83,7 +83,7 @@ def test_a_hold_can_take_all_that_is_available_and_no_more() -> None:
 
 def test_a_hold_without_a_wallet_is_refused_as_insufficient_funds() -> None:
     with pytest.raises(accounts.InsufficientFunds):
-        holds.place(books.Books([], at=NOW, new_id=uuid4), asked(1))
+        holds.place(books.Books([], at=NOW, new_id=uuid4), new_hold(1))
 
 
 @pytest.mark.parametrize("late_s", [0, 1])
@@ -92,14 +92,14 @@ def test_a_hold_whose_time_is_over_already_is_refused(late_s: int) -> None:
         placed(book_of(100, at=NOW + timedelta(minutes=15, seconds=late_s)), 75)
 
 
-def test_points_are_held_on_the_lots_that_expire_soonest() -> None:
+def test_points_are_held_on_the_lots_that_expire_first() -> None:
     book = book_of(100, 30, 30, 30)
 
     hold = placed(book, 10, also=50)
 
     assert lots_left(book) == [(30, 30), (30, 20), (30, 0)]
     assert [share.amount_minor for share in hold.current.parts[1].allocations] == [30, 20]
-    assert figures(book) == [(100, 10), (90, 50)]
+    assert balances_and_held(book) == [(100, 10), (90, 50)]
 
 
 @pytest.mark.parametrize(("wallet", "points"), [(99, 50), (100, 49)])
@@ -111,7 +111,7 @@ def test_both_parts_are_held_or_neither(wallet: int, points: int) -> None:
         placed(book, 100, also=50)
     book.rollback_to(savepoint)
 
-    assert figures(book) == [(wallet, 0), (points, 0)]
+    assert balances_and_held(book) == [(wallet, 0), (points, 0)]
     assert lots_left(book) == [(points, 0)]
 
 
@@ -123,7 +123,7 @@ def test_two_parts_on_one_account_are_refused() -> None:
         holds.place(book_of(100), holds.from_command(twice))
 
 
-def test_parts_that_are_no_amount_together_are_refused() -> None:
+def test_parts_that_are_too_large_together_are_refused() -> None:
     book = book_of(AMOUNT_MINOR_MAX, AMOUNT_MINOR_MAX)
 
     with pytest.raises(holds.PartsNotHoldable):
@@ -140,16 +140,16 @@ def test_parts_that_count_in_different_units_cannot_be_held_together() -> None:
 
 
 @pytest.mark.parametrize("amount_minor", [75, 1])
-def test_a_capture_takes_its_amount_and_frees_the_rest(amount_minor: int) -> None:
+def test_a_capture_takes_its_amount_and_releases_the_rest(amount_minor: int) -> None:
     book = book_of(100)
     hold = placed(book, 75)
 
-    posted, said = capture(book, hold, amount_minor)
+    posted, event = capture(book, hold, amount_minor)
 
-    assert (said.amount.amount_minor, said.remaining_minor, hold.current.state) == (amount_minor, 0, "captured")
-    assert figures(book)[0] == (100 - amount_minor, 0)
-    told = posted.legs[0]
-    assert (said.account.balance_minor, said.account.version) == (told.after.balance_minor, told.after.version)
+    assert (event.amount.amount_minor, event.remaining_minor, hold.current.state) == (amount_minor, 0, "captured")
+    assert balances_and_held(book)[0] == (100 - amount_minor, 0)
+    leg = posted.legs[0]
+    assert (event.account.balance_minor, event.account.version) == (leg.after.balance_minor, leg.after.version)
     assert posted.transfer.reference == "order:1"
 
 
@@ -160,7 +160,7 @@ def test_several_captures_take_what_is_kept_for_them() -> None:
     remaining = [capture(book, hold, amount, keeps=True)[1].remaining_minor for amount in (20, 30, 25)]
 
     assert (remaining, hold.current.state, hold.current.captured_minor) == ([55, 25, 0], "captured", 75)
-    assert figures(book)[0] == (25, 0)
+    assert balances_and_held(book)[0] == (25, 0)
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -172,7 +172,7 @@ def test_capture_above_what_is_still_held_is_refused(*, keeps: bool) -> None:
     with pytest.raises(holds.CaptureAboveHold, match="Still held are 25, asked for were 26"):
         capture(book, hold, 26, keeps=keeps)
 
-    assert figures(book)[0] == (50, 25)
+    assert balances_and_held(book)[0] == (50, 25)
 
 
 def _ended(book: books.Books, hold: holds.Hold, how: str) -> None:
@@ -189,7 +189,7 @@ def test_the_end_of_a_hold_is_final(how: str) -> None:
     book = book_of(100)
     hold = placed(book, 75)
     _ended(book, hold, how)
-    ending, before = hold.current.ending, figures(book)
+    ending, before = hold.current.ending, balances_and_held(book)
 
     with pytest.raises(holds.HoldEnded):
         capture(book, hold, 1)
@@ -197,11 +197,11 @@ def test_the_end_of_a_hold_is_final(how: str) -> None:
         holds.extend(book, hold, NOW + timedelta(days=1))
 
     assert (hold.current.state, holds.release(book, hold)) == (how, ending)
-    assert figures(book) == before
+    assert balances_and_held(book) == before
 
 
 @pytest.mark.parametrize(("seconds", "ends"), [(-0.000001, False), (0, True), (1, True)])
-def test_a_hold_is_over_at_the_very_second_even_before_the_sweep(seconds: float, *, ends: bool) -> None:
+def test_a_hold_ends_at_its_time_even_before_the_timer_expires_it(seconds: float, *, ends: bool) -> None:
     book = book_of(100)
     hold = placed(book, 75)
     book.at = hold.current.expires_at + timedelta(seconds=seconds)
@@ -223,36 +223,36 @@ def test_a_hold_is_extended_and_never_shortened() -> None:
     hold = placed(book, 75)
     later = hold.current.expires_at + timedelta(hours=1)
 
-    said = holds.extend(book, hold, later)
+    event = holds.extend(book, hold, later)
     with pytest.raises(holds.HoldNotExtended):
         holds.extend(book, hold, later - timedelta(seconds=1))
 
-    assert (said.expires_at, hold.current.expires_at, said.amount.amount_minor) == (later, later, 75)
+    assert (event.expires_at, hold.current.expires_at, event.amount.amount_minor) == (later, later, 75)
 
 
 @pytest.mark.parametrize("end", [holds.release, holds.expire])
-def test_what_is_still_held_of_both_parts_is_given_back_to_its_lots(end: Any) -> None:
+def test_both_parts_of_a_hold_are_released_to_their_lots(end: Any) -> None:
     book = book_of(300, 100, 100)
     hold = placed(book, 300, also=120)
     capture(book, hold, 210, keeps=True)
 
-    said = end(book, hold)
+    event = end(book, hold)
 
-    assert said.amount.amount_minor == 210
-    assert [part.amount_minor for part in said.parts] == [150, 60]
-    assert figures(book) == [(150, 0), (140, 0)]
+    assert event.amount.amount_minor == 210
+    assert [part.amount_minor for part in event.parts] == [150, 60]
+    assert balances_and_held(book) == [(150, 0), (140, 0)]
     assert lots_left(book) == [(40, 0), (100, 0)]
 
 
-def test_a_part_of_which_nothing_is_captured_is_freed_too() -> None:
+def test_a_part_without_a_captured_amount_is_released_too() -> None:
     book = book_of(100, 1)
     hold = placed(book, 100, also=1)
 
-    posted, said = capture(book, hold, 10)
+    posted, event = capture(book, hold, 10)
 
-    assert [part.amount_minor for part in said.parts] == [10, 0]
-    assert figures(book) == [(90, 0), (1, 0)]
-    assert said.parts[1].account.held_minor == 0
+    assert [part.amount_minor for part in event.parts] == [10, 0]
+    assert balances_and_held(book) == [(90, 0), (1, 0)]
+    assert event.parts[1].account.held_minor == 0
     assert len(posted.legs) == 2
 
 
@@ -282,28 +282,31 @@ def test_every_capture_keeps_the_proportion_and_no_unit_is_lost(amount: int, als
         captured_minor = -(-sum(left) * percent // 100)
         if not captured_minor:
             break
-        _, said = capture(book, hold, captured_minor, keeps=True)
-        parts = [part.amount_minor for part in said.parts]
+        _, event = capture(book, hold, captured_minor, keeps=True)
+        parts = [part.amount_minor for part in event.parts]
         assert sum(parts) == captured_minor
         for part, there in zip(parts, left, strict=True):
             assert abs(part * sum(left) - captured_minor * there) < sum(left)  # within one unit of the exact share
         taken = [one + other for one, other in zip(taken, parts, strict=True)]
 
     assert taken == [amount, also]
-    assert figures(book) == [(0, 0), (0, 0)]
+    assert balances_and_held(book) == [(0, 0), (0, 0)]
     assert [book.account(revenue.name).current.balance_minor for revenue in REVENUES] == [amount, also]
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.data())
-def test_what_is_not_captured_goes_back_to_the_last_unit(amount: int, also: int, data: st.DataObject) -> None:
+def test_what_is_not_captured_is_released_to_the_last_unit(amount: int, also: int, data: st.DataObject) -> None:
     book = book_of(amount, also)
     hold = placed(book, amount, also=also)
     captured_minor = data.draw(st.integers(1, amount + also))
 
-    _, said = capture(book, hold, captured_minor)
+    _, event = capture(book, hold, captured_minor)
 
-    assert figures(book) == [(amount - said.parts[0].amount_minor, 0), (also - said.parts[1].amount_minor, 0)]
-    assert lots_left(book) == [(also - said.parts[1].amount_minor, 0)]
+    assert balances_and_held(book) == [
+        (amount - event.parts[0].amount_minor, 0),
+        (also - event.parts[1].amount_minor, 0),
+    ]
+    assert lots_left(book) == [(also - event.parts[1].amount_minor, 0)]
 
 
 def test_a_capture_that_revenue_can_not_take_is_refused() -> None:

@@ -66,7 +66,7 @@ async def test_the_same_table_again_changes_nothing_and_a_changed_row_is_a_confl
 
 
 @pytest.mark.rule("LE20")
-async def test_a_table_that_comes_in_two_processes_at_once_is_imported_once(db: database.Database) -> None:
+async def test_a_table_imported_by_two_processes_at_once_is_imported_once(db: database.Database) -> None:
     table = "user_id,balance\n" + "".join(f"{number},1.00\n" for number in range(1, 1_301))
 
     reports = await asyncio.gather(import_file(db, table), import_file(db, table))
@@ -77,7 +77,7 @@ async def test_a_table_that_comes_in_two_processes_at_once_is_imported_once(db: 
 
 
 @pytest.mark.rule("LE20")
-async def test_an_import_that_broke_off_is_finished_by_the_next(
+async def test_an_interrupted_import_is_finished_by_the_next(
     db: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports.operations, "ROWS_AT_ONCE", 10)
@@ -90,7 +90,7 @@ async def test_an_import_that_broke_off_is_finished_by_the_next(
     assert (report.existing, report.imported) == (10, 15)
 
 
-async def test_rows_that_can_not_be_read_are_refused_with_their_lines_and_take_nobody_with_them(
+async def test_invalid_rows_are_refused_with_their_lines_and_do_not_affect_others(
     db: database.Database,
 ) -> None:
     table = "\n".join(
@@ -143,13 +143,13 @@ async def test_rows_that_can_not_be_read_are_refused_with_their_lines_and_take_n
         'user_id,balance\n1,"1\n',
     ],
 )
-async def test_a_file_that_is_no_wallet_table_is_refused(db: database.Database, text: str) -> None:
+async def test_a_file_that_is_not_a_wallet_table_is_refused(db: database.Database, text: str) -> None:
     with pytest.raises(imports.domain.BadFile):
         await import_file(db, text)
 
 
 @pytest.mark.rule("LE20")
-async def test_a_dry_run_tells_the_same_and_writes_nothing(db: database.Database) -> None:
+async def test_a_dry_run_of_an_import_reports_the_same_and_writes_nothing(db: database.Database) -> None:
     await import_file(db, f"user_id,balance\n{ANNA},1.00\n")
     table = f"user_id,balance\n{ANNA},2.00\n{BORIS},3.00\n5,-1\n"
     before = await written(db)
@@ -161,14 +161,14 @@ async def test_a_dry_run_tells_the_same_and_writes_nothing(db: database.Database
 
 
 async def written(db: database.Database) -> list[tuple[object, ...]]:
-    """Tell how many rows the tables have that an import writes."""
+    """Count the rows of the tables that an import writes."""
     return [
         (await builders.rows(db, f"SELECT count(*) FROM {table}"))[0]
         for table in ("account", "transfer", "posting", "request", "outbox", "inbox")
     ]
 
 
-async def test_several_wallets_of_one_user_are_told_apart_by_their_references(db: database.Database) -> None:
+async def test_several_wallets_of_one_user_are_imported_by_their_references(db: database.Database) -> None:
     table = "user_id,balance,reference\n7,1.00,main\n7,2.00,bonus\n"
 
     report, _ = await import_file(db, table)
@@ -178,7 +178,7 @@ async def test_several_wallets_of_one_user_are_told_apart_by_their_references(db
     assert await builders.balance_and_held(db, wallet("7")) == (300, 0)
 
 
-async def test_points_keep_the_day_on_which_they_expire(db: database.Database) -> None:
+async def test_points_keep_their_expiry_date(db: database.Database) -> None:
     source = imports.domain.make_source("demo", "PTS", "oldshop")
 
     await import_file(db, "user_id,balance,expires_at\n7,1.00,2099-12-31\n8,2.00,\n9,1.00,soon\n", source=source)
@@ -187,13 +187,13 @@ async def test_points_keep_the_day_on_which_they_expire(db: database.Database) -
     assert expiries == [(100, "2099-12-31"), (200, None)]
 
 
-async def test_money_has_no_day_on_which_it_expires(db: database.Database) -> None:
+async def test_money_with_an_expiry_date_is_refused(db: database.Database) -> None:
     _, refused = await import_file(db, "user_id,balance,expires_at\n7,1.00,2099-12-31\n")
 
     assert refused == [(2, "bad_row")]
 
 
-async def test_one_source_and_asset_knows_its_rows_from_those_of_others(db: database.Database) -> None:
+async def test_equal_rows_of_other_sources_and_assets_are_imported_too(db: database.Database) -> None:
     table = "user_id,balance\n7,1.00\n"
     others = [("demo", "USD", "oldshop"), ("demo", "RUB", "forum"), ("other", "RUB", "oldshop")]
     sources = [SHOP, *(imports.domain.make_source(*names) for names in others)]
@@ -221,7 +221,7 @@ def test_a_user_is_the_same_in_every_table_of_a_source_and_another_in_every_othe
 
 
 @given(amount_minor=st.integers(1, AMOUNT_MINOR_MAX), asset=st.sampled_from(["RUB", "JPY", "TON", "BTC", "PTS"]))
-def test_a_balance_is_read_to_the_last_unit_as_it_was_written(amount_minor: int, asset: str) -> None:
+def test_a_balance_is_parsed_to_the_last_unit(amount_minor: int, asset: str) -> None:
     source = imports.domain.make_source("demo", asset, "oldshop")
     written = chart.decimal_of(amount_minor, assets.ASSETS[asset].exponent)
 
@@ -265,7 +265,7 @@ async def test_a_file_is_read_as_it_is_imported(db: database.Database, monkeypat
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch, database_url: str, amqp_url: str) -> None:
-    """The environment of somebody who runs commands."""
+    """The environment of an operator's command line."""
     monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
     monkeypatch.setenv("KOPILKA_AMQP_URL", amqp_url)
 
@@ -289,9 +289,9 @@ async def test_an_operator_imports_a_file_and_gets_a_report(
         await run(str(tmp_path / "gone.csv"), *options[1:]),
     ]
 
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert (codes, wrong) == ([1, 1], [1, 1, 1])
-    assert said.out.splitlines() == [
+    assert printed.out.splitlines() == [
         f"line 3: negative_balance: {imports.domain.NegativeBalance().detail}",
         "to be imported: 1 rows, 12.50 RUB",
         "already there: 0 rows, 0.00 RUB",
@@ -305,4 +305,8 @@ async def test_an_operator_imports_a_file_and_gets_a_report(
         "refused: 1 rows",
         "total: 3 rows",
     ]
-    assert [line.partition(":")[0] for line in said.err.splitlines()] == ["bad_file", "bad_file", "FileNotFoundError"]
+    assert [line.partition(":")[0] for line in printed.err.splitlines()] == [
+        "bad_file",
+        "bad_file",
+        "FileNotFoundError",
+    ]

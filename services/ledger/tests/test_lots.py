@@ -1,4 +1,4 @@
-"""Lots and shares: the soonest to expire first, and no unit lost however often something is shared."""
+"""Lots and allocation: the first to expire first, and no unit lost however often an amount is allocated."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -12,7 +12,7 @@ from ledger.domain import allocation, lots
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
-a_lot = st.builds(
+any_lot = st.builds(
     lambda number, days, left, held: lots.Lot(
         UUID(int=number),
         1,
@@ -35,27 +35,27 @@ def taken(shares_of: list[lots.LotAllocation] | None) -> list[tuple[int, int]] |
     return None if shares_of is None else [(share.lot.id.int, share.amount_minor) for share in shares_of]
 
 
-def test_the_soonest_to_expire_is_spent_first_and_what_never_expires_last() -> None:
+def test_the_lot_that_expires_first_is_spent_first_and_one_that_never_expires_last() -> None:
     kept = [lot(1, None, 100), lot(2, 30, 100), lot(3, 1, 100)]
 
     assert taken(lots.allocate_free(kept, 250, at=NOW)) == [(3, 100), (2, 100), (1, 50)]
 
 
-def test_what_expires_at_once_is_spent_in_the_order_in_which_it_came() -> None:
+def test_lots_that_expire_together_are_spent_in_the_order_of_their_ids() -> None:
     assert taken(lots.allocate_free([lot(2, 1, 10), lot(1, 1, 10)], 15, at=NOW)) == [(1, 10), (2, 5)]
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1, None), (0, None), (1, [(1, 5)])])
-def test_a_lot_is_over_at_the_very_second(seconds: int, expected: object) -> None:
+def test_a_lot_expires_at_its_time(seconds: int, expected: object) -> None:
     assert taken(lots.allocate_free([lot(1, seconds / 86_400, 5)], 5, at=NOW)) == expected
 
 
-def test_what_is_held_is_not_spent() -> None:
+def test_held_amounts_are_not_spent() -> None:
     assert taken(lots.allocate_free([lot(1, 1, 10, held_minor=7), lot(2, 2, 10)], 5, at=NOW)) == [(1, 3), (2, 2)]
 
 
-@given(st.lists(a_lot, max_size=6), st.integers(1, 400))
-def test_what_is_chosen_is_exact_free_live_and_in_order(kept: list[lots.Lot], amount_minor: int) -> None:
+@given(st.lists(any_lot, max_size=6), st.integers(1, 400))
+def test_an_allocation_is_exact_and_takes_free_lots_in_order(kept: list[lots.Lot], amount_minor: int) -> None:
     chosen = lots.allocate_free(kept, amount_minor, at=NOW)
 
     free_minor = sum(each.current.free_minor for each in kept if not each.has_expired(NOW))
@@ -71,7 +71,7 @@ def test_what_is_chosen_is_exact_free_live_and_in_order(kept: list[lots.Lot], am
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5), st.data())
-def test_a_part_and_the_rest_are_the_whole(amounts: list[int], data: st.DataObject) -> None:
+def test_a_part_and_its_remainder_are_the_whole(amounts: list[int], data: st.DataObject) -> None:
     held = [lots.LotAllocation(lot(number, None, amount), amount) for number, amount in enumerate(amounts)]
     part_minor = data.draw(st.integers(0, sum(amounts)))
 
@@ -87,7 +87,7 @@ def test_a_part_and_the_rest_are_the_whole(amounts: list[int], data: st.DataObje
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=6), st.data())
-def test_a_split_is_exact_in_proportion_and_above_no_weight(weights: list[int], data: st.DataObject) -> None:
+def test_an_allocation_is_exact_in_proportion_and_above_no_weight(weights: list[int], data: st.DataObject) -> None:
     amount_minor = data.draw(st.integers(0, sum(weights)))
 
     parts = allocation.allocate(amount_minor, weights)
@@ -105,7 +105,7 @@ def test_the_largest_remainder_gets_the_unit_and_the_first_of_equals() -> None:
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=2, max_size=4), st.lists(st.integers(0, 100), max_size=9))
-def test_sharing_bit_by_bit_ends_with_every_part_used_up(weights: list[int], percents: list[int]) -> None:
+def test_allocating_step_by_step_uses_up_every_part(weights: list[int], percents: list[int]) -> None:
     left = list(weights)
     for percent in (*percents, 100):
         parts = allocation.allocate(-(-sum(left) * percent // 100), left)

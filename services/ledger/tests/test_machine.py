@@ -1,7 +1,7 @@
-"""A machine that drives the real service beside a dictionary: whatever is asked, in whatever order and however often.
+"""A state machine that drives the service beside the reference model: any requests, in any order, any number of times.
 
 Requests of all kinds come alone and in batches, again and out of order; transactions are rolled back at a failpoint,
-time passes and sweeps run. Every outcome is what the dictionary says, and after each run every invariant holds.
+time passes and sweeps run. Every outcome is the model's, and after each run every invariant holds.
 """
 
 import asyncio
@@ -38,11 +38,11 @@ intent = st.tuples(
 
 
 class Crash(Exception):  # noqa: N818 - it ends a transaction as intended
-    """What a failpoint raises here instead of ending the process."""
+    """Raised by a failpoint instead of ending the process."""
 
 
-class Servers:
-    """The real doors that one machine after another goes through, each with a tenant of its own."""
+class Service:
+    """The service that one machine after another drives, each with a tenant of its own."""
 
     def __init__(self, runner: asyncio.Runner, db: database.Database, superuser: asyncpg.Connection) -> None:
         self.run, self.db, self.superuser = runner.run, db, superuser
@@ -60,9 +60,9 @@ class Servers:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, service: Service) -> None:
         super().__init__()
-        self.servers = servers
+        self.service = service
         self.tenant = TenantId(f"tenant-{uuid4()}")
         self.model = reference_model.ReferenceModel()
         self.placed: list[ledger.PlaceHold] = []
@@ -72,12 +72,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize()
     def begin_with_some_money_and_points(self) -> None:
         for user in USERS:
-            self.ask_for(builders.paid(120, user_id=user))
+            self.settle_alone(builders.paid(120, user_id=user))
             for lasts_s in (reference_model.STEP_S * 5, None):
-                self.ask_for(builders.grant(40, lasts_s=lasts_s, user_id=user))
+                self.settle_alone(builders.grant(40, lasts_s=lasts_s, user_id=user))
 
     @rule(intents=st.lists(intent, min_size=1, max_size=5), order=st.randoms(use_true_random=False))
-    def ask(self, intents: list[Any], order: Any) -> None:
+    def settle_batch(self, intents: list[Any], order: Any) -> None:
         messages = [self.message(each) for each in intents]
         order.shuffle(messages)
         self.deliver([(testing.delivery_of(message, "ledger.commands"), message) for message in messages])
@@ -86,14 +86,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def crash_and_deliver_again(self, intents: list[Any]) -> None:
         messages = [self.message(each) for each in intents]
         deliveries = [(testing.delivery_of(message, "ledger.commands"), message) for message in messages]
-        with self.servers.crashing(), pytest.raises(Crash):
-            self.servers.run(handlers.settle(self.servers.db, deliveries))
+        with self.service.crashing(), pytest.raises(Crash):
+            self.service.run(handlers.settle(self.service.db, deliveries))
         self.deliver(deliveries)
 
     @precondition(lambda self: self.delivered)
     @rule(choices=st.lists(st.tuples(st.integers(0, 1_000), st.booleans()), min_size=1, max_size=4))
     def redeliver(self, choices: list[tuple[int, bool]]) -> None:
-        """The same delivery is known to the inbox; the same message in a new one is answered as before."""
+        """The same delivery is in the inbox already; the same message in a new delivery is answered as before."""
         again = {}
         for number, is_new in choices:
             delivery, message = self.delivered[number % len(self.delivered)]
@@ -106,23 +106,23 @@ class LedgerMachine(RuleBasedStateMachine):
     def let_time_pass(self, steps: int) -> None:
         by = timedelta(seconds=steps * reference_model.STEP_S)
         for table in ("hold", "lot"):
-            self.servers.run(
-                self.servers.superuser.execute(f"UPDATE {table} SET expires_at = expires_at - $1::interval", by)
+            self.service.run(
+                self.service.superuser.execute(f"UPDATE {table} SET expires_at = expires_at - $1::interval", by)
             )
         self.model.now += steps * reference_model.STEP_S
 
     @rule()
-    def sweep(self) -> None:
-        self.servers.run(timers.expire_holds(self.servers.db))
-        self.servers.run(timers.expire_lots(self.servers.db))
-        self.model.sweep()
+    def expire(self) -> None:
+        self.service.run(timers.expire_holds(self.service.db))
+        self.service.run(timers.expire_lots(self.service.db))
+        self.model.expire()
 
     def teardown(self) -> None:
         self.compare()
-        assert self.servers.run(invariants.violations(self.servers.db)) == []
+        assert self.service.run(invariants.violations(self.service.db)) == []
 
     def message(self, intended: Any) -> Any:
-        """Make a message of an intent; what it names are holds and transfers that there are, if there are any."""
+        """Build the message of an intent, about an existing hold or transfer where there is one."""
         kind, one, other, amount, also, flag = intended
         user, lasts_s = USERS[one], (other + 1) * 2 * reference_model.STEP_S
         hold = self.placed[amount % len(self.placed)] if self.placed else builders.place(1, tenant=self.tenant)
@@ -158,19 +158,19 @@ class LedgerMachine(RuleBasedStateMachine):
         }
         return makers[kind]().model_copy(update={"tenant": self.tenant})
 
-    def ask_for(self, message: Any) -> None:
+    def settle_alone(self, message: Any) -> None:
         mine = message.model_copy(update={"tenant": self.tenant})
         self.deliver([(testing.delivery_of(mine, "ledger.commands"), mine)])
 
     def deliver(self, deliveries: list[tuple[inbox.Delivery, Any]]) -> None:
-        """Carry out a batch and compare each outcome with the dictionary's."""
-        self.opened()
-        known = {delivery.envelope.id for delivery, _ in self.delivered}
-        outcomes = self.servers.run(builders.deliver(self.servers.db, deliveries))
-        self.opened()
+        """Settle a batch and compare each outcome with the model's."""
+        self.learn_account_ids()
+        handled = {delivery.envelope.id for delivery, _ in self.delivered}
+        outcomes = self.service.run(builders.deliver(self.service.db, deliveries))
+        self.learn_account_ids()
         for delivery, message in deliveries:
             outcome = outcomes.get(delivery.envelope.id)
-            if delivery.envelope.id in known:
+            if delivery.envelope.id in handled:
                 assert outcome is None
                 continue
             before = len(self.model.books.transfers)
@@ -182,31 +182,31 @@ class LedgerMachine(RuleBasedStateMachine):
             assert isinstance(outcome, requests.Outcome), message
             assert getattr(outcome.answer, "code", None) == expected, message
             self.delivered.append((delivery, message))
-            self.learn(outcome, before)
+            self.learn_transfer_ids(outcome, before)
 
-    def learn(self, outcome: requests.Outcome, before: int) -> None:
-        """Note under which ids the dictionary's new transfers are on the real books."""
+    def learn_transfer_ids(self, outcome: requests.Outcome, before: int) -> None:
+        """Remember the ids of the model's new transfers on the real books."""
         posted = [each.transfer.id for each in outcome.events if hasattr(each, "transfer")]
         places = range(before, len(self.model.books.transfers))
-        self.model.known |= zip(posted, places, strict=True)
+        self.model.index_of |= zip(posted, places, strict=True)
         self.transfer_ids += posted
 
-    def opened(self) -> None:
-        """Learn in which order accounts were opened, which decides who gets the last unit of a split."""
-        found = self.servers.run(
-            builders.rows(self.servers.db, "SELECT code, asset, id FROM account WHERE tenant = $1", self.tenant)
+    def learn_account_ids(self) -> None:
+        """Read the order in which accounts were opened, which decides who gets the last unit of an allocation."""
+        found = self.service.run(
+            builders.rows(self.service.db, "SELECT code, asset, id FROM account WHERE tenant = $1", self.tenant)
         )
-        self.model.opened = {(code, asset): account_id for code, asset, account_id in found}
+        self.model.account_ids = {(code, asset): account_id for code, asset, account_id in found}
 
     def compare(self) -> None:
-        """Look whether the real books stand as the dictionary's."""
+        """Compare the real books with the model's."""
         books = self.model.books
         accounts = self.rows("SELECT code, asset, balance_minor, held_minor, overdraft_minor, state FROM account")
-        for code, asset, *figures in accounts:
+        for code, asset, *values in accounts:
             account = books.accounts.get((code, asset), reference_model.Account())
-            limit = account.overdraft if code.startswith("user:") else figures[2]
+            limit = account.overdraft if code.startswith("user:") else values[2]
             state = "frozen" if account.is_frozen else "open"
-            assert figures == [account.balance, account.held, limit, state], code
+            assert values == [account.balance, account.held, limit, state], code
         found = self.rows("SELECT code, left_minor, lot.held_minor FROM lot JOIN account ON account.id = account_id")
         lots = [(lot.owner[0], lot.left, lot.held) for lot in books.lots if lot.left]
         assert sorted(row for row in found if row[1]) == sorted(lots)
@@ -214,19 +214,19 @@ class LedgerMachine(RuleBasedStateMachine):
         assert dict(self.rows("SELECT id, state FROM hold")) == states
 
     def rows(self, sql: str) -> list[Any]:
-        return self.servers.run(builders.rows(self.servers.db, f"{sql} WHERE tenant = $1", self.tenant))
+        return self.service.run(builders.rows(self.service.db, f"{sql} WHERE tenant = $1", self.tenant))
 
 
 @pytest.mark.state_machine
-def test_the_service_does_what_a_dictionary_would(
+def test_the_service_does_what_the_reference_model_does(
     database_url: str, servers: testing.Servers, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with asyncio.Runner() as runner:
         db = database.Database(database_url, schema="ledger", pool_size=2)
         url = servers.database(database_name)
         superuser = runner.run(asyncpg.connect(url, server_settings={"search_path": "ledger"}))
-        doors = Servers(runner, db, superuser)
-        monkeypatch.setattr(failpoints, "passed", doors.pass_failpoint)
-        state_machines.run(lambda: LedgerMachine(doors), examples=40, steps=30)
+        service = Service(runner, db, superuser)
+        monkeypatch.setattr(failpoints, "passed", service.pass_failpoint)
+        state_machines.run(lambda: LedgerMachine(service), examples=40, steps=30)
         runner.run(superuser.close())
         runner.run(db.close())

@@ -1,4 +1,4 @@
-"""What an operator can do to the books, by the commands as they are typed."""
+"""The command line of the books."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ def typed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Type:
-    """Type a command; gives its exit code and what it printed."""
+    """Return a function that runs a command and returns its exit code and output."""
     monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
     monkeypatch.setenv("KOPILKA_AMQP_URL", "amqp://not-used/")
 
@@ -37,7 +37,7 @@ def typed(
 
 @pytest.fixture
 def gift(tmp_path: Path) -> str:
-    """A file with a gift of 500 to a user."""
+    """A file with a grant of 500 to a user."""
     legs = [
         {"account": "promotion", "asset": "RUB", "amount_minor": -500},
         {"account": WALLET, "asset": "RUB", "amount_minor": 500},
@@ -63,7 +63,7 @@ async def test_a_file_is_posted_once_under_its_request_id(db: database.Database,
     assert await balance(db) == 500
 
 
-async def test_a_dry_run_of_a_file_tells_the_outcome_and_posts_nothing(
+async def test_a_dry_run_of_a_file_prints_the_outcome_and_posts_nothing(
     db: database.Database, typed: Type, gift: str
 ) -> None:
     code, answer = await typed("post", gift, "--dry-run")
@@ -73,7 +73,7 @@ async def test_a_dry_run_of_a_file_tells_the_outcome_and_posts_nothing(
     assert await balance(db) is None
 
 
-async def test_a_file_that_is_no_group_of_transfers_is_named_with_what_is_wrong(
+async def test_a_file_that_is_not_a_group_of_transfers_is_refused_with_the_reason(
     typed: Type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "nonsense.json"
@@ -84,9 +84,7 @@ async def test_a_file_that_is_no_group_of_transfers_is_named_with_what_is_wrong(
     assert (code, answer) == (2, {})
 
 
-async def test_a_transfer_is_reversed_in_part_and_then_no_further_than_it_goes(
-    db: database.Database, typed: Type, gift: str
-) -> None:
+async def test_a_transfer_is_reversed_in_parts_and_no_further(db: database.Database, typed: Type, gift: str) -> None:
     _, posted = await typed("post", gift)
     transfer_id = str(posted["transfer_ids"][0])  # type: ignore[index]
 
@@ -99,7 +97,7 @@ async def test_a_transfer_is_reversed_in_part_and_then_no_further_than_it_goes(
     assert await balance(db) == 0
 
 
-async def test_a_transfer_that_nobody_posted_is_refused(typed: Type) -> None:
+async def test_the_reversal_of_an_unknown_transfer_is_refused(typed: Type) -> None:
     code, answer = await typed("reverse", str(uuid4()))
 
     assert (code, answer["code"]) == (1, "unknown_transfer")
@@ -125,7 +123,7 @@ async def test_an_account_is_frozen_unfrozen_emptied_and_closed(db: database.Dat
     assert (late[0], late[1]["code"]) == (1, "account_closed")
 
 
-async def test_a_limit_lets_an_account_go_below_zero_by_so_much(typed: Type, gift: str) -> None:
+async def test_a_limit_lets_an_account_be_overdrawn_by_its_amount(typed: Type, gift: str) -> None:
     await typed("post", gift)
 
     code, answer = await typed("account", "limit", WALLET, "RUB", "--overdraft-minor", "1000")
@@ -142,7 +140,7 @@ async def test_an_account_that_is_not_in_the_chart_is_refused(typed: Type) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("no json", "the file: Invalid JSON"),
         ("[]", "the file: Input should be an object"),
@@ -151,8 +149,8 @@ async def test_an_account_that_is_not_in_the_chart_is_refused(typed: Type) -> No
         ('{"transfers": []}', "transfers: Tuple should have at least 1 item"),
     ],
 )
-async def test_a_file_that_is_no_group_of_transfers_is_refused_by_the_place_that_is_wrong(
-    content: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+async def test_a_refused_file_names_the_field_that_is_wrong(
+    content: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "group.json"
     file.write_text(content)
@@ -161,4 +159,4 @@ async def test_a_file_that_is_no_group_of_transfers_is_refused_by_the_place_that
     code = await operations.run(main.SERVICE, "post", [str(file)])
 
     assert code == 2
-    assert capsys.readouterr().err.startswith(said)
+    assert capsys.readouterr().err.startswith(expected)

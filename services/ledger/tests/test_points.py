@@ -1,4 +1,4 @@
-"""What is kept in lots, on a real database: spent soonest first, held beside money, and given back where it was."""
+"""Points on a real database: spent by expiry, held beside money, and refunded to their lots."""
 
 import asyncpg
 import builders
@@ -13,14 +13,14 @@ from ledger.domain import lots
 
 
 async def lot_ids(db: database.Database) -> list[tuple[object, int]]:
-    """Give the lots that have something left and how much, soonest to expire first."""
+    """Return the lots that are not empty and what they have left, the first to expire first."""
     found = await builders.rows(db, "SELECT id, left_minor FROM lot WHERE left_minor > 0 ORDER BY expires_at, id")
     return [(lot_id, left) for lot_id, left in found]
 
 
 @pytest.mark.rule("W4")
 @pytest.mark.rule("L7")
-async def test_what_expires_is_spent_before_what_was_bought_the_soonest_first(db: database.Database) -> None:
+async def test_expiring_points_are_spent_before_others_the_first_to_expire_first(db: database.Database) -> None:
     bought = builders.post(
         builders.transfer(builders.leg("clearing:demo", -100, "CRD"), builders.leg(POINTS, 100, "CRD"), kind="grant")
     )
@@ -37,7 +37,7 @@ async def test_what_expires_is_spent_before_what_was_bought_the_soonest_first(db
 
 
 @pytest.mark.rule("LE14")
-async def test_the_soonest_to_expire_is_spent_first_and_a_refund_returns_to_the_lots_it_came_from(
+async def test_the_lot_that_expires_first_is_spent_first_and_a_refund_returns_to_its_lots(
     db: database.Database,
 ) -> None:
     await builders.settle(db, builders.grant(100, lasts_s=600), builders.grant(100, lasts_s=300), builders.grant(100))
@@ -53,7 +53,7 @@ async def test_the_soonest_to_expire_is_spent_first_and_a_refund_returns_to_the_
     assert await invariants.violations(db) == []
 
 
-async def test_what_is_granted_and_spent_at_once_can_be_given_back(db: database.Database) -> None:
+async def test_points_granted_and_spent_in_one_batch_can_be_refunded(db: database.Database) -> None:
     spend = builders.spend(40)
     _, spent = await builders.settle(db, builders.grant(40, lasts_s=300), spend)
     assert isinstance(spent.answer, ledger.RequestPosted)
@@ -66,7 +66,7 @@ async def test_what_is_granted_and_spent_at_once_can_be_given_back(db: database.
 
 
 @pytest.mark.rule("L9")
-async def test_what_expired_meanwhile_comes_back_with_days_of_grace(
+async def test_a_refund_to_an_expired_lot_gets_a_grace_period(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
     await builders.settle(db, builders.grant(100, lasts_s=300), builders.grant(100, lasts_s=600))
@@ -86,7 +86,7 @@ async def test_what_expired_meanwhile_comes_back_with_days_of_grace(
     assert await invariants.violations(db) == []
 
 
-async def test_what_came_back_with_grace_may_be_spent_before_the_rest_comes_back(
+async def test_refunded_points_may_be_spent_before_the_rest_is_refunded(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
     await builders.settle(db, builders.grant(100, lasts_s=300))
@@ -101,7 +101,7 @@ async def test_what_came_back_with_grace_may_be_spent_before_the_rest_comes_back
     assert await invariants.violations(db) == []
 
 
-async def test_a_lot_can_not_be_spent_from_the_very_second_on_though_no_sweep_has_come(
+async def test_an_expired_lot_can_not_be_spent_though_no_timer_has_moved_it(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
     await builders.settle(db, builders.grant(100, lasts_s=300))
@@ -111,7 +111,7 @@ async def test_a_lot_can_not_be_spent_from_the_very_second_on_though_no_sweep_ha
     assert await builders.balance_and_held(db, POINTS, "PTS") == (100, 0)
 
 
-async def test_what_is_held_does_not_expire_until_it_is_free_again(
+async def test_held_points_do_not_expire_until_they_are_released(
     db: database.Database, superuser: asyncpg.Connection
 ) -> None:
     captured, released = (builders.place(10, also=20) for _ in range(2))
@@ -160,7 +160,7 @@ async def test_an_order_holds_money_and_points_or_neither(db: database.Database,
 async def test_capture_and_refund_of_money_and_points_keep_their_proportion_to_the_last_unit(
     db: database.Database,
 ) -> None:
-    """An order of 333 and 100 points is captured and refunded in odd parts; in the end everything is where it was."""
+    """An order of 333 and 100 points is captured and refunded in odd parts, and all balances are as before."""
     await builders.settle(db, builders.paid(400), builders.grant(60, lasts_s=60), builders.grant(60, lasts_s=120))
     before = await lot_ids(db)
     hold = builders.place(333, also=100)
@@ -170,9 +170,9 @@ async def test_capture_and_refund_of_money_and_points_keep_their_proportion_to_t
 
     captured, parts = [], []
     for number, amount_minor in enumerate((100, 7, 226), 1):
-        said = await builders.answer_to(db, builders.capture(hold, amount_minor, part=number, keeps=True))
-        captured.append(said.transfer_id)
-        parts.append([part.amount_minor for part in said.parts])
+        answer = await builders.answer_to(db, builders.capture(hold, amount_minor, part=number, keeps=True))
+        captured.append(answer.transfer_id)
+        parts.append([part.amount_minor for part in answer.parts])
     await builders.settle(db, builders.release(hold))
 
     assert parts == [[77, 23], [5, 2], [174, 52]]  # 76.9 + 23.1, 5.4 + 1.6, 173.8 + 52.2
@@ -186,7 +186,7 @@ async def test_capture_and_refund_of_money_and_points_keep_their_proportion_to_t
     assert await invariants.violations(db) == []
 
 
-async def test_what_a_last_capture_leaves_of_the_points_can_be_spent_again(db: database.Database) -> None:
+async def test_points_that_a_last_capture_leaves_can_be_spent_again(db: database.Database) -> None:
     hold = builders.place(10, also=90)
     await builders.settle(db, builders.paid(10), builders.grant(50, lasts_s=60), builders.grant(50, lasts_s=120), hold)
 
@@ -206,7 +206,7 @@ async def test_points_can_not_be_sent_to_another_user(db: database.Database) -> 
     assert await invariants.violations(db) == []
 
 
-async def test_what_was_granted_is_taken_back_from_its_own_lot_as_far_as_it_is_not_spent(db: database.Database) -> None:
+async def test_a_reversed_grant_debits_its_own_lot_as_far_as_it_is_not_spent(db: database.Database) -> None:
     granted = await builders.posted(db, builders.grant(100, lasts_s=60))
     await builders.settle(db, builders.grant(100, lasts_s=600), builders.spend(30))
 

@@ -1,4 +1,4 @@
-"""How the books follow the providers: clearing is always what the provider owes, and nobody is charged twice."""
+"""Events of payments on a real database: clearing is what the provider owes, and nothing is posted twice."""
 
 from typing import Any
 from uuid import uuid4
@@ -22,13 +22,13 @@ def roubles(amount_minor: int) -> Money:
 
 
 def about(paid: payments.PaymentPaid, amount_minor: int) -> dict[str, Any]:
-    """What every event about a payment carries."""
+    """Return the fields of every event about a payment."""
     common = paid.model_dump(include={"tenant", "payment_id", "user_id", "purpose", "provider", "provider_account"})
     return {**common, "amount": roubles(amount_minor), "version": paid.version + 1}
 
 
 def refunded(paid: payments.PaymentPaid, amount_minor: int, **changes: Any) -> payments.PaymentRefunded:
-    """One refund that went through at the provider."""
+    """Build a refund that succeeded at the provider."""
     return payments.PaymentRefunded(
         **about(paid, amount_minor),
         refund_id=payments.RefundId(uuid4()),
@@ -42,14 +42,14 @@ def refunded(paid: payments.PaymentPaid, amount_minor: int, **changes: Any) -> p
 
 
 def disputed(paid: payments.PaymentPaid, fee_minor: int | None = None) -> payments.PaymentDisputed:
-    """The bank took a payment back, for now."""
+    """Build the opening of a dispute."""
     return payments.PaymentDisputed(
         **about(paid, paid.amount.amount_minor), dispute_ref="dp_1", fee=roubles(fee_minor) if fee_minor else None
     )
 
 
 def closed(paid: payments.PaymentPaid, outcome: str, fee_minor: int | None = None) -> payments.DisputeClosed:
-    """The dispute was decided."""
+    """Build the end of a dispute."""
     return payments.DisputeClosed.model_validate(
         {
             **about(paid, paid.amount.amount_minor),
@@ -64,7 +64,7 @@ async def balances(db: database.Database, *codes: str, asset: Currency = "RUB") 
     return [(await builders.balance_and_held(db, code, asset))[0] for code in codes]
 
 
-async def test_a_fee_that_the_provider_kept_is_not_owed_by_it(db: database.Database) -> None:
+async def test_the_providers_fee_lowers_what_the_provider_owes(db: database.Database) -> None:
     paid = builders.paid(1_000, fee=roubles(35))
 
     await builders.settle(db, paid)
@@ -76,7 +76,7 @@ async def test_a_fee_that_the_provider_kept_is_not_owed_by_it(db: database.Datab
     assert await invariants.violations(db) == []
 
 
-async def test_a_fee_that_is_told_after_its_payment_is_posted_once(db: database.Database) -> None:
+async def test_a_fee_reported_after_its_payment_is_posted_once(db: database.Database) -> None:
     paid = builders.paid(1_000)
     await builders.settle(db, paid)
     credited = REGISTRY.get_sample_value("kopilka_ledger_credits_total", {"asset": "RUB"})
@@ -89,7 +89,7 @@ async def test_a_fee_that_is_told_after_its_payment_is_posted_once(db: database.
     assert await invariants.violations(db) == []
 
 
-async def test_a_refund_is_taken_from_the_wallet_once_and_lowers_what_the_provider_owes(db: database.Database) -> None:
+async def test_a_refund_debits_the_wallet_once_and_lowers_what_the_provider_owes(db: database.Database) -> None:
     paid = builders.paid(1_000)
     part = refunded(paid, 300)
 
@@ -100,7 +100,7 @@ async def test_a_refund_is_taken_from_the_wallet_once_and_lowers_what_the_provid
     assert await invariants.violations(db) == []
 
 
-async def test_what_the_wallet_has_spent_of_a_refunded_payment_is_a_loss(db: database.Database) -> None:
+async def test_the_spent_part_of_a_refunded_payment_is_a_loss(db: database.Database) -> None:
     paid, hold = builders.paid(1_000), builders.place(250)
     await builders.settle(db, paid, hold, builders.send(650))
 
@@ -111,7 +111,7 @@ async def test_what_the_wallet_has_spent_of_a_refunded_payment_is_a_loss(db: dat
     assert await invariants.violations(db) == []
 
 
-async def test_a_refund_to_a_frozen_wallet_takes_nothing_from_it(db: database.Database) -> None:
+async def test_a_refund_does_not_debit_a_frozen_wallet(db: database.Database) -> None:
     paid = builders.paid(1_000)
     frozen = ledger.FreezeAccount(tenant=DEMO, request_id="f", account=WALLET, asset="RUB")
     await builders.settle(db, paid, frozen)
@@ -122,7 +122,9 @@ async def test_a_refund_to_a_frozen_wallet_takes_nothing_from_it(db: database.Da
 
 
 @pytest.mark.parametrize("event", [refunded, disputed])
-async def test_what_comes_before_its_payment_comes_again(db: database.Database, event: Any) -> None:
+async def test_an_event_that_arrives_before_its_payment_can_be_delivered_again(
+    db: database.Database, event: Any
+) -> None:
     paid = builders.paid(1_000)
     early = event(paid, 1_000)
 
@@ -135,14 +137,14 @@ async def test_what_comes_before_its_payment_comes_again(db: database.Database, 
 
 
 @pytest.mark.parametrize(("outcome", "lost"), [("won", 0), ("lost", -1_000)])
-@pytest.mark.parametrize("fee_comes", ["first", "last", "twice", "never"])
-async def test_a_dispute_costs_what_was_lost_and_one_fee(
-    db: database.Database, outcome: str, lost: int, fee_comes: str
+@pytest.mark.parametrize("fee_reported", ["first", "last", "twice", "never"])
+async def test_a_dispute_costs_the_lost_amount_and_one_fee(
+    db: database.Database, outcome: str, lost: int, fee_reported: str
 ) -> None:
     paid = builders.paid(1_000)
-    opening = disputed(paid, 15 if fee_comes in {"first", "twice"} else None)
-    end = closed(paid, outcome, 15 if fee_comes in {"last", "twice"} else None)
-    fee = 0 if fee_comes == "never" else -15
+    opening = disputed(paid, 15 if fee_reported in {"first", "twice"} else None)
+    end = closed(paid, outcome, 15 if fee_reported in {"last", "twice"} else None)
+    fee = 0 if fee_reported == "never" else -15
     await builders.settle(db, paid)
     with pytest.raises(requests.PrerequisiteMissing):
         await builders.settle(db, end)
@@ -155,7 +157,7 @@ async def test_a_dispute_costs_what_was_lost_and_one_fee(
     assert await invariants.violations(db) == []
 
 
-async def test_money_that_pays_nothing_waits_in_suspense(db: database.Database) -> None:
+async def test_a_deposit_is_posted_to_suspense(db: database.Database) -> None:
     deposit = payments.DepositReceived(
         tenant=DEMO,
         deposit_id=payments.DepositId(uuid4()),

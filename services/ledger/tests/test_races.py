@@ -1,4 +1,4 @@
-"""Races on a real database: many at once, each with the one outcome that there can be, and sound books after all."""
+"""Races on a real database: concurrent commands with the only possible outcomes, and sound books afterwards."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,7 @@ DONE = None
 
 
 async def race(db: database.Database, messages: Sequence[Message]) -> Counter[str | None]:
-    """Carry out all messages, each in a transaction of its own, many at once; gives how often each outcome came."""
+    """Settle all messages concurrently, each in a transaction of its own; returns the number of each outcome."""
     waiting = asyncio.Semaphore(RACERS)
 
     async def run(message: Message) -> str | None:
@@ -35,7 +35,7 @@ async def race(db: database.Database, messages: Sequence[Message]) -> Counter[st
     return Counter(await asyncio.gather(*map(run, messages)))
 
 
-async def test_opposite_transfers_between_two_users_all_come_through(db: database.Database) -> None:
+async def test_opposite_transfers_between_two_users_all_succeed(db: database.Database) -> None:
     await builders.settle(db, builders.paid(250), builders.paid(250, user_id=OTHER))
     pairs = [(USER, OTHER), (OTHER, USER)] * 250
 
@@ -71,7 +71,7 @@ async def test_holds_never_take_more_than_there_is(db: database.Database) -> Non
 
 
 @pytest.mark.rule("L6")
-async def test_two_carts_do_not_spend_the_same_points(db: database.Database) -> None:
+async def test_two_orders_do_not_spend_the_same_points(db: database.Database) -> None:
     await builders.settle(db, builders.paid(1_000), *(builders.grant(50, lasts_s=60 + number) for number in range(4)))
     holds = [builders.place(10, also=90) for _ in range(8)]
 
@@ -120,7 +120,7 @@ async def test_of_a_hundred_reversals_of_one_transfer_one_succeeds(db: database.
     assert await invariants.violations(db) == []
 
 
-async def test_partial_reversals_at_once_never_undo_more_than_there_was(db: database.Database) -> None:
+async def test_concurrent_partial_reversals_never_reverse_more_than_was_posted(db: database.Database) -> None:
     await builders.settle(db, builders.paid(500), builders.grant(100, lasts_s=60))
     hold = builders.place(60, also=40)
     await builders.settle(db, hold)
@@ -148,7 +148,7 @@ def _send(amount_minor: int) -> ledger.LedgerCommand:
 async def test_identical_commands_at_once_have_one_effect_and_one_answer(
     db: database.Database, make: Any, *, funded: bool
 ) -> None:
-    """Without a wallet nobody locks anything, so only the key itself can tell who was first."""
+    """Without a wallet no row is locked, so only the key itself decides which was first."""
     if funded:
         await builders.settle(db, builders.paid(500))
     command = make(75)
@@ -196,10 +196,10 @@ async def test_batches_with_the_same_keys_in_other_orders_never_deadlock(
 
 
 @pytest.mark.parametrize(("table", "is_hold"), [("hold", True), ("request", False)])
-async def test_those_who_settle_the_same_keys_wait_in_a_line_and_not_in_a_circle(
+async def test_batches_with_the_same_keys_wait_for_each_other_and_do_not_deadlock(
     db: database.Database, superuser: asyncpg.Connection, table: str, *, is_hold: bool
 ) -> None:
-    """There are neither wallets nor transfers, so only keys can be locked; rows are slow here, so that all meet."""
+    """Without wallets and transfers only keys can be locked; inserts are slow here, so that the batches overlap."""
     await superuser.execute(f"""
     CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END $$;
     CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION slow();
@@ -254,7 +254,7 @@ async def test_the_same_deliveries_in_several_batches_at_once_are_settled_once(d
     assert await invariants.violations(db) == []
 
 
-async def test_an_account_is_frozen_between_two_movements_and_never_amid_one(db: database.Database) -> None:
+async def test_an_account_is_frozen_between_two_transfers_and_never_within_one(db: database.Database) -> None:
     await builders.settle(db, builders.paid(500))
     switches: list[Message] = [
         builders.account_command(command)

@@ -1,4 +1,4 @@
-"""The example of the README is true."""
+"""The README's example, executed."""
 
 import ast
 import textwrap

@@ -1,4 +1,4 @@
-"""Receipts: what one proves to somebody who has only the receipt, and which transfers have none."""
+"""Receipts: how one is checked without the ledger, and which transfers have none."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ async def fetch(db: database.Database, sql: str) -> list[asyncpg.Record]:
 
 @pytest.fixture
 async def chained(db: database.Database) -> Sequence[ledger.TransferId]:
-    """Three blocks; gives the transfers of the first."""
+    """Seal three blocks; returns the transfers of the first."""
     sealer = proof.timers.Sealer(db, seal_after_s=0)
     for count in (5, 2, 1):
         await builders.settle(db, *(builders.paid() for _ in range(count)))
@@ -70,7 +70,7 @@ def edits(written: Any) -> list[dict[str, Any]]:
     other_root = first.replace(json.loads(first)["root"], "00" * 32)
     return [
         {**written, "transfer": written["transfer"].replace('"amount_minor":500', '"amount_minor":501')},
-        {**written, "path": [["right" if side == "left" else "left", beside] for side, beside in written["path"]]},
+        {**written, "path": [["right" if side == "left" else "left", sibling] for side, sibling in written["path"]]},
         {**written, "path": written["path"][1:]},
         {**written, "blocks": [other_root, *others]},
         {**written, "blocks": [first.replace('"sealed_at_us":1', '"sealed_at_us":2'), *others]},

@@ -1,4 +1,4 @@
-"""How requests are settled on open books: each has an outcome of its own, for ever, and the same again is the same."""
+"""Settling in memory: each request has its own outcome, and the same command is answered the same again."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -105,7 +105,7 @@ EVERY_COMMAND: list[tuple[ledger.LedgerCommand, list[ledger.LedgerCommand]]] = [
 ]
 
 
-def test_every_command_of_the_contract_is_carried_out_here() -> None:
+def test_every_command_of_the_contract_is_settled_here() -> None:
     commands = {cls for cls in REGISTRY.values() if issubclass(cls, ledger.LedgerCommand)}
 
     assert commands == set(requests.COMMANDS) == {type(command) for command, _ in EVERY_COMMAND}
@@ -153,7 +153,7 @@ def test_a_body_that_was_written_before_a_field_was_added_is_still_the_same() ->
     assert batch.settle(to_settle[0]).answer == answer.model_copy(update={"is_replayed": True})
 
 
-def test_the_same_moment_told_in_another_zone_is_the_same() -> None:
+def test_the_same_time_in_another_zone_is_the_same_body() -> None:
     command = placed()
     text = command.model_dump_json().replace("2026-01-01T00:15:00Z", "2026-01-01T03:15:00+03:00")
     assert "+03:00" in text
@@ -163,7 +163,7 @@ def test_the_same_moment_told_in_another_zone_is_the_same() -> None:
     assert again.refusal is None
 
 
-def test_what_is_refused_leaves_no_trace_but_the_refusal() -> None:
+def test_a_refusal_changes_nothing_but_the_stored_outcome() -> None:
     group = builders.post(
         builders.transfer(builders.leg(builders.WALLET, -500), builders.leg("revenue", 500)),
         builders.transfer(builders.leg(builders.WALLET, -501), builders.leg("revenue", 501)),
@@ -212,7 +212,7 @@ def test_each_of_several_requests_has_an_outcome_of_its_own() -> None:
         (builders.send(5, asset="PTS"), "insufficient_funds"),
     ],
 )
-def test_what_names_something_that_there_is_not_is_refused_and_opens_nothing(
+def test_a_command_that_names_something_unknown_is_refused_and_opens_no_account(
     command: ledger.LedgerCommand, code: str
 ) -> None:
     batch, (request,) = batch_for(command)
@@ -243,7 +243,7 @@ def test_a_command_on_a_hold_that_is_not_known_yet_has_no_outcome(command: ledge
     assert batch.new_outcomes == {}
 
 
-def test_every_answer_about_a_hold_tells_what_the_hold_is_for() -> None:
+def test_every_answer_about_a_hold_carries_its_reference() -> None:
     hold = placed()
     commands = [
         hold,
@@ -261,7 +261,7 @@ def test_every_answer_about_a_hold_tells_what_the_hold_is_for() -> None:
     assert {getattr(answer, "reference", None) for answer in answers} == {"order:1"}
 
 
-def test_a_refused_hold_ends_as_refused_and_says_so_again_when_it_is_released() -> None:
+def test_releasing_a_refused_hold_is_answered_with_its_refusal() -> None:
     hold = placed()
 
     refused, released = settle_all(hold, builders.release(hold), wallet=99)

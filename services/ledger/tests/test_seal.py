@@ -1,4 +1,4 @@
-"""The hash chain: what is hashed, when it is sealed, and what an edit of it looks like."""
+"""The hash chain: what is hashed, when it is sealed, and how edits are found."""
 
 import asyncio
 import hashlib
@@ -29,7 +29,7 @@ def transfers(count: int) -> list[proof.domain.CanonicalTransfer]:
 
 
 def chain(*sizes: int) -> list[proof.domain.Block]:
-    """Seal stretches of so many leaves, one after the other."""
+    """Seal blocks of these sizes, one after the other."""
     every = transfers(sum(sizes))
     blocks: list[proof.domain.Block] = []
     for size in sizes:
@@ -49,7 +49,7 @@ async def credit(db: database.Database, count: int) -> None:
     await builders.settle(db, *(builders.paid() for _ in range(count)))
 
 
-async def kept(db: database.Database) -> list[proof.domain.Block]:
+async def stored_blocks(db: database.Database) -> list[proof.domain.Block]:
     async with db.transaction() as tx:
         _, blocks = await proof.store.chain.blocks_after(tx, 0)
     return blocks
@@ -70,14 +70,14 @@ def test_the_path_of_every_leaf_leads_to_the_root(count: int) -> None:
 
     for place in {*range(min(count, 9)), count // 2, count - 1}:
         digest = hashes[place]
-        for side, beside in proof.domain.merkle_path(hashes, place):
-            pair = beside + digest if side == "left" else digest + beside
+        for side, sibling in proof.domain.merkle_path(hashes, place):
+            pair = sibling + digest if side == "left" else digest + sibling
             digest = hashlib.sha256(b"\x01" + pair).digest()
         assert digest == root
     assert count == 1 or proof.domain.merkle_root(hashes[:-1]) != root
 
 
-def test_a_chain_that_nobody_touched_has_no_fault() -> None:
+def test_an_unchanged_chain_has_no_broken_link() -> None:
     blocks = chain(3, 1_024, 1)
 
     assert [
@@ -98,19 +98,19 @@ def test_a_chain_that_nobody_touched_has_no_fault() -> None:
         ({"number": 3}, "the block before it is gone"),
     ],
 )
-def test_an_edit_of_a_block_is_told_with_its_hash_kept_or_made_anew(changes: dict[str, Any], found: str) -> None:
+def test_an_edited_block_is_found_whether_its_hash_is_kept_or_recomputed(changes: dict[str, Any], found: str) -> None:
     first, second, third = chain(3, 3, 3)
     edited = second._replace(**changes)
 
-    kept_hash = proof.domain.broken_link(edited, after=first)
-    made_anew = edited._replace(hash=proof.domain.digest(edited.text))
+    with_old_hash = proof.domain.broken_link(edited, after=first)
+    recomputed = edited._replace(hash=proof.domain.digest(edited.text))
 
-    assert kept_hash is not None
-    assert found in kept_hash
-    assert proof.domain.broken_link(made_anew, after=first) or proof.domain.broken_link(third, after=made_anew)
+    assert with_old_hash is not None
+    assert found in with_old_hash
+    assert proof.domain.broken_link(recomputed, after=first) or proof.domain.broken_link(third, after=recomputed)
 
 
-def test_edited_leaves_of_a_block_are_told() -> None:
+def test_edited_leaves_of_a_block_are_found() -> None:
     first, second = chain(3, 3)
 
     edited = second._replace(leaves=second.leaves[32:64] + second.leaves[:32] + second.leaves[64:])
@@ -122,7 +122,7 @@ def seen(newest: int, *writers: str) -> proof.domain.Horizon:
     return proof.domain.Horizon(newest, frozenset(writers))
 
 
-def test_a_number_is_final_only_when_everybody_who_wrote_then_has_ended() -> None:
+def test_a_number_is_final_only_when_all_writers_of_its_time_have_ended() -> None:
     watermark = proof.domain.Watermark()
     steps = [
         (seen(10, "a", "b"), 0),  # both may hold numbers up to 10
@@ -139,7 +139,7 @@ def test_a_number_is_final_only_when_everybody_who_wrote_then_has_ended() -> Non
         assert watermark.final == final
 
 
-def test_a_database_that_was_put_back_begins_again() -> None:
+def test_a_restored_database_starts_the_watermark_again() -> None:
     watermark = proof.domain.Watermark()
     watermark.advance(seen(50))
 
@@ -172,7 +172,7 @@ def postings_of(legs: list[tuple[str, str, int, int]]) -> list[dict[str, Any]]:
 @given(
     texts=st.tuples(TEXT, TEXT, TEXT, TEXT), times=st.tuples(TIMES, TIMES), legs=LEGS, reverses=st.none() | st.uuids()
 )
-def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: PLR0917 - hypothesis names each
+def test_the_leaf_computed_by_sql_is_that_of_the_canonical_text(  # noqa: PLR0917 - hypothesis names each
     database_name: str,
     servers: Any,
     texts: tuple[str, str, str, str],
@@ -180,7 +180,7 @@ def test_the_leaf_that_sql_makes_is_always_that_of_the_canonical_text(  # noqa: 
     legs: list[tuple[str, str, int, int]],
     reverses: UUID | None,
 ) -> None:
-    """Write any rows at all, past every trigger, and compare what SQL makes of them with what JSON must be."""
+    """Insert arbitrary rows past every trigger, and compare the text and leaf that SQL makes with those of Python."""
 
     async def made() -> tuple[proof.domain.CanonicalTransfer, bytes, str]:
         connection = await asyncpg.connect(
@@ -240,13 +240,13 @@ async def test_full_blocks_are_sealed_at_once_and_the_rest_when_it_has_waited(db
 
     await sealing.seal_all(sealer)
     given_out = await numbers(db)
-    assert sealed_numbers(await kept(db)) == [(given_out[0], given_out[1_023], 1_024)]
+    assert sealed_numbers(await stored_blocks(db)) == [(given_out[0], given_out[1_023], 1_024)]
 
     sealer.seal_after_s = 0
     await sealing.seal_all(sealer)
-    assert sealed_numbers(await kept(db))[1:] == [(given_out[1_024], given_out[1_499], 476)]
+    assert sealed_numbers(await stored_blocks(db))[1:] == [(given_out[1_024], given_out[1_499], 476)]
     assert await sealer.tick() == 0
-    assert len(await kept(db)) == 2
+    assert len(await stored_blocks(db)) == 2
 
 
 async def test_a_transfer_that_is_still_being_written_is_waited_for_and_sealed_in_its_place(
@@ -265,15 +265,15 @@ async def test_a_transfer_that_is_still_being_written_is_waited_for_and_sealed_i
 
     for _ in range(3):
         await sealer.tick()
-    before = await kept(db)
+    before = await stored_blocks(db)
     await transaction.commit()
     await sealing.seal_all(sealer)
 
     first, second, third = await numbers(db)
     assert late == second
     assert all(each.last_number < late for each in before)
-    assert [each.last_number for each in await kept(db)][-1] == third
-    assert sum(each.transfers for each in await kept(db)) == 3
+    assert [each.last_number for each in await stored_blocks(db)][-1] == third
+    assert sum(each.transfers for each in await stored_blocks(db)) == 3
     assert first < late < third
 
 
@@ -285,12 +285,12 @@ async def test_a_transaction_that_does_not_write_transfers_is_not_waited_for(
     async with superuser.transaction():
         await superuser.execute("SELECT pg_current_xact_id(); LOCK TABLE transfer IN SHARE UPDATE EXCLUSIVE MODE")
         await proof.timers.Sealer(db, seal_after_s=0).tick()
-        blocks = await kept(db)
+        blocks = await stored_blocks(db)
 
     assert [each.transfers for each in blocks] == [2]
 
 
-async def test_numbers_that_were_rolled_back_are_passed_over(
+async def test_numbers_that_were_rolled_back_are_skipped(
     db: database.Database, role: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof.timers, "NUMBERS_PER_SEAL", 4)
@@ -306,7 +306,7 @@ async def test_numbers_that_were_rolled_back_are_passed_over(
 
     first, second, third = await numbers(db)
     assert third - second == 31
-    assert sealed_numbers(await kept(db)) == [(first, second, 2), (third, third, 1)]
+    assert sealed_numbers(await stored_blocks(db)) == [(first, second, 2), (third, third, 1)]
     assert sealer.sealed_upto == third
 
 
@@ -319,14 +319,14 @@ async def test_several_workers_seal_each_transfer_once(db: database.Database) ->
     await asyncio.gather(*(sealer.tick() for sealer in sealers))
     await asyncio.gather(*(sealing.seal_all(sealer) for sealer in sealers))
 
-    blocks = await kept(db)
+    blocks = await stored_blocks(db)
     assert sum(each.transfers for each in blocks) == 60
     assert [
         proof.domain.broken_link(each, after=before) for before, each in zip([None, *blocks], blocks, strict=False)
     ] == [None for _ in blocks]
 
 
-async def test_nobody_who_writes_waits_for_the_sealer(db: database.Database) -> None:
+async def test_writers_do_not_wait_for_the_sealer(db: database.Database) -> None:
     await credit(db, 5)
 
     async with db.transaction() as tx:
@@ -340,12 +340,12 @@ async def test_nobody_who_writes_waits_for_the_sealer(db: database.Database) -> 
 
 
 @pytest.mark.rule("LE12")
-async def test_a_block_can_be_neither_changed_nor_removed_nor_put_in_a_wrong_place(
+async def test_a_block_can_be_neither_changed_nor_deleted_nor_inserted_out_of_place(
     db: database.Database, role: asyncpg.Connection, superuser: asyncpg.Connection
 ) -> None:
     await credit(db, 3)
     await sealing.seal_all(proof.timers.Sealer(db, seal_after_s=0))
-    (sealed,) = await kept(db)
+    (sealed,) = await stored_blocks(db)
 
     for statement in ("UPDATE block SET sealed_at = now()", "DELETE FROM block", "TRUNCATE block"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

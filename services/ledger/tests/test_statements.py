@@ -1,4 +1,4 @@
-"""Statements on a real database: pages that belong together, ranges of time, one order or payment, exports."""
+"""Statements on a real database: pages that agree, ranges of time, one order or payment, exports."""
 
 import asyncio
 import csv
@@ -24,19 +24,19 @@ EACH_IS_ITS_OWN = settings(
 
 
 async def pages(
-    db: database.Database, of: history.domain.Statement, *, reference: str | None = None
+    db: database.Database, statement: history.domain.Statement, *, reference: str | None = None
 ) -> list[history.domain.StatementLine]:
     """Read all pages of a statement, seven lines each."""
     found: list[history.domain.StatementLine] = []
     while more := await history.operations.page(
-        db, of, before=found[-1].sequence if found else None, reference=reference, limit=7
+        db, statement, before=found[-1].sequence if found else None, reference=reference, limit=7
     ):
         found += more
     return found
 
 
 @pytest.mark.rule("LE13")
-async def test_pages_belong_together_whatever_is_posted_between_them(db: database.Database) -> None:
+async def test_pages_agree_whatever_is_posted_between_them(db: database.Database) -> None:
     group = commit.GroupCommit(db)
     await histories.post(db, *(histories.grant(number) for number in range(1, 31)))
     is_over = asyncio.Event()
@@ -46,44 +46,46 @@ async def test_pages_belong_together_whatever_is_posted_between_them(db: databas
             await group.execute(histories.grant(1_000))
 
     writers = [asyncio.create_task(write()) for _ in range(3)]
-    of = await history.operations.statement_of(db, histories.WALLET)
-    found = await pages(db, of)
+    statement = await history.operations.statement_of(db, histories.WALLET)
+    found = await pages(db, statement)
     is_over.set()
     await asyncio.gather(*writers)
 
-    assert [line.sequence for line in found] == list(range(of.last, 0, -1))
-    assert of.opening.balance_minor + sum(line.amount_minor for line in found) == of.closing.balance_minor
-    assert found[0].balance_after_minor == of.closing.balance_minor
-    assert (await history.operations.statement_of(db, histories.WALLET)).last > of.last
+    assert [line.sequence for line in found] == list(range(statement.last, 0, -1))
+    assert statement.opening.balance_minor + sum(line.amount_minor for line in found) == statement.closing.balance_minor
+    assert found[0].balance_after_minor == statement.closing.balance_minor
+    assert (await history.operations.statement_of(db, histories.WALLET)).last > statement.last
 
 
 @pytest.mark.rule("LE13")
 @EACH_IS_ITS_OWN
 @given(seed=st.integers(0, 2**32), size=st.integers(0, 60))
-async def test_a_range_of_time_has_the_lines_and_balances_that_a_plain_list_says(
+async def test_a_range_of_time_has_the_lines_and_balances_of_a_plain_list(
     db: database.Database, superuser: asyncpg.Connection, seed: int, size: int
 ) -> None:
-    happened = histories.random_history(seed, size)
-    wallet = await histories.insert(superuser, happened)
-    times = sorted(histories.moments(seed, happened))
+    history_entries = histories.random_history(seed, size)
+    wallet = await histories.insert(superuser, history_entries)
+    times = sorted(histories.moments(seed, history_entries))
 
     for begin, end in zip(times, times[3:], strict=False):
-        of = await history.operations.statement_of(db, wallet, begin=begin, end=end)
-        expected = [each for each in happened if begin <= each.recorded_at < end]
-        found = await pages(db, of)
+        statement = await history.operations.statement_of(db, wallet, begin=begin, end=end)
+        expected = [each for each in history_entries if begin <= each.recorded_at < end]
+        found = await pages(db, statement)
         assert [line.amount_minor for line in reversed(found)] == [each.amount_minor for each in expected]
-        assert of.opening.balance_minor == histories.recorded(happened, begin - history.domain.TICK)
-        assert of.closing.balance_minor == of.opening.balance_minor + sum(each.amount_minor for each in expected)
+        assert statement.opening.balance_minor == histories.recorded(history_entries, begin - history.domain.TICK)
+        assert statement.closing.balance_minor == statement.opening.balance_minor + sum(
+            each.amount_minor for each in expected
+        )
 
 
 async def test_a_range_that_ends_before_it_begins_is_empty(db: database.Database) -> None:
     await histories.post(db, histories.grant(1), histories.grant(2))
     now = await histories.database_time(db)
 
-    of = await history.operations.statement_of(db, histories.WALLET, begin=now, end=now - timedelta(days=1))
+    statement = await history.operations.statement_of(db, histories.WALLET, begin=now, end=now - timedelta(days=1))
 
-    assert await history.operations.page(db, of) == []
-    assert of.opening.balance_minor == of.closing.balance_minor
+    assert await history.operations.page(db, statement) == []
+    assert statement.opening.balance_minor == statement.closing.balance_minor
 
 
 @pytest.mark.rule("LE13")
@@ -99,15 +101,15 @@ async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: databa
         histories.grant(2, reference="order:8"),
         builders.capture(hold, 50, part=2),
     )
-    of = await history.operations.statement_of(db, histories.WALLET)
+    statement = await history.operations.statement_of(db, histories.WALLET)
 
-    by_payment = await pages(db, of, reference=f"payment:{payment.payment_id}")
-    by_order = await pages(db, of, reference="order:7")
+    by_payment = await pages(db, statement, reference=f"payment:{payment.payment_id}")
+    by_order = await pages(db, statement, reference="order:7")
 
     assert [(line.kind, line.amount_minor) for line in by_payment] == [("top_up", 500)]
     assert [(line.kind, line.amount_minor) for line in by_order] == [("capture", -50), ("capture", -30)]
     assert [line.balance_after_minor for line in by_order] == [423, 471]
-    assert await pages(db, of, reference="order:9") == []
+    assert await pages(db, statement, reference="order:9") == []
     revenue = await history.operations.statement_of(db, chart.system_account(builders.DEMO, "revenue", "RUB").name)
     assert await pages(db, revenue, reference="order:8") == []
 
@@ -116,27 +118,27 @@ async def test_a_statement_of_one_order_or_payment_has_its_lines_only(db: databa
 async def test_lines_of_a_reference_are_found_without_reading_the_account(
     superuser: asyncpg.Connection, role: asyncpg.Connection, db: database.Database
 ) -> None:
-    happened = [
+    history_entries = [
         each._replace(reference=f"order:{number // 3}")
         for number, each in enumerate(histories.random_history(3, 12_000))
     ]
-    wallet = await histories.insert(superuser, happened)
+    wallet = await histories.insert(superuser, history_entries)
     await superuser.execute("SELECT summarize_ranges()")
     await histories.postings_read(superuser)  # else what summarizing read may be counted later, with the lines
-    of = await history.operations.statement_of(db, wallet)
+    statement = await history.operations.statement_of(db, wallet)
 
     before = await histories.postings_read(role)
     found = await history.store.lines(
-        database.Tx(role), of, "order:500", first=of.first, last=of.last, transfers_max=10
+        database.Tx(role), statement, "order:500", first=statement.first, last=statement.last, transfers_max=10
     )
     read = await histories.postings_read(role) - before
 
     assert [line.sequence for line in found] == [1_501, 1_502, 1_503]
-    assert [line.amount_minor for line in found] == [each.amount_minor for each in happened[1_500:1_503]]
+    assert [line.amount_minor for line in found] == [each.amount_minor for each in history_entries[1_500:1_503]]
     assert read < 3 * 16 * 100  # three transfers, each in one range of pages
 
 
-async def test_a_reference_of_everybody_is_refused(
+async def test_a_reference_of_too_many_transfers_is_refused(
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history.operations, "TRANSFERS_MAX", 10)
@@ -151,20 +153,26 @@ async def test_an_export_has_every_line_between_the_opening_and_the_closing_bala
     db: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history.operations, "PAGE_MAX", 10)
-    happened = histories.random_history(5, 35)
-    wallet = await histories.insert(superuser, happened)
-    of = await history.operations.statement_of(db, wallet, begin=happened[9].recorded_at)
+    history_entries = histories.random_history(5, 35)
+    wallet = await histories.insert(superuser, history_entries)
+    statement = await history.operations.statement_of(db, wallet, begin=history_entries[9].recorded_at)
     file = io.StringIO()
 
-    count = await history.operations.write_csv(db, of, file)
+    count = await history.operations.write_csv(db, statement, file)
 
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
-    expected = happened[of.first - 1 :]
+    expected = history_entries[statement.first - 1 :]
     assert count == len(expected)
     assert [int(row["amount_minor"]) for row in rows[1:-1]] == [each.amount_minor for each in expected]
     assert [row["occurred_at"] for row in rows[1:-1]] == [each.occurred_at.isoformat() for each in expected]
-    assert (rows[0]["kind"], int(rows[0]["balance_after_minor"])) == ("opening_balance", of.opening.balance_minor)
-    assert (rows[-1]["kind"], int(rows[-1]["balance_after_minor"])) == ("closing_balance", of.closing.balance_minor)
+    assert (rows[0]["kind"], int(rows[0]["balance_after_minor"])) == (
+        "opening_balance",
+        statement.opening.balance_minor,
+    )
+    assert (rows[-1]["kind"], int(rows[-1]["balance_after_minor"])) == (
+        "closing_balance",
+        statement.closing.balance_minor,
+    )
 
 
 async def test_an_export_holds_a_page_in_memory_and_no_transaction_open(
@@ -228,7 +236,7 @@ def test_amounts_are_written_with_the_decimals_of_their_asset(amount_minor: int,
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch, database_url: str, amqp_url: str) -> None:
-    """The environment of somebody who runs commands."""
+    """The environment of an operator's command line."""
     monkeypatch.setenv("LEDGER_DATABASE_URL", database_url)
     monkeypatch.setenv("KOPILKA_AMQP_URL", amqp_url)
 
@@ -251,11 +259,11 @@ async def test_an_operator_reads_and_exports_a_statement(
         await run("statement", "user:nobody:wallet", "RUB"),
     ]
 
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert codes == [0, 0, 0, 1]
-    assert said.out.splitlines()[1] == "closing balance 1.20"
-    assert said.out.splitlines()[2].split()[-1] == "order:2"
-    assert said.out.splitlines()[3] == "opening balance 0.00"
-    assert said.out.count("order:1") == 1
+    assert printed.out.splitlines()[1] == "closing balance 1.20"
+    assert printed.out.splitlines()[2].split()[-1] == "order:2"
+    assert printed.out.splitlines()[3] == "opening balance 0.00"
+    assert printed.out.count("order:1") == 1
     assert len(file.read_text().splitlines()) == 5
-    assert "unknown_account" in said.err
+    assert "unknown_account" in printed.err

@@ -1,4 +1,4 @@
-"""What the database itself refuses, whoever asks: the service's own role and an administrator."""
+"""What the database itself refuses to the service's role and to an administrator."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -49,7 +49,7 @@ async def test_history_is_not_rewritten_by_an_administrator_either(
             await superuser.execute(statement)
 
 
-async def test_the_role_may_not_forget_what_was_asked_and_held(
+async def test_the_role_may_not_delete_requests_holds_or_lots(
     funded: database.Database, role: asyncpg.Connection
 ) -> None:
     for table in ("account", "hold", "hold_part", "lot", "lot_use", "request"):
@@ -66,7 +66,7 @@ async def insert_postings(
     skipped: int = 0,
     misstated_minor: int = 0,
 ) -> None:
-    """Insert the legs of one transfer past the domain, each as the next posting of its account."""
+    """Insert the legs of one transfer without the domain, each as the next posting of its account."""
     async with connection.transaction():
         if transfer_id is None:
             transfer_id = await connection.fetchval(
@@ -106,9 +106,11 @@ async def test_a_posting_without_its_transfer_or_account_is_refused(
 ) -> None:
     with pytest.raises(asyncpg.CheckViolationError, match="is unknown"):
         await insert_postings(role, {CLEARING: -50, WALLET: 50}, transfer_id=uuid4())
-    known = await role.fetchval("SELECT id FROM transfer LIMIT 1")
+    transfer_id = await role.fetchval("SELECT id FROM transfer LIMIT 1")
     with pytest.raises(asyncpg.CheckViolationError, match="does not continue"):
-        await role.execute("INSERT INTO posting VALUES (77, 1, $1, 5, 5, now()), (78, 1, $1, -5, -5, now())", known)
+        await role.execute(
+            "INSERT INTO posting VALUES (77, 1, $1, 5, 5, now()), (78, 1, $1, -5, -5, now())", transfer_id
+        )
 
 
 async def test_a_posting_that_skips_a_number_or_misstates_the_balance_is_refused(
@@ -178,7 +180,7 @@ async def test_a_balance_follows_from_postings_whoever_writes_them(
     ]
 
 
-async def test_taking_first_and_giving_later_is_allowed_inside_one_transaction(
+async def test_a_debit_before_its_credit_is_allowed_inside_one_transaction(
     funded: database.Database, role: asyncpg.Connection
 ) -> None:
     async with role.transaction():
@@ -207,7 +209,7 @@ async def test_nothing_is_overdrawn_beyond_its_limit_at_the_commit(
         await insert_postings(role, {WALLET: -1, CLEARING: 1})
 
 
-async def test_the_limit_is_kept_where_numbers_end(funded: database.Database, role: asyncpg.Connection) -> None:
+async def test_the_limit_is_kept_at_the_largest_amounts(funded: database.Database, role: asyncpg.Connection) -> None:
     await role.execute("UPDATE account SET overdraft_minor = $2 WHERE code = $1", WALLET, AMOUNT_MINOR_MAX)
 
     async with role.transaction():
@@ -242,7 +244,7 @@ async def test_a_lot_never_has_less_than_is_held_of_it(funded: database.Database
 async def test_a_posting_is_recorded_no_earlier_than_the_one_before(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
-    """A clock that was set back must not make later postings of an account older than earlier ones."""
+    """Goal: a clock that was set back does not date later postings of an account before earlier ones."""
     ahead = timedelta(hours=1)
     await superuser.execute("SET session_replication_role = replica")
     await superuser.execute("UPDATE account SET moved_at = now() + $2::interval WHERE code = $1", WALLET, ahead)
@@ -260,9 +262,7 @@ async def test_a_posting_is_recorded_no_earlier_than_the_one_before(
     assert times[0][0] > envelope.now() + ahead / 2
 
 
-async def test_the_next_accounts_with_lots_that_are_due_are_found(
-    funded: database.Database, superuser: asyncpg.Connection
-) -> None:
+async def test_accounts_with_expired_lots_are_found(funded: database.Database, superuser: asyncpg.Connection) -> None:
     async with funded.transaction() as tx:
         assert await store.lots.accounts_of_expired(tx, limit=10) == []
 
@@ -280,7 +280,7 @@ async def test_a_batch_without_requests_writes_nothing(db: database.Database) ->
     assert await builders.rows(db, "SELECT 1 FROM account UNION ALL SELECT 1 FROM request") == []
 
 
-async def test_amounts_reach_what_a_row_holds(db: database.Database) -> None:
+async def test_amounts_reach_the_largest_number_of_a_row(db: database.Database) -> None:
     await builders.settle(db, builders.paid(AMOUNT_MINOR_MAX - 1))
     await builders.settle(db, builders.paid(1))
 

@@ -1,4 +1,4 @@
-"""Time's work on a real database: holds and lots end by its clock, once, a bounded piece at a time."""
+"""Timers on a real database: holds and lots expire by its clock, once, a bounded number at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -28,7 +28,7 @@ async def funded(db: database.Database) -> database.Database:
 
 
 async def place(db: database.Database, superuser: asyncpg.Connection, *, is_due: bool) -> ledger.PlaceHold:
-    """Hold 75 and 25 points, for a time that is over or not."""
+    """Place a hold of 75 and 25 points whose time is over or not."""
     hold = builders.place(75, also=25, lasts_s=HOLD_S)
     await builders.settle(db, hold)
     if is_due:
@@ -36,7 +36,7 @@ async def place(db: database.Database, superuser: asyncpg.Connection, *, is_due:
     return hold
 
 
-async def test_a_hold_whose_time_is_over_is_given_back_and_a_running_one_is_not(
+async def test_a_hold_whose_time_is_over_is_expired_and_a_running_one_is_not(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
     due, _ = [await place(funded, superuser, is_due=is_due) for is_due in (True, False)]
@@ -54,18 +54,18 @@ async def test_a_hold_whose_time_is_over_is_given_back_and_a_running_one_is_not(
 
 
 @pytest.mark.rule("W2")
-@pytest.mark.parametrize("is_swept", [True, False])
-async def test_a_capture_after_the_end_is_refused_whether_the_sweep_has_come_or_not(
-    funded: database.Database, superuser: asyncpg.Connection, *, is_swept: bool
+@pytest.mark.parametrize("has_run", [True, False])
+async def test_a_capture_after_the_end_is_refused_whether_the_timer_ran_or_not(
+    funded: database.Database, superuser: asyncpg.Connection, *, has_run: bool
 ) -> None:
     hold = await place(funded, superuser, is_due=True)
-    if is_swept:
+    if has_run:
         await timers.expire_holds(funded)
 
     assert await builders.refusal_code(funded, builders.capture(hold, 75)) == "hold_ended"
     assert await builders.refusal_code(funded, builders.extend(hold, 60)) == "hold_ended"
 
-    assert await timers.expire_holds(funded) == (0 if is_swept else 1)
+    assert await timers.expire_holds(funded) == (0 if has_run else 1)
     assert await builders.balance_and_held(funded) == (100_000, 0)
 
 
@@ -88,9 +88,7 @@ async def test_a_hold_ends_by_the_clock_of_the_database_and_its_end_is_final(
     assert await invariants.violations(funded) == []
 
 
-async def test_a_frozen_account_gets_back_what_was_held_of_it(
-    funded: database.Database, superuser: asyncpg.Connection
-) -> None:
+async def test_holds_of_a_frozen_account_expire(funded: database.Database, superuser: asyncpg.Connection) -> None:
     await place(funded, superuser, is_due=True)
     await builders.settle(
         funded,
@@ -104,8 +102,8 @@ async def test_a_frozen_account_gets_back_what_was_held_of_it(
     assert await invariants.violations(funded) == []
 
 
-async def as_the_clock_does(tick: Callable[[], Awaitable[int]]) -> int:
-    """Tick again where a race was lost: two may open the account of breakage at once."""
+async def with_retries(tick: Callable[[], Awaitable[int]]) -> int:
+    """Tick again after a lost race: two workers may open the account of breakage at once."""
     for _ in range(4):
         with suppress(asyncpg.DeadlockDetectedError):
             return await tick()
@@ -121,16 +119,16 @@ async def test_timers_of_several_workers_end_each_hold_and_lot_once(
     await builders.pass_time(superuser, 1)
 
     holds = await asyncio.gather(*(timers.expire_holds(funded) for _ in range(4)))
-    lots = await asyncio.gather(*(as_the_clock_does(partial(timers.expire_lots, funded)) for _ in range(4)))
+    lots = await asyncio.gather(*(with_retries(partial(timers.expire_lots, funded)) for _ in range(4)))
 
-    said = [event_type for event_type, _ in await testing.outbox_messages(funded)]
-    assert sum(holds) == said.count("ledger.hold.expired.v1") == 20
+    published = [event_type for event_type, _ in await testing.outbox_messages(funded)]
+    assert sum(holds) == published.count("ledger.hold.expired.v1") == 20
     assert sum(lots) == 10
     assert await builders.balance_and_held(funded, "breakage", "PTS") == (50, 0)
     assert await invariants.violations(funded) == []
 
 
-async def test_a_sweep_and_commands_on_the_same_holds_never_deadlock(
+async def test_the_timer_and_commands_on_the_same_holds_never_deadlock(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
     due = [await place(funded, superuser, is_due=True) for _ in range(30)]
@@ -148,7 +146,7 @@ async def test_a_sweep_and_commands_on_the_same_holds_never_deadlock(
     assert await invariants.violations(funded) == []
 
 
-async def test_a_sweep_is_bounded(
+async def test_a_tick_of_the_timer_is_bounded(
     funded: database.Database, superuser: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timers, "EXPIRE_MAX", 2)
@@ -158,7 +156,7 @@ async def test_a_sweep_is_bounded(
     assert [await timers.expire_holds(funded) for _ in range(3)] == [2, 1, 0]
 
 
-async def test_a_lot_expires_at_its_second_with_a_posting_of_its_own_and_not_twice(
+async def test_a_lot_expires_at_its_time_with_one_posting_of_its_own(
     funded: database.Database, superuser: asyncpg.Connection
 ) -> None:
     await builders.pass_time(superuser, 59)

@@ -1,4 +1,4 @@
-"""The proof against every way of tampering that an administrator without triggers has."""
+"""Verification after every way of tampering that an administrator without triggers has."""
 
 import asyncio
 import sys
@@ -28,7 +28,7 @@ def payment(number: int) -> payments.PaymentPaid:
 
 @pytest.fixture
 async def books(db: database.Database) -> database.Database:
-    """Books with everything on them, in two blocks of the chain and a tail that is not sealed yet."""
+    """Books with rows in every table, two blocks of the chain and transfers that are not sealed yet."""
     sealer = proof.timers.Sealer(db, seal_after_s=0)
     await builders.settle(
         db, *(payment(number) for number in range(1, 4)), builders.grant(60), builders.grant(40, lasts_s=900)
@@ -47,15 +47,15 @@ async def books(db: database.Database) -> database.Database:
 async def administrator(
     books: database.Database, servers: testing.Servers, database_name: str
 ) -> AsyncIterator[database.Database]:
-    """A door to the same books for somebody whom no privilege stops."""
-    opened = database.Database(servers.database(database_name), schema="ledger", pool_size=1)
-    yield opened
-    await opened.close()
+    """A database connection as the administrator, whom no privilege stops."""
+    admin_db = database.Database(servers.database(database_name), schema="ledger", pool_size=1)
+    yield admin_db
+    await admin_db.close()
 
 
 @pytest.mark.rule("W6")
 @pytest.mark.rule("LE3")
-async def test_sound_books_are_proved_with_their_figures(books: database.Database) -> None:
+async def test_sound_books_are_verified_with_their_totals(books: database.Database) -> None:
     verification = await proof.verify.run(books)
 
     assert verification.is_sound, proof.verify.render(verification)
@@ -77,7 +77,7 @@ async def test_empty_books_are_sound(db: database.Database) -> None:
 
 
 @pytest.mark.parametrize("readers", [1, 2, 5])
-async def test_books_in_many_pieces_are_proved_by_any_number_of_readers(
+async def test_books_in_many_ranges_are_verified_by_any_number_of_readers(
     db: database.Database, readers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof.verify, "BLOCKS", 2)
@@ -106,22 +106,22 @@ async def test_tampering_is_found_by_the_checks_it_breaks_and_the_first_broken_p
 ) -> None:
     missed = []
     for statement, expected in tampering.ALL:
-        verification = await examined_after(administrator, statement)
+        verification = await verified_after(administrator, statement)
 
         broken = {result.check: result.first or "" for result in verification.results if result.broken}
         if set(broken) != set(expected) or any(part not in broken[check] for check, part in expected.items()):
             missed.append((statement, broken, expected))
         assert proof.verify.render(verification).endswith("BROKEN")
     assert missed == []
-    told = {check for _, expected in tampering.ALL for check in expected}
-    assert told | {tampering.CAPTURES} == {result.check for result in verification.results}
+    covered = {check for _, expected in tampering.ALL for check in expected}
+    assert covered | {tampering.CAPTURES} == {result.check for result in verification.results}
 
 
-async def test_a_capture_that_is_gone_with_all_its_postings_is_missed_by_its_answer(
+async def test_a_capture_deleted_with_all_its_postings_is_found_by_its_answer(
     administrator: database.Database,
 ) -> None:
-    """Make the accounts fit too, so that nothing but the answer remembers it."""
-    verification = await examined_after(
+    """Method: adjust the accounts too, so that only the stored answer shows the capture."""
+    verification = await verified_after(
         administrator,
         """
         DELETE FROM block WHERE number = 2;
@@ -137,14 +137,14 @@ async def test_a_capture_that_is_gone_with_all_its_postings_is_missed_by_its_ans
     assert [(each.check, each.broken) for each in verification.results if each.broken] == [(tampering.CAPTURES, 1)]
 
 
-async def test_a_posting_before_its_predecessor_is_found_across_pieces(
+async def test_a_posting_dated_before_its_predecessor_is_found_across_ranges(
     administrator: database.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof.verify, "BLOCKS", 1)
     monkeypatch.setattr(proof.verify, "TRANSFERS", 1)
-    sound = await examined_after(administrator, "SELECT 1")
+    sound = await verified_after(administrator, "SELECT 1")
 
-    verification = await examined_after(administrator, f"{tampering.HOUR_EARLIER} kind = 'spend'")
+    verification = await verified_after(administrator, f"{tampering.HOUR_EARLIER} kind = 'spend'")
 
     assert sound.is_sound, proof.verify.render(sound)
     assert [each.check for each in verification.results if each.broken] == [tampering.FORWARD]
@@ -174,8 +174,8 @@ async def test_the_role_of_the_service_can_not_tamper_at_all(
     assert (await proof.verify.run(books)).is_sound
 
 
-async def examined_after(administrator: database.Database, statement: str) -> proof.verify.Verification:
-    """Tamper with triggers disabled, examine what that transaction sees, and roll it back."""
+async def verified_after(administrator: database.Database, statement: str) -> proof.verify.Verification:
+    """Tamper with triggers disabled, verify in that transaction, and roll it back."""
     with suppress(Undo):
         async with administrator.transaction() as tx:
             await tx.execute(f"SET LOCAL session_replication_role = replica; {statement}")
@@ -185,7 +185,7 @@ async def examined_after(administrator: database.Database, statement: str) -> pr
 
 
 @pytest.mark.rule("W6")
-async def test_the_command_prints_the_proof_and_exits_with_its_verdict(
+async def test_the_command_prints_every_check_and_exits_with_1_when_one_fails(
     superuser: asyncpg.Connection,
     books: database.Database,
     database_url: str,
@@ -209,8 +209,8 @@ async def test_the_command_prints_the_proof_and_exits_with_its_verdict(
     assert "7 of 9 transfers" in printed.err
 
 
-async def test_the_proof_reads_one_snapshot_while_the_ledger_works(books: database.Database) -> None:
-    """Writers commit between any two statements of the proof, and it must not see half of anything."""
+async def test_verification_reads_one_snapshot_while_the_ledger_works(books: database.Database) -> None:
+    """Goal: writers that commit between two statements of a verification are not seen by it."""
     verifications = []
     for _ in range(5):
         verification, _ = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""The worker as a real process on a real broker: what comes from the queues is posted, and a kill loses nothing."""
+"""The worker as a process on a real broker: messages of its queues are settled, and a kill loses nothing."""
 
 import asyncio
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ async def count(db: database.Database, what: str) -> int:
 
 
 async def until(db: database.Database, what: str, expected: int) -> None:
-    """Wait until there are as many rows."""
+    """Wait until the table has so many rows."""
     async with asyncio.timeout(GIVE_UP_S):
         while await count(db, what) < expected:  # noqa: ASYNC110 - rows of another process can only be polled
             await asyncio.sleep(0.05)
@@ -85,7 +85,7 @@ async def test_a_credit_and_a_hold_go_through_the_broker(
     assert (await verify.run(db)).transfers == {"top_up": 1, "capture": 1}
 
 
-async def test_commands_that_come_before_their_hold_are_carried_out_when_it_is_there(
+async def test_commands_that_arrive_before_their_hold_are_settled_after_it(
     db: database.Database, sender: publisher.Publisher, processes: testing.Processes
 ) -> None:
     hold = builders.place(75)
@@ -122,7 +122,7 @@ async def test_a_worker_killed_amid_a_batch_credits_every_payment_once(
     assert verification.totals[0].credited_minor == 5_100
 
 
-async def test_a_payment_that_fits_no_account_takes_nobody_with_it(
+async def test_a_payment_that_fits_no_account_does_not_affect_others(
     db: database.Database, sender: publisher.Publisher, processes: testing.Processes
 ) -> None:
     await send(sender, [*paid(10), *paid(1, amount_minor=AMOUNT_MINOR_MAX), *paid(10)])

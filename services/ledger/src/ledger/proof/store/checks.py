@@ -37,7 +37,7 @@ FROM p WHERE owned_by IS DISTINCT FROM tenant ORDER BY number, account_id
 """,
     # A posting is compared with the one before it in the same range. One before the range is looked up only while the
     # range is not sealed: once it is, the chain keeps every time as it was, and the database refused any too early.
-    "no posting is recorded before the one before it": """
+    "no posting is recorded before its predecessor": """
 SELECT format('account %s, sequence %s', account_id, sequence) AS found FROM ordered
 WHERE CASE
   WHEN sequence <= 1 THEN false
@@ -52,7 +52,7 @@ UNION ALL
 SELECT format('transfer number %s is recorded at two times', number) FROM whole WHERE recorded_at <> recorded_last
 ORDER BY found
 """,
-    "each capture and each reversal is what was answered": """
+    "each capture and each reversal matches its stored answer": """
 SELECT format('capture %s (number %s): posted %s, answered %s', id, number, credited,
   coalesce(answer -> 'amount' ->> 'amount_minor', 'nothing'))
 FROM captured
@@ -71,20 +71,20 @@ OF_TABLES = {
 SELECT format('account %s %s: %s available', id, code, balance_minor::numeric - held_minor)
 FROM account WHERE balance_minor::numeric - held_minor < -overdraft_minor::numeric ORDER BY id
 """,
-    "what is held is what open holds have left": """
-SELECT format('account %s %s: says %s, its open holds %s', id, code, held_minor, coalesce(summed, 0))
+    "the held amount of each account is the sum of its open holds": """
+SELECT format('account %s %s: stored %s, its open holds %s', id, code, held_minor, coalesce(summed, 0))
 FROM account LEFT JOIN (
   SELECT tenant, code, asset, sum(left_minor) AS summed FROM hold_part WHERE left_minor > 0 GROUP BY tenant, code, asset
 ) AS held USING (tenant, code, asset)
 WHERE held_minor <> coalesce(summed, 0) ORDER BY id
 """,
-    "only a placed hold has something left": """
+    "only placed holds hold an amount": """
 SELECT format('hold %s: %s, but %s are left of it', hold.id, state, sum(left_minor))
 FROM hold JOIN hold_part ON hold_part.tenant = hold.tenant AND hold_id = hold.id
 WHERE left_minor > 0 AND state <> 'placed' GROUP BY hold.tenant, hold.id ORDER BY hold.id
 """,
-    "each hold says what was captured of it": """
-SELECT format('hold %s: says %s, captured were %s', coalesce(hold.id::text, hold_id), captured_minor, captured)
+    "the captured amount of each hold matches the stored answers": """
+SELECT format('hold %s: stored %s, answered %s', coalesce(hold.id::text, hold_id), captured_minor, captured)
 FROM hold FULL JOIN (
   SELECT tenant, answer ->> 'hold_id' AS hold_id, sum((answer -> 'amount' ->> 'amount_minor')::numeric) AS captured
   FROM request WHERE answer_type = 'ledger.hold.captured.v1' GROUP BY 1, 2
@@ -117,7 +117,7 @@ FROM (
 ) AS account
 WHERE done IS NULL OR undone * sign(done) NOT BETWEEN -abs(done) AND 0 ORDER BY original
 """,
-    "what is in lots is the balance, held the same way": """
+    "the lots of each account sum to its balance and its held amount": """
 SELECT format('account %s %s: balance %s, in lots %s; held %s, in lots %s', account.id, code, balance_minor,
   coalesce(left_minor, 0), account.held_minor, coalesce(lots.held_minor, 0))
 FROM account LEFT JOIN (
@@ -127,13 +127,13 @@ WHERE (kind = 'points' OR account_id IS NOT NULL)
   AND (balance_minor <> coalesce(left_minor, 0) OR account.held_minor <> coalesce(lots.held_minor, 0))
 ORDER BY account.id
 """,
-    "each lot has left what its transfers left": """
-SELECT format('lot %s of account %s: says %s, its transfers %s', coalesce(lot.id, lot_id), account_id,
+    "what is left of each lot is the sum of its uses": """
+SELECT format('lot %s of account %s: stored %s, its transfers %s', coalesce(lot.id, lot_id), account_id,
   left_minor, coalesce(used, 0))
 FROM lot FULL JOIN (SELECT lot_id, sum(amount_minor) AS used FROM lot_use GROUP BY lot_id) AS uses ON lot_id = lot.id
 WHERE left_minor IS DISTINCT FROM coalesce(used, 0) ORDER BY 1
 """,
-    "each lot is held by open holds, for what they say": """
+    "the held amount of each lot is the sum of its open holds": """
 SELECT format('lot %s: held %s, its holds %s', coalesce(id, lot_id), held_minor, shared)
 FROM lot FULL JOIN (
   SELECT (share ->> 0)::uuid AS lot_id, sum((share ->> 1)::bigint) AS shared
@@ -141,8 +141,8 @@ FROM lot FULL JOIN (
 ) AS holds ON lot_id = id
 WHERE coalesce(held_minor, 0) <> coalesce(shared, 0) ORDER BY 1
 """,
-    "each summary of postings is what they sum to": """
-SELECT format('account %s, level %s, place %s: says %s at %s, its postings %s at %s', account_id, level, place,
+    "each summary is the sum of its postings": """
+SELECT format('account %s, level %s, place %s: stored %s at %s, its postings %s at %s', account_id, level, place,
   amount_minor, recorded_last, ending.balance_minor - coalesce(beginning.balance_minor, 0), ending.recorded_at)
 FROM (SELECT *, (64 * 16 ^ (level - 1))::bigint AS width FROM posting_summary) AS summary
 LEFT JOIN LATERAL (
@@ -194,7 +194,7 @@ WHERE sequence <> place ORDER BY account_id, sequence
     "each running balance is the sum so far": (
         "links",
         """
-SELECT format('account %s, sequence %s: says %s, its postings %s', account_id, sequence, balance_after_minor, so_far)
+SELECT format('account %s, sequence %s: stored %s, its postings %s', account_id, sequence, balance_after_minor, so_far)
 FROM (
   SELECT posting.*, sum(amount_minor) OVER (PARTITION BY account_id ORDER BY sequence) AS so_far FROM posting
 ) AS running
@@ -204,7 +204,7 @@ WHERE balance_after_minor <> so_far ORDER BY account_id, sequence
     "each balance is the sum of its postings": (
         "links",
         """
-SELECT format('account %s %s: says %s after %s, its postings %s after %s', id, code, balance_minor, sequence,
+SELECT format('account %s %s: stored %s after %s, its postings %s after %s', id, code, balance_minor, sequence,
   coalesce(summed, 0), coalesce(postings, 0))
 FROM account LEFT JOIN (
   SELECT account_id, count(*) AS postings, sum(amount_minor) AS summed FROM posting GROUP BY account_id
