@@ -40,7 +40,7 @@ async def bench() -> None:
 
 
 async def footprint(size: int) -> dict[str, object]:
-    """Post and give what each credit left."""
+    """Post credits; returns what each of them left behind."""
     async with harness.fresh_database(main.SERVICE) as url:
         db = database.Database(url, schema="ledger", pool_size=1)
         connection = await asyncpg.connect(url)
@@ -64,7 +64,7 @@ async def footprint(size: int) -> dict[str, object]:
 
 
 async def post(db: database.Database, size: int) -> None:
-    """Credit, so many in a transaction."""
+    """Post credits, `size` to a transaction."""
     for _ in range(CREDITS // size):
         await handlers.settle(db, ledger_posting.paid(size))
 

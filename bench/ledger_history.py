@@ -1,4 +1,4 @@
-"""What reading and posting cost as a history grows: the same questions about accounts with more and more postings.
+"""What reading and posting cost as a history grows: the same queries of accounts with more and more postings.
 
 The history is made in bulk, by the administrator and without the triggers; everything measured goes the way of every
 other caller. Half of the postings are on one clearing account, which the questions are about, the others on wallets.
@@ -28,7 +28,7 @@ from ledger.domain import chart
 
 SIZES = (10_000, 1_000_000, 10_000_000)
 RUNS = 5
-CALLS = 400  # of each question in a run
+CALLS = 400  # of each query in a run
 BATCHES = 20  # of 512 credits in a run
 BATCH = 512
 AT_ONCE = 500_000  # transfers made by one statement
@@ -84,58 +84,58 @@ SELECT count(*) FROM (SELECT FROM transfer ORDER BY id OFFSET 0) AS transfers;
 SELECT count(*) FROM (SELECT FROM posting_summary ORDER BY account_id, level, place OFFSET 0) AS summaries;
 """
 
-Question = Callable[[], Awaitable[object]]
+Query = Callable[[], Awaitable[object]]
 
 
 class Books(NamedTuple):
-    """The books of one size, ready to be asked."""
+    """The books of one size, ready to be queried."""
 
     db: database.Database
     begin: dt.datetime
     transfers: int
     references: list[str]
-    summed_per_s: float
+    summarized_per_s: float
 
     @property
     def some_time(self) -> dt.datetime:
-        """Any moment of the history."""
+        """A random time of the history."""
         return self.begin + EVERY * random.uniform(0, self.transfers)
 
 
 async def bench() -> None:
-    """Make the books of every size, then ask each in turn, so that a busy minute of the machine meets all of them."""
+    """Make the books of every size, then measure each in turn, so that a busy minute of the machine affects all."""
     gc.set_threshold(*main.GC_THRESHOLD)
     sizes = [int(text) for text in sys.argv[1:] if text.isdigit()] or list(SIZES)
     async with contextlib.AsyncExitStack() as stack:
         books = [await stack.enter_async_context(of_size(size)) for size in sizes]
-        figures: dict[str, list[list[float]]] = {}
-        for measure in (asked, posted):  # what is posted comes last, because it makes small books grow
+        measured: dict[str, list[list[float]]] = {}
+        for measure in (queries, postings):  # postings come last, because they make small books grow
             for _ in range(RUNS):
                 for place, each in enumerate(books):
                     for name, value in (await measure(each)).items():
-                        figures.setdefault(name, [[] for _ in sizes])[place].append(value)
-    rows = [_row(name, sizes, values) for name, values in figures.items()]
-    summed = ", ".join(f"{each.summed_per_s:,.0f}" for each in books)
+                        measured.setdefault(name, [[] for _ in sizes])[place].append(value)
+    rows = [_row(name, sizes, values) for name, values in measured.items()]
+    rates = ", ".join(f"{each.summarized_per_s:,.0f}" for each in books)
     await harness.report(
         "Ledger history",
         rows,
         [
-            "Columns: postings on the books, half of them on the account that is asked about; 5,000 transfers a day.",
+            "Columns: postings on the books, half of them on the account that is queried; 5,000 transfers a day.",
             f"Medians of {CALLS} calls, one at a time, over the wire; posting is one transaction of {BATCH} credits.",
             f"Median of {RUNS} runs, the sizes in turn, with the lowest and the highest.",
             f"Target: the largest costs at most {TARGET} times the smallest.",
             "The connection has read every page once before, as one of a running service has: those live long.",
             "The lines of a payment are found by a range index that is read whole: a millisecond for ten million.",
             "One transfer of a thousand is back-dated by up to an hour; a time in between reads 64 more postings.",
-            f"Summing up, behind the writers and by one connection: {summed} postings/s.",
+            f"Summarizing, behind the writers and by one connection: {rates} postings/s.",
         ],
     )
 
 
 @contextlib.asynccontextmanager
-async def of_size(postings: int) -> AsyncIterator[Books]:
-    """Make books that live for the block, summed up and vacuumed."""
-    transfers = postings // 2
+async def of_size(size: int) -> AsyncIterator[Books]:
+    """Make books that live for the block, summarized and vacuumed."""
+    transfers = size // 2
     begin = dt.datetime.now(dt.UTC) - EVERY * (transfers + 1)
     async with harness.fresh_database(main.SERVICE) as url:
         admin_url = testing.Servers.of_environment().database(url.rpartition("/")[2])
@@ -147,14 +147,14 @@ async def of_size(postings: int) -> AsyncIterator[Books]:
             started = time.perf_counter()
             while await history.timers.summarize_postings(db):
                 pass
-            summed_per_s = postings / (time.perf_counter() - started)
+            summarized_per_s = size / (time.perf_counter() - started)
             await administrator.execute("VACUUM ANALYZE")
         finally:
             await administrator.close()
         async with db.transaction() as tx:
             await tx.execute(_WARM_UP, timeout=60)
         try:
-            yield Books(db, begin, transfers, [row["reference"] for row in references], summed_per_s)
+            yield Books(db, begin, transfers, [row["reference"] for row in references], summarized_per_s)
         finally:
             await db.close()
 
@@ -176,32 +176,36 @@ async def fill(administrator: asyncpg.Connection, transfers: int, begin: dt.date
     await administrator.execute(_SETTLE)
 
 
-async def asked(books: Books) -> dict[str, float]:
-    """Ask every question; gives milliseconds."""
-    db, name = books.db, CLEARING.name
-    of = await history.operations.statement_of(db, name)
-    questions: dict[str, Question] = {
-        "balance": lambda: history.operations.balance(db, name),
-        "balance as recorded at a time": lambda: history.operations.balance(db, name, recorded_at=books.some_time),
-        "balance as effective at a time": lambda: history.operations.balance(db, name, effective_at=books.some_time),
-        "statement page of 50": lambda: history.operations.page(db, of, before=random.randint(of.last // 2, of.last)),
-        "statement of one payment": lambda: history.operations.page(db, of, reference=random.choice(books.references)),
+async def queries(books: Books) -> dict[str, float]:
+    """Run every query; returns milliseconds."""
+    db, account = books.db, CLEARING.name
+    statement = await history.operations.statement_of(db, account)
+    calls: dict[str, Query] = {
+        "balance": lambda: history.operations.balance(db, account),
+        "balance as recorded at a time": lambda: history.operations.balance(db, account, recorded_at=books.some_time),
+        "balance as effective at a time": lambda: history.operations.balance(db, account, effective_at=books.some_time),
+        "statement page of 50": lambda: history.operations.page(
+            db, statement, before=random.randint(statement.last // 2, statement.last)
+        ),
+        "statement of one payment": lambda: history.operations.page(
+            db, statement, reference=random.choice(books.references)
+        ),
     }
-    return {question: await answered(CALLS, ask) for question, ask in questions.items()}
+    return {name: await median_ms(CALLS, call) for name, call in calls.items()}
 
 
-async def posted(books: Books) -> dict[str, float]:
-    """Credit some batches; gives milliseconds for one."""
+async def postings(books: Books) -> dict[str, float]:
+    """Post some batches of credits; returns milliseconds for one."""
     batches = iter([ledger_posting.paid(BATCH) for _ in range(BATCHES)])
-    return {f"posting {BATCH} credits": await answered(BATCHES, lambda: handlers.settle(books.db, next(batches)))}
+    return {f"posting {BATCH} credits": await median_ms(BATCHES, lambda: handlers.settle(books.db, next(batches)))}
 
 
-async def answered(calls: int, question: Question) -> float:
-    """Give the median of the milliseconds that answers take."""
+async def median_ms(calls: int, query: Query) -> float:
+    """Return the median of the milliseconds that calls take."""
     times = []
     for _ in range(calls):
         started = time.perf_counter()
-        await question()
+        await query()
         times.append((time.perf_counter() - started) * 1_000)
     return statistics.median(times)
 

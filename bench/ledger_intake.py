@@ -38,7 +38,7 @@ async def bench() -> None:
 
 
 async def drain() -> float:
-    """Publish the backlog, drain it and give events per second."""
+    """Publish the backlog and drain it; returns events per second."""
     async with harness.fresh_database(main.SERVICE) as url:
         with harness.fresh_vhost() as amqp_url:
             await topology.apply(amqp_url, main.SERVICE.bindings)
@@ -47,7 +47,7 @@ async def drain() -> float:
 
 
 async def publish(amqp_url: str) -> None:
-    """Put the backlog on the queue, confirmed."""
+    """Publish the backlog with confirms."""
     sender = publisher.Publisher(amqp_url)
     channel = await sender.open()
     for _ in range(BACKLOG // PIPELINED):
@@ -68,7 +68,7 @@ async def publish(amqp_url: str) -> None:
 
 
 async def drained_s(url: str, amqp_url: str) -> float:
-    """Consume until everything is credited; gives the seconds from the first connection to the last commit."""
+    """Consume until everything is credited; returns the seconds from the first connection to the last commit."""
     db, sender = database.Database(url, schema="ledger", pool_size=2), publisher.Publisher(amqp_url)
     done, credited = asyncio.Event(), 0
 

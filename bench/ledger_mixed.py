@@ -1,4 +1,4 @@
-"""Mixed load on the ledger: many askers at once, each with one request at a time, share transactions.
+"""Mixed load on the ledger: many clients at once, each with one request at a time, share transactions.
 
 Of 100 requests 60 are credits, 20 a hold and its capture, 10 purchases from the wallet and 10 reads. The same load
 runs over 10, 1,000 and 1,000,000 wallets: few are hot, many do not fit the caches.
@@ -24,7 +24,7 @@ from ledger.domain import chart
 
 RUNS = 5
 WALLETS = (10, 1_000, 1_000_000)
-ASKERS = 256
+CLIENTS = 256
 REQUESTS = 20_000
 OPENING_MINOR = 10_000_000
 DEMO = message.TenantId("demo")
@@ -46,7 +46,7 @@ async def bench() -> None:
         "Ledger under mixed load",
         rows,
         [
-            f"{REQUESTS:,} requests of {ASKERS} askers, who wait for an answer before they ask again; one process.",
+            f"{REQUESTS:,} requests of {CLIENTS} clients in one process, each with one request at a time.",
             "60 % credits, 20 % a hold and its capture, 10 % guarded debits, 10 % reads of a balance.",
             f"Median of {RUNS} runs, with the lowest and the highest.",
         ],
@@ -54,7 +54,7 @@ async def bench() -> None:
 
 
 def mixed(wallets: int) -> Callable[[], Awaitable[float]]:
-    """Give a measurement over so many wallets; it gives requests per second."""
+    """Return a measurement over so many wallets, in requests per second."""
 
     async def measure() -> float:
         async with harness.fresh_database(main.SERVICE) as url:
@@ -67,7 +67,7 @@ def mixed(wallets: int) -> Callable[[], Awaitable[float]]:
                 gc.freeze()
                 remaining = itertools.repeat(None, REQUESTS)
                 started = time.perf_counter()
-                await asyncio.gather(*(Asker(db, group, wallets).ask(remaining) for _ in range(ASKERS)))
+                await asyncio.gather(*(Client(db, group, wallets).run(remaining) for _ in range(CLIENTS)))
                 return REQUESTS / (time.perf_counter() - started)
             finally:
                 gc.unfreeze()
@@ -76,16 +76,16 @@ def mixed(wallets: int) -> Callable[[], Awaitable[float]]:
     return measure
 
 
-class Asker:
-    """One of many who ask at the same time."""
+class Client:
+    """One of many concurrent clients."""
 
     def __init__(self, db: database.Database, group: commit.GroupCommit, wallets: int) -> None:
-        """Take the books to ask and how many wallets there are."""
+        """Take the books and the number of wallets."""
         self._db, self._group, self._wallets = db, group, wallets
         self._hold: ledger.PlaceHold | None = None
 
-    async def ask(self, remaining: Iterator[None]) -> None:
-        """Ask one thing after the other until all is asked."""
+    async def run(self, remaining: Iterator[None]) -> None:
+        """Send one request after the other until none remains."""
         for _ in remaining:
             kind = random.choice(MIX)
             if kind == "read":
@@ -103,7 +103,7 @@ class Asker:
                 await self._group.execute(captured)
 
     def _user(self) -> message.UserId:
-        # Those that have money: the first thousand.
+        # Half of the requests go to wallets that have money: the first thousand.
         return user(random.randint(1, min(self._wallets, 1_000) if random.random() < 0.5 else self._wallets))
 
     async def _read(self, user_id: message.UserId) -> None:
@@ -112,12 +112,12 @@ class Asker:
 
 
 def user(number: int) -> message.UserId:
-    """Give a user by number."""
+    """Return a user by number."""
     return message.UserId(uuid.UUID(int=number))
 
 
 def hold(user_id: message.UserId) -> ledger.PlaceHold:
-    """Ask for a small hold."""
+    """Build a small hold."""
     return ledger.PlaceHold(
         tenant=DEMO,
         hold_id=ledger.HoldId(uuid.uuid4()),
@@ -129,7 +129,7 @@ def hold(user_id: message.UserId) -> ledger.PlaceHold:
 
 
 def spend(user_id: message.UserId) -> ledger.PostTransfers:
-    """Ask for a purchase straight from the wallet."""
+    """Build a purchase from the wallet without a hold."""
     code = chart.user_account(DEMO, user_id, "RUB").name.code
     legs = (
         ledger.RequestedLeg(account=code, asset="RUB", amount_minor=-100),
@@ -140,7 +140,7 @@ def spend(user_id: message.UserId) -> ledger.PostTransfers:
 
 
 async def credit(group: commit.GroupCommit, user_id: message.UserId, amount_minor: int = 1_000) -> None:
-    """Have a payment credited, as a message of its own."""
+    """Settle a payment as a message of its own."""
     (event,) = ledger_posting.events(1)
     amount = message.Money(amount_minor=amount_minor, currency="RUB")
     event = event.model_copy(update={"user_id": user_id, "amount": amount})
@@ -153,13 +153,13 @@ def delivered(event: payments.PaymentPaid) -> batch.Delivered:
 
 
 async def open_wallets(db: database.Database, count: int) -> None:
-    """Open empty wallets, and let the planner know them."""
+    """Open empty wallets."""
     async with db.transaction() as tx:
         await tx.execute(_OPEN, count, timeout=300)
 
 
 async def fill(group: commit.GroupCommit, count: int) -> None:
-    """Give some wallets money to spend."""
+    """Credit some wallets with money to spend."""
     await asyncio.gather(*(credit(group, user(number), OPENING_MINOR) for number in range(1, count + 1)))
 
 

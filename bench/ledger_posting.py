@@ -1,4 +1,4 @@
-"""How many credits per second are posted, by how many share a transaction and by how many work at once.
+"""Credits posted per second, by the size of a transaction and by the number of transactions in flight.
 
 Payments go through the handler of the batch consumer: inbox, transfers, postings with running balances and outbox rows.
 All come from one clearing account, so that its row is the bottleneck that batches are made for.
@@ -29,7 +29,7 @@ START_S_MAX = 60
 
 
 async def bench() -> None:
-    """Measure every size of transaction in every way, each run on a fresh database."""
+    """Measure every size of transaction with every kind of concurrency, each run on a fresh database."""
     runs: dict[tuple[int, str], list[float]] = {}
     for _ in range(RUNS):  # each run has all of them, because the machine is not the same an hour later
         for size, count in CREDITS.items():
@@ -57,7 +57,7 @@ async def bench() -> None:
 
 
 async def posting(size: int, count: int, *, processes: int, in_flight: int) -> float:
-    """Post `count` credits, `size` to a transaction; gives credits per second."""
+    """Post `count` credits, `size` to a transaction; returns credits per second."""
     context = multiprocessing.get_context("spawn")
     together, times = context.Barrier(processes), context.SimpleQueue()
     share = count // size // processes
@@ -116,12 +116,12 @@ async def credit(db: database.Database, batches: Iterator[Sequence[batch.Deliver
 
 
 def paid(size: int) -> Sequence[batch.Delivered]:
-    """Make one batch of deliveries, spread over the wallets."""
+    """Build one batch of deliveries, spread over the wallets."""
     return [delivered(event) for event in events(size)]
 
 
 def events(count: int) -> list[payments.PaymentPaid]:
-    """Make paid payments, spread over the wallets."""
+    """Build paid payments, spread over the wallets."""
     now = envelope.now()
     return [
         payments.PaymentPaid(

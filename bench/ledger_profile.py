@@ -1,6 +1,6 @@
-"""Where a batch of 512 credits spends its time: statement by statement, and in which part of our code.
+"""Where a batch of 512 credits spends its time: by statement and by module.
 
-One transaction at a time, through the batch handler. Statements are timed at the driver, from asking to the
+One transaction at a time, through the batch handler. Statements are timed at the driver, from the call to the
 answer; the process's own CPU is sampled 500 times a second, by the module that is running.
 """
 
@@ -25,7 +25,7 @@ from ledger import main
 BATCHES = 200
 SIZE = 512
 SAMPLE_S = 0.002
-SHOWN_MS = 0.2  # what takes less is summed up
+SHOWN_MS = 0.2  # less than this is added up
 OURS = re.compile(r"/src/((?:ledger|chassis|contracts)(?:/\w+)*)\.py$")
 LIBRARIES = re.compile(r"/(asyncpg|pydantic|uvloop|uuid|json|asyncio)\b")
 TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|copy)\s+(?:unnest\(.*?FROM\s+)?(\w+)", re.IGNORECASE | re.DOTALL)
@@ -34,7 +34,7 @@ Call = Callable[..., Coroutine[Any, Any, Any]]
 
 
 async def bench() -> None:
-    """Post batches on a fresh database, watched, and report the medians."""
+    """Profile batches on a fresh database and report the medians."""
     gc.set_threshold(*main.GC_THRESHOLD)
     batches = [ledger_posting.paid(SIZE) for _ in range(BATCHES)]
     samples: collections.Counter[str] = collections.Counter()
@@ -44,7 +44,7 @@ async def bench() -> None:
         await ledger_posting.credit(db, iter([ledger_posting.paid(SIZE) for _ in range(10)]))
         gc.collect()
         gc.freeze()
-        waits = watched()
+        waits = timed_calls()
         signal.signal(signal.SIGPROF, lambda _, frame: samples.update([place_of(frame)]))
         signal.setitimer(signal.ITIMER_PROF, SAMPLE_S, SAMPLE_S)
         for batch in batches:
@@ -74,17 +74,17 @@ async def bench() -> None:
     )
 
 
-def watched() -> dict[str, list[float]]:
-    """Time every call of the driver from now on, by its first word and its table; in milliseconds."""
+def timed_calls() -> dict[str, list[float]]:
+    """Time every call of the driver from now on, in milliseconds, by its first word and its table."""
     waits: dict[str, list[float]] = {}
 
     def timed(name: str, call: Call) -> Call:
-        async def wait(self: asyncpg.Connection, asked: str, *values: Any, **options: Any) -> Any:
+        async def wait(self: asyncpg.Connection, statement: str, *values: Any, **options: Any) -> Any:
             began = time.perf_counter()
             try:
-                return await call(self, asked, *values, **options)
+                return await call(self, statement, *values, **options)
             finally:
-                text = f"COPY {asked}" if name == "copy_records_to_table" else asked
+                text = f"COPY {statement}" if name == "copy_records_to_table" else statement
                 waits.setdefault(label_of(text), []).append((time.perf_counter() - began) * 1_000)
 
         return wait
@@ -95,7 +95,7 @@ def watched() -> dict[str, list[float]]:
 
 
 def label_of(statement: str) -> str:
-    """Give the first word of a statement and the table that it is about."""
+    """Return the first word of a statement and its table."""
     word, *rest = statement.split(maxsplit=1)
     if word == "COPY":
         return statement
@@ -105,7 +105,7 @@ def label_of(statement: str) -> str:
 
 
 def place_of(frame: FrameType | None) -> str:
-    """Give the module of ours that is running or, where none is, the library."""
+    """Return the module of ours that is running or, where none is, the library."""
     library = "the event loop"
     while frame is not None:
         file = frame.f_code.co_filename
@@ -118,7 +118,7 @@ def place_of(frame: FrameType | None) -> str:
 
 
 def shown(title: str, times: dict[str, float]) -> list[dict[str, object]]:
-    """Give rows, the longest first, and what is too short for one as the last."""
+    """Return rows, the longest first; the last adds up what is too short for one."""
     large = sorted(((ms, label) for label, ms in times.items() if ms >= SHOWN_MS), reverse=True)
     rows: list[dict[str, object]] = [{"what": f"{title}: {label}", "ms": ms} for ms, label in large]
     rest = sum(ms for ms in times.values() if ms < SHOWN_MS)

@@ -1,4 +1,4 @@
-"""How fast the whole history is proved and sealed: postings per second of `ledger verify`, transfers per second sealed.
+"""How fast a history is verified and sealed: postings per second of `ledger verify`, transfers per second sealed.
 
 The history is written by plain SQL past every trigger, because writing is not what is measured: credits from one
 clearing account to many wallets, as a business has them. A number on the command line is how many postings.
@@ -28,7 +28,7 @@ INSERT INTO account (tenant, code, asset, kind, exponent, owner, overdraft_minor
 SELECT 'demo', format('user:%s:wallet', owner), 'RUB', 'wallet', 2, owner, 0
 FROM (SELECT gen_random_uuid() AS owner FROM generate_series(1, {wallets})) AS made
 """
-# Twenty ids to the millisecond, growing as the service's own do.
+# Twenty ids per millisecond, which grow as the service's own do.
 TRANSFERS = """
 CREATE TEMP TABLE made AS SELECT place, (
   lpad(to_hex(1767225600000 + place / 20), 12, '0') || '7' || lpad(to_hex(place % 20 * 200), 3, '0') || '8'
@@ -54,7 +54,7 @@ FROM (
 
 
 async def bench() -> None:
-    """Fill one database, then seal and prove it several times."""
+    """Fill one database, then seal and verify it several times."""
     async with harness.fresh_database(main.SERVICE) as url:
         administrator = testing.Servers.of_environment().database(url.rpartition("/")[2])
         connection = await asyncpg.connect(
@@ -66,7 +66,7 @@ async def bench() -> None:
         try:
             await fill(connection)
             sealed = await harness.median_of(RUNS, sealing(db, connection))
-            proved = await harness.median_of(RUNS, proving(db))
+            proved = await harness.median_of(RUNS, verifying(db))
         finally:
             await db.close()
             await connection.close()
@@ -78,15 +78,15 @@ async def bench() -> None:
         ],
         [
             f"{POSTINGS:,} postings on one clearing account and {POSTINGS // 2 // POSTINGS_PER_WALLET:,} wallets.",
-            f"All {POSTINGS // 2:,} transfers are sealed; {verify.READERS} readers prove them.",
+            f"All {POSTINGS // 2:,} transfers are sealed; {verify.READERS} readers verify them.",
             "Sealing reads transfers with their postings, hashes them and writes blocks of 1,024; one worker does it.",
-            f"Median of {RUNS} runs, with the lowest and the highest. Target of the proof: at least {TARGET:,}.",
+            f"Median of {RUNS} runs, with the lowest and the highest. Target of verification: at least {TARGET:,}.",
         ],
     )
 
 
 async def fill(connection: asyncpg.Connection) -> None:
-    """Write the history, and tell the planner and the range indexes about it as autovacuum would."""
+    """Write the history, and analyze and index it as autovacuum would."""
     wallets, transfers = POSTINGS // 2 // POSTINGS_PER_WALLET, POSTINGS // 2
     await connection.execute(ACCOUNTS.format(wallets=wallets))
     for begin in range(0, transfers, STEP):
@@ -98,7 +98,7 @@ async def fill(connection: asyncpg.Connection) -> None:
 
 
 def sealing(db: database.Database, connection: asyncpg.Connection) -> Callable[[], Awaitable[float]]:
-    """Give a measurement of sealing everything anew; it gives transfers per second."""
+    """Return a measurement of sealing everything anew, in transfers per second."""
 
     async def measure() -> float:
         await connection.execute("TRUNCATE block")
@@ -111,15 +111,15 @@ def sealing(db: database.Database, connection: asyncpg.Connection) -> Callable[[
     return measure
 
 
-def proving(db: database.Database) -> Callable[[], Awaitable[float]]:
-    """Give a measurement of the whole proof; it gives postings per second."""
+def verifying(db: database.Database) -> Callable[[], Awaitable[float]]:
+    """Return a measurement of a whole verification, in postings per second."""
 
     async def measure() -> float:
         started = time.perf_counter()
-        proof = await verify.run(db)
+        verification = await verify.run(db)
         took_s = time.perf_counter() - started
-        assert proof.is_sound, verify.render(proof)
-        assert sum(figures.postings for figures in proof.totals) == POSTINGS
+        assert verification.is_sound, verify.render(verification)
+        assert sum(totals.postings for totals in verification.totals) == POSTINGS
         return POSTINGS / took_s
 
     return measure

@@ -1,6 +1,6 @@
 """The reference for the ledger's posting rate: the same rows by bare SQL, with no domain, no checks and no real events.
 
-It is what a first prototype would do, and tells how fast this machine is today.
+It is what a first prototype would do, and shows how fast this machine is today.
 """
 
 import time
@@ -40,7 +40,7 @@ OUTBOX = "INSERT INTO plain_outbox (event_id, headers, body) SELECT * FROM unnes
 
 
 async def rate() -> float:
-    """Give credits per second, one transaction of 512 after the other, on a fresh database."""
+    """Return credits per second, one transaction of 512 after the other, on a fresh database."""
     async with harness.empty_database() as url:
         connection = await asyncpg.connect(url)
         try:

@@ -1,4 +1,4 @@
-"""What the ledger can be told by its environment."""
+"""The ledger's settings, read from the environment."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict

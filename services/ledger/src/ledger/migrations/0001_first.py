@@ -1,4 +1,4 @@
-"""Accounts, transfers, postings and holds, with what the database itself refuses."""
+"""Accounts, transfers, postings and holds, and the triggers that protect them."""
 
 from chassis import migrate
 
@@ -29,7 +29,7 @@ CREATE TABLE account (
   fillfactor = 50
 );
 
--- `number` is the order of sealing; `reverses` the transfer that this one undoes.
+-- `number` is the order of sealing; `reverses` is the transfer that this one reverses.
 CREATE TABLE transfer (
   id uuid PRIMARY KEY,
   number bigint GENERATED ALWAYS AS IDENTITY,
@@ -55,12 +55,12 @@ CREATE TABLE posting (
   recorded_at timestamptz NOT NULL,
   PRIMARY KEY (account_id, sequence)
 );
--- Numbers and ids grow with time and so do pages: a range index says where a transfer is for next to nothing.
--- `summarize_ranges` keeps it; asked to do that by itself, the server would log a line for each range under load.
+-- Numbers and ids grow with time and so do pages, so a block range index finds a transfer at next to no cost.
+-- `summarize_ranges` keeps it up to date; with autosummarize the server would log a line for each range under load.
 CREATE INDEX transfer_number ON transfer USING brin (number) WITH (pages_per_range = 32);
 CREATE INDEX posting_transfer ON posting USING brin (transfer_id) WITH (pages_per_range = 16);
 
--- What was asked and answered, for ever: the same key again gets the same outcome.
+-- Every command and its answer, for ever: the same key again gets the same outcome.
 CREATE TABLE request (
   tenant text COLLATE "C" NOT NULL,
   key text COLLATE "C" NOT NULL,
@@ -88,7 +88,7 @@ CREATE TABLE hold (
 );
 CREATE INDEX hold_due ON hold (expires_at) WHERE state = 'placed';
 
--- What is held of one account; `shares` are the lots that it is held on, as [lot, amount].
+-- What is held of one account; `shares` are the lots that it is allocated to, as [lot, amount].
 CREATE TABLE hold_part (
   tenant text COLLATE "C" NOT NULL,
   hold_id uuid NOT NULL,
@@ -123,7 +123,7 @@ CREATE TABLE lot_use (
 CREATE INDEX lot_use_transfer ON lot_use (transfer_id);
 CREATE INDEX lot_use_lot ON lot_use (lot_id);
 
--- What a role may not do needs no trigger to fail; the triggers below stop everybody else.
+-- The service's role lacks the privileges; the triggers below stop all other roles.
 REVOKE UPDATE, DELETE, TRUNCATE ON transfer, posting, lot_use, request FROM {role};
 REVOKE DELETE, TRUNCATE ON hold, hold_part, lot FROM {role};
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON account FROM {role};
@@ -132,14 +132,14 @@ GRANT UPDATE (held_minor, overdraft_minor, state, version) ON account TO {role};
 """
 
 RULES = """
--- The range index finds the few pages that hold the postings of a transfer; no other way is open, whatever the planner
--- believes about the table.
+-- The range index finds the few pages that hold the postings of a transfer; other plans are disabled, whatever the
+-- planner believes about the table.
 CREATE FUNCTION postings_of(of_transfer uuid) RETURNS SETOF posting LANGUAGE sql STABLE ROWS 4
   SET search_path FROM CURRENT SET enable_seqscan = off SET enable_indexscan = off AS $$
   SELECT * FROM posting WHERE transfer_id = of_transfer
 $$;
 
--- Says what is in the pages that were filled since the last time; until then a search reads them. Writers do not wait.
+-- Summarizes the pages that were filled since the last time; until then a search reads them. Writers do not wait.
 CREATE FUNCTION summarize_ranges() RETURNS integer LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
   SELECT brin_summarize_new_values('transfer_number') + brin_summarize_new_values('posting_transfer')
 $$;
@@ -163,7 +163,7 @@ CREATE TRIGGER account_opens_empty BEFORE INSERT ON account
 CREATE TRIGGER account_balance_is_posted BEFORE UPDATE OF balance_minor, sequence, moved_at ON account
   FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION balance_is_posted();
 
--- Asked at the commit, because a transaction may first take and then give; queued only where a row breaks it.
+-- Checked at commit, because a transaction may debit before it credits; queued only where a row violates it.
 CREATE FUNCTION account_not_overdrawn() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
   IF EXISTS (SELECT FROM account WHERE id = NEW.id AND balance_minor < held_minor - overdraft_minor) THEN
@@ -176,11 +176,11 @@ CREATE CONSTRAINT TRIGGER account_not_overdrawn AFTER INSERT OR UPDATE ON accoun
   FOR EACH ROW WHEN (NEW.balance_minor < NEW.held_minor - NEW.overdraft_minor)
   EXECUTE FUNCTION account_not_overdrawn();
 
--- All legs of a transfer come in one statement, so the statement is where a transfer must be whole. What it brings must
--- continue each account, which is then brought up to date: nobody else can write a balance.
+-- All legs of a transfer are inserted by one statement, so a statement must insert whole transfers. Its postings must
+-- continue each account, which is then brought up to date: nothing else can write a balance.
 --
--- It costs what the statement brings, however large the tables are and whatever the planner believed about them when
--- it cached the plan: accounts are probed by their key; the transfers, whose ids grow with time, are a stretch of it.
+-- Its cost depends on the inserted rows alone, however large the tables are and whatever the planner believed of them
+-- when it cached the plan: accounts are probed by their key, and transfers, whose ids grow with time, by a key range.
 CREATE FUNCTION posting_check() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE

@@ -1,4 +1,4 @@
-"""What lets balances of any time, and lines of statements, be read without the whole history."""
+"""Summaries and indexes for past balances and statements, so that the whole history need not be read."""
 
 from chassis import migrate
 
@@ -6,7 +6,7 @@ revision = "0002"
 down_revision = "0001"
 
 HISTORY = """
--- A posting with what its transfer says. OFFSET 0 keeps each transfer a probe of its key, whatever the planner
+-- A posting with the fields of its transfer. OFFSET 0 keeps each transfer a probe of its key, whatever the planner
 -- believed when it cached a plan.
 CREATE VIEW statement_line AS
 SELECT account_id, sequence, transfer_id, kind, reference, reverses, occurred_at, recorded_at, amount_minor,
@@ -15,9 +15,9 @@ FROM posting CROSS JOIN LATERAL (
   SELECT kind, reference, reverses, occurred_at FROM transfer WHERE id = transfer_id OFFSET 0
 ) AS transfer;
 
--- What lets a balance of any time be read without the history: 64 postings of one account in a row, summed up, and 16
--- such summaries again, and so on. They follow from the postings and are written behind the writers, those of one
--- account far from each other, so the key includes what a search asks for.
+-- Summaries for balances of any time: level 1 sums chunks of 64 postings of one account in a row, each level above sums
+-- 16 summaries of the one below. They are written behind the writers, those of one account far from each other, so the
+-- key includes the columns that a search reads.
 CREATE TABLE posting_summary (
   account_id bigint NOT NULL,
   level smallint NOT NULL CHECK (level BETWEEN 1 AND 10),
@@ -33,13 +33,13 @@ CREATE TABLE posting_summary_mark (transfer_id uuid NOT NULL, account_id bigint 
 INSERT INTO posting_summary_mark VALUES ('00000000-0000-0000-0000-000000000000', 0);
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON posting_summary, posting_summary_mark FROM {role};
 
--- Both indexes leave nearly all rows of the hot path out: the first has one posting of 64, the second no payment, which
--- is found by its natural key.
+-- Both indexes skip nearly all rows of the hot path: the first has one posting of 64, the second no payments, which are
+-- found by their natural key.
 CREATE INDEX posting_completes ON posting (transfer_id, account_id) WHERE sequence % 64 = 0;
 CREATE INDEX transfer_reference ON transfer (tenant, reference) WHERE reference <> source_key;
 
 -- The last posting, of those up to `highest`, that was recorded at or before a moment. No posting is recorded before an
--- earlier one of its account, so the summaries on both sides of the moment lead near it, and halving finds it there.
+-- earlier one of its account, so the summaries on both sides of the moment bound a binary search.
 CREATE FUNCTION sequence_at(of_account bigint, highest bigint, moment timestamptz) RETURNS bigint
   LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
@@ -64,9 +64,9 @@ BEGIN
   RETURN highest;
 END $$;
 
--- The sum of the postings up to `through` that took effect at or before a moment. A part of the history counts as one
--- or not at all where its summary says so. Where the moment lies in the middle of it, or where it is not summed up
--- yet, it is opened: sixteen parts of the level below, or at last its postings.
+-- The sum of the postings up to `through` that took effect at or before a moment. A summary counts whole or not at all
+-- where the moment lies outside of it. Where the moment lies inside, or where no summary is written yet, the sixteen
+-- summaries of the level below are read, or at last the postings.
 CREATE FUNCTION effective_balance(of_account bigint, through bigint, moment timestamptz) RETURNS numeric
   LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 BEGIN
@@ -93,9 +93,9 @@ BEGIN
   );
 END $$;
 
--- Sums up postings that complete a stretch of 64, the oldest first; gives how many of them it took on. An account is
--- always summed up from where it ended, so what a writer with a slow clock or a late commit left out is made up for
--- when the account completes its next stretch.
+-- Summarizes complete chunks, the oldest first; returns the number of postings that complete one. An account is always
+-- summarized from where it ended, so a chunk that a writer with a slow clock or a late commit left out is
+-- summarized when the account completes its next one.
 CREATE FUNCTION summarize_postings(postings_max integer) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
   SET search_path FROM CURRENT SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE

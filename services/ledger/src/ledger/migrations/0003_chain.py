@@ -1,4 +1,4 @@
-"""The hash chain: blocks that nobody can change, each bound to the one before."""
+"""The hash chain: blocks that can't be changed, each linked to the one before by its hash."""
 
 from chassis import migrate
 
@@ -6,7 +6,7 @@ revision = "0003"
 down_revision = "0002"
 
 CHAIN = """
--- Transfers in the order of their numbers, each block bound to the one before; `leaves` has 32 bytes for each transfer.
+-- Blocks of transfers in the order of their numbers, each linked to the one before; `leaves` has 32 bytes per transfer.
 CREATE TABLE block (
   number bigint PRIMARY KEY CHECK (number > 0),
   first_number bigint NOT NULL CHECK (first_number > 0),
