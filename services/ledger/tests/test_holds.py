@@ -169,7 +169,7 @@ def test_capture_above_what_is_still_held_is_refused(*, keeps: bool) -> None:
     hold = placed(book, 75)
     capture(book, hold, 50, keeps=True)
 
-    with pytest.raises(holds.CaptureAboveHold, match="Still held are 25, asked for were 26"):
+    with pytest.raises(holds.CaptureAboveHold, match="Still held are 25, requested were 26"):
         capture(book, hold, 26, keeps=keeps)
 
     assert balances_and_held(book)[0] == (50, 25)

@@ -26,7 +26,7 @@ from ledger import handlers, timers
 from ledger.domain import requests
 
 USERS = [UserId(UUID(int=number)) for number in (1, 2, 3)]
-# What others depend on comes more often.
+# What others depend on is drawn more often.
 KINDS = (
     "place", "place", "place", "capture", "capture", "capture", "extend", "release", "top_up", "grant", "grant",
     "spend", "send", "group", "reverse", "reverse", "freeze", "unfreeze", "unfreeze", "limit",
@@ -41,8 +41,8 @@ class Crash(Exception):  # noqa: N818 - it ends a transaction as intended
     """Raised by a failpoint instead of ending the process."""
 
 
-class Service:
-    """The service that one machine after another drives, each with a tenant of its own."""
+class Harness:
+    """The running service, shared by all machines; each has a tenant of its own."""
 
     def __init__(self, runner: asyncio.Runner, db: database.Database, superuser: asyncpg.Connection) -> None:
         self.run, self.db, self.superuser = runner.run, db, superuser
@@ -60,9 +60,9 @@ class Service:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    def __init__(self, service: Service) -> None:
+    def __init__(self, harness: Harness) -> None:
         super().__init__()
-        self.service = service
+        self.harness = harness
         self.tenant = TenantId(f"tenant-{uuid4()}")
         self.model = reference_model.ReferenceModel()
         self.placed: list[ledger.PlaceHold] = []
@@ -86,8 +86,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def crash_and_deliver_again(self, intents: list[Any]) -> None:
         messages = [self.message(each) for each in intents]
         deliveries = [(testing.delivery_of(message, "ledger.commands"), message) for message in messages]
-        with self.service.crashing(), pytest.raises(Crash):
-            self.service.run(handlers.settle(self.service.db, deliveries))
+        with self.harness.crashing(), pytest.raises(Crash):
+            self.harness.run(handlers.settle(self.harness.db, deliveries))
         self.deliver(deliveries)
 
     @precondition(lambda self: self.delivered)
@@ -106,20 +106,20 @@ class LedgerMachine(RuleBasedStateMachine):
     def let_time_pass(self, steps: int) -> None:
         by = timedelta(seconds=steps * reference_model.STEP_S)
         for table in ("hold", "lot"):
-            self.service.run(
-                self.service.superuser.execute(f"UPDATE {table} SET expires_at = expires_at - $1::interval", by)
+            self.harness.run(
+                self.harness.superuser.execute(f"UPDATE {table} SET expires_at = expires_at - $1::interval", by)
             )
         self.model.now += steps * reference_model.STEP_S
 
     @rule()
     def expire(self) -> None:
-        self.service.run(timers.expire_holds(self.service.db))
-        self.service.run(timers.expire_lots(self.service.db))
+        self.harness.run(timers.expire_holds(self.harness.db))
+        self.harness.run(timers.expire_lots(self.harness.db))
         self.model.expire()
 
     def teardown(self) -> None:
         self.compare()
-        assert self.service.run(invariants.violations(self.service.db)) == []
+        assert self.harness.run(invariants.violations(self.harness.db)) == []
 
     def message(self, intended: Any) -> Any:
         """Build the message of an intent, about an existing hold or transfer where there is one."""
@@ -166,7 +166,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Settle a batch and compare each outcome with the model's."""
         self.learn_account_ids()
         handled = {delivery.envelope.id for delivery, _ in self.delivered}
-        outcomes = self.service.run(builders.deliver(self.service.db, deliveries))
+        outcomes = self.harness.run(builders.deliver(self.harness.db, deliveries))
         self.learn_account_ids()
         for delivery, message in deliveries:
             outcome = outcomes.get(delivery.envelope.id)
@@ -193,8 +193,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def learn_account_ids(self) -> None:
         """Read the order in which accounts were opened, which decides who gets the last unit of an allocation."""
-        found = self.service.run(
-            builders.rows(self.service.db, "SELECT code, asset, id FROM account WHERE tenant = $1", self.tenant)
+        found = self.harness.run(
+            builders.rows(self.harness.db, "SELECT code, asset, id FROM account WHERE tenant = $1", self.tenant)
         )
         self.model.account_ids = {(code, asset): account_id for code, asset, account_id in found}
 
@@ -214,7 +214,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert dict(self.rows("SELECT id, state FROM hold")) == states
 
     def rows(self, sql: str) -> list[Any]:
-        return self.service.run(builders.rows(self.service.db, f"{sql} WHERE tenant = $1", self.tenant))
+        return self.harness.run(builders.rows(self.harness.db, f"{sql} WHERE tenant = $1", self.tenant))
 
 
 @pytest.mark.state_machine
@@ -225,8 +225,8 @@ def test_the_service_does_what_the_reference_model_does(
         db = database.Database(database_url, schema="ledger", pool_size=2)
         url = servers.database(database_name)
         superuser = runner.run(asyncpg.connect(url, server_settings={"search_path": "ledger"}))
-        service = Service(runner, db, superuser)
-        monkeypatch.setattr(failpoints, "passed", service.pass_failpoint)
-        state_machines.run(lambda: LedgerMachine(service), examples=40, steps=30)
+        harness = Harness(runner, db, superuser)
+        monkeypatch.setattr(failpoints, "passed", harness.pass_failpoint)
+        state_machines.run(lambda: LedgerMachine(harness), examples=40, steps=30)
         runner.run(superuser.close())
         runner.run(db.close())

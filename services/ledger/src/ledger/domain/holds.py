@@ -146,7 +146,7 @@ def capture(
     """
     values, amount_minor = _placed(hold, at=book.at), command.amount_minor
     if amount_minor > values.left_minor:
-        raise CaptureAboveHold(f"Still held are {values.left_minor}, asked for were {amount_minor}.")
+        raise CaptureAboveHold(f"Still held are {values.left_minor}, requested were {amount_minor}.")
     is_last = not command.keep_rest or amount_minor == values.left_minor
     amounts = allocation.allocate(amount_minor, values.amounts)
     transfer = book.transfer(hold.tenant, "capture", f"hold:{command.capture_id or hold.id}", hold.reference, event_id)

@@ -60,7 +60,7 @@ class SettledCommand(NamedTuple):
 class Outcome(NamedTuple):
     """The outcome of one request: the events to publish, the answer among them, and the refusal if it was refused.
 
-    `answer` is None for events of payments, which nobody waits for.
+    `answer` is None for events of payments, which need none.
     """
 
     events: Events = ()

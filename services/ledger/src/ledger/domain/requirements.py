@@ -24,7 +24,7 @@ class Accounts(NamedTuple):
 
 @dataclass(slots=True)
 class Requirements:
-    """What the requests of one batch require, as far as their messages tell.
+    """What the requests of one batch require, as far as it can be read from their messages.
 
     `plans` are the transfers that events of payments lead to, and `refusals` the requests that name an unknown asset or
     account, both by the request's event id.

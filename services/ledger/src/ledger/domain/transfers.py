@@ -47,14 +47,16 @@ class ReversibleTransfer:
 def post(book: books.Books, command: ledger.PostTransfers, *, event_id: UUID) -> list[posted.PostedTransfer]:
     """Post a group of transfers; the caller rolls all of it back when one is refused. Raises what posting raises."""
     tenant, posted_transfers = command.tenant, []
-    for index, asked in enumerate(command.transfers):
+    for index, requested in enumerate(command.transfers):
         key = f"{command.request_key}/{index}"
-        transfer = book.transfer(tenant, asked.kind, key, asked.reference, event_id, occurred_at=asked.occurred_at)
+        transfer = book.transfer(
+            tenant, requested.kind, key, requested.reference, event_id, occurred_at=requested.occurred_at
+        )
         legs = [
             double_entry.Leg(
                 chart.AccountName(tenant, leg.account, leg.asset), leg.amount_minor, expires_at=leg.expires_at
             )
-            for leg in asked.legs
+            for leg in requested.legs
         ]
         posted_transfers.append(book.post(transfer, legs))
     return posted_transfers
@@ -86,7 +88,7 @@ def reverse(
     whole_minor = sum(amount for amount in left.values() if amount > 0)
     amount_minor = whole_minor if command.amount_minor is None else command.amount_minor
     if not 0 < amount_minor <= whole_minor:
-        raise AlreadyReversed(f"Left of the transfer are {whole_minor}, asked for were {amount_minor}.")
+        raise AlreadyReversed(f"Left of the transfer are {whole_minor}, requested were {amount_minor}.")
     transfer = book.transfer(
         command.tenant, "reversal", command.request_key, command.reference, event_id, reverses=original.transfer.id
     )

@@ -33,7 +33,7 @@ async def balance(
     """Return the balance of an account as it was recorded at one time, and of that what had taken effect at another.
 
     Without `recorded_at` it is the current balance, which a back-dated posting may still change. With it the answer is
-    final, except that a time to come gives the current balance with the current time. Without `effective_at` all that
+    final, except that a future time gives the current balance with the current time. Without `effective_at` all that
     was recorded counts. Raises UnknownAccount, UnknownAsset, NeverOpened.
     """
     chart.definition_of(name)
@@ -103,7 +103,7 @@ async def write_csv(
 ) -> int:
     """Write a statement as CSV, the oldest line first; returns the number of lines.
 
-    The first row has the opening balance and the last the closing one, so that a truncated file can be told.
+    The first row has the opening balance and the last the closing one, so that a truncated file is recognized.
     """
     writer = csv.DictWriter(file, domain.CSV_HEADER)
     writer.writeheader()

@@ -56,7 +56,7 @@ async def current_balance(
 
 
 async def recorded_balance(tx: database.Tx, current: domain.Balance, at: datetime) -> domain.Balance:
-    """Read what was recorded of a balance at a settled time; for a time to come this is the current balance."""
+    """Read what was recorded of a balance at a settled time; for a future time this is the current balance."""
     row = await tx.fetchrow(_RECORDED, current.account_id, current.sequence, at)
     assert row is not None  # a function always has a value
     sequence, balance_minor = row

@@ -237,7 +237,7 @@ async def _conclude(
     """Add up the sums of all ranges, and look for the rows behind a sum that differs from the overview."""
     totals = []
     for asset, accounts, balance, held in overview["assets"]:
-        parts = [sums["figures"][asset] for sums in sums_by_range.values() if asset in sums["figures"]]
+        parts = [sums["totals"][asset] for sums in sums_by_range.values() if asset in sums["totals"]]
         postings, credited, debited = map(sum, zip((0, 0, 0), *parts, strict=True))
         totals.append(AssetTotals(asset, accounts, postings, credited, debited, held))
         if balance or credited != debited:
@@ -251,7 +251,7 @@ async def _conclude(
     for check, sql in suspects:
         broken += await _check(tx, check, sql)
     if suspects and not broken:
-        broken.append(CheckResult(suspects[-1][0], 1, "the sum over the whole history says so, though no row does"))
+        broken.append(CheckResult(suspects[-1][0], 1, "the sums of the whole history differ, though no row is broken"))
     return Verification(
         at=overview["at"],
         totals=tuple(totals),

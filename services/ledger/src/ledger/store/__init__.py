@@ -2,10 +2,10 @@
 
 Loading takes these steps in this order, because each names the rows of the next:
 
-1. The messages themselves tell what they require (`domain.requirements`).
+1. `domain.requirements` reads from the messages what they require.
 2. The transfers of payments that are not posted yet are written before any lock is taken (`prewrite`).
 3. Holds are locked; they and the transfers to reverse name their accounts.
-4. Accounts are locked. From here on nobody else can change what is read, and the rest is read.
+4. Accounts are locked. From here on no other transaction can change what is read, and the rest is read.
 
 Every transaction locks holds before accounts and both in the order of their names, so two of them never deadlock.
 """

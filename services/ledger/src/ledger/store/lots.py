@@ -34,7 +34,7 @@ ON CONFLICT (id) DO UPDATE SET left_minor = excluded.left_minor, held_minor = ex
 async def load(
     tx: database.Tx, loaded: Iterable[accounts.Account], to_reverse: Collection[UUID]
 ) -> dict[UUID, lots.Lot]:
-    """Give the accounts that keep lots their own; the lock of an account covers its lots. Returns the lots by id."""
+    """Load the lots of accounts that keep lots into them; returns the lots by id. An account's lock covers its lots."""
     keeping = {account.id: account for account in loaded if account.definition.kind == "points"}
     by_id = {}
     if keeping:

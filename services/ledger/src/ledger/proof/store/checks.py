@@ -104,10 +104,11 @@ FROM transfer JOIN met ON hash = hashtextextended(source_key, hashtextextended(k
 GROUP BY tenant, kind, source_key HAVING count(*) > 1 ORDER BY 1
 """,
     "no more is reversed than was posted": """
-SELECT format('transfer %s, account %s: %s of %s reversed', original, account_id, -undone, coalesce(done, 0))
+SELECT format('transfer %s, account %s: %s of %s reversed', original, account_id, -reversed_minor,
+  coalesce(posted_minor, 0))
 FROM (
-  SELECT original, account_id, sum(amount_minor) FILTER (WHERE NOT is_reversal) AS done,
-    coalesce(sum(amount_minor) FILTER (WHERE is_reversal), 0) AS undone
+  SELECT original, account_id, sum(amount_minor) FILTER (WHERE NOT is_reversal) AS posted_minor,
+    coalesce(sum(amount_minor) FILTER (WHERE is_reversal), 0) AS reversed_minor
   FROM posting JOIN (
     SELECT id, reverses AS original, true AS is_reversal FROM transfer WHERE reverses IS NOT NULL
     UNION ALL
@@ -115,7 +116,7 @@ FROM (
   ) AS concerned ON concerned.id = transfer_id
   GROUP BY original, account_id
 ) AS account
-WHERE done IS NULL OR undone * sign(done) NOT BETWEEN -abs(done) AND 0 ORDER BY original
+WHERE posted_minor IS NULL OR reversed_minor * sign(posted_minor) NOT BETWEEN -abs(posted_minor) AND 0 ORDER BY original
 """,
     "the lots of each account sum to its balance and its held amount": """
 SELECT format('account %s %s: balance %s, in lots %s; held %s, in lots %s', account.id, code, balance_minor,
@@ -273,7 +274,7 @@ SELECT
     SELECT asset, count(*) AS postings, sum(greatest(amount_minor, 0)) AS credited,
       -sum(least(amount_minor, 0)) AS debited
     FROM p GROUP BY asset
-  ) AS summed) AS figures,
+  ) AS summed) AS totals,
   (SELECT string_agg({chain.LEAF}, ''::bytea ORDER BY number) FROM canonical) IS NOT DISTINCT FROM
   (SELECT string_agg(leaves, ''::bytea ORDER BY number) FROM block WHERE number > $3 AND number <= $4) AS is_as_sealed,
   json_build_array({", ".join(_broken_by(check) for check in OF_RANGES.values())}) AS found
