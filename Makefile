@@ -60,6 +60,7 @@ lint: setup ## Format, style, import rules, and the checks of tools/
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/rooms.py
 	@$(BIN)/python tools/transactions.py
+	@$(BIN)/python tools/imports.py
 	@$(BIN)/python tools/contracts_compat.py
 	@$(BIN)/python tools/asyncapi.py
 	@$(BIN)/python tools/settings_doc.py

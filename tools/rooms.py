@@ -48,7 +48,7 @@ _ORDER = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 def main() -> int:
     """Check every rule over the tree."""
     root = tree.root_of(sys.argv[1:])
-    rules = (rooms, slices, cores, sizes, names, docstrings, loops)
+    rules = (rooms, slices, cores, sizes, names, docstrings, types, loops)
     problems = [problem for rule in rules for problem in rule(root)]
     return tree.report(problems, passed=f"rooms: {len(tree.python_files(root))} files are where they belong")
 
@@ -97,7 +97,7 @@ def cores(root: Path) -> Iterator[str]:
         apart = {path.name for path in package.iterdir() if _is_slice(path)} | {"migrations"}
         files = [path for path in tree.python_files(package, ".") if path.relative_to(package).parts[0] not in apart]
         lines = sum(_code_lines(path) for path in files if not _is_of_one_partner(path.relative_to(package)))
-        if len(apart) > 1 and lines > CORE_LINES_MAX:
+        if lines > CORE_LINES_MAX:
             yield f"{_place(root, package)}: {lines} lines of code beside the slices, at most {CORE_LINES_MAX}"
 
 
