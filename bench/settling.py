@@ -1,7 +1,7 @@
 """Claims: ten webhooks for each payment have one effect, and a provider that is down delays only its own payments.
 
-`payments api` and `payments worker` run as processes beside the sandbox, which is asked for the truth about every
-payment. Effects are the events that the broker delivers.
+`payments api` and `payments worker` run as processes beside the sandbox, from which every payment is
+fetched. Effects are the events that the broker delivers.
 """
 
 import asyncio
@@ -37,12 +37,12 @@ RATE = 10  # payments of each provider a second
 P99_MS_MAX = 1_000
 # Long enough for an event too many to arrive.
 QUIET_S = 3
-PATIENCE_S = 200
+WAIT_S_MAX = 200
 AT_ONCE = 20
 POLL_S = 0.05
 CURRENCIES: Mapping[contracts.payments.Provider, str] = {"yookassa": "RUB", "stripe": "USD"}
 
-# Nobody can be told of a payment by the sandbox itself: the webhooks are this script's.
+# The sandbox sends no webhooks itself: this script sends them.
 SANDBOX = {"SANDBOX_YOOKASSA_WEBHOOK_URL": "http://127.0.0.1:9/"}
 SETTINGS = {
     "PAYMENTS_YOOKASSA_SHOP_ID": "demo-shop",
@@ -70,7 +70,7 @@ class Made(NamedTuple):
     ref: str
 
 
-class Settled(NamedTuple):
+class Durations(NamedTuple):
     """How long many webhooks took: until all were accepted, until all had their effect, until nothing was left."""
 
     accepted_s: float
@@ -79,27 +79,27 @@ class Settled(NamedTuple):
 
 
 class Stage:
-    """Payments with its neighbours, and what is heard of it."""
+    """The processes of payments beside the sandbox, and the events that they publish."""
 
     def __init__(
         self, api_url: str, sandbox: httpx.AsyncClient, db: database.Database, sender: publisher.Publisher
     ) -> None:
-        """Take where webhooks go, and what is open; `sandbox` speaks to its control plane."""
+        """Take the address of the webhooks and the open connections; `sandbox` calls its control API."""
         self.api_url = api_url
         self.sandbox = sandbox
         self.db = db
-        self.heard: dict[str, float] = {}
+        self.paid_at: dict[str, float] = {}
         self.effects: Counter[str] = Counter()
         self._sender = sender
 
-    async def hear(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
-        """Note when a payment was said to be paid, and how often."""
+    async def record(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
+        """Record when a payment was published as paid, and how often."""
         payment_id = str(message.headers["ce-subject"])
-        self.heard.setdefault(payment_id, time.perf_counter())
+        self.paid_at.setdefault(payment_id, time.perf_counter())
         self.effects[payment_id] += 1
 
     async def create(self, counts: Mapping[contracts.payments.Provider, int]) -> list[Made]:
-        """Ask for payments as the gateway does, and wait until the providers have made them."""
+        """Request payments as the gateway does, and wait until the providers have created them."""
         commands = [_command(provider) for provider, count in counts.items() for _ in range(count)]
         await _each(commands, self._ask)
         ids = [command.payment_id for command in commands]
@@ -112,18 +112,18 @@ class Stage:
         (await self.sandbox.post(f"/payments/{one.ref}/pay")).raise_for_status()
 
     async def rows(self, query: str, *values: object) -> list[asyncpg.Record]:
-        """Ask the database."""
+        """Query the database."""
         async with self.db.statement() as tx:
             return await tx.connection.fetch(query, *values)
 
-    async def until_heard(self, made: Sequence[Made]) -> float:
-        """Wait until all of these are said to be paid; gives when the last was."""
+    async def until_paid(self, made: Sequence[Made]) -> float:
+        """Wait until all of these are published as paid; gives the time of the last one."""
 
         async def missing() -> int:
-            return sum(one.payment_id not in self.heard for one in made)
+            return sum(one.payment_id not in self.paid_at for one in made)
 
         await _eventually(missing, lambda count: count == 0, "paid")
-        return max(self.heard[one.payment_id] for one in made)
+        return max(self.paid_at[one.payment_id] for one in made)
 
     async def _ask(self, command: contracts.payments.CreatePayment) -> None:
         await self._sender.publish(
@@ -156,10 +156,11 @@ async def main() -> None:
         "Settling",
         [{"what": what, "figure": figure} for what, figure in figures.items()],
         [
-            f"{COPIES} equal copies of each webhook, shuffled; payment.paid is heard exactly once for each payment.",
-            "Settled: the last webhook is accepted and the last payment.paid heard. Drained: nothing is due or unsaid.",
+            f"{COPIES} equal copies of each webhook, shuffled; each payment has exactly one payment.paid.",
+            "Settled: the last webhook is accepted and the last payment.paid received.",
+            "Drained: nothing is due or unpublished.",
             f"Two processes, api and worker, and the sandbox on the same cores. Median of {RUNS} runs.",
-            f"Latencies: {RATE}/s of each provider for {OUTAGE_S} s, from the webhook to payment.paid heard; one run.",
+            f"Latencies: {RATE}/s of each provider for {OUTAGE_S} s, from webhook to payment.paid; one run.",
             f"Stripe down: for {OUTAGE_S} s it takes every request and answers none; a call to it ends after 10 s.",
             f"The last of Stripe's payments is paid {one_down['back'][0] / 1000:,.1f} s after the outage.",
         ],
@@ -169,7 +170,7 @@ async def main() -> None:
         sys.exit(f"while Stripe is down, YooKassa's payments take {slowest_ms:,.0f} ms (p99), not below {P99_MS_MAX}")
 
 
-async def measure_duplicates() -> Settled:
+async def measure_duplicates() -> Durations:
     """Send every webhook ten times, in no order; ends the script when a payment has not exactly one effect."""
     async with staged() as stage:
         made = await stage.create({"yookassa": PAYMENTS})
@@ -179,18 +180,18 @@ async def measure_duplicates() -> Settled:
         async with http_load.connected(stage.api_url) as opened:
             started = time.perf_counter()
             accepted_s = await http_load.closed_loop(opened, requests)
-        settled_s = max(accepted_s, await stage.until_heard(made) - started)
+        settled_s = max(accepted_s, await stage.until_paid(made) - started)
         await _eventually(lambda: stage.rows(OPEN), lambda rows: rows[0][0] == 0, "drained")
         drained_s = time.perf_counter() - started
         await asyncio.sleep(QUIET_S)
         _require_one_effect(stage, made)
-    return Settled(accepted_s, settled_s, drained_s)
+    return Durations(accepted_s, settled_s, drained_s)
 
 
 async def measure_steady(stage: Stage, *, down: contracts.payments.Provider | None) -> dict[str, list[float]]:
     """Let payers of two providers pay for a minute, one provider being down; gives each one's latencies in ms.
 
-    From the sending of the webhook until payment.paid is heard; `back` is how long the last took after the minute.
+    From the sending of the webhook until payment.paid is received; `back` is how long the last took after the minute.
     """
     made = await stage.create(dict.fromkeys(CURRENCIES, RATE * OUTAGE_S))
     random.Random(RATE).shuffle(made)
@@ -214,12 +215,12 @@ async def measure_steady(stage: Stage, *, down: contracts.payments.Provider | No
         await http_load.open_loop(len(made), RATE * len(CURRENCIES), pay_and_tell)
     over = time.perf_counter()
     (await stage.sandbox.delete("/faults")).raise_for_status()
-    last = await stage.until_heard(made)
+    last = await stage.until_paid(made)
     await asyncio.sleep(QUIET_S)
     _require_one_effect(stage, made)
     took: dict[str, list[float]] = {provider: [] for provider in CURRENCIES}
     for one in made:
-        took[one.provider].append(1000 * (stage.heard[one.payment_id] - sent[one.payment_id]))
+        took[one.provider].append(1000 * (stage.paid_at[one.payment_id] - sent[one.payment_id]))
     return took | {"back": [1000 * (last - over)]}
 
 
@@ -241,7 +242,7 @@ async def staged() -> AsyncIterator[Stage]:
                 queue = await (await connection.channel()).declare_queue(exclusive=True)
                 for event in (contracts.payments.PaymentPaid, contracts.payments.PaymentPaidLate):
                     await queue.bind(topology.EVENTS, routing_key=event.TYPE)
-                await queue.consume(stage.hear, no_ack=True)
+                await queue.consume(stage.record, no_ack=True)
                 yield stage
         finally:
             await sender.close()
@@ -307,13 +308,13 @@ async def _each(items: Sequence[Item], act: Callable[[Item], Awaitable[None]]) -
 
 
 async def _eventually(ask: Callable[[], Awaitable[Item]], is_so: Callable[[Item], bool], what: str) -> Item:
-    give_up_at = time.perf_counter() + PATIENCE_S
+    give_up_at = time.perf_counter() + WAIT_S_MAX
     while time.perf_counter() < give_up_at:
         answer = await ask()
         if is_so(answer):
             return answer
         await asyncio.sleep(POLL_S)
-    raise SystemExit(f"not all {what} within {PATIENCE_S} s")
+    raise SystemExit(f"not all {what} within {WAIT_S_MAX} s")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ SETTINGS = {
 
 
 class Served(NamedTuple):
-    """A process that takes webhooks, and how to count what it has stored."""
+    """A process that stores webhooks, and how to count them."""
 
     pid: int
     url: str
@@ -80,7 +80,7 @@ async def main() -> None:
 async def measure(
     served: Callable[[], AbstractAsyncContextManager[Served]], written: Callable[[str], bytes], seconds: float
 ) -> Run:
-    """Measure a fresh process on a fresh database: what it can take, then how long it takes at half of the target."""
+    """Measure a fresh process on a fresh database: its maximum rate, then its latencies at half of the target."""
     async with served() as one, http_load.connected(one.url) as opened:
         http_load.pin(one.pid)
         await http_load.closed_loop(opened, _distinct(WARM_UP, written))

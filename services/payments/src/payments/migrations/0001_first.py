@@ -1,4 +1,4 @@
-"""Payments, what we asked providers for, what they told us, and what needs a person's eye."""
+"""Payments, requests to providers, what the providers told, and what needs a person's attention."""
 
 from chassis import migrate
 
@@ -36,13 +36,13 @@ CREATE TABLE payment (
   refunded_minor bigint NOT NULL DEFAULT 0 CHECK (refunded_minor >= 0),
   reserved_minor bigint NOT NULL DEFAULT 0 CHECK (reserved_minor >= 0),
   disputed_minor bigint NOT NULL DEFAULT 0 CHECK (disputed_minor >= 0),
-  -- What the provider keeps, as it was said.
+  -- The provider's fee, as it named it.
   fee_minor bigint NOT NULL DEFAULT 0 CHECK (fee_minor >= 0),
   origin_id uuid REFERENCES payment,
-  -- When to look at the payment again, or the end of a lease; null when nothing is left to look for.
+  -- When to poll the payment again, or the end of a lease; null when polling has ended.
   next_at timestamptz,
   checks smallint NOT NULL DEFAULT 0,
-  -- By our clock, whenever the provider says that it happened.
+  -- By our clock, not by the provider's.
   changed_at timestamptz NOT NULL DEFAULT now(),
   UNIQUE (tenant, provider, account, provider_ref),
   CHECK (captured_minor BETWEEN 0 AND amount_minor),
@@ -54,7 +54,7 @@ CREATE TABLE payment (
 );
 CREATE INDEX payment_to_check ON payment (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX payment_open ON payment (state) WHERE state IN ('created', 'pending', 'authorized');
--- For the comparison with a provider's own books, a few days at a time.
+-- For the comparison with a provider's report, a few days at a time.
 CREATE INDEX payment_created ON payment USING brin (created_at);
 
 CREATE TABLE refund (
@@ -83,7 +83,7 @@ CREATE TABLE dispute (
 );
 CREATE INDEX dispute_open ON dispute (opened_at) WHERE state = 'open';
 
--- Written before a request leaves, so that after a crash we know that it may have been carried out.
+-- Written before a request is sent, so that after a crash it is known that it may have been carried out.
 CREATE TABLE provider_attempt (
   idempotence_key text PRIMARY KEY CHECK (idempotence_key ~ '^[0-9a-zA-Z._-]{1,64}$'),
   payment_id uuid NOT NULL REFERENCES payment,
@@ -92,16 +92,16 @@ CREATE TABLE provider_attempt (
   tries smallint NOT NULL DEFAULT 0,
   outcome text NOT NULL DEFAULT 'waiting' CHECK (outcome IN
     ('waiting', 'sent', 'ok', 'rejected', 'refused', 'unknown', 'given_up')),
-  -- The provider's stable word for a refusal.
+  -- The provider's stable code of a refusal.
   code text,
-  -- True when an earlier try may have been carried out without our learning of it.
+  -- True when the outcome of an earlier try is unknown: it may have been carried out.
   is_uncertain boolean NOT NULL DEFAULT false,
   asked_at timestamptz NOT NULL DEFAULT now(),
   first_sent_at timestamptz,
   sent_at timestamptz,
-  -- Personal: only until the provider has it, or never will.
+  -- Personal: kept only until the request is closed.
   receipt jsonb,
-  -- When to send it again, or the end of a lease; null when there is nothing left to send.
+  -- When to send it again, or the end of a lease; null when it is not sent again.
   next_at timestamptz DEFAULT now(),
   CHECK ((op = 'refund') = (refund_id IS NOT NULL)),
   CHECK (receipt IS NULL OR next_at IS NOT NULL)
@@ -109,8 +109,8 @@ CREATE TABLE provider_attempt (
 CREATE INDEX provider_attempt_due ON provider_attempt (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX provider_attempt_payment ON provider_attempt (payment_id);
 
--- A webhook is a hint where to look. Its body may hold personal data and is not kept, only its fingerprint, and of a
--- provider that signs and can't be asked the movement that it told.
+-- A webhook names a payment to fetch. Its body may hold personal data and is not kept, only its fingerprint; where a
+-- provider has no call to fetch a payment, the movement of the webhook is kept as well.
 CREATE TABLE webhook (
   webhook_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   tenant text NOT NULL,
@@ -134,7 +134,7 @@ CREATE TABLE webhook (
 CREATE INDEX webhook_due ON webhook (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX webhook_received ON webhook USING brin (received_at);
 
--- How far each account's own books were read: deposits by the provider's cursor, movements by time.
+-- How far each account's reports were read: deposits by the provider's cursor, movements by time.
 CREATE TABLE reading (
   tenant text NOT NULL,
   provider text NOT NULL,
@@ -153,7 +153,7 @@ CREATE TABLE deposit (
   currency text NOT NULL,
   amount_minor bigint NOT NULL CHECK (amount_minor > 0),
   payment_id uuid REFERENCES payment,
-  -- What pays nothing, and why.
+  -- The part that pays no payment, and why.
   left_minor bigint NOT NULL CHECK (left_minor BETWEEN 0 AND amount_minor),
   cause text CHECK (cause IN ('unmatched', 'underpaid', 'overpaid', 'reused')),
   received_at timestamptz NOT NULL,
@@ -162,16 +162,16 @@ CREATE TABLE deposit (
   CHECK ((left_minor > 0) = (cause IS NOT NULL))
 );
 
--- What the ledger last told of the clearing account of each provider account, and what was found amiss with it.
+-- The ledger's latest balance of the clearing account of each provider account, and the unexplained difference.
 CREATE TABLE clearing (
   tenant text NOT NULL,
   provider text NOT NULL,
   account text NOT NULL,
   asset text NOT NULL,
   balance_minor bigint NOT NULL DEFAULT 0,
-  -- The ledger's own; 0 while it has told nothing.
+  -- The ledger's own; 0 before its first event.
   version bigint NOT NULL DEFAULT 0,
-  -- What people posted, as when the provider pays out; nothing that we said.
+  -- What people posted, such as a payout of the provider; nothing that follows from our events.
   by_hand_minor bigint NOT NULL DEFAULT 0,
   difference_minor bigint,
   compared_at timestamptz,
@@ -187,14 +187,14 @@ CREATE TABLE finding (
   account text,
   payment_id uuid REFERENCES payment,
   webhook_id bigint REFERENCES webhook,
-  -- What else it is about: a movement of the provider's, or an account's day.
+  -- What else it is about: a movement of the provider, or a day of an account.
   about text,
   details jsonb NOT NULL,
   opened_at timestamptz NOT NULL DEFAULT now(),
   resolved_at timestamptz,
   resolution text
 );
--- What was resolved may come again.
+-- A resolved finding may be opened again.
 CREATE UNIQUE INDEX finding_open_once ON finding (tenant, kind, payment_id, webhook_id, about) NULLS NOT DISTINCT
   WHERE resolved_at IS NULL;
 CREATE INDEX finding_webhook ON finding (webhook_id) WHERE webhook_id IS NOT NULL;
@@ -203,7 +203,7 @@ CREATE INDEX finding_open ON finding (finding_id) WHERE resolved_at IS NULL;
 
 
 def upgrade() -> None:
-    """Create the tables of payments and of the message door."""
+    """Create the tables of payments."""
     migrate.execute(TABLES)
 
 
