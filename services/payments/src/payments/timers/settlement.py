@@ -42,7 +42,7 @@ async def apply_observation(
     accepted_at: datetime,
     also: Also | None = None,
 ) -> lifecycle.Payment | None:
-    """Settle a payment by an observation, and in the same transaction do what led to it and is to be closed.
+    """Settle a payment by an observation; `also` then closes what led to it, in the same transaction.
 
     Gives the payment after it; None when the observation is about no payment of ours.
     """
