@@ -5,6 +5,9 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
+# Compiled modules halve the start of pytest's processes, and of each process of the product that a test starts.
+unset PYTHONDONTWRITEBYTECODE
+
 bin=$PWD/.venv/bin
 output=.run/pytest.log
 summary=.run/pytest-summary
