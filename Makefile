@@ -1,4 +1,4 @@
-# The one door for people and CI. Whatever a target needs, it builds or starts first.
+# The commands of developers and CI. A target builds or starts what it needs.
 # usage: make test T="services/ledger -k hold"   a part of the tests, without coverage
 #        make logs P=ledger-worker F=1           one process, until interrupted
 
@@ -74,7 +74,7 @@ types: setup ## Types, strictly
 	@$(BIN)/mypy .
 
 .PHONY: check
-check: lint types ## Everything that can be told without running the product
+check: lint types ## Every check that does not run the product
 
 .PHONY: test
 test: setup ## All tests on real servers, with coverage; T="..." for a part, without it

@@ -155,7 +155,7 @@ async def _report(runs: Mapping[str, list[Run]], chosen: argparse.Namespace) -> 
         for what, measured in runs.items()
     }
     await harness.report(
-        "Door of webhooks",
+        "Webhook endpoint",
         [{"what": what, **{name: found[field] for field, name in names.items()}} for what, found in medians.items()],
         [
             f"One process on a core of its own, {http_load.CONNECTIONS} kept connections, all bodies differ.",

@@ -32,7 +32,7 @@ Services = dict[str, dict[str, Any]]
 
 
 def main() -> int:
-    """Compare the two lists of processes and look at how each container is held."""
+    """Compare the two lists of processes and check the restrictions of each container."""
     root = tree.root_of(sys.argv[1:])
     services: Services = yaml.safe_load((root / COMPOSE).read_text())["services"]
     product = table_of(root / TABLE).PRODUCT
@@ -122,7 +122,7 @@ def settings_of(root: Path) -> tuple[dict[str, set[str]], set[str]]:
 
 
 def loosely_held(services: Services) -> Iterator[str]:
-    """Give every container that could do more, or would end less well, than it must."""
+    """Give every container with more rights, or a worse shutdown, than it needs."""
     for name, service in services.items():
         needs = HELD_SERVER if name in SERVERS else HELD_PROCESS
         for key, value in needs.items():

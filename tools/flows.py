@@ -1,7 +1,7 @@
 """Checks that the pages which describe the code name only what is in the code.
 
 The failure it prevents: a page explains step by step a path that was renamed a year ago, and whoever is paged at night
-looks for a function that no longer exists. In docs/flows every code span that looks like a name must be a function,
+looks for a function that is gone. In docs/flows every code span that looks like a name must be a function,
 class, message type, queue, exchange, table, file or test of ours. In README.md, SECURITY.md and docs/architecture.md
 every paragraph that begins with words in bold is a promise: it must name a test, a constraint or a tool that holds it.
 Every file and test that these pages name must exist.

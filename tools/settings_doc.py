@@ -24,7 +24,7 @@ from chassis import settings
 PAGE = ".env.example"
 HEAD = """\
 # Every setting of Kopilka, its meaning and its default. A setting that is commented out has that default; one that is
-# not has none and must be given. Generated from the settings classes by tools/settings_doc.py --write.
+# not has no default and must be set. Generated from the settings classes by tools/settings_doc.py --write.
 # Secrets may also be files in /run/secrets, each named after its field (for example `database_url`).
 """
 
@@ -57,7 +57,7 @@ def settings_classes(root: Path) -> Iterator[tuple[str, type[BaseSettings]]]:
 
 
 def undescribed(cls: type[BaseSettings]) -> Iterator[str]:
-    """Give every setting of this class that does not say what it means."""
+    """Give every setting of this class without a description."""
     for name in own_fields(cls):
         if not cls.model_fields[name].description:
             variable = settings.variable_of(cls, (name,))
@@ -65,7 +65,7 @@ def undescribed(cls: type[BaseSettings]) -> Iterator[str]:
 
 
 def own_fields(cls: type[BaseSettings]) -> list[str]:
-    """Give the fields that a reader must know of this class: not those that every service has in common."""
+    """Give the fields to document of this class: all but those that every service has in common."""
     common = settings.Settings.model_fields if cls is not settings.Settings else {}
     return [name for name in cls.model_fields if not _is_same(cls, name, common)]
 
@@ -86,7 +86,7 @@ def _is_same(cls: type[BaseSettings], name: str, common: Any) -> bool:
 
 
 def _is_renamed_by_each(cls: type[BaseSettings], name: str) -> bool:
-    """Tell whether a shared setting has a name of its own in each service, and is told there."""
+    """Tell whether a shared setting has its own name in each service, and is documented there."""
     return cls is settings.Settings and cls.model_fields[name].validation_alias is None
 
 

@@ -31,9 +31,9 @@ def main() -> int:
 
 
 def claims(root: Path, path: Path) -> Iterator[str]:
-    """Every message handler claims the inbox before it writes or says anything.
+    """Every message handler claims the inbox before it writes or publishes anything.
 
-    Without it the second delivery of one message, which every broker makes sooner or later, credits a wallet twice.
+    Without it the second delivery of one message, which every broker makes at times, credits a wallet twice.
     """
     module = tree.parse(path)
     for expression in _registered(module):

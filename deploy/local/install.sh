@@ -1,5 +1,5 @@
 #!/bin/sh
-# Gets Debian packages and starts none of their services. As root with apt; else it unpacks them below FOLDER/root.
+# Installs Debian packages without starting their services: as root with apt, otherwise unpacked below FOLDER/root.
 # usage: install.sh FOLDER PACKAGE...
 set -eu
 
@@ -14,7 +14,7 @@ fail() {
     exit 1
 }
 
-# Debian starts a server as soon as it is installed, unless this file says no. A machine's own file comes back.
+# Debian starts a server as soon as it is installed, unless this file forbids it. A machine's own file is restored.
 forbid_starts() {
     if { [ -e "$policy" ] || [ -L "$policy" ]; } && ! grep -q kopilka "$policy"; then
         mv "$policy" "$saved"
@@ -40,7 +40,7 @@ as_root() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     forbid_starts
-    # Lists that are missing or out of date are the usual reason of a failure, and reading them takes long.
+    # Missing or outdated package lists are the usual reason of a failure, and updating them takes long.
     install_packages "$@" || { apt-get update -qq >>"$log" 2>&1 9>&- && install_packages "$@"; } || {
         tail -n 20 "$log" >&2
         fail "apt could not install $*."
@@ -51,7 +51,7 @@ as_root() {
     fi
 }
 
-# Without root: the packages and those they need that the system lacks, unpacked where they are.
+# Without root: the packages and their missing dependencies are unpacked in place.
 unpack() {
     mkdir -p "$folder/packages" "$folder/root"
     lists=
@@ -67,11 +67,11 @@ unpack() {
     # shellcheck disable=SC2086
     (cd "$folder/packages" && rm -f ./*.deb && apt-get $lists download $missing) >>"$log" 2>&1 ||
         fail "apt could not download the packages: $(tail -n 3 "$log")"
-    # In apt's order, so that what was asked for comes last: an interrupted unpacking is not taken for a whole one.
+    # In apt's order, the requested packages last: an interrupted run is not mistaken for a complete one.
     for package in $missing; do
         dpkg -x "$folder/packages/$package"_*.deb "$folder/root"
     done
-    # Debian's start script of Erlang knows one place only, and no environment variable changes its mind.
+    # Debian's start script of Erlang has its directory built in, and no environment variable changes it.
     for erl in "$folder"/root/usr/lib/erlang/bin/erl "$folder"/root/usr/lib/erlang/erts-*/bin/erl; do
         [ ! -f "$erl" ] || sed -i "s|ROOTDIR=/usr/lib/erlang|ROOTDIR=\"$folder/root/usr/lib/erlang\"|" "$erl"
     done

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds .venv from the locks, with the members installed in place. Does nothing when nothing of that has changed.
+# Builds .venv from the locks, with our packages installed in place. Does nothing when its inputs have not changed.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -24,7 +24,7 @@ find_python() {
     fail "Python 3.11 or newer is needed. On Debian 12: apt-get install python3"
 }
 
-# Debian ships venv and pip apart from Python.
+# Debian packages venv and pip separately from Python.
 ensure_venv() {
     if "$python" -c 'import ensurepip, venv' 2>/dev/null; then return; fi
     [ "$(id -u)" = 0 ] || fail "$python can't build virtual environments. Install python3-venv and python3-pip."
@@ -38,7 +38,7 @@ members() {
     done
 }
 
-# The path counts too: a copied checkout would run the programs of the one that it was copied from.
+# The path is an input too: a copied checkout would run the programs of the original.
 sources() {
     echo "$PWD $version"
     cat requirements.lock requirements-dev.lock
@@ -52,7 +52,7 @@ build() {
     if ! grep -qsxF "path=$PWD" "$stamp" || ! grep -qsxF "python=$version" "$stamp" || ! .venv/bin/python -c '' 2>/dev/null; then
         "$python" -m venv --clear .venv
     fi
-    printf '%s\n' "path=$PWD" "python=$version" >"$stamp" # what follows may fail and be tried again, without building everything anew
+    printf '%s\n' "path=$PWD" "python=$version" >"$stamp" # the steps below may fail and be repeated without a new virtual environment
     pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check --no-input"
     $pip install -q --require-hashes -r requirements.lock -r requirements-dev.lock
     editables=

@@ -13,7 +13,7 @@ output=.run/pytest.log
 summary=.run/pytest-summary
 servers="python3 deploy/local/servers.py"
 
-# Servers that ran before stay; those that only this run needed do not.
+# Servers that this run starts are stopped at its end; others keep running.
 $servers status >/dev/null 2>&1 || trap '$servers down' EXIT
 $servers up >&2 || exit 1
 addresses=$($servers env) || exit 1
@@ -31,11 +31,11 @@ fi
 code=${PIPESTATUS[0]}
 "$bin/coverage" combine -q && "$bin/coverage" report
 covered=$?
-# Again what pytest said last, from its list of failures on, where there is one. Coverage has spoken in between.
+# Print pytest's summary again, with its list of failures, because coverage has printed its table in between.
 awk '/^=+ short test summary info =+$/ { list = ""; inside = 1 }
-     /^=+ .* in [0-9.]+s/ { said = list $0; inside = 0; list = "" }
+     /^=+ .* in [0-9.]+s/ { last = list $0; inside = 0; list = "" }
      inside { list = list $0 "\n" }
-     END { print said }' "$output" >"$summary"
+     END { print last }' "$output" >"$summary"
 echo
 cat "$summary"
 exit $((code != 0 ? code : covered))

@@ -1,4 +1,4 @@
-"""Nonsense at every HTTP door is answered with a problem and changes nothing."""
+"""Nonsense sent to every HTTP API is answered with a problem and changes nothing."""
 
 import httpx
 import pytest
@@ -35,7 +35,7 @@ async def test_nonsense_at_the_gateway_is_a_problem(
 
 
 @pytest.mark.parametrize("body", NONSENSE)
-async def test_nonsense_at_the_webhook_door_is_a_problem(
+async def test_nonsense_at_the_webhook_endpoint_is_a_problem(
     where: stack.Stack, http: httpx.AsyncClient, body: bytes
 ) -> None:
     answer = await http.post(f"{where.payments_url}/webhooks/yookassa/demo", content=body)
@@ -45,12 +45,12 @@ async def test_nonsense_at_the_webhook_door_is_a_problem(
 
 
 @pytest.mark.rule("GW13")
-@pytest.mark.parametrize("door", ["gateway", "payments"])
-async def test_an_oversized_body_is_refused(where: stack.Stack, http: httpx.AsyncClient, door: str) -> None:
+@pytest.mark.parametrize("base", ["gateway", "payments"])
+async def test_an_oversized_body_is_refused(where: stack.Stack, http: httpx.AsyncClient, base: str) -> None:
     url = {
         "gateway": f"{where.gateway_url}/api/v1/auth/telegram",
         "payments": f"{where.payments_url}/webhooks/yookassa/demo",
-    }[door]
+    }[base]
 
     answer = await http.post(url, content=b" " * 300_000, headers={"Content-Type": "application/json"})
 
@@ -58,7 +58,7 @@ async def test_an_oversized_body_is_refused(where: stack.Stack, http: httpx.Asyn
     assert answer.json()["code"] == "content_too_large"
 
 
-async def test_every_door_answers_an_unknown_route_with_a_problem(where: stack.Stack, http: httpx.AsyncClient) -> None:
+async def test_every_api_answers_an_unknown_route_with_a_problem(where: stack.Stack, http: httpx.AsyncClient) -> None:
     for base in (where.gateway_url, where.payments_url):
         answer = await http.get(f"{base}/no/such/route")
 

@@ -1,4 +1,4 @@
-"""A purchase from the wallet: held, captured, told to the manager; refused when the money is not there."""
+"""A purchase from the wallet: held, captured, the manager notified; refused without enough money."""
 
 import asyncio
 

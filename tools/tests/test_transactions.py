@@ -7,7 +7,7 @@ import pytest
 Write = Callable[[str, str], None]
 
 HANDLERS = '''\
-"""The message door."""
+"""Handles messages."""
 
 from chassis import broker, inbox, outbox
 from paper import store
