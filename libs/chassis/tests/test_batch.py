@@ -21,13 +21,13 @@ async def test_many_messages_share_a_transaction_and_are_acknowledged(
 ) -> None:
     sizes: list[int] = []
 
-    async def hear(db: database.Database, items: Sequence[tuple[inbox.Delivery, notes.NoteWritten]]) -> None:
+    async def handle(db: database.Database, items: Sequence[tuple[inbox.Delivery, notes.NoteWritten]]) -> None:
         sizes.append(len(items))
         await notes.store_notes(db, items)
 
     await asyncio.gather(*(wire.send(QUEUE, notes.NoteWritten()) for _ in range(1_500)))
 
-    async with rabbit.consuming_batches(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), hear)):
+    async with rabbit.consuming_batches(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), handle)):
         await rabbit.effects(db, QUEUE, 1_500)
 
     assert sum(sizes) == 1_500
@@ -41,7 +41,7 @@ async def test_messages_of_a_batch_keep_the_order_of_the_queue_also_with_copies_
 ) -> None:
     order: list[int] = []
 
-    async def hear(db: database.Database, items: Sequence[tuple[inbox.Delivery, notes.NoteWritten]]) -> None:
+    async def handle(db: database.Database, items: Sequence[tuple[inbox.Delivery, notes.NoteWritten]]) -> None:
         async with db.transaction() as tx:
             fresh = await inbox.claim_many(tx, [delivery for delivery, _ in items])
         order.extend(note.sequence for delivery, note in items if delivery.envelope.id in fresh)
@@ -53,7 +53,7 @@ async def test_messages_of_a_batch_keep_the_order_of_the_queue_also_with_copies_
         for body, headers in sent[-3:][::-1]:
             await wire.send_raw(QUEUE, body, headers)
 
-    async with rabbit.consuming_batches(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), hear)):
+    async with rabbit.consuming_batches(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), handle)):
 
         async def is_all() -> bool:
             return len(order) >= 100
