@@ -1,7 +1,9 @@
 """The table `account`: rows are locked in the order of their names, and opened when they are first used."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+
+import asyncpg
 
 from chassis import database
 from contracts import assets
@@ -48,18 +50,19 @@ async def lock(
     New accounts are locked after all others. Where another transaction opens one of them at the same time, the two may
     deadlock, and PostgreSQL cancels one, which is tried again. A dry run locks nothing and opens accounts in memory.
     """
-    sql, to_open = _READ if is_dry_run else _LOCK, wanted.to_open
-    loaded, times = await _load(tx, sql, {**wanted.to_read, **to_open})
-    missing = sorted(to_open.keys() - {account.definition.name for account in loaded})
+    sql, definitions = _READ if is_dry_run else _LOCK, {**wanted.to_read, **wanted.to_open}
+    names = sorted(definitions)
+    loaded, times = _restore(await tx.fetch(sql, *zip(*names, strict=True)) if names else [], names, definitions)
+    missing = sorted(wanted.to_open.keys() - {account.definition.name for account in loaded})
     if missing and is_dry_run:
-        loaded += [_in_memory(to_open[name], -number) for number, name in enumerate(missing, 1)]
+        loaded += [_in_memory(definitions[name], -number) for number, name in enumerate(missing, 1)]
     elif missing:
         rows = [
             (*name, definition.kind, assets.ASSETS[name.asset].exponent, definition.owner, definition.overdraft_minor)
-            for name, definition in ((name, to_open[name]) for name in missing)
+            for name, definition in ((name, definitions[name]) for name in missing)
         ]
         await tx.execute(_OPEN, *zip(*rows, strict=True))
-        opened, opened_times = await _load(tx, sql, {name: to_open[name] for name in missing})
+        opened, opened_times = _restore(await tx.fetch(sql, *zip(*missing, strict=True)), missing, definitions)
         loaded, times = loaded + opened, times + opened_times
     # Read under the locks: no posting of these accounts may be recorded before an earlier one, whatever the clock does.
     now: datetime = await tx.fetchval("SELECT clock_timestamp()")
@@ -76,12 +79,13 @@ async def save(tx: database.Tx, loaded: Iterable[accounts.Account]) -> None:
         await tx.execute(_SAVE, *zip(*rows, strict=True))
 
 
-async def _load(tx: database.Tx, sql: str, wanted: requirements.Definitions) -> Loaded:
-    names, loaded, times = sorted(wanted), [], []
-    if names:
-        for place, account_id, moved_at, *values in await tx.fetch(sql, *zip(*names, strict=True)):
-            loaded.append(accounts.Account(account_id, wanted[names[place - 1]], accounts.AccountValues(*values)))
-            times.append(moved_at)
+def _restore(
+    rows: Iterable[asyncpg.Record], names: Sequence[chart.AccountName], definitions: requirements.Definitions
+) -> Loaded:
+    loaded, times = [], []
+    for place, account_id, moved_at, *values in rows:
+        loaded.append(accounts.Account(account_id, definitions[names[place - 1]], accounts.AccountValues(*values)))
+        times.append(moved_at)
     return loaded, times
 
 
