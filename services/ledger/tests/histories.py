@@ -113,9 +113,9 @@ async def database_time(db: database.Database) -> datetime:
 
 
 async def postings_read(connection: asyncpg.Connection) -> int:
-    """Return the number of postings that were read in this database so far, this session's reads included."""
-    await connection.execute("SELECT pg_stat_force_next_flush()")
+    """Return the number of postings that the open transaction has read so far; other sessions do not count."""
+    assert connection.is_in_transaction()
     count: int = await connection.fetchval(
-        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'posting'"
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'posting'"
     )
     return count
