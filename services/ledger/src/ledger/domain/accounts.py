@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple, NewType, assert_never
 
+from pydantic_core import to_json
+
 from chassis import errors
 from contracts import ledger
 from contracts.message import AMOUNT_MINOR_MAX
@@ -111,17 +113,24 @@ class AccountValues(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """An account: its values as they are now and as they were loaded, and its lots where it keeps any."""
+    """An account: its values as they are now and as they were loaded, and its lots where it keeps any.
+
+    `json_fields` are the fields that never change, as JSON members without braces. They are encoded once for all events
+    of a batch; `posted` puts them into each.
+    """
 
     id: AccountId
     definition: chart.AccountDefinition
     current: AccountValues
     own_lots: list[lots.Lot] = field(default_factory=list)
     loaded: AccountValues = field(init=False)
+    json_fields: str = field(init=False)
 
     def __post_init__(self) -> None:
-        """Remember the values as loaded."""
+        """Remember the values as loaded, and encode what never changes."""
         self.loaded = self.current
+        (_, code, asset), owner_key = self.definition.name, self.definition.owner_key
+        self.json_fields = to_json({"code": code, "owner": owner_key, "asset": asset}).decode()[1:-1]
 
     @property
     def is_changed(self) -> bool:

@@ -5,7 +5,7 @@ A refusal is rolled back to a savepoint, so it changes no account.
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from contracts import ledger
@@ -21,13 +21,8 @@ class Changeable(Protocol[Values]):
     current: Values
 
 
-class Savepoint(NamedTuple):
-    """A point to roll back to: how many changes, transfers, postings and uses of lots there were."""
-
-    changes: int
-    transfers: int
-    postings: int
-    lot_uses: int
+Savepoint = tuple[int, int, int, int]
+"""A point to roll back to: the number of changes, transfers, postings and uses of lots until then."""
 
 
 class Books:
@@ -56,16 +51,15 @@ class Books:
 
     def savepoint(self) -> Savepoint:
         """Return the point to roll back to."""
-        return Savepoint(len(self._undo), len(self.transfers), len(self.postings), len(self.lot_uses))
+        return len(self._undo), len(self.transfers), len(self.postings), len(self.lot_uses)
 
     def rollback_to(self, savepoint: Savepoint) -> None:
         """Undo everything since a savepoint."""
-        while len(self._undo) > savepoint.changes:
+        changes, transfers, postings, lot_uses = savepoint
+        while len(self._undo) > changes:
             changed, before = self._undo.pop()
             changed.current = before
-        del self.transfers[savepoint.transfers :]
-        del self.postings[savepoint.postings :]
-        del self.lot_uses[savepoint.lot_uses :]
+        del self.transfers[transfers:], self.postings[postings:], self.lot_uses[lot_uses:]
 
     def change(self, changed: Changeable[Values], values: Values) -> None:
         """Assign new values, and remember the old ones for a rollback."""

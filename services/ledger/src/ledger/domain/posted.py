@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
 from pydantic_core import to_json
 
 from contracts import ledger
 from contracts.message import TenantId
-from ledger.domain import accounts, chart, double_entry
+from ledger.domain import accounts, double_entry
 
 
 class PostedLeg(NamedTuple):
@@ -54,25 +53,19 @@ class PostedTransfer:
     def model_dump_json(self) -> str:
         """Write the event exactly as its contract does; a test compares the two."""
         transfer_id, tenant, kind, _, reference, occurred_at, _, reverses = self.transfer
-        postings = []
-        for account, amount_minor, after in self.legs:
-            constant_fields = _constant_fields(account.definition.name, account.definition.owner_key)
-            postings.append(
-                f'{{"account":{{{constant_fields},"balance_minor":{after.balance_minor},"held_minor":{after.held_minor},'
+        postings = ",".join(
+            [
+                f'{{"account":{{{account.json_fields},"balance_minor":{after.balance_minor},"held_minor":{after.held_minor},'
                 f'"version":{after.version}}},"amount_minor":{amount_minor},"sequence":{after.sequence}}}'
-            )
+                for account, amount_minor, after in self.legs
+            ]
+        )
         reversed_id = f'"{reverses}"' if reverses else "null"
         return (
             f'{{"tenant":{_quoted(tenant)},"transfer_id":"{transfer_id}","kind":"{kind}",'
             f'"reference":{_quoted(reference)},"occurred_at":"{_timestamp(occurred_at)}","reverses":{reversed_id},'
-            f'"postings":[{",".join(postings)}]}}'
+            f'"postings":[{postings}]}}'
         )
-
-
-@lru_cache(maxsize=4_096)  # a clearing account is in every transfer of a batch
-def _constant_fields(name: chart.AccountName, owner_key: str | None) -> str:
-    """Return the fields of an account that never change, as JSON members without the braces around them."""
-    return to_json({"code": name.code, "owner": owner_key, "asset": name.asset}).decode()[1:-1]
 
 
 def _timestamp(time: datetime) -> str:

@@ -80,10 +80,6 @@ def plan(event: Event) -> Plan:
     tenant, (amount_minor, asset) = event.tenant, (event.amount.amount_minor, event.amount.currency)
     account = f"{event.provider}:{event.provider_account}"
     clearing = chart.system_account(tenant, f"clearing:{account}", asset)
-    if isinstance(event, payments.DepositReceived):
-        key = NaturalKey(tenant, "deposit", f"deposit:{event.deposit_id}")
-        suspense = chart.system_account(tenant, "suspense:deposits", asset)
-        return Plan([PlannedTransfer(key, key.source_key, clearing, suspense, amount_minor, event.received_at)])
     reference = f"payment:{event.payment_id}"
     paid = NaturalKey(tenant, "top_up", reference)  # the same whichever event reports the payment
     match event:
@@ -109,6 +105,10 @@ def plan(event: Event) -> Plan:
             key = dispute._replace(source_key=f"{dispute.source_key}/won")
             won = PlannedTransfer(key, reference, clearing, losses, amount_minor)
             return Plan([won, *fee], requires=dispute)
+        case payments.DepositReceived():
+            key = NaturalKey(tenant, "deposit", f"deposit:{event.deposit_id}")
+            suspense = chart.system_account(tenant, "suspense:deposits", asset)
+            return Plan([PlannedTransfer(key, key.source_key, clearing, suspense, amount_minor, event.received_at)])
         case _:
             assert_never(event)
 
