@@ -11,7 +11,7 @@ from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import InternalError
+from sqlalchemy.exc import IntegrityError, InternalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 LOCK_TIMEOUT_S = 5  # a migration that waits longer for a table would stop everybody who uses it
@@ -23,7 +23,7 @@ OWN_VERSION = "schema_version"
 # Roles belong to the whole server, but an advisory lock to one database: two installations on one server can meet.
 ROLE_ATTEMPTS_MAX = 10
 ROLE_PAUSE_S = 0.2
-_ROLE_IS_CHANGING = "tuple concurrently updated"
+_ROLE_IS_CHANGING = ("tuple concurrently updated", "pg_authid_rolname_index")
 
 _ONE_AT_A_TIME = 0x6B6F7069  # services migrate in parallel, and roles and grants are shared by the whole server
 
@@ -42,8 +42,8 @@ async def to_version(
         for attempt in range(ROLE_ATTEMPTS_MAX):
             try:
                 await _migrate(engine, service, schema, migrations, revision)
-            except InternalError as error:
-                if _ROLE_IS_CHANGING not in str(error) or attempt + 1 == ROLE_ATTEMPTS_MAX:
+            except (InternalError, IntegrityError) as error:
+                if not any(sign in str(error) for sign in _ROLE_IS_CHANGING) or attempt + 1 == ROLE_ATTEMPTS_MAX:
                     raise
                 await asyncio.sleep(ROLE_PAUSE_S)
             else:
