@@ -49,10 +49,3 @@ async def customer(where: stack.Stack, http: httpx.AsyncClient, sandbox: clients
     person = clients.Customer(where, http, sandbox)
     await person.log_in()
     return person
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process of a parallel run have all journeys, because they share one stack."""
-    for item in items:
-        if ROOT / "tests/e2e" in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("stack"))

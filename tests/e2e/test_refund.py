@@ -1,4 +1,4 @@
-"""Money on its way back: by an operator's hand, and in the provider's own cabinet."""
+"""Refunds by an operator, and in the provider's own dashboard."""
 
 from demo import clients, stack
 
