@@ -14,12 +14,11 @@ from uuid import UUID
 
 import fake_providers
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 import contracts.payments
-from chassis import database
+from chassis import database, state_machines
 from payments import clients
 from payments.domain import accounts
 
@@ -202,7 +201,7 @@ def runner() -> Iterator[asyncio.Runner]:
         yield made
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.state_machine
 def test_whatever_happens_money_agrees_with_the_provider(
     runner: asyncio.Runner,
     database_url: str,
@@ -213,15 +212,7 @@ def test_whatever_happens_money_agrees_with_the_provider(
     db = runner.run(opened(database_url))
     shop = new_shop(db, fake_providers.FakeProvider(account), command)
 
-    run_state_machine_as_test(
-        lambda: PaymentsMachine(runner.run, db, shop, fake_providers.FakeProvider(account)),  # type: ignore[arg-type]
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=25,
-            deadline=None,
-            derandomize=True,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        ),
+    state_machines.run(
+        lambda: PaymentsMachine(runner.run, db, shop, fake_providers.FakeProvider(account)), examples=60, steps=25
     )
     runner.run(db.close())

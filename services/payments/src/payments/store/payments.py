@@ -109,9 +109,9 @@ async def lock_of(
     payment_id: contracts.payments.PaymentId | None = None,
 ) -> Payment | None:
     """Lock the payment that a fact is about: by our id in its metadata, else by the provider's id."""
-    if payment_id is not None and (payment := await lock(tx, payment_id)) is not None:
-        return payment
-    row = await tx.fetchrow(_LOCK_BY_REF, account.tenant, account.provider, account.name, provider_ref)
+    row = None if payment_id is None else await tx.fetchrow(_LOCK, payment_id)
+    if row is None:
+        row = await tx.fetchrow(_LOCK_BY_REF, account.tenant, account.provider, account.name, provider_ref)
     return read_row(row) if row else None
 
 
