@@ -84,6 +84,15 @@ def pytest_configure() -> None:
     os.environ.setdefault(RUN, f"{os.getpid():x}{time.time_ns() // 1_000_000 % 0xFFFFFF:x}")
 
 
+def pytest_collection_finish() -> None:
+    """Keep coverage out of the processes that tests start.
+
+    Tracing nearly doubles the CPU time of a process, most of which is its start.
+    """
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    os.environ.pop("COVERAGE_PROCESS_START", None)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Drop what the run left on the server, when the last of its processes has ended."""
     if hasattr(session.config, "workerinput"):
