@@ -4,16 +4,17 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-STACK = "tests/e2e/"
+# Tests that share what is costly to make: a whole stack, or the import of Telegram's SDK, which takes seconds.
+TOGETHER = ("tests/e2e/", "apps/sandbox/tests/test_telegram.py", "apps/sandbox/tests/test_stars.py")
 
 
-class SharedStackScheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Gives tests to processes one by one, but all journeys to one process, because they share one stack."""
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Gives tests to processes one by one, but all of a group to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return STACK if nodeid.startswith(STACK) else nodeid
+        return next((group for group in TOGETHER if nodeid.startswith(group)), nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedStackScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
     """Use it for every parallel run."""
-    return SharedStackScheduling(config, log)
+    return GroupScheduling(config, log)

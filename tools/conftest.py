@@ -5,7 +5,7 @@ import importlib
 import io
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -13,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-IMPORTING = {"asyncapi", "contracts_compat", "settings_doc"}  # tools that import the code which they check
+# Tools that import the code which they check: in a process of their own, or with that package imported anew.
+IMPORTING = {"asyncapi", "settings_doc"}
+PACKAGES = {"contracts_compat": "contracts"}
 
 # Tools are scripts and no packages; a test that calls a function of one imports it from their folder.
 sys.path.insert(0, str(ROOT / "tools"))
@@ -42,7 +44,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         output, errors = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        with (
+            _imported_anew(PACKAGES.get(name)),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
             try:
                 code = importlib.import_module(name).main()
             except SystemExit as end:
@@ -50,6 +56,28 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         return subprocess.CompletedProcess(sys.argv, code, output.getvalue(), errors.getvalue())
 
     return run_tool
+
+
+@contextlib.contextmanager
+def _imported_anew(package: str | None) -> Iterator[None]:
+    """Let the block import a package from another place, and forget that import afterwards."""
+    path, modules = sys.path.copy(), dict(sys.modules)
+    _forget(package)
+    try:
+        yield
+    finally:
+        _forget(package)
+        sys.path[:] = path
+        sys.modules.update({name: module for name, module in modules.items() if _is_part_of(name, package)})
+
+
+def _forget(package: str | None) -> None:
+    for name in [name for name in sys.modules if _is_part_of(name, package)]:
+        del sys.modules[name]
+
+
+def _is_part_of(name: str, package: str | None) -> bool:
+    return package is not None and (name == package or name.startswith(f"{package}."))
 
 
 @pytest.fixture

@@ -15,7 +15,12 @@ servers="python3 deploy/local/servers.py"
 
 # Servers that this run starts are stopped at its end; others keep running.
 $servers status >/dev/null 2>&1 || trap '$servers down' EXIT
+if [ $# -eq 0 ]; then
+    # While the servers start: pytest compiles the tests once, instead of in each of its processes.
+    "$bin/python" -m pytest --collect-only -q >/dev/null 2>&1 &
+fi
 $servers up >&2 || exit 1
+wait
 addresses=$($servers env) || exit 1
 set -a
 eval "$addresses"

@@ -5,12 +5,18 @@ import hashlib
 import hmac
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 import httpx
 import pytest
-from aiogram.utils import web_app
+
+from chassis import testing
+
+if TYPE_CHECKING:
+    from aiogram.utils import web_app
+else:  # its import takes seconds, and every process of a parallel run collects this file
+    web_app = testing.LazyModule("aiogram.utils.web_app")
 
 DEMO_TOKEN = "7000000001:DEMO-kopilka-sandbox-token-000000000"
 USER = {"id": 279058397, "first_name": "Юля & Яна = 1+1 %26", "username": "yan", "photo_url": "https://t.me/i/yan.svg"}

@@ -1,16 +1,22 @@
 """Telegram Stars through aiogram: pre-checkout queries with their deadline, charges, refunds, subscriptions."""
 # ruff: noqa: ASYNC210, ASYNC212 - the sandbox serves from a thread of its own, so a short blocking call is harmless
 
+from __future__ import annotations
+
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiogram
 import httpx
 import pytest
-from aiogram import exceptions, types
-from aiogram.client.session.aiohttp import AiohttpSession
-from aiogram.client.telegram import TelegramAPIServer
+
+from chassis import testing
+
+if TYPE_CHECKING:
+    import aiogram
+    from aiogram import exceptions, types
+else:  # its import takes seconds, and every process of a parallel run collects this file
+    aiogram, exceptions, types = map(testing.LazyModule, ("aiogram", "aiogram.exceptions", "aiogram.types"))
 
 Received = Callable[[int], list[dict[str, Any]]]
 TOKEN = "7000000001:DEMO-kopilka-sandbox-token-000000000"
@@ -20,6 +26,9 @@ MONTH_S = 2_592_000
 
 @pytest.fixture
 async def bot(ctl: httpx.Client, sandbox_url: str) -> AsyncIterator[aiogram.Bot]:
+    from aiogram.client.session.aiohttp import AiohttpSession
+    from aiogram.client.telegram import TelegramAPIServer
+
     server = TelegramAPIServer.from_base(f"{sandbox_url}/telegram")
     async with aiogram.Bot(TOKEN, session=AiohttpSession(api=server)) as bot:
         yield bot

@@ -1,16 +1,22 @@
 """The Bot API through aiogram; plain HTTP only for requests that aiogram cannot send."""
 # ruff: noqa: ASYNC210, ASYNC212 - the sandbox serves from a thread of its own, so a short blocking call is harmless
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiogram
 import httpx
 import pytest
-from aiogram import exceptions, types
-from aiogram.client.session.aiohttp import AiohttpSession
-from aiogram.client.telegram import TelegramAPIServer
+
+from chassis import testing
+
+if TYPE_CHECKING:
+    import aiogram
+    from aiogram import exceptions, types
+else:  # its import takes seconds, and every process of a parallel run collects this file
+    aiogram, exceptions, types = map(testing.LazyModule, ("aiogram", "aiogram.exceptions", "aiogram.types"))
 
 TOKEN = "7000000001:DEMO-kopilka-sandbox-token-000000000"
 BOT_ID = 7000000001
@@ -18,6 +24,9 @@ BOT_ID = 7000000001
 
 @pytest.fixture
 async def bot(ctl: httpx.Client, sandbox_url: str) -> AsyncIterator[aiogram.Bot]:
+    from aiogram.client.session.aiohttp import AiohttpSession
+    from aiogram.client.telegram import TelegramAPIServer
+
     server = TelegramAPIServer.from_base(f"{sandbox_url}/telegram")
     async with aiogram.Bot(TOKEN, session=AiohttpSession(api=server)) as bot:
         yield bot
@@ -170,6 +179,9 @@ async def test_a_planned_server_error_is_a_server_error(bot: aiogram.Bot, ctl: h
 
 
 async def test_a_wrong_secret_of_an_existing_bot_is_unauthorized(ctl: httpx.Client, sandbox_url: str) -> None:
+    from aiogram.client.session.aiohttp import AiohttpSession
+    from aiogram.client.telegram import TelegramAPIServer
+
     server = TelegramAPIServer.from_base(f"{sandbox_url}/telegram")
     async with aiogram.Bot(f"{BOT_ID}:{'x' * 35}", session=AiohttpSession(api=server)) as stranger:
         with pytest.raises(exceptions.TelegramUnauthorizedError):

@@ -5,6 +5,7 @@ A test package names its service in a `service` fixture. Schemas are migrated on
 
 import asyncio
 import fcntl
+import importlib
 import json
 import os
 import socket
@@ -208,6 +209,18 @@ async def sender(amqp_url: str) -> AsyncIterator[publisher.Publisher]:
     opened = publisher.Publisher(amqp_url)
     yield opened
     await opened.close()
+
+
+class LazyModule:
+    """A module that is imported when it is first used: for large ones that a few tests need."""
+
+    def __init__(self, name: str) -> None:
+        """Take the name of the module."""
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> object:
+        """Import the module and give its attribute."""
+        return getattr(importlib.import_module(self._name), attribute)
 
 
 class Processes:

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from aiogram import types
 from providers import adapters, stars_adapter
 from providers.stars_adapter import method, own
 
@@ -72,6 +71,8 @@ def test_a_malformed_token_is_refused_and_not_shown(token: str) -> None:
 
 
 async def test_updates_as_aiogram_writes_them_are_read(bot: stars_adapter.Adapter) -> None:
+    from aiogram import types  # not above: it takes seconds, and every process of a parallel run collects this file
+
     payment_id = uuid4()
     payer = types.User(id=42, is_bot=False, first_name="A")
     charge = types.SuccessfulPayment(
