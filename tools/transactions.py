@@ -1,4 +1,4 @@
-"""Checks what happens in transactions: claimed inboxes, no waiting for others, SQL in its room.
+"""Checks what happens in transactions: claimed inboxes, no waiting for others, SQL in its room, bounded leases.
 
 Each rule is one function, and its docstring tells the failure it prevents.
 
@@ -19,12 +19,13 @@ SQL_ROOMS = {"store", "migrations"}
 _SQL = re.compile(
     r"^\s*(SELECT|INSERT INTO|UPDATE \w+|DELETE FROM|WITH \w+|TRUNCATE|LOCK TABLE|SET (LOCAL|TRANSACTION)|COPY)\b"
 )
+_ROW_LOCK = re.compile(r"\bLIMIT \S+\s+FOR (NO KEY )?UPDATE\b")
 
 
 def main() -> int:
     """Check every rule over the services."""
     root = tree.root_of(sys.argv[1:])
-    rules = (claims, transactions, statements)
+    rules = (claims, transactions, statements, leases)
     files = [path for path in tree.python_files(root, "services") if not tree.is_test(path.relative_to(root))]
     problems = [problem for rule in rules for path in files for problem in rule(root, path)]
     return tree.report(problems, passed=f"transactions: {len(files)} files keep them short and claimed")
@@ -77,6 +78,38 @@ def statements(root: Path, path: Path) -> Iterator[str]:
                 yield f"{_place(root, path)}:{node.lineno}: runs a statement; move it into the room `store`"
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _SQL.match(node.value):
             yield f"{_place(root, path)}:{node.lineno}: SQL outside of `store`; give the statement a function there"
+
+
+def leases(root: Path, path: Path) -> Iterator[str]:
+    """Rows that are locked up to a limit are chosen by a CTE or by the statement itself, never by a subquery.
+
+    Without it a plan with a nested loop runs the subquery once per row, and each run locks rows up to the limit again:
+    more work is leased than there are workers.
+    """
+    for node in ast.walk(tree.parse(path)):
+        if isinstance(node, ast.Constant | ast.JoinedStr) and any(map(_is_in_subquery, _row_locks(_text_of(node)))):
+            yield f"{_place(root, path)}:{node.lineno}: locks rows in a subquery; choose them in a CTE (WITH ... AS)"
+
+
+def _text_of(node: ast.Constant | ast.JoinedStr) -> str:
+    """Give the text of a string, without what an f-string inserts."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    return "".join(part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+def _row_locks(sql: str) -> Iterator[str]:
+    """Give the part of a statement before each row lock with a limit."""
+    return (sql[: found.start()] for found in _ROW_LOCK.finditer(sql))
+
+
+def _is_in_subquery(before: str) -> bool:
+    """Whether what stands before a row lock ends inside parentheses that open no CTE."""
+    depth = 0
+    for index in range(len(before) - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(before[index], 0)
+        if depth < 0:
+            return not re.search(r"\bAS( MATERIALIZED)?\s*$", before[:index])
+    return False
 
 
 def _registered(module: ast.Module) -> Iterator[ast.expr]:

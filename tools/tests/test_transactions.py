@@ -249,6 +249,30 @@ def test_sql_outside_of_its_room_is_named(
     assert (problem or "") in outcome.stderr
 
 
+LOCK_DUE = "(SELECT id FROM box WHERE due(1) ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)"
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_bounded"),
+    [
+        (f"WITH due AS {LOCK_DUE} UPDATE box SET x = 1 FROM due WHERE id = due.id", True),
+        (f"WITH due AS MATERIALIZED {LOCK_DUE} UPDATE box SET x = 1 FROM due", True),
+        (LOCK_DUE.strip("()"), True),
+        (f"UPDATE box SET x = 1 FROM {LOCK_DUE} AS due WHERE id = due.id", False),
+        (f"UPDATE box SET x = 1 WHERE id IN {LOCK_DUE} RETURNING {{COLUMNS}}", False),
+    ],
+)
+def test_rows_locked_in_a_subquery_are_named(
+    run: Any, workspace: Path, write: Write, statement: str, *, is_bounded: bool
+) -> None:
+    write("services/paper/src/paper/store.py", f'"""Boxes."""\n\nCOLUMNS = "id"\n_LEASE = f"""\n{statement}\n"""\n')
+
+    outcome = run("transactions", workspace)
+
+    assert outcome.returncode == (0 if is_bounded else 1), outcome.stderr
+    assert is_bounded or "in a CTE" in outcome.stderr
+
+
 def test_a_call_after_the_transaction_is_accepted(run: Any, workspace: Path, write: Write) -> None:
     body = "    async with db.transaction() as tx:\n        await store.lease(tx)\n    await provider.fetch(event)\n"
     write("services/paper/src/paper/timers.py", f'"""Scheduled work."""\n\n\nasync def _tick(db, event):\n{body}')

@@ -44,14 +44,14 @@ WHERE tenant = $1 AND provider = $2 AND account = $3 AND provider_ref = $4
 """
 # Index payment_to_check. The lease is the next poll itself: after a poll that fails the next one follows as usual.
 _LEASE_DUE = f"""
+WITH due AS (
+  SELECT payment_id AS id FROM payment WHERE next_at <= now() AND provider <> ALL($4::text[])
+  ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
 UPDATE payment SET checks = least(checks + 1, 32767), next_at = now() + make_interval(secs => least(
   ($2::float8[])[least(checks + 2, cardinality($2))],
   CASE WHEN now() < expires_at OR reserved_minor > 0 THEN $3::float8 END))
-FROM (
-  SELECT payment_id AS id FROM payment WHERE next_at <= now() AND provider <> ALL($4::text[])
-  ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
-) AS due
-WHERE payment_id = due.id RETURNING {COLUMNS}, checks, now() AS leased_at
+FROM due WHERE payment_id = due.id RETURNING {COLUMNS}, checks, now() AS leased_at
 """
 
 

@@ -27,13 +27,13 @@ ON CONFLICT (tenant, provider, account, dedupe_key, body_sha256) DO NOTHING RETU
 # Index webhook_due; the variant test is one probe of the unique index, and so is each look at the payment. A lease
 # that a crash of the server loses costs a second look only, so its commit does not wait for the disk.
 _LEASE = """
-UPDATE webhook SET attempts = least(attempts + 1, 32767), next_at = now() + make_interval(secs => $2)
-FROM (
+WITH due AS (
   SELECT webhook_id AS id, set_config('synchronous_commit', 'off', true) FROM webhook
   WHERE next_at <= now() AND provider <> ALL($3::text[])
   ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
-) AS due
-WHERE webhook_id = due.id
+)
+UPDATE webhook SET attempts = least(attempts + 1, 32767), next_at = now() + make_interval(secs => $2)
+FROM due WHERE webhook_id = due.id
 RETURNING webhook_id, tenant, provider, account, event, provider_ref, movement, attempts, misses, received_at,
   traceparent, now() - received_at AS age, EXISTS (
     SELECT FROM webhook AS other WHERE (other.tenant, other.provider, other.account, other.dedupe_key)
