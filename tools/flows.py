@@ -4,7 +4,7 @@ The failure it prevents: a page explains step by step a path that was renamed a 
 looks for a function that is gone. In docs/flows every code span that looks like a name must be a function,
 class, message type, queue, exchange, table, file or test of ours. In README.md, SECURITY.md and docs/architecture.md
 every paragraph that begins with words in bold is a promise: it must name a test, a constraint or a tool that holds it.
-Every file and test that these pages name must exist.
+Every file and test that these pages name must exist. No two pages of docs/adr have one number.
 
 Usage: flows.py [root]
 """
@@ -12,6 +12,7 @@ Usage: flows.py [root]
 import ast
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import tree
 
 FLOWS = "docs/flows"
+DECISIONS = "docs/adr"
 PROMISES = ("README.md", "SECURITY.md", "docs/architecture.md")
 
 _SPAN = re.compile(r"`([^`\n]+)`")
@@ -56,6 +58,7 @@ def main() -> int:
     pages = sorted((root / FLOWS).glob("*.md"))
     problems = [problem for page in pages for problem in unknown_names(root, page, code)]
     problems += [problem for page in PROMISES for problem in unheld_promises(root, root / page, code)]
+    problems += shared_numbers(root)
     if not pages:
         problems.append(f"{FLOWS}: no flow is described")
     return tree.report(problems, passed=f"flows: {len(pages)} flows and all promises name what exists")
@@ -115,6 +118,14 @@ def unheld_promises(root: Path, page: Path, code: Code) -> Iterator[str]:
             yield f"{page.relative_to(root)}: nothing holds: {' '.join(paragraph.split())[:120]}"
 
 
+def shared_numbers(root: Path) -> Iterator[str]:
+    """Give every decision record whose number another one has already."""
+    numbers = Counter(path.name.partition("-")[0] for path in (root / DECISIONS).glob("*.md"))
+    yield from (
+        f"{DECISIONS}: {count} pages have the number {number}" for number, count in numbers.items() if count > 1
+    )
+
+
 def _holds(root: Path, name: str, code: Code) -> bool:
     is_check = name.startswith("tools/") and (root / name).is_file()
     return is_check or name in code.tests or name in code.constraints or name == "lint-imports"
@@ -130,7 +141,7 @@ def _exists(root: Path, name: str, code: Code) -> bool:
 def _module_name(path: Path) -> str:
     parts = path.with_suffix("").parts
     inside = parts[len(parts) - parts[::-1].index("src") :] if "src" in parts else parts[-2:]
-    return ".".join(inside)
+    return ".".join(inside).removesuffix(".__init__")
 
 
 def _symbols(module_name: str, module: ast.Module) -> Iterator[str]:

@@ -122,3 +122,27 @@ def test_a_promise_that_nothing_holds_is_named(
 
     assert outcome.returncode == 1
     assert f"{page}: {complaint}" in outcome.stderr
+
+
+def test_two_decisions_with_one_number_are_named(run: Any, workspace: Path) -> None:
+    for name in ("0001-paper", "0001-glue", "0002-strings"):
+        (workspace / f"docs/adr/{name}.md").parent.mkdir(exist_ok=True)
+        (workspace / f"docs/adr/{name}.md").write_text("# A decision\n")
+
+    outcome = run("flows", workspace)
+
+    assert outcome.returncode == 1
+    assert "docs/adr: 2 pages have the number 0001" in outcome.stderr
+    assert "0002" not in outcome.stderr
+
+
+def test_a_function_in_a_package_is_found(run: Any, workspace: Path) -> None:
+    package = workspace / "services/glue/src/glue/parts"
+    package.mkdir()
+    (package / "__init__.py").write_text('"""Parts."""\n\n\ndef join():\n    """Join them."""\n')
+    page = workspace / "docs/flows/parcel.md"
+    page.write_text(FLOW + "Then `glue.parts.join`.\n")
+
+    outcome = run("flows", workspace)
+
+    assert outcome.returncode == 0, outcome.stderr
