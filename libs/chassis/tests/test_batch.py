@@ -239,7 +239,7 @@ async def test_an_unavailable_database_is_waited_for_without_using_up_a_retry(  
         await proxy.take_away()
         await asyncio.gather(*(wire.send(QUEUE, notes.NoteWritten()) for _ in range(20)))
         await wire.send_raw(QUEUE, b"{not json", rabbit.headers_of(notes.NoteWritten()))
-        await asyncio.sleep(4)
+        await asyncio.sleep(4)  # the outage lasts longer than the handler waits for its end
 
         await proxy.restore()
         await rabbit.effects(db, QUEUE, 21)

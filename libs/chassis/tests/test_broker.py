@@ -55,7 +55,7 @@ async def test_an_unavailable_database_is_waited_for_without_using_up_a_retry(
         await proxy.take_away()
         for _ in range(10):
             await wire.send(QUEUE, notes.WriteNote())
-        await asyncio.sleep(2)
+        await asyncio.sleep(2)  # how long the outage lasts
 
         await proxy.restore()
         await rabbit.effects(db, QUEUE, 11)
