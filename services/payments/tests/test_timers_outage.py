@@ -64,7 +64,7 @@ def opened(
     return down
 
 
-async def hint(fake_shop: Any, ref: str) -> None:
+async def send_webhook(fake_shop: Any, ref: str) -> None:
     body = json.dumps({"ref": ref, "key": ref})
     await fake_shop.post("/webhooks/stripe/demo", body, x_fake_provider=fake_providers.SECRET)
 
@@ -75,7 +75,7 @@ async def waiting(fake_shop: Any, down: Down) -> list[Any]:
     await fake_shop.send_attempts()
     for ref in list(down.payments):
         down.pay(ref)
-        await hint(fake_shop, ref)
+        await send_webhook(fake_shop, ref)
     down.is_down = True
     for _ in range(PAYMENTS):
         await fake_shop.request(provider="stripe")

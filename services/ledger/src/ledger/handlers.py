@@ -19,7 +19,7 @@ ATTEMPTS_MAX = 4
 CREDITS = prometheus_client.Counter("kopilka_ledger_credits_total", "Payments credited to a wallet.", ["asset"])
 CREDIT_LATENCY = prometheus_client.Histogram(
     "kopilka_credit_latency_seconds",
-    "From the acceptance of the provider's hint to the commit of the credit.",
+    "From the acceptance of the provider's webhook to the commit of the credit.",
     buckets=(0.005, 0.01, 0.02, 0.04, 0.08, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60, 300),
 )
 

@@ -24,7 +24,7 @@ class Adapter(ABC):
 
     name: ClassVar[contracts.payments.Provider]
     target: ClassVar[str]
-    """The sandbox's name of it, in its control plane."""
+    """The sandbox's name of it, in its control API."""
     shop_id: ClassVar[str]
     capabilities: ClassVar[frozenset[accounts.Capability]]
     """What the client says of itself; declared here because tests are collected before there is a client."""

@@ -1,4 +1,4 @@
-"""The sandbox as a process, its control plane, and a post box that takes its webhooks in over real HTTP."""
+"""The sandbox as a process, its control API, and a post box that takes its webhooks in over real HTTP."""
 
 import asyncio
 import contextlib
@@ -73,7 +73,7 @@ class Harness:
         self.post = post
 
     async def control(self, method: str, path: str, **body: object) -> Any:
-        """Ask the control plane."""
+        """Ask the control API."""
         async with httpx.AsyncClient(base_url=f"{self.url}/__ctl", timeout=WAIT_S_MAX, trust_env=False) as http:
             answer = await http.request(method, path, json=body or None)
         answer.raise_for_status()

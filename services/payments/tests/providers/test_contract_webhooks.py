@@ -51,11 +51,11 @@ async def test_a_genuine_webhook_leads_to_its_payment(provider: Adapter) -> None
 
     for webhook in received:
         client.authenticate(webhook)
-    hints = [hint for hint in map(client.read, received) if isinstance(hint, facts.WebhookContent)]
-    about = [hint for hint in hints if hint.provider_ref is not None or hint.movement is not None]
+    contents = [content for content in map(client.read, received) if isinstance(content, facts.WebhookContent)]
+    about = [content for content in contents if content.provider_ref is not None or content.movement is not None]
     assert about
-    for hint in about:
-        fact = hint.movement or await client.fetch(str(hint.provider_ref))
+    for content in about:
+        fact = content.movement or await client.fetch(str(content.provider_ref))
         assert isinstance(fact, facts.Fact)
         assert fact.payment_id == made.payment_id
         assert provider.is_named_as(made, fact)
@@ -67,8 +67,8 @@ async def test_every_copy_of_a_webhook_has_the_same_key_and_every_webhook_its_ow
 
     _, received = await paid_with_webhooks(provider, client)
 
-    keys = [hint.dedupe_key for hint in map(client.read, received) if isinstance(hint, facts.WebhookContent)]
-    again = [hint.dedupe_key for hint in map(client.read, received) if isinstance(hint, facts.WebhookContent)]
+    keys = [content.dedupe_key for content in map(client.read, received) if isinstance(content, facts.WebhookContent)]
+    again = [content.dedupe_key for content in map(client.read, received) if isinstance(content, facts.WebhookContent)]
     assert keys == again
     assert len(set(keys)) == len(keys)
     assert all(0 < len(key) <= 255 for key in keys)
@@ -185,9 +185,9 @@ async def test_a_webhook_of_a_refund_leads_to_its_payment(provider: Adapter) -> 
 
     webhook = await provider.harness.post.wait(provider.target, lambda _: True)
     client.authenticate(webhook)
-    hint = client.read(webhook)
-    assert isinstance(hint, facts.WebhookContent)
-    assert (await client.fetch(str(hint.provider_ref))).provider_ref == made.provider_ref
+    content = client.read(webhook)
+    assert isinstance(content, facts.WebhookContent)
+    assert (await client.fetch(str(content.provider_ref))).provider_ref == made.provider_ref
 
 
 def _somewhere(node: Any, data: st.DataObject) -> tuple[Any, Any]:

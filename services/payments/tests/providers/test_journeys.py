@@ -71,9 +71,9 @@ async def tell(shop: Any, provider: adapters.Adapter, webhook: facts.WebhookRequ
 
 def named(client: clients.Provider, webhook: facts.WebhookRequest) -> str | None:
     """Give the name by which a webhook knows its payment."""
-    hint = client.read(webhook)
-    assert isinstance(hint, facts.WebhookContent)
-    return hint.provider_ref
+    content = client.read(webhook)
+    assert isinstance(content, facts.WebhookContent)
+    return content.provider_ref
 
 
 async def compare(shop: Any, client: clients.Provider) -> provider_side.Outcome:

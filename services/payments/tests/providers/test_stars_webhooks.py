@@ -91,14 +91,14 @@ async def test_updates_as_aiogram_writes_them_are_read(bot: stars_adapter.Adapte
     )
     update = types.Update(update_id=7, message=message).model_dump_json(by_alias=True, exclude_none=True)
 
-    hint = own(bot).read(adapters.webhook(update.encode()))
+    content = own(bot).read(adapters.webhook(update.encode()))
 
-    assert isinstance(hint, facts.WebhookContent)
-    assert isinstance(hint.movement, facts.Fact)
-    assert (hint.dedupe_key, hint.provider_ref) == ("upd:7", "stx1")
-    assert (hint.movement.payment_id, hint.movement.payer) == (payment_id, "42")
-    assert hint.movement.paid_at == message.date
-    assert hint.movement.amount == Money(amount_minor=90, currency="XTR")
+    assert isinstance(content, facts.WebhookContent)
+    assert isinstance(content.movement, facts.Fact)
+    assert (content.dedupe_key, content.provider_ref) == ("upd:7", "stx1")
+    assert (content.movement.payment_id, content.movement.payer) == (payment_id, "42")
+    assert content.movement.paid_at == message.date
+    assert content.movement.amount == Money(amount_minor=90, currency="XTR")
 
 
 @pytest.mark.parametrize(
@@ -108,19 +108,19 @@ async def test_a_foreign_payload_names_no_payment(bot: stars_adapter.Adapter, pa
     body = f"""{{"update_id":1,"message":{{"date":1780000000,"from":{{"id":42}},"successful_payment":{{
     "currency":"XTR","total_amount":90,"invoice_payload":"{payload}","telegram_payment_charge_id":"stx1"}}}}}}"""
 
-    hint = own(bot).read(adapters.webhook(body.encode()))
+    content = own(bot).read(adapters.webhook(body.encode()))
 
-    assert isinstance(hint, facts.WebhookContent)
-    assert isinstance(hint.movement, facts.Fact)
-    assert hint.movement.payment_id is None
-    assert hint.provider_ref == "stx1"
+    assert isinstance(content, facts.WebhookContent)
+    assert isinstance(content.movement, facts.Fact)
+    assert content.movement.payment_id is None
+    assert content.provider_ref == "stx1"
 
 
 @pytest.mark.parametrize("kind", ["message", "edited_message", "my_chat_member", "subscription"])
 async def test_an_update_about_something_else_is_about_no_payment(bot: stars_adapter.Adapter, kind: str) -> None:
-    hint = own(bot).read(adapters.webhook(f'{{"update_id":5,"{kind}":{{"date":1780000000,"text":"hi"}}}}'.encode()))
+    content = own(bot).read(adapters.webhook(f'{{"update_id":5,"{kind}":{{"date":1780000000,"text":"hi"}}}}'.encode()))
 
-    assert hint == facts.WebhookContent(event="other", dedupe_key="upd:5")
+    assert content == facts.WebhookContent(event="other", dedupe_key="upd:5")
 
 
 async def test_a_payment_without_its_payer_is_malformed(bot: stars_adapter.Adapter) -> None:

@@ -86,8 +86,8 @@ async def test_every_event_of_a_payments_life_leads_to_it(shop: stripe_adapter.A
         *("payment_intent.succeeded", "refund.created", "charge.refunded"),
         *("charge.dispute.created", "charge.dispute.funds_reinstated", "charge.dispute.closed"),
     } <= set(came)
-    for hint in came.values():
-        assert (await client.fetch(str(hint.provider_ref))).provider_ref == fact.provider_ref
+    for content in came.values():
+        assert (await client.fetch(str(content.provider_ref))).provider_ref == fact.provider_ref
     assert came["refund.created"].provider_ref == fact.provider_ref
 
 
@@ -107,18 +107,18 @@ async def test_every_event_of_a_payments_life_leads_to_it(shop: stripe_adapter.A
 def test_an_event_names_the_payment_to_fetch(kind: str, subject: dict[str, Any], ref: str | None) -> None:
     client = silent()
 
-    hint = client.read(stripe_adapter.signed(stripe_adapter.event(kind, subject).encode()))
+    content = client.read(stripe_adapter.signed(stripe_adapter.event(kind, subject).encode()))
 
-    assert hint == facts.WebhookContent(event=kind, dedupe_key="evt_1", provider_ref=ref)
+    assert content == facts.WebhookContent(event=kind, dedupe_key="evt_1", provider_ref=ref)
 
 
 @pytest.mark.parametrize(("account", "is_ours"), [("acct_1DemoKopilkaSandbox", True), ("acct_other", False)])
 def test_an_event_of_a_connected_account_is_about_no_payment(account: str, is_ours: bool) -> None:  # noqa: FBT001 - a table's column
     body = json.loads(stripe_adapter.Adapter.samples[0]) | {"account": account}
 
-    hint = silent().read(stripe_adapter.signed(json.dumps(body).encode()))
+    content = silent().read(stripe_adapter.signed(json.dumps(body).encode()))
 
-    assert (hint.provider_ref is not None) is is_ours
+    assert (content.provider_ref is not None) is is_ours
 
 
 # --- the account ---------------------------------------------------------------------------------------

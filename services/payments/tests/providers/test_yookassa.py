@@ -358,9 +358,9 @@ def test_an_amount_that_is_not_exact_is_refused(value: str) -> None:
 def test_a_notification_names_the_payment_to_fetch(event: str, subject: dict[str, str], ref: str | None) -> None:
     body = json.dumps({"type": "notification", "event": event, "object": subject}).encode()
 
-    hint = silent().read(adapters.webhook(body))
+    content = silent().read(adapters.webhook(body))
 
-    assert hint == facts.WebhookContent(event=event, dedupe_key=f"{event}:{subject['id']}", provider_ref=ref)
+    assert content == facts.WebhookContent(event=event, dedupe_key=f"{event}:{subject['id']}", provider_ref=ref)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class CaptureUnderWay(errors.Refusal):
 
 
 class CaptureExceedsAuthorized(errors.Refusal):
-    """Less than this is held."""
+    """The capture is larger than the authorized amount."""
 
     code = "capture_exceeds_authorized"
 

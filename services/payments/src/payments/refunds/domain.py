@@ -41,7 +41,7 @@ class PartialRefundNotSupported(errors.Refusal):
 
 
 class RefundExceedsCaptured(errors.Refusal):
-    """Less than this is left of what was taken."""
+    """The refund is larger than what is left of the captured amount."""
 
     code = "refund_exceeds_captured"
 
