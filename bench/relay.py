@@ -19,7 +19,7 @@ from chassis import app, database, envelope, outbox, publisher, relay, settings,
 
 ROWS = 20_000
 KEYS = 1_000
-RUNS = 3
+RUNS = 5
 TARGET = 3_500
 QUEUES = ("bench.first", "bench.second")
 
