@@ -11,6 +11,7 @@ from sandbox import webhooks
 
 MESSAGES_MAX = 200_000
 BLOCKED_MAX = 100_000
+CHATS_MAX = 10_000
 BOTS_MAX = 1000
 UPDATES_MAX = 1000
 UPDATE_ID_MIN = 500_000_000
@@ -30,6 +31,7 @@ class Message:
     entities: list[dict[str, Any]]
     reply_markup: dict[str, Any] | None
     sent_at: int
+    message_thread_id: int | None = None
     invoice: dict[str, Any] | None = None
     edited_at: int | None = None
     is_deleted: bool = False
@@ -37,6 +39,15 @@ class Message:
     def to_json(self) -> dict[str, Any]:
         """Return all fields of the message."""
         return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChatState:
+    """What became of a chat: `problem` names a refusal of routes.CHAT_PROBLEMS, `migrated_to` is the new id."""
+
+    problem: str | None = None
+    migrated_to: int | None = None
+    closed_topics: frozenset[int] = frozenset()  # 0 is the topic General, which has no thread id
 
 
 @dataclasses.dataclass(slots=True)
@@ -75,6 +86,7 @@ class Bots:
         self._messages: dict[int, Message] = {}
         self._by_chat: dict[tuple[int, int], dict[int, Message]] = {}
         self._blocked: dict[tuple[int | None, int], None] = {}
+        self._chats: dict[int, ChatState] = {}
         self._numbers = itertools.count(1)
         self.authenticate(demo_token)
 
@@ -84,6 +96,7 @@ class Bots:
         self._messages.clear()
         self._by_chat.clear()
         self._blocked.clear()
+        self._chats.clear()
         self.authenticate(self._demo_token)
 
     def authenticate(self, token: str) -> Bot | None:
@@ -141,6 +154,16 @@ class Bots:
     def is_blocked(self, bot: Bot, *, chat_id: int) -> bool:
         """Tell whether the chat blocks the bot."""
         return (bot.id, chat_id) in self._blocked or (None, chat_id) in self._blocked
+
+    def set_chat(self, chat_id: int, state: ChatState) -> None:
+        """Change what became of a chat, for all bots."""
+        self._chats[chat_id] = state
+        if len(self._chats) > CHATS_MAX:
+            del self._chats[next(iter(self._chats))]
+
+    def chat(self, chat_id: int) -> ChatState:
+        """Return what became of a chat."""
+        return self._chats.get(chat_id, ChatState())
 
     def _evict_oldest(self) -> None:
         oldest = self._messages.pop(next(iter(self._messages)))

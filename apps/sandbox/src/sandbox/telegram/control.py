@@ -1,14 +1,14 @@
 """Telegram's part of the control app: signed initData, the messages of bots, blocks."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
 from fastapi import FastAPI, Response
 
 from sandbox import json_response
 from sandbox.control import schemas
-from sandbox.telegram import init_data, routes
+from sandbox.telegram import bots, init_data, routes
 
 _ChatId = Annotated[int, pydantic.Field(ge=-(2**52), le=2**52)]
 _BotId = Annotated[int, pydantic.Field(ge=1, le=10**16)]
@@ -47,6 +47,17 @@ class BlockBody(schemas.Body):
     blocked: bool
 
 
+class ChatBody(schemas.Body):
+    """What becomes of a chat; without other fields it works again."""
+
+    chat_id: _ChatId
+    problem: Literal["not_found", "no_rights", "write_forbidden", "kicked", "not_a_member", "deleted"] | None = None
+    migrated_to: _ChatId | None = None
+    closed_topics: Annotated[
+        list[Annotated[int, pydantic.Field(ge=0, le=2**31)]], pydantic.Field(max_length=100, default_factory=list)
+    ]
+
+
 def add_routes(app: FastAPI, bot_api: routes.TelegramApi, default_bot_token: str) -> None:
     """Add the routes below /telegram."""
 
@@ -73,3 +84,9 @@ def add_routes(app: FastAPI, bot_api: routes.TelegramApi, default_bot_token: str
         sent = bot_api.block(body.chat_id, body.bot_id, is_blocked=body.blocked)
         await schemas.wait_for_webhooks(sent)
         return {"chat_id": body.chat_id, "bot_id": body.bot_id, "blocked": body.blocked}
+
+    @app.post("/telegram/chat")
+    async def change_chat(body: ChatBody) -> schemas.Json:
+        state = bots.ChatState(body.problem, body.migrated_to, frozenset(body.closed_topics))
+        bot_api.bots.set_chat(body.chat_id, state)
+        return body.model_dump()

@@ -14,7 +14,33 @@ TEXT_MAX = 4096
 # Longer sources are refused before their markup is parsed.
 SOURCE_MAX = 65_536
 CHAT_ID_MAX = 2**52
+RIGHTS = (
+    "can_send_messages",
+    "can_send_audios",
+    "can_send_documents",
+    "can_send_photos",
+    "can_send_videos",
+    "can_send_video_notes",
+    "can_send_voice_notes",
+    "can_send_polls",
+    "can_send_other_messages",
+    "can_add_web_page_previews",
+    "can_react_to_messages",
+    "can_edit_tag",
+    "can_change_info",
+    "can_invite_users",
+    "can_pin_messages",
+    "can_manage_topics",
+)
 WEBHOOK_PORTS = {443, 80, 88, 8443, None}
+
+
+class Migrated(parameters.BadRequest):
+    """A call about a group that has become a supergroup."""
+
+    def __init__(self, chat_id: int) -> None:
+        super().__init__("group chat was upgraded to a supergroup chat")
+        self.chat_id = chat_id
 
 
 def chat_id(params: parameters.Parameters) -> int:
@@ -87,6 +113,8 @@ def message_json(bot: bots.Bot, message: bots.Message) -> dict[str, Any]:
         "date": message.sent_at,
         **({"invoice": message.invoice} if message.invoice else {"text": message.text}),
     }
+    if message.message_thread_id is not None:
+        fields |= {"message_thread_id": message.message_thread_id, "is_topic_message": True}
     if message.edited_at is not None:
         fields["edit_date"] = message.edited_at
     if message.entities:
@@ -115,8 +143,13 @@ def bot_json(bot: bots.Bot) -> dict[str, Any]:
 
 
 def chat_member_json(bot: bots.Bot, status: str) -> dict[str, Any]:
-    """Return the ChatMember of a bot."""
-    return {"user": bot_json(bot), "status": status, **({"until_date": 0} if status == "kicked" else {})}
+    """Return the ChatMember of a bot; one that is restricted may do nothing."""
+    fields: dict[str, Any] = {"user": bot_json(bot), "status": status}
+    if status in {"kicked", "restricted"}:
+        fields["until_date"] = 0
+    if status == "restricted":
+        fields |= {"is_member": True, **dict.fromkeys(RIGHTS, False)}
+    return fields
 
 
 def _reply_markup(params: parameters.Parameters) -> dict[str, Any] | None:

@@ -27,6 +27,16 @@ _DESCRIPTIONS = {
     504: "Gateway Timeout",
 }
 
+# The refusals of messages to a chat, by the names of the control API.
+CHAT_PROBLEMS = {
+    "not_found": (400, "Bad Request: chat not found"),
+    "no_rights": (400, "Bad Request: not enough rights to send text messages to the chat"),
+    "write_forbidden": (400, "Bad Request: CHAT_WRITE_FORBIDDEN"),
+    "kicked": (403, "Forbidden: bot was kicked from the supergroup chat"),
+    "not_a_member": (403, "Forbidden: bot is not a member of the supergroup chat"),
+    "deleted": (403, "Forbidden: the group chat was deleted"),
+}
+
 
 class TelegramApi(providers.ProviderApi):
     """The Bot API."""
@@ -44,6 +54,7 @@ class TelegramApi(providers.ProviderApi):
         self._methods: dict[str, Callable[[bots.Bot, parameters.Parameters], Any]] = {
             "getme": self._get_me,
             "getchat": self._get_chat,
+            "getchatmember": self._get_chat_member,
             "sendmessage": self._send_message,
             "editmessagetext": self._edit_message_text,
             "deletemessage": self._delete_message,
@@ -108,6 +119,8 @@ class TelegramApi(providers.ProviderApi):
         app.add_route("/bot{token}/{method}", self._call, methods=["GET", "POST"])
 
         async def handle_error(_request: Request, error: Exception) -> Response:
+            if isinstance(error, objects.Migrated):
+                return _error(400, str(error), {"migrate_to_chat_id": error.chat_id})
             if isinstance(error, HTTPException):
                 return _error(error.status_code, error.detail)
             return _error(400, str(error))
@@ -154,9 +167,11 @@ class TelegramApi(providers.ProviderApi):
             "has_main_web_app": True,
         }
 
-    def _get_chat(self, _bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
+    def _get_chat(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
+        chat_id = objects.chat_id(params)
+        self._require_readable(bot, chat_id)
         return {
-            **objects.chat_json(objects.chat_id(params)),
+            **objects.chat_json(chat_id),
             "accent_color_id": 0,
             "max_reaction_count": 11,
             "accepted_gift_types": {
@@ -168,16 +183,27 @@ class TelegramApi(providers.ProviderApi):
             },
         }
 
-    def _send_message(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
+    def _get_chat_member(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
         chat_id = objects.chat_id(params)
+        if params.integer("user_id") != bot.id:
+            raise parameters.BadRequest("user not found")
+        self._require_readable(bot, chat_id)
+        if self.bots.chat(chat_id).problem in {"no_rights", "write_forbidden"}:
+            return objects.chat_member_json(bot, "restricted")
+        return objects.chat_member_json(bot, "member")
+
+    def _send_message(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
+        chat_id, thread_id = objects.chat_id(params), params.integer("message_thread_id", 0)
         content = objects.content(params)
-        self._require_not_blocked(bot, chat_id)
-        message = self.bots.add_message(bot, chat_id, sent_at=self._now_s(), **content)
+        self._require_writable(bot, chat_id, thread_id)
+        message = self.bots.add_message(
+            bot, chat_id, sent_at=self._now_s(), message_thread_id=thread_id or None, **content
+        )
         return objects.message_json(bot, message)
 
     def _send_invoice(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
         chat_id = objects.chat_id(params)
-        self._require_not_blocked(bot, chat_id)
+        self._require_writable(bot, chat_id)
         return self.stars.send_invoice(bot, chat_id, params)
 
     def _edit_message_text(self, bot: bots.Bot, params: parameters.Parameters) -> dict[str, Any]:
@@ -191,7 +217,7 @@ class TelegramApi(providers.ProviderApi):
                 "message is not modified: specified new message content and reply markup are exactly the same "
                 "as a current content and reply markup of the message"
             )
-        self._require_not_blocked(bot, chat_id)
+        self._require_writable(bot, chat_id)
         for name, value in content.items():
             setattr(message, name, value)
         message.edited_at = self._now_s()
@@ -203,6 +229,24 @@ class TelegramApi(providers.ProviderApi):
             raise parameters.BadRequest("message to delete not found")
         message.is_deleted = True
         return True
+
+    def _require_writable(self, bot: bots.Bot, chat_id: int, thread_id: int = 0) -> None:
+        """Refuse as Telegram does when a bot may not write to a chat, or to a topic of it."""
+        state = self.bots.chat(chat_id)
+        if state.migrated_to is not None:
+            raise objects.Migrated(state.migrated_to)
+        if state.problem is not None:
+            raise HTTPException(*CHAT_PROBLEMS[state.problem])
+        if thread_id in state.closed_topics:
+            raise parameters.BadRequest("TOPIC_CLOSED")
+        self._require_not_blocked(bot, chat_id)
+
+    def _require_readable(self, bot: bots.Bot, chat_id: int) -> None:
+        """Refuse as Telegram does when a bot may not read about a chat; one without rights may."""
+        problem = self.bots.chat(chat_id).problem
+        if problem is not None and problem not in {"no_rights", "write_forbidden"}:
+            raise HTTPException(*CHAT_PROBLEMS[problem])
+        self._require_not_blocked(bot, chat_id)
 
     def _require_not_blocked(self, bot: bots.Bot, chat_id: int) -> None:
         if self.bots.is_blocked(bot, chat_id=chat_id):
