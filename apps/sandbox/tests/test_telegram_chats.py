@@ -1,5 +1,5 @@
 """Chats that move, close their topics or refuse messages, through aiogram."""
-# ruff: noqa: ASYNC210, ASYNC212 - the sandbox serves from a thread of its own, so a short blocking call is harmless
+# ruff: noqa: ASYNC212 - the sandbox serves from a thread of its own, so a short blocking call is harmless
 
 from __future__ import annotations
 

@@ -50,3 +50,15 @@ async def test_a_process_that_stops_is_not_ready() -> None:
     checks.is_stopping = True
 
     assert (await checks.report())["status"] == "stopping"
+
+
+async def test_a_warning_is_reported_while_it_lasts_and_leaves_the_process_ready() -> None:
+    checks = health.Health()
+    texts = ["the chat refuses messages", None]
+    checks.add_warning("manager chat", lambda: texts[0])
+
+    lasting = await checks.report()
+    texts.pop(0)
+
+    assert lasting == {"status": "ready", "checks": {}, "warnings": {"manager chat": "the chat refuses messages"}}
+    assert await checks.report() == {"status": "ready", "checks": {}}
