@@ -29,7 +29,7 @@ async def queue(db: database.Database, count: int = 1, user_id: UserId | None = 
 
 async def lease(db: database.Database, *, limit: int = 10, tenant: TenantId = DEMO) -> list[delivery.Notification]:
     async with db.transaction() as tx:
-        return await store.lease(tx, tenant, limit=limit, lease_s=60)
+        return await store.lease(tx, tenant, manager_chat_id=-100_500, limit=limit, lease_s=60)
 
 
 async def save(db: database.Database, notification: delivery.Notification, outcome: delivery.Outcome) -> None:

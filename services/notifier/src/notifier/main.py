@@ -5,8 +5,9 @@ from pathlib import Path
 
 from chassis import app, entrypoint
 from contracts.message import TenantId
-from notifier import handlers, settings, timers
+from notifier import handlers, operations, settings
 from notifier.clients import rate_limiter, telegram
+from notifier.timers import manager_chat, sending
 
 
 def worker(process: app.Process) -> None:
@@ -18,17 +19,14 @@ def worker(process: app.Process) -> None:
     process.closers.append(bot.close)
     process.consume(*handlers.QUEUES)
     process.consume_batches(*handlers.BATCH_QUEUES)
-    process.every(
-        "send_notifications",
-        partial(
-            timers.send_notifications,
-            process.db,
-            timers.Channel(tenant, config.manager_chat_id, bot, rate_limiter.RateLimiter()),
-        ),
-        idle_min_s=0.1,
-        debounced=True,
-    )
-    process.every("notifications_gauge", partial(timers.measure, process.db, tenant), idle_min_s=5, idle_max_s=5)
+    channel = sending.Channel(tenant, config.manager_chat_id, bot, rate_limiter.RateLimiter(), config.manager_thread_id)
+    send = partial(sending.send_notifications, process.db, channel)
+    process.every("send_notifications", send, idle_min_s=0.1, debounced=True)
+    process.every("notifications_gauge", partial(sending.measure, process.db, tenant), idle_min_s=5, idle_max_s=5)
+    watch = manager_chat.Watch(tenant, config.manager_chat_id, bot)
+    process.every("probe_manager_chat", partial(watch.probe, process.db), idle_min_s=600, idle_max_s=600)
+    process.every("manager_chat_gauge", partial(watch.measure, process.db), idle_min_s=15, idle_max_s=15)
+    process.health.add_warning("manager chat", lambda: watch.warning)
     process.housekeeping()
 
 
@@ -39,6 +37,7 @@ SERVICE = app.Service(
     migrations=Path(__file__).parent / "migrations",
     queues=handlers.QUEUES,
     batch_queues=handlers.BATCH_QUEUES,
+    commands=operations.COMMANDS,
 )
 
 

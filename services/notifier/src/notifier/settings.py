@@ -42,6 +42,12 @@ class NotifierSettings(settings.Settings):
         le=2**52,
         description="The Telegram chat in which the shop's managers read about orders and money that needs them.",
     )
+    manager_thread_id: int | None = Field(
+        default=None,
+        ge=2,
+        le=2**31,
+        description="The topic of that chat to write to; without one, or when it is closed, General.",
+    )
     tenant: str = Field(
         default="demo",
         min_length=1,

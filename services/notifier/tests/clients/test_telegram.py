@@ -1,6 +1,7 @@
 """The client of the Bot API against the real sandbox, and against malformed responses."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -28,6 +29,10 @@ async def bot(sandbox_url: str, ctl: httpx.Client) -> AsyncIterator[telegram.Bot
 def plan(ctl: httpx.Client, fault: str, count: int = 1) -> None:
     order = {"target": "telegram", "route": "sendMessage", "fault": fault, "count": count}
     ctl.post("/faults", json=order).raise_for_status()
+
+
+def change_chat(ctl: httpx.Client, problem: str) -> None:
+    ctl.post("/telegram/chat", json={"chat_id": -5, "problem": problem}).raise_for_status()
 
 
 def messages(ctl: httpx.Client) -> list[dict[str, Any]]:
@@ -73,9 +78,45 @@ async def test_each_failure_has_its_result(bot: telegram.Bot, ctl: httpx.Client,
     assert outcome.retry_after_s == (7 if result is Result.THROTTLED else 0)
 
 
+@pytest.mark.parametrize(
+    ("status", "description", "result"),
+    [
+        (400, "Bad Request: TOPIC_CLOSED", Result.TOPIC_CLOSED),
+        (400, "Bad Request: message thread not found", Result.TOPIC_CLOSED),
+        (400, "Bad Request: not enough rights to send text messages to the chat", Result.CHAT_REFUSED),
+        (400, "Bad Request: have no rights to send a message", Result.CHAT_REFUSED),
+        (400, "Bad Request: CHAT_WRITE_FORBIDDEN", Result.CHAT_REFUSED),
+        (400, "Bad Request: CHAT_RESTRICTED", Result.CHAT_REFUSED),
+        (400, "Bad Request: chat not found", Result.CHAT_REFUSED),
+        (400, "Bad Request: PEER_ID_INVALID", Result.CHAT_REFUSED),
+        (403, "Forbidden: bot was kicked from the supergroup chat", Result.BLOCKED),
+        (403, "Forbidden: bot is not a member of the supergroup chat", Result.BLOCKED),
+        (403, "Forbidden: user is deactivated", Result.BLOCKED),
+        (400, "Bad Request: can't parse entities: unclosed start tag", Result.UNPARSABLE),
+        (400, "Bad Request: message is too long", Result.UNPARSABLE),
+        (400, "Bad Request: something new", Result.REJECTED),
+        (500, "Internal Server Error: chat not found", Result.UNCERTAIN),
+        (401, "Unauthorized", Result.AWAY),
+    ],
+)
+def test_the_text_of_a_refusal_decides_before_its_status(status: int, description: str, result: Result) -> None:
+    body = json.dumps({"ok": False, "error_code": status, "description": description}).encode()
+
+    assert telegram.outcome_of(status, body).result is result
+
+
+async def test_a_probe_shows_what_a_message_would_meet(bot: telegram.Bot, ctl: httpx.Client) -> None:
+    found = [(await bot.probe(chat)).result for chat in (-5, 5)]
+    for problem in ("kicked", "not_found", "no_rights"):
+        change_chat(ctl, problem)
+        found.append((await bot.probe(-5)).result)
+
+    assert found == [Result.SENT, Result.SENT, Result.BLOCKED, Result.CHAT_REFUSED, Result.CHAT_REFUSED]
+
+
 async def test_broken_markup_is_distinguished_from_other_bad_requests(bot: telegram.Bot) -> None:
     assert (await bot.send(CHAT, "<b>never closed", is_html=True)).result is Result.UNPARSABLE
-    assert (await bot.send(0, "nowhere", is_html=True)).result is Result.REJECTED
+    assert (await bot.send(0, "nowhere", is_html=True)).result is Result.CHAT_REFUSED
 
 
 async def test_a_response_that_does_not_come_in_time_is_uncertain(sandbox_url: str, ctl: httpx.Client) -> None:

@@ -43,6 +43,12 @@ def leased(**changes: Any) -> delivery.Notification:
         ({}, Outcome(Result.UNPARSABLE, 400), State.QUEUED, 1),
         ({"is_plain": True}, Outcome(Result.UNPARSABLE, 400), State.FAILED, 1),
         ({}, Outcome(Result.REJECTED, 400), State.FAILED, 1),
+        ({}, Outcome(Result.CHAT_REFUSED, 400), State.FAILED, 1),
+        ({"user_id": None}, Outcome(Result.CHAT_REFUSED, 400), State.QUEUED, 0),
+        ({"user_id": None, "attempts": 3}, Outcome(Result.BLOCKED, 403), State.QUEUED, 3),
+        ({"user_id": None}, Outcome(Result.TOPIC_CLOSED, 400), State.QUEUED, 0),
+        ({"user_id": None}, Outcome(Result.MIGRATED, 400, migrated_to=-1), State.QUEUED, 0),
+        ({"user_id": None}, Outcome(Result.REJECTED, 400), State.FAILED, 1),
         ({"may_have_arrived": True}, Outcome(Result.REJECTED, 400), State.UNCERTAIN, 1),
     ],
 )

@@ -1,5 +1,6 @@
 """The delivery of a notification: its states, and what follows from each attempt to send it."""
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -7,10 +8,14 @@ from contracts.message import UserId
 from notifier.domain import markup
 
 MAX_AGE_S = 24 * 3_600  # a notification about something older confuses more than it helps
+MANAGERS_MAX_AGE_S = 7 * 24 * 3_600  # but an order is packed late rather than never
 ATTEMPTS_MAX = 12  # with the pauses below, a little over 20 minutes of a failing Telegram
 BACKOFF_S_MAX = 300
+PROBE_PAUSES_S = (60, 300, 900, 1_800)  # between tries of a managers' chat that refuses messages; the last repeats
 UNKNOWN_RECIPIENT_WAIT_S_MAX = 60
 BLOCKED_FOR_S = 3_600  # Telegram does not report an unblock, so the first notification after this long tries again
+
+_LONG_NUMBER = re.compile(r"\d{5,}")
 
 
 class State(StrEnum):
@@ -35,14 +40,24 @@ class Result(StrEnum):
     THROTTLED = "throttled"  # too many requests: the whole bot must wait
     AWAY = "away"  # nothing was sent: no connection, or the token was not accepted
     UNCERTAIN = "uncertain"  # it may have arrived
-    BLOCKED = "blocked"  # the recipient has blocked the bot
+    BLOCKED = "blocked"  # the bot may not write to the chat: blocked, kicked, or the chat is gone
+    CHAT_REFUSED = "chat_refused"  # the chat does not exist for the bot, or it has no right to write there
+    TOPIC_CLOSED = "topic_closed"  # the topic of the group is closed or deleted
+    MIGRATED = "migrated"  # the group has become a supergroup, with another id
     UNPARSABLE = "unparsable"  # the markup was refused
     REJECTED = "rejected"  # Telegram will never accept it
 
 
+# The managers' chat is down after these. None of them is final: chats are reopened, and rights given back.
+CHAT_DOWN = frozenset({Result.BLOCKED, Result.CHAT_REFUSED, Result.TOPIC_CLOSED, Result.MIGRATED})
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification leased by a sender. Without a `chat_id` the recipient is not known yet."""
+    """A notification leased by a sender. Without a `chat_id` the recipient is not known yet.
+
+    It is for the managers when it has no `user_id`; `is_chat_down` when their chat refused the last message.
+    """
 
     id: int
     lease: int
@@ -54,6 +69,12 @@ class Notification:
     may_have_arrived: bool
     age_s: float
     is_recipient_blocked: bool = False
+    is_chat_down: bool = False
+
+    @property
+    def is_for_managers(self) -> bool:
+        """Whether the shop's managers are notified, and not a user."""
+        return self.user_id is None
 
     @property
     def shown_text(self) -> str:
@@ -70,6 +91,12 @@ class Outcome:
     message_id: int | None = None
     retry_after_s: int = 0
     detail: str | None = None
+    migrated_to: int | None = None
+
+    @property
+    def loggable_detail(self) -> str | None:
+        """The description without numbers that may identify a person or a chat."""
+        return None if self.detail is None else _LONG_NUMBER.sub("…", self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +113,7 @@ class Transition:
 
 def before_sending(notification: Notification) -> Transition | None:
     """Return the transition of a notification that is not to be sent now, or None when it is."""
-    if notification.age_s >= MAX_AGE_S:
+    if notification.age_s >= (MANAGERS_MAX_AGE_S if notification.is_for_managers else MAX_AGE_S):
         return _end(notification, State.SKIPPED, "too_old" if notification.chat_id is not None else "recipient_unknown")
     if notification.attempts >= ATTEMPTS_MAX:  # each time the process was killed while sending
         return _end(notification, State.FAILED, "attempts_exhausted")
@@ -100,9 +127,10 @@ def before_sending(notification: Notification) -> Transition | None:
 
 def after_attempt(notification: Notification, outcome: Outcome, *, jitter: float) -> Transition:
     """Return the transition after an attempt; `jitter`, from 0 to 1, spreads the retries of simultaneous failures."""
-    if outcome.result in {Result.THROTTLED, Result.AWAY}:
-        # The failure concerns the whole bot: it costs this notification no attempt, and the bot pauses.
-        return requeue(notification, 0, outcome.result)
+    is_chat_down = notification.is_for_managers and outcome.result in CHAT_DOWN
+    if is_chat_down or outcome.result in {Result.THROTTLED, Result.AWAY}:
+        # The failure concerns the managers' chat or the whole bot, which pause: it costs this notification no attempt.
+        return requeue(notification, 0, "chat_down" if is_chat_down else outcome.result)
     attempted = replace(notification, attempts=notification.attempts + 1)
     match outcome.result:
         case Result.SENT:

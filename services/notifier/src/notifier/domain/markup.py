@@ -4,6 +4,7 @@ import html
 import re
 
 TITLE_MAX = 80
+TEXT_MAX = 4_096
 
 _TAG = re.compile(r"<[^<>]*>")
 
@@ -16,5 +17,5 @@ def escaped(name: str, *, length_max: int = TITLE_MAX) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the plain text that our own HTML shows."""
-    return html.unescape(_TAG.sub("", text))
+    """Return the plain text that our own HTML shows, cut to what one message may have."""
+    return html.unescape(_TAG.sub("", text))[:TEXT_MAX]

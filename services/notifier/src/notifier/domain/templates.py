@@ -98,6 +98,15 @@ def of_finding(event: payments.FindingOpened) -> list[Draft]:
     return [Draft(event.tenant, "finding_opened", f"{event.kind}:{hour}", None, "\n".join(lines))]
 
 
+def of_migration(tenant: TenantId, old_chat_id: int, new_chat_id: int) -> Draft:
+    """Return a notification for the managers that their chat has a new id, which the setting ought to have."""
+    text = (
+        f"This group has become a supergroup: its id was {old_chat_id} and is <b>{new_chat_id}</b>. "
+        "Messages follow it; please change NOTIFIER_MANAGER_CHAT_ID."
+    )
+    return Draft(tenant, "manager_chat_migrated", str(new_chat_id), None, text)
+
+
 def _sentence(event: ledger.TransferPosted, line: ledger.PostingLine) -> str | None:
     if event.kind == "top_up" and line.amount_minor > 0:
         return f"Balance topped up by {amounts.text(line.amount_minor, line.account.asset)}."

@@ -1,4 +1,4 @@
-"""The timers: notifications that are due are leased, sent within the bot's rate limits, and their outcomes saved.
+"""Sends notifications: those that are due are leased, sent within the bot's rate limits, and their outcomes saved.
 
 When a process dies between sending and saving, its lease expires and the message is sent a second time, because
 Telegram has no idempotency key.
@@ -7,7 +7,7 @@ Telegram has no idempotency key.
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge
 
@@ -16,6 +16,7 @@ from contracts.message import TenantId
 from notifier import store
 from notifier.clients import rate_limiter, telegram
 from notifier.domain import delivery
+from notifier.timers import manager_chat
 
 BATCH = 30
 CONCURRENT_SENDS = 10
@@ -29,17 +30,14 @@ PENDING = Gauge("kopilka_notifications_pending", "Notifications that have not en
 
 @dataclass(slots=True)
 class Channel:
-    """One tenant's bot, its rate limiter, and the chat of the tenant's managers."""
+    """One tenant's bot, its rate limiter, and the chat of the tenant's managers with its topic."""
 
     tenant: TenantId
     manager_chat_id: int
     bot: telegram.Bot
     rate_limiter: rate_limiter.RateLimiter
+    manager_thread_id: int | None = None
     consecutive_failures: int = 0
-
-    def addressed(self, notification: delivery.Notification) -> delivery.Notification:
-        """Return a notification with its chat: that of the managers when it is for them."""
-        return notification if notification.user_id is not None else replace(notification, chat_id=self.manager_chat_id)
 
     def observe(self, outcome: delivery.Outcome) -> None:
         """Pause the bot after an outcome that every other attempt would have as well."""
@@ -68,15 +66,21 @@ async def send_notifications(db: database.Database, channel: Channel) -> int:
     if limit == 0:
         return 0
     async with db.statement() as tx:
-        leased = await store.lease(tx, channel.tenant, limit=limit, lease_s=LEASE_S)
+        leased = await store.lease(
+            tx, channel.tenant, manager_chat_id=channel.manager_chat_id, limit=limit, lease_s=LEASE_S
+        )
     if not leased:
         return 0
+    # Of the messages to a chat that refuses them one is tried; if it arrives, the others are due at once.
+    waiting = [notification for notification in leased if notification.is_chat_down][1:]
     semaphore = asyncio.Semaphore(CONCURRENT_SENDS)
     changes = await asyncio.gather(
-        *(_deliver(channel, channel.addressed(notification), semaphore) for notification in leased)
+        *(_deliver(db, channel, notification, semaphore) for notification in leased if notification not in waiting)
     )
+    changes += [store.Change(notification, delivery.requeue(notification, 0, "chat_down")) for notification in waiting]
     failpoints.passed("notifier.before_save")
     await _save(db, channel.tenant, changes)
+    await manager_chat.observe(db, channel.tenant, channel.manager_chat_id, changes)
     return len(leased)
 
 
@@ -87,10 +91,13 @@ async def measure(db: database.Database, tenant: TenantId) -> int:
     return 0
 
 
-async def _deliver(channel: Channel, notification: delivery.Notification, semaphore: asyncio.Semaphore) -> store.Change:
+async def _deliver(
+    db: database.Database, channel: Channel, notification: delivery.Notification, semaphore: asyncio.Semaphore
+) -> store.Change:
     """Send one notification, or leave it for later when it may not be sent now."""
     transition = delivery.before_sending(notification)
     if transition is not None:
+        _log_end(notification, transition)
         return store.Change(notification, transition)
     assert notification.chat_id is not None  # without one there is a transition
     async with semaphore:
@@ -98,20 +105,46 @@ async def _deliver(channel: Channel, notification: delivery.Notification, semaph
             return store.Change(notification, delivery.requeue(notification, 0, "bot_paused"))
         if wait_s := channel.rate_limiter.take(notification.chat_id):
             return store.Change(notification, delivery.requeue(notification, wait_s, "chat_paced"))
-        outcome = await channel.bot.send(
-            notification.chat_id, notification.shown_text, is_html=not notification.is_plain
-        )
+        outcome = await _send(db, channel, notification, notification.chat_id)
     channel.observe(outcome)
     SENDS.labels(outcome.result).inc()
     transition = delivery.after_attempt(notification, outcome, jitter=random.random())  # noqa: S311 - jitter, no secret
-    if transition.state in delivery.FINAL:
-        telemetry.log.info(
-            "notifier.notification.ended",
-            notification_id=notification.id,
-            state=transition.state,
-            attempts=transition.attempts,
-        )
+    _log_end(notification, transition, outcome.loggable_detail)
     return store.Change(notification, transition, outcome)
+
+
+def _log_end(notification: delivery.Notification, transition: delivery.Transition, detail: str | None = None) -> None:
+    """Log that a notification has ended, with Telegram's words when it was refused."""
+    if transition.state not in delivery.FINAL:
+        return
+    log = telemetry.log.info if transition.state is delivery.State.SENT else telemetry.log.warning
+    log(
+        "notifier.notification.ended",
+        notification_id=notification.id,
+        state=transition.state,
+        reason=transition.reason,
+        attempts=transition.attempts,
+        detail=detail,
+    )
+
+
+async def _send(
+    db: database.Database, channel: Channel, notification: delivery.Notification, chat_id: int
+) -> delivery.Outcome:
+    """Send one notification; one for the managers follows their chat to its new id, and leaves a closed topic."""
+    text, is_html = notification.shown_text, not notification.is_plain
+    if not notification.is_for_managers:
+        return await channel.bot.send(chat_id, text, is_html=is_html)
+    thread_id = channel.manager_thread_id
+    outcome = await channel.bot.send(chat_id, text, is_html=is_html, thread_id=thread_id)
+    if outcome.migrated_to is not None:
+        await manager_chat.follow(db, channel.tenant, channel.manager_chat_id, outcome.migrated_to)
+        chat_id = outcome.migrated_to
+        outcome = await channel.bot.send(chat_id, text, is_html=is_html, thread_id=thread_id)
+    if outcome.result is delivery.Result.TOPIC_CLOSED and thread_id is not None:
+        telemetry.log.warning("notifier.topic_closed", detail=outcome.loggable_detail)
+        outcome = await channel.bot.send(chat_id, text, is_html=is_html)
+    return outcome
 
 
 async def _save(db: database.Database, tenant: TenantId, changes: Sequence[store.Change]) -> None:

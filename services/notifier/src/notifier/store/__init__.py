@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
@@ -21,13 +22,19 @@ ON CONFLICT (tenant, user_id) DO UPDATE
   WHERE stored.chat_id <> excluded.chat_id
 """
 _WAKE = "UPDATE notification SET next_at = now() WHERE tenant = $1 AND user_id = $2 AND state = 'queued'"
-# A lease that expired while sending counts as an attempt whose outcome is unknown.
+# A lease that expired while sending counts as an attempt whose outcome is unknown. While the managers' chat refuses
+# messages, those for it are not due before the next probe.
 _LEASE = """
-WITH due AS (
-  SELECT n.id, n.state, r.chat_id,
+WITH manager AS (
+  SELECT coalesce(max(migrated_to), $5) AS chat_id, max(probe_at) AS probe_at
+  FROM manager_chat WHERE tenant = $1 AND chat_id = $5
+), due AS (
+  SELECT n.id, n.state, CASE WHEN n.user_id IS NULL THEN manager.chat_id ELSE r.chat_id END AS chat_id,
+    n.user_id IS NULL AND manager.probe_at IS NOT NULL AS is_chat_down,
     r.reachability = 'blocked' AND r.reachability_at > now() - make_interval(secs => $4) AS is_recipient_blocked
-  FROM notification n LEFT JOIN recipient r ON r.tenant = n.tenant AND r.user_id = n.user_id
+  FROM notification n CROSS JOIN manager LEFT JOIN recipient r ON r.tenant = n.tenant AND r.user_id = n.user_id
   WHERE n.tenant = $1 AND n.state IN ('queued', 'sending') AND n.next_at <= now()
+    AND (n.user_id IS NOT NULL OR manager.probe_at IS NULL OR manager.probe_at <= now())
   ORDER BY n.next_at LIMIT $2
   FOR UPDATE OF n SKIP LOCKED
 ), lost AS (
@@ -38,7 +45,8 @@ UPDATE notification n SET state = 'sending', lease = n.lease + 1, next_at = now(
   may_have_arrived = n.may_have_arrived OR due.state = 'sending'
 FROM due WHERE n.id = due.id
 RETURNING n.id, n.lease, n.user_id, due.chat_id, n.text, n.is_plain, n.attempts, n.may_have_arrived,
-  extract(epoch FROM now() - n.created_at)::float8 AS age_s, coalesce(due.is_recipient_blocked, false) AS is_blocked
+  extract(epoch FROM now() - coalesce(n.resent_at, n.created_at))::float8 AS age_s,
+  coalesce(due.is_recipient_blocked, false) AS is_blocked, due.is_chat_down
 """
 # One statement for three tables, so that it is atomic: what is not saved is sent again.
 _SAVE = """
@@ -67,6 +75,28 @@ WHERE r.tenant = $1 AND r.user_id = observed.user_id
 # What an outcome shows about the recipient; other outcomes show nothing.
 _REACHABILITY = {delivery.Result.SENT: "enabled", delivery.Result.BLOCKED: "blocked"}
 _PENDING = "SELECT count(*) FROM notification WHERE tenant = $1 AND state IN ('queued', 'sending')"
+_MANAGER_CHAT = """
+SELECT chat_id, migrated_to, down_since, down_reason, probe_at, probes, (
+    SELECT count(*) FROM notification WHERE tenant = $1 AND user_id IS NULL AND state IN ('queued', 'sending')
+  ) AS waiting
+FROM manager_chat WHERE tenant = $1 AND chat_id = $2
+"""
+_MANAGER_CHAT_DOWN = """
+INSERT INTO manager_chat AS chat (tenant, chat_id, down_since, down_reason, probes, probe_at)
+VALUES ($1, $2, now(), $3, 1, now() + make_interval(secs => ($4::float8[])[1]))
+ON CONFLICT (tenant, chat_id) DO UPDATE SET down_since = coalesce(chat.down_since, now()), down_reason = $3,
+  probes = least(chat.probes + 1, 1000),
+  probe_at = now() + make_interval(secs => ($4::float8[])[least(chat.probes + 1, cardinality($4))])
+  WHERE chat.probe_at IS NULL OR chat.probe_at <= now()
+"""
+_MANAGER_CHAT_UP = """
+UPDATE manager_chat SET down_since = NULL, down_reason = NULL, probes = 0, probe_at = NULL
+WHERE tenant = $1 AND chat_id = $2 AND down_since IS NOT NULL
+"""
+_MANAGER_CHAT_MIGRATED = """
+INSERT INTO manager_chat (tenant, chat_id, migrated_to) VALUES ($1, $2, $3)
+ON CONFLICT (tenant, chat_id) DO UPDATE SET migrated_to = excluded.migrated_to
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +106,19 @@ class Change:
     notification: delivery.Notification
     transition: delivery.Transition
     outcome: delivery.Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerChat:
+    """What became of the chat that the setting names, and how many notifications wait for it."""
+
+    chat_id: int
+    migrated_to: int | None
+    down_since: datetime | None
+    down_reason: str | None
+    probe_at: datetime | None
+    probes: int
+    waiting: int
 
 
 async def add(tx: database.Tx, drafts: Sequence[templates.Draft]) -> None:
@@ -96,12 +139,15 @@ async def save_recipient(tx: database.Tx, tenant: TenantId, user_id: UserId, cha
     await tx.execute(_WAKE, tenant, user_id)
 
 
-async def lease(tx: database.Tx, tenant: TenantId, *, limit: int, lease_s: float) -> list[delivery.Notification]:
+async def lease(
+    tx: database.Tx, tenant: TenantId, *, manager_chat_id: int, limit: int, lease_s: float
+) -> list[delivery.Notification]:
     """Lease due notifications for `lease_s` seconds, longest due first; after that others may lease them.
 
-    Rows that a concurrent transaction is leasing are skipped. Reads the index of the due ones.
+    Those for the managers get `manager_chat_id`, or what it has migrated to. Rows that a concurrent transaction is
+    leasing are skipped. Reads the index of the due ones.
     """
-    rows = await tx.fetch(_LEASE, tenant, limit, lease_s, delivery.BLOCKED_FOR_S)
+    rows = await tx.fetch(_LEASE, tenant, limit, lease_s, delivery.BLOCKED_FOR_S, manager_chat_id)
     return [_notification(row) for row in rows]
 
 
@@ -119,6 +165,27 @@ async def count_pending(tx: database.Tx, tenant: TenantId) -> int:
     return count
 
 
+async def manager_chat(tx: database.Tx, tenant: TenantId, chat_id: int) -> ManagerChat | None:
+    """Return what became of the managers' chat, or None when nothing has."""
+    row = await tx.fetchrow(_MANAGER_CHAT, tenant, chat_id)
+    return None if row is None else ManagerChat(**row)
+
+
+async def save_refusal(tx: database.Tx, tenant: TenantId, chat_id: int, reason: str | None) -> None:
+    """Store that the managers' chat refuses messages, and when to try again; refusals before then change nothing."""
+    await tx.execute(_MANAGER_CHAT_DOWN, tenant, chat_id, reason, list(delivery.PROBE_PAUSES_S))
+
+
+async def save_acceptance(tx: database.Tx, tenant: TenantId, chat_id: int) -> None:
+    """Store that the managers' chat takes messages again, so that all that wait for it are due."""
+    await tx.execute(_MANAGER_CHAT_UP, tenant, chat_id)
+
+
+async def save_migration(tx: database.Tx, tenant: TenantId, chat_id: int, migrated_to: int) -> None:
+    """Store the new id of the managers' chat."""
+    await tx.execute(_MANAGER_CHAT_MIGRATED, tenant, chat_id, migrated_to)
+
+
 def _notification(row: asyncpg.Record) -> delivery.Notification:
     return delivery.Notification(
         id=row["id"],
@@ -131,6 +198,7 @@ def _notification(row: asyncpg.Record) -> delivery.Notification:
         may_have_arrived=row["may_have_arrived"],
         age_s=row["age_s"],
         is_recipient_blocked=row["is_blocked"],
+        is_chat_down=row["is_chat_down"],
     )
 
 

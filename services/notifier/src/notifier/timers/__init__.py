@@ -1,0 +1,1 @@
+"""Scheduled work: notifications are sent, and the managers' chat is watched."""
