@@ -5,7 +5,6 @@ import notes
 import outages
 import pytest
 import rabbit
-from aiormq.exceptions import PublishError
 
 from chassis import publisher
 
@@ -36,7 +35,7 @@ async def test_a_published_message_is_persistent_and_carries_its_names(
 
 
 async def test_publishing_an_unroutable_message_raises(sender: publisher.Publisher, wire: rabbit.Wire) -> None:
-    with pytest.raises(PublishError):
+    with pytest.raises(publisher.Refused):
         await publish(sender, queue="notes.nowhere")
 
     await publish(sender)

@@ -154,13 +154,13 @@ class BatchConsumer:
         for message in batch:
             try:
                 readable.append((message, *self._read(message)))
-            except Exception as error:  # noqa: BLE001 - an unreadable message is kept with its reason
-                await self._policy.retry_or_dead_letter(self._queue.name, message.headers, message.body, error)
+            except Exception as error:  # noqa: BLE001 - whatever reading raises, the message is kept with its reason
+                await self._policy.dead_letter(self._queue.name, message.headers, message.body, error)
         started = time.perf_counter()
         try:
             await self._policy.with_retries(lambda: self._apply(readable))
         except Exception as error:
-            if database.is_outage(error):
+            if database.is_outage(error) or isinstance(error, publisher.Unavailable):
                 raise  # no message is the reason: all of them go back to the queue
             telemetry.log.warning("batch_consumer.batch_failed", consumer=self._queue.name, error=type(error).__name__)
             for item in readable:
@@ -195,7 +195,9 @@ class BatchConsumer:
         model = self._models.get(wrapper.type)
         if model is None:
             raise envelope.Unreadable(f"no handler for type {wrapper.type!r}")
-        return inbox.Delivery(self._queue.name, wrapper), model.model_validate_json(message.body)
+        body = model.model_validate_json(message.body)
+        envelope.require_agreement(wrapper, body)
+        return inbox.Delivery(self._queue.name, wrapper), body
 
 
 async def _cancellations(queue: AbstractQueue) -> set[Callable[..., Any]]:

@@ -100,6 +100,7 @@ def _typed(
         wrapper = envelope.parse(_delivered.get().headers)
         with envelope.caused_by(wrapper.cause):
             started = time.perf_counter()
+            envelope.require_agreement(wrapper, body)
             with retries.validation_errors_are_defects():
                 await handler(db, inbox.Delivery(queue, wrapper), body)
             failpoints.passed("handler.before_ack")
@@ -132,7 +133,7 @@ async def _decoded(delivered: RabbitMessage) -> Any:
     """Parse JSON; a body that is none is returned as it is, so that the model refuses it below the failure policy."""
     try:
         return from_json(delivered.body)
-    except ValueError:
+    except Exception:  # noqa: BLE001 - whatever parsing raises, the model refuses the bytes
         return delivered.body
 
 

@@ -1,5 +1,6 @@
 """Messages that can't be handled or published, each with its reason, kept until an operator replays or discards it."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +10,16 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis import database, envelope, outbox, publisher, telemetry
+from chassis import amqp_properties, database, envelope, outbox, publisher, telemetry
 
 LIST_MAX = 1_000
 OUTGOING = "outbox"
 """The consumer of a message that could not be published; no queue has this name."""
 
 _RECORD = """
-INSERT INTO dead_letter (event_id, consumer, event_type, partition_key, headers, payload, reason, error, attempts)
-VALUES ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9)
+INSERT INTO dead_letter
+  (event_id, consumer, event_type, partition_key, headers, payload, reason, error, attempts, raw_headers)
+VALUES ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9, $10)
 ON CONFLICT (event_id, consumer) DO UPDATE SET failed_at = now(), resolved_at = NULL, resolution = NULL,
   reason = excluded.reason, error = excluded.error, attempts = excluded.attempts
 """
@@ -34,6 +36,9 @@ FROM dead_letter
 WHERE resolved_at IS NULL AND ($1::text IS NULL OR event_type = $1) AND ($2::text IS NULL OR partition_key = $2)
   AND ($3::uuid IS NULL OR event_id = $3)
 ORDER BY failed_at LIMIT $4
+"""
+_CONTENT = """
+SELECT headers::text AS headers, raw_headers, payload FROM dead_letter WHERE event_id = $1 AND consumer = $2
 """
 _RESOLVE = """
 UPDATE dead_letter SET resolved_at = now(), resolution = $3
@@ -78,14 +83,17 @@ async def record(
 ) -> None:
     """Store a message that can't be handled, in a transaction of its own. `reason` is a short stable word.
 
-    A message whose envelope can't be read gets a new id.
+    Headers that no text can hold are stored as their bytes too. A message whose envelope can't be read gets an id that
+    follows from its content, so that a copy of it is no second dead letter.
     """
     stored = envelope.ours(headers)
+    received = {name: value for name, value in headers.items() if not name.startswith("x-")}
+    raw = None if stored == received else amqp_properties.encoded(received)
     try:
         wrapper = envelope.parse(stored)
         event_id, key, attempts = wrapper.id, wrapper.partition_key, wrapper.attempt
     except envelope.Unreadable:
-        event_id, key, attempts = envelope.uuid7(), "", 0
+        event_id, key, attempts = _id_of_content(consumer, stored, body), "", 0
     async with db.transaction() as tx:
         await tx.execute(
             _RECORD,
@@ -98,6 +106,7 @@ async def record(
             reason,
             describe(error),
             attempts,
+            raw,
         )
     telemetry.DEAD_LETTERS.labels(consumer, reason).inc()
     telemetry.log.error("dead_letter.recorded", event_id=str(event_id), consumer=consumer, reason=reason)
@@ -148,23 +157,23 @@ async def find(
 
 
 async def content(db: database.Database, letter: DeadLetter) -> tuple[dict[str, Any], bytes]:
-    """Give the headers and the body of a dead letter."""
+    """Give the headers and the body of a dead letter, as they were received."""
     async with db.transaction() as tx:
-        row = await tx.fetchrow(
-            "SELECT headers::text AS headers, payload FROM dead_letter WHERE event_id = $1 AND consumer = $2",
-            letter.event_id,
-            letter.consumer,
-        )
+        row = await tx.fetchrow(_CONTENT, letter.event_id, letter.consumer)
     assert row is not None  # dead letters are never deleted
-    return json.loads(row["headers"]), bytes(row["payload"])
+    raw = row["raw_headers"]
+    return json.loads(row["headers"]) if raw is None else amqp_properties.decoded(raw), bytes(row["payload"])
 
 
-async def replay(db: database.Database, sender: publisher.Publisher, letters: Sequence[DeadLetter]) -> int:
-    """Send dead letters again under their own ids and mark them resolved; gives their number.
+async def replay(
+    db: database.Database, sender: publisher.Publisher, letters: Sequence[DeadLetter]
+) -> list[tuple[DeadLetter, publisher.Refused]]:
+    """Send dead letters again under their own ids and mark them resolved; gives those that the broker refused.
 
     One that was received goes to the queue it came from, one that could not be published back to the outbox. Replaying
-    twice is harmless: the inbox keeps one effect.
+    twice is harmless: the inbox keeps one effect. A refused one stays open and does not stop the others.
     """
+    refused: list[tuple[DeadLetter, publisher.Refused]] = []
     await _return_to_outbox(db, [letter for letter in letters if letter.consumer == OUTGOING])
     for letter in letters:
         if letter.consumer == OUTGOING:
@@ -172,11 +181,15 @@ async def replay(db: database.Database, sender: publisher.Publisher, letters: Se
         headers, body = await content(db, letter)
         headers.pop(envelope.ATTEMPT, None)
         headers[envelope.REPLAY] = "1"
-        await sender.publish(
-            exchange="", routing_key=letter.consumer, headers=headers, body=body, event_type=letter.event_type
-        )
-        await _resolve(db, letter, "replayed")
-    return len(letters)
+        try:
+            await sender.publish(
+                exchange="", routing_key=letter.consumer, headers=headers, body=body, event_type=letter.event_type
+            )
+        except publisher.Refused as refusal:
+            refused.append((letter, refusal))
+        else:
+            await _resolve(db, letter, "replayed")
+    return refused
 
 
 async def discard(db: database.Database, letters: Sequence[DeadLetter]) -> int:
@@ -191,6 +204,12 @@ async def measure(db: database.Database) -> None:
     async with db.transaction() as tx:
         count = await tx.fetchval("SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL")
     telemetry.DEAD_LETTERS_OPEN.labels(db.schema).set(count)
+
+
+def _id_of_content(consumer: str, headers: Mapping[str, Any], body: bytes) -> UUID:
+    """Give an id for a message without a readable one: equal for equal content."""
+    digest = hashlib.sha256(json.dumps([consumer, headers], sort_keys=True).encode() + body).digest()
+    return UUID(bytes=digest[:16], version=5)
 
 
 async def _return_to_outbox(db: database.Database, letters: Sequence[DeadLetter]) -> None:

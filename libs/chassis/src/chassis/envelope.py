@@ -19,6 +19,7 @@ from chassis import errors
 
 ATTEMPT = "kopilka-attempt"
 ATTEMPT_MAX = 100  # far above the number of retry delays; a higher one was not written by us
+SEQUENCE_MAX = 2**63 - 1  # a bigint holds it
 REPLAY = "kopilka-replay"
 
 
@@ -110,7 +111,11 @@ def stamp(time: datetime) -> str:
 
 
 def parse(headers: Mapping[str, Any]) -> Envelope:
-    """Read an envelope from the headers of a delivery. Raises Unreadable naming the header that is wrong."""
+    """Read an envelope from the headers of a delivery. Raises Unreadable naming the header that is wrong, and no more.
+
+    Headers come from outside, and what their values may raise has no end: a time at the end of the calendar overflows,
+    a number of thousands of digits is refused by Python. A list of exceptions was never complete.
+    """
     try:
         return Envelope(
             id=pgproto.UUID(_text(headers, "ce-id")),
@@ -120,14 +125,21 @@ def parse(headers: Mapping[str, Any]) -> Envelope:
             subject=_text(headers, "ce-subject"),
             tenant=_text(headers, "ce-tenant"),
             partition_key=_text(headers, "ce-partitionkey"),
-            sequence=int(_text(headers, "ce-sequence")),
+            sequence=_number(headers, "ce-sequence", SEQUENCE_MAX),
             correlation_id=_text(headers, "ce-correlationid"),
             causation_id=_optional(headers, "ce-causationid"),
             traceparent=_optional(headers, "traceparent"),
-            attempt=_attempt(headers),
+            attempt=_number(headers, ATTEMPT, ATTEMPT_MAX) if headers.get(ATTEMPT) else 0,
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise Unreadable(f"envelope: {error}") from error
+    except Exception as error:
+        raise Unreadable(f"envelope: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def require_agreement(wrapper: Envelope, message: Any) -> None:
+    """Raise Unreadable when a message is of another tenant than its envelope says; a router may have gone by that."""
+    tenant = getattr(message, "tenant", wrapper.tenant)
+    if tenant != wrapper.tenant:
+        raise Unreadable("ce-tenant is not the tenant of the body")
 
 
 def ours(headers: Mapping[str, Any]) -> dict[str, str | int]:
@@ -135,7 +147,7 @@ def ours(headers: Mapping[str, Any]) -> dict[str, str | int]:
 
     The broker's own `x-` headers are left out: by `x-death` it drops a message that returns to a queue.
     """
-    return {name: _plain(value) for name, value in headers.items() if not name.startswith("x-")}
+    return {str(_plain(name)): _plain(value) for name, value in headers.items() if not name.startswith("x-")}
 
 
 _cause: ContextVar[Cause | None] = ContextVar("kopilka_cause", default=None)
@@ -189,14 +201,15 @@ def _plain(value: Any) -> str | int:
     if isinstance(value, int):
         return value
     text = value.decode(errors="replace") if isinstance(value, bytes | bytearray) else str(value)
+    text = text.encode(errors="replace").decode()  # a lone surrogate has no bytes
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # no text of PostgreSQL can hold a NUL
 
 
-def _attempt(headers: Mapping[str, Any]) -> int:
-    attempt = int(headers.get(ATTEMPT) or 0)
-    if not 0 <= attempt <= ATTEMPT_MAX:
-        raise ValueError(f"{ATTEMPT} is not a number from 0 to {ATTEMPT_MAX}")
-    return attempt
+def _number(headers: Mapping[str, Any], name: str, highest: int) -> int:
+    number = int(headers[name])
+    if not 0 <= number <= highest:
+        raise ValueError(f"{name} is not a number from 0 to {highest}")
+    return number
 
 
 def _optional(headers: Mapping[str, Any], name: str) -> str | None:

@@ -61,11 +61,10 @@ async def dead_letter_queue(service: app.Service, arguments: Sequence[str]) -> i
             sys.stdout.write(f"{service.name}: {count} moved into the table\n")
             return 0
         letters = await dead_letters.find(db, event_type=options.type, partition_key=options.key, event_id=options.id)
-        await _act(options.action, service.name, db, sender, letters)
+        return await _act(options.action, service.name, db, sender, letters)
     finally:
         await sender.close()
         await db.close()
-    return 0
 
 
 async def run(service: app.Service, name: str, arguments: Sequence[str]) -> int:
@@ -128,10 +127,14 @@ async def _act(
     db: database.Database,
     sender: publisher.Publisher,
     letters: Sequence[dead_letters.DeadLetter],
-) -> None:
+) -> int:
     if action == "replay":
-        sys.stdout.write(f"{service}: {await dead_letters.replay(db, sender, letters)} replayed\n")
-    elif action == "discard":
+        refused = await dead_letters.replay(db, sender, letters)
+        sys.stdout.write(f"{service}: {len(letters) - len(refused)} replayed\n")
+        for letter, refusal in refused:
+            sys.stderr.write(f"{letter.event_id} is still open: {refusal}\n")
+        return 1 if refused else 0
+    if action == "discard":
         sys.stdout.write(f"{service}: {await dead_letters.discard(db, letters)} discarded\n")
     else:
         for letter in letters:
@@ -141,8 +144,9 @@ async def _act(
             )
             if action == "show":
                 headers, body = await dead_letters.content(db, letter)
-                sys.stdout.write(f"{json.dumps(headers, indent=2)}\n{body.decode(errors='replace')}\n")
+                sys.stdout.write(f"{json.dumps(headers, indent=2, default=repr)}\n{body.decode(errors='replace')}\n")
         sys.stdout.write(f"{service}: {len(letters)} open\n")
+    return 0
 
 
 async def _drain(db: database.Database, amqp_url: str, queues: Sequence[str]) -> int:

@@ -2,6 +2,8 @@
 
 The connection does not recover by itself: after a failure it is closed and the next publish opens a new one, because
 whether a message with an unknown outcome is published again is decided by the outbox and by no library.
+
+A message that the broker will never take is told apart from a broker that takes none: `Refused` and `Unavailable`.
 """
 
 import asyncio
@@ -11,10 +13,26 @@ from typing import Any, cast
 import aio_pika
 from aio_pika.abc import AbstractConnection
 from aiormq import Channel
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 from pamqp.commands import Basic
+
+from chassis import amqp_properties
 
 CONNECT_TIMEOUT_S = 10
 CONFIRM_TIMEOUT_S = 5
+# All headers must fit into one frame of 131,072 bytes, else the broker closes the connection; a character has up to 4.
+HEADER_CHARACTERS_MAX = 30_000
+BODY_BYTES_MAX = 16 * 1024 * 1024  # the default of RabbitMQ 4; a larger message closes the channel
+
+amqp_properties.install()
+
+
+class Refused(Exception):  # noqa: N818 - a property of the message
+    """A message that can't be published, now or later: it is too large, or no queue takes it."""
+
+
+class Unavailable(Exception):  # noqa: N818 - names the state
+    """The broker did not confirm a message because of its own state or of the connection; it may have it."""
 
 
 class Publisher:
@@ -44,19 +62,24 @@ class Publisher:
     ) -> None:
         """Publish one persistent message and wait for its confirm.
 
-        Raises DeliveryError when it was returned or refused, TimeoutError when no confirm came, and AMQPError when the
-        connection broke. Only for a returned message is it certain that it did not arrive.
+        Raises Refused when it is too large, was returned or was not taken, and Unavailable when no confirm came or the
+        connection broke.
         """
-        channel = await self.open()
-        async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-            await send(
-                channel,
-                exchange=exchange,
-                routing_key=routing_key,
-                headers=headers,
-                body=body,
-                event_type=event_type,
-            )
+        try:
+            channel = await self.open()
+            async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                await send(
+                    channel,
+                    exchange=exchange,
+                    routing_key=routing_key,
+                    headers=headers,
+                    body=body,
+                    event_type=event_type,
+                )
+        except DeliveryError as error:
+            raise Refused(f"{type(error).__name__} from {exchange!r} with key {routing_key!r}") from error
+        except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError) as error:
+            raise Unavailable(type(error).__name__) from error
 
     async def close(self) -> None:
         """Close the connection; a later publish would open a new one."""
@@ -78,7 +101,12 @@ async def send(
     body: bytes,
     event_type: str,
 ) -> None:
-    """Publish on an open channel and wait for the confirm; concurrent calls are pipelined in their order."""
+    """Publish on an open channel and wait for the confirm; concurrent calls are pipelined in their order.
+
+    Raises Refused for a message that is too large, DeliveryError when it was returned or not taken, and the driver's
+    other errors for an unknown outcome.
+    """
+    _require_sendable(headers, body)
     await channel.basic_publish(
         body,
         exchange=exchange,
@@ -96,3 +124,12 @@ async def send(
             headers=dict(headers),
         ),
     )
+
+
+def _require_sendable(headers: Mapping[str, Any], body: bytes) -> None:
+    """Refuse what would close the channel or the connection, with every other message that is in flight on it."""
+    size = sum(len(name) + len(str(value)) for name, value in headers.items())
+    if size > HEADER_CHARACTERS_MAX:
+        raise Refused(f"the headers have {size:,} characters, at most {HEADER_CHARACTERS_MAX:,} can be published")
+    if len(body) > BODY_BYTES_MAX:
+        raise Refused(f"the body has {len(body):,} bytes, at most {BODY_BYTES_MAX:,} can be published")

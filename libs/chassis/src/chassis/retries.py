@@ -60,42 +60,50 @@ class FailurePolicy:
                 return
 
     async def retry_or_dead_letter(self, queue: str, headers: Mapping[str, Any], body: bytes, error: Exception) -> None:
-        """Publish a failed message to its next retry queue, or store a dead letter. Returns when either is durable."""
-        reason = _final_reason(error)
+        """Publish a failed message to its next retry queue, or store a dead letter. Returns when either is durable.
+
+        Raises publisher.Unavailable, or an outage of the database, when neither can be had now.
+        """
+        if _final_reason(error) is not None:
+            await self.dead_letter(queue, headers, body, error)
+            return
         try:
             wrapper = envelope.parse(headers)
-        except envelope.Unreadable:
-            reason = "unreadable"
-        if reason is None and wrapper.attempt < len(topology.RETRY_DELAYS):
-            step = topology.RETRY_DELAYS[wrapper.attempt][0]
-            telemetry.RETRIES.labels(queue, step).inc()
-            telemetry.log.warning(
-                "handler.failed",
-                consumer=queue,
-                type=wrapper.type,
-                retry_in=step,
-                error=dead_letters.describe(error),
-            )
-            await self._sender.publish(
-                exchange=topology.retry_exchange(step),
-                routing_key=queue,
-                headers={**envelope.ours(headers), envelope.ATTEMPT: wrapper.attempt + 1},
-                body=body,
-                event_type=wrapper.type,
-            )
-            failpoints.passed("retries.before_ack")
-            return
-        await dead_letters.record(
-            self._db,
-            consumer=queue,
-            headers=headers,
-            body=body,
-            reason=reason or "retries_exhausted",
-            error=error,
+            if wrapper.attempt >= len(topology.RETRY_DELAYS):
+                await self.dead_letter(queue, headers, body, error, reason="retries_exhausted")
+                return
+            await self._retry_later(queue, wrapper, headers, body, error)
+        except (envelope.Unreadable, publisher.Refused) as refusal:
+            await self.dead_letter(queue, headers, body, refusal)
+
+    async def dead_letter(
+        self, queue: str, headers: Mapping[str, Any], body: bytes, error: Exception, *, reason: str | None = None
+    ) -> None:
+        """Store a dead letter at once; without a `reason` that of the error, for one of reading `unreadable`."""
+        reason = reason or _final_reason(error) or "unreadable"
+        await dead_letters.record(self._db, consumer=queue, headers=headers, body=body, reason=reason, error=error)
+
+    async def _retry_later(
+        self, queue: str, wrapper: envelope.Envelope, headers: Mapping[str, Any], body: bytes, error: Exception
+    ) -> None:
+        step = topology.RETRY_DELAYS[wrapper.attempt][0]
+        telemetry.RETRIES.labels(queue, step).inc()
+        telemetry.log.warning(
+            "handler.failed", consumer=queue, type=wrapper.type, retry_in=step, error=dead_letters.describe(error)
         )
+        await self._sender.publish(
+            exchange=topology.retry_exchange(step),
+            routing_key=queue,
+            headers={**envelope.ours(headers), envelope.ATTEMPT: wrapper.attempt + 1},
+            body=body,
+            event_type=wrapper.type,
+        )
+        failpoints.passed("retries.before_ack")
 
 
 def _final_reason(error: Exception) -> str | None:
     if isinstance(error, envelope.Unreadable | ValidationError) or database.is_unstorable(error):
         return "unreadable"
+    if isinstance(error, publisher.Refused):
+        return "unpublishable"
     return "unprocessable" if isinstance(error, errors.Unprocessable) else None
