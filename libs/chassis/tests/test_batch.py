@@ -71,7 +71,7 @@ async def test_a_message_that_fails_does_not_fail_the_others_of_its_batch(
 
     async with rabbit.consuming_batches(declared, db, notes.ECHO):
         await rabbit.effects(db, QUEUE, 39)
-        failed = await wire.take("kopilka.retry.5s")
+        failed = await wire.take("kopilka.retries.5s")
 
     assert failed.routing_key == QUEUE
     assert failed.headers["kopilka-attempt"] == 1
@@ -116,7 +116,7 @@ async def test_data_of_our_own_that_fails_to_validate_is_a_defect_and_no_unreada
     await wire.send(QUEUE, notes.NoteWritten())
 
     async with rabbit.consuming_batches(declared, db, batch.BatchQueue(QUEUE, (notes.NoteWritten,), read_nonsense)):
-        waiting = await wire.take("kopilka.retry.5s")
+        waiting = await wire.take("kopilka.retries.5s")
 
     assert waiting.headers["kopilka-attempt"] == 1
     assert await dead_letters.find(db) == []
@@ -247,7 +247,7 @@ async def test_an_unavailable_database_is_waited_for_without_using_up_a_retry(  
 
     await near.close()
     assert await notes.count(db, QUEUE) == 21
-    assert await wire.depth("kopilka.retry.5s") == 0
+    assert await wire.depth("kopilka.retries.5s") == 0
     assert [letter.reason for letter in letters] == ["unreadable"]
 
 

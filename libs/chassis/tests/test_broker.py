@@ -62,7 +62,7 @@ async def test_an_unavailable_database_is_waited_for_without_using_up_a_retry(
 
     await near.close()
     assert await notes.count(db) == 11
-    assert await wire.depth("kopilka.retry.5s") == 0
+    assert await wire.depth("kopilka.retries.5s") == 0
     assert await dead_letters.find(db) == []
 
 

@@ -104,7 +104,7 @@ async def test_any_headers_are_a_dead_letter_at_once_and_messages_beside_them_ar
 
     assert [letter.reason for letter in letters] == ["unreadable"]
     assert await wire.depth(f"{queue}.dlq") == 0
-    assert await wire.depth("kopilka.retry.5s") == 0
+    assert await wire.depth("kopilka.retries.5s") == 0
 
 
 async def test_any_body_is_a_dead_letter_at_once_and_messages_beside_it_are_handled(

@@ -101,7 +101,7 @@ async def test_a_failed_message_waits_in_the_retry_queue_of_its_attempt(
     sent = await wire.send(QUEUE, notes.WriteNote(body=notes.BROKEN), kopilka_attempt=attempt)
 
     async with rabbit.consuming(declared, db, notes.COMMANDS):
-        waiting = await wire.take(f"kopilka.retry.{topology.RETRY_DELAYS[attempt][0]}")
+        waiting = await wire.take(f"kopilka.retries.{topology.RETRY_DELAYS[attempt][0]}")
 
     assert waiting.routing_key == QUEUE
     assert envelope.ours(waiting.headers) == {**sent, "kopilka-attempt": attempt + 1}
@@ -146,7 +146,7 @@ async def test_data_of_our_own_that_fails_to_validate_is_a_defect_and_no_unreada
     await wire.send(QUEUE, notes.WriteNote())
 
     async with rabbit.consuming(declared, db, notes.handled_by(read_nonsense)):
-        waiting = await wire.take("kopilka.retry.5s")
+        waiting = await wire.take("kopilka.retries.5s")
 
     assert waiting.headers["kopilka-attempt"] == 1
     assert await dead_letters.find(db) == []
@@ -189,7 +189,7 @@ async def test_a_lost_race_is_tried_again_at_once(db: database.Database, declare
         await rabbit.effects(db, QUEUE, 1)
 
     assert calls == 3
-    assert await wire.depth("kopilka.retry.5s") == 0
+    assert await wire.depth("kopilka.retries.5s") == 0
 
 
 async def test_a_race_that_is_lost_every_time_goes_to_a_retry_queue(
@@ -206,6 +206,6 @@ async def test_a_race_that_is_lost_every_time_goes_to_a_retry_queue(
     await wire.send(QUEUE, notes.WriteNote())
 
     async with rabbit.consuming(declared, db, notes.handled_by(lose)):
-        await wire.take("kopilka.retry.5s")
+        await wire.take("kopilka.retries.5s")
 
     assert calls == 1 + retries.QUICK_RETRIES

@@ -68,3 +68,16 @@ async def test_a_retry_queue_returns_a_message_to_the_queue_that_its_routing_key
 
     assert (await wire.take("notes.commands")).body == b"again"
     assert await wire.depth("notes.echo") == 0
+
+
+# rabbitmq/rabbitmq-server#12625, #14961: more of them than the broker dead-letters at once
+async def test_retries_whose_queue_is_gone_hold_up_no_other_and_are_kept_as_unrouted(wire: rabbit.Wire) -> None:
+    retry = await wire.channel.get_exchange(topology.retry_exchange("5s"))
+    for _ in range(40):
+        await retry.publish(aio_pika.Message(b"orphan"), routing_key="notes.gone")
+
+    await retry.publish(aio_pika.Message(b"again"), routing_key="notes.commands")
+
+    assert (await wire.take("notes.commands")).body == b"again"
+    assert [message.body for message in await wire.take_all(topology.UNROUTED)] == [b"orphan"] * 40
+    assert await wire.depth(topology.retry_exchange("5s")) == 0

@@ -16,6 +16,7 @@ EVENTS = "kopilka.events"
 COMMANDS = "kopilka.commands"
 UNROUTED = "kopilka.unrouted"
 DEAD = "kopilka.dlx"
+RETURNS = "kopilka.returns"
 RETRY_DELAYS = (("5s", 5_000), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000))
 DELIVERY_LIMIT = 50  # a rolling restart returns healthy messages too, but never so many times
 
@@ -65,10 +66,14 @@ async def _exchanges(channel: AbstractChannel) -> None:
             name, aio_pika.ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
         )
     await channel.declare_exchange(DEAD, aio_pika.ExchangeType.DIRECT, durable=True)
+    # The routing key of a retry is its origin queue. Where that is gone, the retry must leave its queue all the same:
+    # one that nothing takes would hold up all that expire after it.
+    await channel.declare_exchange(
+        RETURNS, aio_pika.ExchangeType.DIRECT, durable=True, arguments={"alternate-exchange": UNROUTED}
+    )
     for step, delay_ms in RETRY_DELAYS:
-        # The routing key of a retry is its origin queue, to which the default exchange returns it on expiry.
         retry = await channel.declare_exchange(retry_exchange(step), aio_pika.ExchangeType.FANOUT, durable=True)
-        waiting = await _queue(channel, retry_exchange(step), {"x-message-ttl": delay_ms, **_dead_letter_to("")})
+        waiting = await _queue(channel, retry_exchange(step), {"x-message-ttl": delay_ms, **_dead_letter_to(RETURNS)})
         await waiting.bind(retry)
 
 
@@ -84,6 +89,7 @@ async def _bound_queue(channel: AbstractChannel, binding: Binding) -> None:
             **_dead_letter_to(DEAD),
         },
     )
+    await queue.bind(RETURNS, routing_key=binding.queue)
     for exchange, types in ((EVENTS, binding.events), (COMMANDS, binding.commands)):
         for routing_key in types:
             await queue.bind(exchange, routing_key=routing_key)
@@ -95,7 +101,7 @@ async def _queue(channel: AbstractChannel, name: str, arguments: dict[str, Any])
 
 def retry_exchange(step: str) -> str:
     """Give the name of the exchange and queue of one retry delay."""
-    return f"kopilka.retry.{step}"
+    return f"kopilka.retries.{step}"
 
 
 def _dead_letter_to(exchange: str) -> dict[str, Any]:
