@@ -255,10 +255,23 @@ async def test_a_port_that_is_taken_ends_the_process_with_an_error(processes: te
     assert code not in {0, -signal.SIGKILL}
 
 
-async def test_a_broker_that_is_away_at_the_start_ends_the_process_with_an_error(processes: testing.Processes) -> None:
-    process, _ = processes.spawn("notes", "api", KOPILKA_AMQP_URL="amqp://app:app@127.0.0.1:1/")
+# mosquito/aio-pika#632
+async def test_a_broker_that_is_away_at_the_start_is_waited_for(
+    processes: testing.Processes, declared: str, proxied: Proxied
+) -> None:
+    broker = await proxied(declared)
+    await broker.take_away()
+    process, url = processes.spawn("notes", "worker", KOPILKA_AMQP_URL=broker.url)
 
-    assert await ended(process) == 1
+    async def waits() -> bool:
+        return "process.waits_for_broker" in processes.output()
+
+    await rabbit.until(waits)
+    await broker.restore()
+
+    await becomes(url)
+    assert process.poll() is None
+    assert "Traceback" not in processes.output()
 
 
 async def test_a_missing_setting_ends_the_process_with_its_own_code(processes: testing.Processes) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from urllib.parse import urlsplit
 
 import aio_pika
 import notes
@@ -81,3 +82,30 @@ async def test_retries_whose_queue_is_gone_hold_up_no_other_and_are_kept_as_unro
     assert (await wire.take("notes.commands")).body == b"again"
     assert [message.body for message in await wire.take_all(topology.UNROUTED)] == [b"orphan"] * 40
     assert await wire.depth(topology.retry_exchange("5s")) == 0
+
+
+async def test_a_broker_that_stays_away_is_given_up() -> None:
+    with pytest.raises(topology.Unreachable, match=r"no connection to the broker in 0\.1 s"):
+        await topology.apply_when_reachable(
+            "amqp://app:app@127.0.0.1:1/", notes.SERVICE.bindings, stop=asyncio.Event(), give_up_s=0.1
+        )
+
+
+async def test_waiting_for_a_broker_ends_when_the_process_is_to_stop() -> None:
+    stop = asyncio.Event()
+    waiting = asyncio.create_task(
+        topology.apply_when_reachable("amqp://app:app@127.0.0.1:1/", notes.SERVICE.bindings, stop=stop, give_up_s=60)
+    )
+    await asyncio.sleep(0)
+
+    stop.set()
+
+    await waiting
+
+
+async def test_a_broker_that_refuses_the_password_is_not_waited_for(amqp_url: str) -> None:
+    parts = urlsplit(amqp_url)
+    url = parts._replace(netloc=f"nobody:wrong@{parts.hostname}:{parts.port}").geturl()
+
+    with pytest.raises(topology.Unreachable, match="refuses the user"):
+        await topology.apply_when_reachable(url, notes.SERVICE.bindings, stop=asyncio.Event(), give_up_s=60)

@@ -36,6 +36,7 @@ from chassis import (
 FINISH_S = 22
 LAST_RELAY_S = 4
 CLOSE_S = 1
+BROKER_AWAY_S = 60  # servers and processes are often started together
 BROKER_START_S = 60
 
 
@@ -145,8 +146,12 @@ class Process:
         )
         serving = asyncio.create_task(server.serve())
         try:
+            await topology.apply_when_reachable(
+                self.amqp_url, self.service.bindings, stop=stop, give_up_s=BROKER_AWAY_S
+            )
+            if stop.is_set():
+                return 0
             async with asyncio.timeout(BROKER_START_S):
-                await topology.apply(self.amqp_url, self.service.bindings)
                 await self._start_broker()
             consuming = [asyncio.create_task(consumer.run()) for consumer in self._batch_consumers]
             ticking = [asyncio.create_task(timer.run()) for timer in self.timers]

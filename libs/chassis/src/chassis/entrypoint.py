@@ -35,3 +35,6 @@ async def _run(service: app.Service, role: str, config: settings.Settings) -> in
     except topology.TopologyMismatch as error:
         telemetry.log.error("process.topology_mismatch", error=str(error))
         return 1
+    except topology.Unreachable as error:
+        telemetry.log.error("process.broker_unreachable", error=str(error))
+        return 1

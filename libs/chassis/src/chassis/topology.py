@@ -4,6 +4,8 @@ A queue that exists with other arguments fails the start with the difference: ar
 a change needs a new queue name.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,9 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelPreconditionFailed
+from aiormq.exceptions import AuthenticationError, ProbableAuthenticationError
+
+from chassis import telemetry
 
 EVENTS = "kopilka.events"
 COMMANDS = "kopilka.commands"
@@ -18,6 +23,7 @@ UNROUTED = "kopilka.unrouted"
 DEAD = "kopilka.dlx"
 RETURNS = "kopilka.returns"
 RETRY_DELAYS = (("5s", 5_000), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000))
+RECONNECT_PAUSE_S = 1
 DELIVERY_LIMIT = 50  # a rolling restart returns healthy messages too, but never so many times
 
 UNROUTED_TTL_MS = 7 * 24 * 3_600_000
@@ -26,6 +32,10 @@ UNROUTED_LENGTH = 100_000
 
 class TopologyMismatch(Exception):  # noqa: N818 - names the state
     """A queue or exchange exists with other arguments than this version declares."""
+
+
+class Unreachable(Exception):  # noqa: N818 - names the state
+    """There is no connection to the broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,34 @@ async def apply(amqp_url: str, bindings: Sequence[Binding]) -> None:
                 await _bound_queue(channel, binding)
         except ChannelPreconditionFailed as error:
             raise TopologyMismatch(str(error)) from error
+
+
+async def apply_when_reachable(
+    amqp_url: str, bindings: Sequence[Binding], *, stop: asyncio.Event, give_up_s: float
+) -> None:
+    """Declare as `apply` does, waiting for a broker that is away, until `stop` is set.
+
+    Raises Unreachable after `give_up_s`, and at once when the broker refuses the user.
+    """
+    give_up_at = asyncio.get_running_loop().time() + give_up_s
+    is_waiting = False
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout_at(give_up_at):
+                await apply(amqp_url, bindings)
+        except (AuthenticationError, ProbableAuthenticationError) as error:
+            raise Unreachable("the broker refuses the user or the password") from error
+        except (OSError, TimeoutError) as error:
+            if asyncio.get_running_loop().time() + RECONNECT_PAUSE_S >= give_up_at:
+                raise Unreachable(f"no connection to the broker in {give_up_s:g} s ({type(error).__name__})") from error
+            if not is_waiting:
+                telemetry.log.warning("process.waits_for_broker", error=type(error).__name__)
+            is_waiting = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RECONNECT_PAUSE_S):
+                    await stop.wait()
+        else:
+            return
 
 
 async def _exchanges(channel: AbstractChannel) -> None:
