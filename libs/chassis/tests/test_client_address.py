@@ -47,8 +47,40 @@ def test_a_mapped_address_is_the_ipv4_address_it_stands_for(peer: str, forwarded
     assert client_address.resolve(peer, forwarded_for, PROXIES) == address
 
 
+# express-rate-limit#234, rack/rack#1227, goauthentik/authentik#25679
 @pytest.mark.parametrize(
-    "nonsense", ["", "unknown", "10.0.0.1:8080", "10.0.0.1/8", "10.0.0", "[2001:db8:1::5]", "\x00"]
+    ("hop", "address"),
+    [
+        (f"{CLIENT}:4431", CLIENT),
+        ("2001:db8:2::9", "2001:db8:2::9"),
+        ("2001:DB8:2:0::0009", "2001:db8:2::9"),
+        ("[2001:db8:2::9]", "2001:db8:2::9"),
+        ("[2001:db8:2::9]:443", "2001:db8:2::9"),
+        (f"[::ffff:{CLIENT}]:443", CLIENT),
+    ],
+)
+def test_a_hop_may_have_a_port_and_brackets(hop: str, address: str) -> None:
+    assert client_address.resolve("10.0.0.1", [hop], PROXIES) == address
+    assert (
+        client_address.resolve("10.0.0.1", [f"203.0.113.1, {hop}", "10.0.0.2:80, [2001:db8:1::5]:81"], PROXIES)
+        == address
+    )
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "",
+        "unknown",
+        "_hidden",
+        "10.0.0.1:",
+        "10.0.0.1:123456",
+        "10.0.0.1/8",
+        "10.0.0",
+        "[10.0.0.1:8",
+        "2001:db8::1]",
+        "\x00",
+    ],
 )
 def test_what_is_no_address_is_no_proxy_and_ends_the_walk(nonsense: str) -> None:
     assert client_address.resolve("10.0.0.1", [f"{CLIENT}, {nonsense}"], PROXIES) == nonsense.strip()
@@ -69,3 +101,13 @@ def test_ten_thousand_proxies_in_a_row_are_walked() -> None:
     hops = ["10.0.0.1"] * 10_000
 
     assert client_address.resolve("10.0.0.1", [", ".join([CLIENT, *hops])], PROXIES) == CLIENT
+
+
+def test_an_ipv6_address_counts_as_its_network() -> None:
+    network = client_address.network
+
+    assert network("203.0.113.7") == network("::ffff:203.0.113.7") == "203.0.113.7"
+    assert network("2001:db8:1:2:aaaa::1") == network("2001:db8:1:2::9") == "2001:db8:1:2::/64"
+    assert network("2001:db8:1:3::1") != network("2001:db8:1:2::1")
+    assert network("fe80::1%eth0") == "fe80::/64"
+    assert network("") == network("nonsense") == "unknown"

@@ -134,16 +134,6 @@ def test_a_request_refused_by_one_limit_uses_up_no_other(own: int, shared: int, 
     assert all(decision.limit == min(own, shared) for decision in decisions)
 
 
-def test_an_ipv6_address_counts_as_its_network() -> None:
-    assert limits.client_network("203.0.113.7") == limits.client_network("::ffff:203.0.113.7") == "203.0.113.7"
-    assert (
-        limits.client_network("2001:db8:1:2:aaaa::1") == limits.client_network("2001:db8:1:2::9") == "2001:db8:1:2::/64"
-    )
-    assert limits.client_network("2001:db8:1:3::1") != limits.client_network("2001:db8:1:2::1")
-    assert limits.client_network("fe80::1%eth0") == "fe80::/64"
-    assert limits.client_network("") == limits.client_network("nonsense") == "unknown"
-
-
 @given(st.text(max_size=50))
 def test_a_pseudonym_depends_on_the_secret_and_is_short_hex(text: str) -> None:
     secret = b"x" * 100

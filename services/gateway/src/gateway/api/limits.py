@@ -57,7 +57,7 @@ class Limits:
         config = self._deps.settings
         peer = request.client.host if request.client else ""
         address = client_address.resolve(peer, request.headers.getlist("x-forwarded-for"), config.trusted_proxies)
-        network = limits.pseudonym(limits.client_network(address), secret=self._hash_key)
+        network = limits.pseudonym(client_address.network(address), secret=self._hash_key)
         prefix = f"kopilka.gateway.limit:{self._deps.tenant}:{route_class}"
         if route_class == "health":
             return [limits.Quota(f"{prefix}:address:{network}", limit)]

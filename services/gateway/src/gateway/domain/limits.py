@@ -3,7 +3,6 @@
 The same rule runs as a script inside Redis; `test_redis_decides_as_the_domain_does` keeps the two equal.
 """
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -27,7 +26,6 @@ WAIT_MAX_MS = 15 * 60_000
 VIOLATIONS_KEPT_MS = 15 * 60_000
 """How long violations are remembered after the last wait is over."""
 VIOLATIONS_MAX = 16  # far beyond where the wait stops growing
-IPV6_PREFIX = 64  # what an internet provider gives to one customer
 
 # Probes and scrapes by the operator: refusing one would cause a restart or a gap in the metrics.
 _UNLIMITED = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -135,22 +133,6 @@ def penalty_ms(violations: int) -> int:
     After the first one the key waits for its next window only. Requests during a wait do not change it.
     """
     return min(WINDOW_MS << (violations - 1), WAIT_MAX_MS) if violations > 1 else 0
-
-
-def client_network(address: str) -> str:
-    """Return the network that one customer has: an IPv4 address itself, the /64 of an IPv6 address.
-
-    Text that is no address gives "unknown".
-    """
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((int(parsed), IPV6_PREFIX), strict=False))
 
 
 def pseudonym(text: str, *, secret: bytes) -> str:
