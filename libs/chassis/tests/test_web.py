@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -5,7 +6,7 @@ import notes
 import pytest
 from pydantic import SecretStr
 
-from chassis import app, database, web
+from chassis import app, database, health, web
 
 ID = "correlation-12345678"
 
@@ -65,12 +66,107 @@ async def test_a_body_above_the_limit_is_a_problem(client: httpx.AsyncClient, is
 
 
 @pytest.mark.rule("GW9")
-@pytest.mark.parametrize("body", [b"{not json", b"", b"\xff\xfe", b"[" * 100_000])
-async def test_a_body_that_is_no_json_is_a_problem(client: httpx.AsyncClient, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{not json",
+        b"\xff\xfe",
+        b"[" * 120_000,  # oobabooga/textgen#7658
+        b'{"a":' * 20_000,
+        b'{"sequence": ' + b"9" * 5_000 + b"}",
+        '{"body": "caf\u00e9"}'.encode("latin-1"),
+        '{"body": "x"}'.encode("utf-16"),
+        b'\xef\xbb\xbf{"body": "x"}',
+        b'{"sequence": NaN}',
+        b'{"sequence": -Infinity}',
+        b'{"sequence": 1, "sequence": 2}',
+        b'{"unknown": {"a": 1, "\\u0061": 2}}',
+        b'{"body": "\\ud83d"}',
+        b'{"\\udc00": 1}',
+        b'{"body": "a\\u0000"}',
+        b'{"body": "a\x00"}',
+    ],
+)
+async def test_a_body_that_is_no_strict_json_is_malformed(client: httpx.AsyncClient, body: bytes) -> None:
     answer = await client.post("/notes", content=body, headers={"content-type": "application/json"})
 
-    assert answer.status_code in {400, 422}
-    assert is_problem(answer, answer.status_code, answer.json()["code"])
+    assert is_problem(answer, 400, "malformed_json")
+    assert "caf" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"body": "\\ud83d\\ude00"}', b'{"body": "\\\\u0000"}', '{"body": "\u00e9"}'.encode()]
+)
+async def test_a_body_of_strict_json_is_taken(client: httpx.AsyncClient, body: bytes) -> None:
+    answer = await client.post("/notes", content=body, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 202
+
+
+@pytest.mark.rule("GW9")
+async def test_an_absent_body_is_a_problem(client: httpx.AsyncClient) -> None:
+    assert is_problem(
+        await client.post("/notes", content=b"", headers={"content-type": "application/json"}), 422, "invalid_request"
+    )
+
+
+async def test_a_path_with_a_slash_more_is_unknown_and_never_a_redirect(client: httpx.AsyncClient) -> None:
+    assert is_problem(await client.post("/notes/", json={}), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/docs", "/nowhere", "/defect"])
+async def test_a_head_request_gets_the_headers_of_get(client: httpx.AsyncClient, path: str) -> None:
+    get, head = await client.get(path), await client.head(path)
+
+    different = {"x-correlation-id"}
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    assert {name: value for name, value in head.headers.items() if name not in different} == {
+        name: value for name, value in get.headers.items() if name not in different
+    }
+
+
+async def test_every_response_has_security_headers_and_is_not_stored(client: httpx.AsyncClient) -> None:
+    for path in ("/health/live", "/nowhere", "/defect", "/docs"):
+        headers = (await client.get(path)).headers
+
+        assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
+        assert headers.get_list("cache-control") == ["no-store"]
+
+
+async def test_requests_above_the_limit_are_refused_and_liveness_is_not() -> None:
+    application = web.create("test", health.Health(), requests_max=2)
+    is_due, begun = asyncio.Event(), 0
+
+    @application.get("/slow")
+    async def slow() -> str:
+        nonlocal begun
+        begun += 1
+        await is_due.wait()
+        return "done"
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://test") as client:
+        working = [asyncio.create_task(client.get("/slow")) for _ in range(2)]
+        async with asyncio.timeout(10):
+            while begun < 2:  # noqa: ASYNC110 - the last of several
+                await asyncio.sleep(0)
+        refused, live = await client.get("/health"), await client.get("/health/live")
+        is_due.set()
+        answers = [await task for task in working]
+        after = await client.get("/health")
+
+    assert is_problem(refused, 503, "temporarily_unavailable")
+    assert refused.headers["retry-after"] == str(web.RETRY_AFTER_S)
+    assert [answer.status_code for answer in (live, *answers, after)] == [200, 200, 200, 200]
+
+
+async def test_the_documents_can_be_hidden() -> None:
+    application = web.create("test", health.Health(), has_public_docs=False)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://test") as client:
+        for path in ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"):
+            assert is_problem(await client.get(path), 404, "not_found")
+        assert (await client.get("/metrics")).status_code == 200
 
 
 @pytest.mark.rule("GW9")

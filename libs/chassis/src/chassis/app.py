@@ -4,15 +4,14 @@ On SIGTERM a process takes no new work, finishes what it began, relays its outbo
 """
 
 import asyncio
-import contextlib
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from faststream.rabbit import RabbitBroker
 
@@ -22,6 +21,7 @@ from chassis import (
     database,
     dead_letters,
     health,
+    http_server,
     inbox,
     publisher,
     relay,
@@ -68,7 +68,13 @@ class Process:
         self.amqp_url = config.amqp_url.get_secret_value()
         self.sender = publisher.Publisher(self.amqp_url)
         self.health = health.Health()
-        self.http: FastAPI = web.create(f"Kopilka {service.name}", self.health)
+        self.http: FastAPI = web.create(
+            f"Kopilka {service.name}",
+            self.health,
+            inner_port=config.http_inner_port,
+            has_public_docs=config.http_public_docs,
+            requests_max=config.http_requests,
+        )
         self.timers: list[timers.Timer] = []
         self.finishers: list[Callable[[], Awaitable[None]]] = []
         """What waits for work outside of handlers and timers, while the outbox is still relayed."""
@@ -128,23 +134,12 @@ class Process:
         stop = asyncio.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
-        server = _Server(
-            uvicorn.Config(
-                self.http,
-                host=self.settings.http_host,
-                port=self.settings.http_port,
-                access_log=False,
-                log_config=None,
-                lifespan="off",
-                timeout_graceful_shutdown=10,
-                timeout_keep_alive=30,
-                limit_concurrency=1_000,
-                # Which proxies are trusted is a setting of each service; uvicorn would trust any local peer.
-                proxy_headers=False,
-                server_header=False,
-            )
-        )
-        serving = asyncio.create_task(server.serve())
+        try:
+            server, sockets = self._server()
+        except OSError as error:
+            telemetry.log.error("process.cannot_listen", port=self.settings.http_port, error=error.strerror)
+            return 1
+        serving = asyncio.create_task(server.serve(sockets))
         try:
             await topology.apply_when_reachable(
                 self.amqp_url, self.service.bindings, stop=stop, give_up_s=BROKER_AWAY_S
@@ -165,6 +160,20 @@ class Process:
             await self._close()
         telemetry.log.info("process.stopped")
         return 0 if is_whole else 1
+
+    def _server(self) -> tuple[http_server.Server, list[socket.socket]]:
+        """Give the HTTP server and the sockets that it listens on. Raises OSError when a port is taken."""
+        config = self.settings
+        bounds = http_server.Bounds(
+            connections=http_server.raise_file_limit(config.http_connections),
+            connections_per_address=config.http_connections_per_address,
+        )
+        inner_port = config.http_inner_port
+        server = http_server.Server(
+            self.http, bounds=bounds, trusted_proxies=config.trusted_proxies, inner_port=inner_port
+        )
+        ports = [config.http_port, *([inner_port] if inner_port is not None else [])]
+        return server, [http_server.listen(config.http_host, port) for port in ports]
 
     async def _start_broker(self) -> None:
         if self._queues:
@@ -214,14 +223,6 @@ class Process:
 
     async def _consumes(self, queue: str) -> bool:
         return self._broker is not None and await broker.consumes(self._broker, queue)
-
-
-class _Server(uvicorn.Server):
-    """The HTTP server inside our event loop; the process handles the signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
 
 
 async def _first_of(stop: asyncio.Event, *parts: "asyncio.Task[None]") -> bool:

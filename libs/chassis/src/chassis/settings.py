@@ -4,11 +4,12 @@ Shared settings begin with `KOPILKA_`; a service's own begin with its name. Valu
 """
 
 import sys
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, AmqpDsn, Field, PostgresDsn, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, AmqpDsn, BeforeValidator, Field, PostgresDsn, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a supervisor should not restart what cannot work
 SECRETS_DIR = Path("/run/secrets")
@@ -29,6 +30,13 @@ def _checked(value: SecretStr, kind: type[PostgresDsn | AmqpDsn], form: str) -> 
         # The library's message repeats the value, and with it the password.
         raise ValueError(f"is not of the form {form}") from None
     return value
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -63,7 +71,45 @@ class Settings(BaseSettings):
         ge=0,
         le=65_535,
         validation_alias="KOPILKA_HTTP_PORT",
-        description="The port of the process: its routes, health and metrics.",
+        description="The port of the process: its routes, and health and metrics unless they have a port of their own.",
+    )
+    http_inner_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        validation_alias="KOPILKA_HTTP_INNER_PORT",
+        description="A port for probes and operators: `/metrics` and `/health/ready` are then found there alone.",
+    )
+    http_public_docs: bool = Field(
+        default=True,
+        validation_alias="KOPILKA_HTTP_PUBLIC_DOCS",
+        description="Whether `/docs` and `/openapi.json` are open to everybody, or found on the inner port alone.",
+    )
+    http_connections: int = Field(
+        default=8_000,
+        ge=1,
+        le=100_000,
+        validation_alias="KOPILKA_HTTP_CONNECTIONS",
+        description="Open HTTP connections of one process, at most.",
+    )
+    http_connections_per_address: int = Field(
+        default=500,
+        ge=1,
+        le=100_000,
+        validation_alias="KOPILKA_HTTP_CONNECTIONS_PER_ADDRESS",
+        description="Of these from one address, or one /64 of IPv6, at most; those of trusted proxies don't count.",
+    )
+    http_requests: int = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        validation_alias="KOPILKA_HTTP_REQUESTS",
+        description="HTTP requests that one process works on at once; a further one is answered 503.",
+    )
+    trusted_proxies: Networks = Field(
+        default=(),
+        max_length=100,
+        description="Networks of our own proxies, as CIDRs with commas; only their X-Forwarded-For is believed.",
     )
     log_level: str = Field(
         default="info",

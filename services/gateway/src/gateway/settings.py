@@ -1,6 +1,5 @@
 """The only reader of the environment in this service."""
 
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, get_args
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field_validator
@@ -10,10 +9,6 @@ from chassis import settings
 from contracts import message
 from gateway.domain import limits
 from gateway.wallet.domain import topups
-
-
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _per_minute(value: object) -> object:
@@ -32,7 +27,6 @@ def _per_minute(value: object) -> object:
     return parsed
 
 
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
 PerMinute = Annotated[dict[limits.RouteClass, int], NoDecode, BeforeValidator(_per_minute)]
 
 
@@ -98,11 +92,6 @@ class GatewaySettings(settings.Settings):
         ge=1,
         le=1_000,
         description="How many times a user's limits one network address may use up, because many people share one.",
-    )
-    trusted_proxies: Networks = Field(
-        default=(),
-        max_length=100,
-        description="Networks of our own proxies, with commas; X-Forwarded-For is believed from nobody else.",
     )
     redis_url: SecretStr = Field(
         validation_alias="KOPILKA_REDIS_URL",

@@ -40,10 +40,6 @@ class PaymentsSettings(
         default=SecretStr(""),
         description="Secrets, with commas, of a proxy that signs the webhooks it passes on; then it must sign all.",
     )
-    trusted_proxies: configuration.Networks = Field(
-        default=(),
-        description="Networks of our own proxies, as CIDRs with commas; only their X-Forwarded-For is believed.",
-    )
     provider_timeout_s: float = Field(
         default=10,
         gt=0,

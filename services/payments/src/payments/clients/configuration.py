@@ -1,22 +1,14 @@
 """One account at one provider as the settings describe it."""
 
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl, SecretStr
-from pydantic_settings import NoDecode
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 import contracts.payments
 from contracts.message import TenantId
 from payments.domain import accounts
 
-
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
 AccountName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 
 

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 
 from pydantic import Field, HttpUrl, SecretStr
 
+from chassis import settings
 from payments.clients import configuration
 
 URL = "https://api.yookassa.ru/v3"
@@ -37,7 +38,7 @@ class YooKassaSettings(configuration.Shared):
     yookassa_tax_system_code: int | None = Field(
         default=None, ge=1, le=6, description="The tax system on receipts, for a shop that has several."
     )
-    webhook_networks: configuration.Networks = Field(
+    webhook_networks: settings.Networks = Field(
         default=tuple(ip_network(network) for network in NETWORKS.split(",")),
         description="Networks that YooKassa's webhooks come from, as CIDRs with commas between them.",
     )
