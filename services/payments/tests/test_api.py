@@ -29,6 +29,15 @@ async def test_a_webhook_is_stored_without_its_body(shop: Any) -> None:
     assert "4477" not in str(row)
 
 
+# saleor/storefront#597
+@pytest.mark.parametrize("path", ["/webhooks/yookassa/demo/", "/webhook/yookassa/"])
+async def test_a_webhook_is_stored_with_a_slash_at_the_end_of_its_path(shop: Any, path: str) -> None:
+    (answer,) = await shop.post(path, BODY)
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "stored"})
+    assert await shop.webhook_states() == ["new"]
+
+
 async def test_the_alias_is_the_default_account(shop: Any) -> None:
     (answer,) = await shop.post("/webhook/yookassa", BODY)
 
@@ -92,6 +101,10 @@ async def test_a_forged_webhook_is_refused_and_leaves_nothing(shop: Any, sandbox
         ("10.0.0.7", f"{LISTED}, 10.0.0.9", 200),
         ("10.0.0.7", f"{LISTED}, {FORGED}", 403),
         ("10.0.0.7", f"{LISTED}, {FORGED}, 10.0.0.9", 403),
+        ("10.0.0.7", f"{LISTED}:4431", 200),
+        ("10.0.0.7", f"[::ffff:{LISTED}]:4431", 200),
+        ("10.0.0.7", "[2a02:5180::7]:443", 200),
+        ("10.0.0.7", f"{LISTED}:4431, {FORGED}:80", 403),
         ("10.0.0.7", f"{LISTED}, unknown", 403),
         ("10.0.0.7", f"{LISTED},", 403),
         ("10.0.0.7", None, 403),
@@ -129,7 +142,13 @@ async def test_only_the_hop_before_our_own_proxies_counts(
         b'{"type": "notification", "event": "payment.succeeded", "object": {"id": "../refunds"}}',
         b'{"type": "notification", "event": "payment.succeeded", "object": {"id": "r\\u0000f"}}',
         b'{"type": "notification", "event": "payment.succeeded", "object": {"id": "' + b"r" * 65 + b'"}}',
-        b"[" * 100_000,
+        b"[" * 120_000,
+        b'{"type": "notification", "event": "payment.succeeded", "object": {"id": "ref-1", "n": '
+        + b"9" * 5_000
+        + b"}}",
+        b'{"type": "notification", "event": "payment.succeeded", "object": {"id": "caf\xe9"}}',
+        b'{"type": "notification", "event": "payment.succeeded", "object": {"id": NaN}}',
+        b'{"type": "notification", "event": "payment.succeeded", "object": {"id": "\\ud83d"}}',
     ],
 )
 async def test_a_malformed_webhook_is_refused_and_leaves_nothing(shop: Any, body: bytes) -> None:

@@ -72,11 +72,14 @@ def routes(
         WEBHOOKS.labels(provider_name, "stored" if is_new else "duplicate").inc()
         return JSONResponse({"status": "stored"})
 
+    # With a slash at the end too, as some dashboards write it: no provider follows a redirect.
+    @router.post("/webhooks/{provider}/{account}/", include_in_schema=False)
     @router.post("/webhooks/{provider}/{account}")
     async def webhook(provider: str, account: str, request: Request) -> Response:
         """Store a provider's notification; the provider repeats it until it is answered with 200."""
         return await receive(provider, account, request)
 
+    @router.post("/webhook/yookassa/", include_in_schema=False)
     @router.post("/webhook/yookassa")
     async def yookassa_webhook(request: Request) -> Response:
         """Store a notification for the default account."""
