@@ -19,6 +19,16 @@ from gateway.domain import sessions
 Sign = Callable[..., str]
 LogIn = Callable[..., Awaitable[httpx.Headers]]
 
+BODIES = {
+    "/api/v1/payments": {
+        "purpose": "top_up",
+        "provider": "yookassa",
+        "amount": {"amount_minor": 15_000, "currency": "RUB"},
+        "return_url": "https://t.me/bot/app",
+    },
+    "/api/v1/orders": {"items": [{"product_id": "mug", "quantity": 1}], "payment_method": "wallet"},
+}
+
 
 async def test_a_first_login_creates_a_user_and_publishes_it(
     client: httpx.AsyncClient, sign: Sign, db: database.Database
@@ -111,13 +121,14 @@ async def test_a_request_without_credentials_is_challenged(client: httpx.AsyncCl
 
 
 async def test_a_token_of_another_issuer_is_refused(
-    client: httpx.AsyncClient, config: settings.GatewaySettings
+    client: httpx.AsyncClient, config: settings.GatewaySettings, log_in: LogIn
 ) -> None:
+    user_id = (await client.get("/users/me", headers=await log_in(client))).json()["id"]
     secret = config.session_secret.get_secret_value()
     good: dict[str, Any] = {
         "iss": tokens.ISSUER,
         "aud": tokens.AUDIENCE,
-        "sub": str(uuid4()),
+        "sub": user_id,
         "tenant": "demo",
         "iat": 1,
         "exp": 9_999_999_999,
@@ -162,9 +173,38 @@ async def test_a_token_of_an_unknown_user_is_refused(
     session = sessions.Session(message.TenantId("demo"), message.UserId(uuid4()))
     token = tokens.issue(session, secret=config.session_secret.get_secret_value(), now=datetime.now(UTC), ttl_s=60)
 
-    answer = await client.get("/users/me", headers=_bearer(token))
+    await _is_refused_on_every_route(client, _bearer(token))
 
-    assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
+
+async def test_the_token_of_a_user_who_was_deleted_is_refused(
+    client: httpx.AsyncClient, log_in: LogIn, db: database.Database
+) -> None:
+    headers = await log_in(client)
+    assert (await client.get("/balance", headers=headers)).is_success
+
+    async with db.transaction() as tx:
+        await tx.execute("DELETE FROM users")
+
+    await _is_refused_on_every_route(client, headers)
+
+
+async def _is_refused_on_every_route(client: httpx.AsyncClient, headers: Any) -> None:
+    document = (await client.get("http://gateway/openapi.json")).json()
+    personal = [
+        (method, path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if "security" in operation
+    ]
+
+    assert len(personal) >= 7
+    for method, path in personal:
+        body = BODIES[path] if method == "post" else None
+        answer = await client.request(
+            method, f"http://gateway{path}", headers={**headers, "Idempotency-Key": "first"}, json=body
+        )
+        assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid"), (path, answer.text)
+        assert answer.headers["WWW-Authenticate"] == "Bearer, tma"
 
 
 def _bearer(token: str) -> dict[str, str]:

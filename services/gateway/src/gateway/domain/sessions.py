@@ -14,7 +14,7 @@ class Unauthenticated(errors.Refusal):
 
 
 class TokenInvalid(Unauthenticated):
-    """The access token was not issued by this gateway, or was changed."""
+    """The access token was not issued by this gateway, was changed, or its user is no more."""
 
     code = "token_invalid"
 

@@ -29,11 +29,16 @@ class Authenticator:
     async def session_of(self, request: Request) -> sessions.Session:
         """Return the session of a request; initData of a new person registers a user.
 
-        Raises a subclass of Unauthenticated for missing, invalid or expired credentials.
+        Raises a subclass of Unauthenticated for missing, invalid or expired credentials, and for a token of a user who
+        is no more: a token outlives its user by up to its whole life.
         """
         scheme, credentials = _credentials(request)
         if scheme == "bearer":
-            return self._session_of_token(request, credentials)
+            session = self._session_of_token(request, credentials)
+            async with self._db.statement() as tx:
+                if await store.get_user(tx, session.tenant, session.user_id) is None:
+                    raise sessions.TokenInvalid
+            return session
         if scheme == "tma":
             user = await self.log_in(credentials)
             return sessions.Session(self._tenant, message.UserId(user.id))
