@@ -1,16 +1,25 @@
 """The commands and events of orders: the public catalog, and the life of an order."""
 
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Literal, NewType
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.message import Command, Event, Money, UserId
 
 OrderId = NewType("OrderId", UUID)
 ProductId = NewType("ProductId", str)
 CategoryId = NewType("CategoryId", str)
+
+
+def composed(text: str) -> str:
+    """Return a text in Unicode's normal form C, so that one title has one spelling and a search finds it."""
+    return unicodedata.normalize("NFC", text)
+
+
+Text = Annotated[str, AfterValidator(composed)]
 
 LINES_MAX = 50
 Quantity = Annotated[int, Field(strict=True, ge=1, le=1_000)]
@@ -31,7 +40,7 @@ class OrderLine(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     product_id: ProductId
-    title: str
+    title: Text
     quantity: Quantity
     unit_price: Money
 
@@ -101,7 +110,7 @@ class CategoryListed(Event, type="orders.category.listed.v1"):
     """The present state of a category of the catalog."""
 
     category_id: CategoryId
-    title: str
+    title: Text
     version: int = Field(ge=1)
 
     @property
@@ -120,8 +129,8 @@ class ProductListed(Event, type="orders.product.listed.v1"):
 
     product_id: ProductId
     category_id: CategoryId
-    title: str
-    description: str
+    title: Text
+    description: Text
     price: Money
     is_visible: bool
     version: int = Field(ge=1)

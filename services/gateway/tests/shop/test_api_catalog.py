@@ -1,6 +1,7 @@
 """The routes of the catalog: public, with literal search, and without hidden products."""
 
-from typing import Any
+import unicodedata
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -64,6 +65,17 @@ async def test_a_search_is_literal(client: httpx.AsyncClient, services: Any, bui
     assert await titles(client, q="COTTON") == ["100 cottons", "100% cotton"]
     assert await titles(client, q="\u0427\u0410") == ["\u0427\u0430\u0439"]
     assert len(await titles(client, q="")) == len(names)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+async def test_a_search_finds_a_title_however_its_letters_are_composed(
+    client: httpx.AsyncClient, services: Any, build: Any, form: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
+    title = "\u0427\u0430\u0439"
+    await services.publish(build.product("tea", title=unicodedata.normalize(form, title)))
+
+    assert await titles(client, q=unicodedata.normalize(asked, "\u0439")) == [title]
 
 
 async def test_products_are_filtered_by_category_and_price(

@@ -1,5 +1,6 @@
 """The operator's commands on a real database: what they write and publish, and which files they refuse."""
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,22 @@ async def test_seeding_twice_changes_and_publishes_nothing(db: database.Database
 
     assert changed == 0
     assert await outbox_messages(db) == []
+
+
+def test_a_title_is_stored_in_its_composed_form(tmp_path: Path) -> None:
+    title = "\u0427\u0430\u0439"
+    file = tmp_path / "catalog.toml"
+    file.write_text(
+        unicodedata.normalize(
+            "NFD",
+            f'currency = "RUB"\n[[category]]\nid = "a"\ntitle = "{title}"\n'
+            f'[[category.product]]\nid = "b"\ntitle = "{title}"\ndescription = "{title}"\nprice_minor = 1\n',
+        )
+    )
+
+    (category,), (product,) = operations.read(DEMO, file)
+
+    assert category.title == product.title == product.description == title
 
 
 async def test_only_a_changed_product_is_published_with_its_next_version(db: database.Database) -> None:

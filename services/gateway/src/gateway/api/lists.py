@@ -3,7 +3,9 @@
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+
+from contracts import orders
 
 LIMIT = 20
 LIMIT_MAX = 100
@@ -22,5 +24,5 @@ Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Items on one page,
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 
 # PostgreSQL can't store a NUL character in a text.
-Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$"), AfterValidator(orders.composed)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from chassis import app, database, operations, outbox
 from contracts.message import Currency, Event, Money, PositiveMinor, TenantId
-from contracts.orders import CategoryId, ProductId
+from contracts.orders import CategoryId, ProductId, composed
 from orders.catalog import domain, store
 
 DEMO = Path(__file__).parent / "demo.toml"
@@ -21,8 +21,8 @@ FILE_MAX_BYTES = 8 * 1024 * 1024
 PAGE = 500
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-Title = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$", max_length=120)]
-Description = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=2_000)]
+Title = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$", max_length=120), AfterValidator(composed)]
+Description = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=2_000), AfterValidator(composed)]
 
 
 RowT = TypeVar("RowT", domain.Category, domain.Product)
