@@ -56,6 +56,29 @@ async def test_every_route_is_documented_with_its_problems(document: Any) -> Non
                 assert example["value"]["code"] == code
 
 
+# oobabooga/textgen#7658
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"amount": ' + b"9" * 5_000 + b"}",
+        b"[" * 120_000,
+        '{"purpose": "\u00e9"}'.encode("latin-1"),
+        b'{"purpose": "top_up", "amount": {"amount_minor": 1, "currency": "RUB"}, "amount": {"amount_minor": 2}}',
+        b'{"amount": NaN}',
+        b'{"purpose": "\\ud83d"}',
+        b'{"purpose": "a\\u0000"}',
+    ],
+)
+async def test_a_body_that_is_no_strict_json_is_malformed_on_every_route(
+    client: httpx.AsyncClient, document: Any, headers: httpx.Headers, body: bytes
+) -> None:
+    more = {"Content-Type": "application/json", "Idempotency-Key": "first"}
+    for path in (path for path, operations in document["paths"].items() if "post" in operations):
+        answer = await client.post(f"http://gateway{path}", content=body, headers={**headers, **more})
+
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json"), path
+
+
 @pytest.mark.rule("GW14")
 async def test_every_reference_of_the_document_resolves(document: Any) -> None:
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))

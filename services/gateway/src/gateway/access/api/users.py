@@ -5,14 +5,14 @@ from typing import Annotated, Literal, cast
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from chassis import envelope
+from chassis import envelope, strict_json
 from contracts import message
 from gateway.access import domain, store
 from gateway.access.api import authenticator
 from gateway.api import authentication, deps, document
 from gateway.domain import sessions
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["users"], route_class=strict_json.Route)
 
 
 class LogIn(BaseModel):

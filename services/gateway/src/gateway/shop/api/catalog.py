@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
-from chassis import errors
+from chassis import errors, strict_json
 from contracts import message
 from gateway.api import deps, document, lists
 from gateway.domain import cursors
@@ -17,7 +17,7 @@ _POSITION: TypeAdapter[store.catalog.Position] = TypeAdapter(
 
 Price = Annotated[int, Query(ge=0, le=message.AMOUNT_MINOR_MAX, description="In minor units.")]
 
-router = APIRouter(tags=["catalog"])
+router = APIRouter(tags=["catalog"], route_class=strict_json.Route)
 
 
 class ProductNotFound(errors.Refusal):

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from chassis import database, errors, outbox
+from chassis import database, errors, outbox, strict_json
 from contracts import orders
 from gateway.api import authentication, deps, document, ids, lists, writes
 from gateway.domain import commands, cursors
@@ -15,7 +15,7 @@ from gateway.shop import domain, store
 
 _POSITION: TypeAdapter[tuple[UUID]] = TypeAdapter(tuple[UUID])
 
-router = APIRouter(prefix="/orders", tags=["orders"])
+router = APIRouter(prefix="/orders", tags=["orders"], route_class=strict_json.Route)
 
 
 class OrderNotFound(errors.Refusal):

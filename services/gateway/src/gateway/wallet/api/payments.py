@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter
 
-from chassis import database, errors, outbox
+from chassis import database, errors, outbox, strict_json
 from contracts import message, payments
 from gateway.api import authentication, deps, document, ids, writes
 from gateway.domain import commands, sessions
@@ -16,7 +16,7 @@ from gateway.wallet import domain, store
 URL_MAX_CHARS = 2_048
 _URL = TypeAdapter(HttpUrl)
 
-router = APIRouter(prefix="/payments", tags=["payments"])
+router = APIRouter(prefix="/payments", tags=["payments"], route_class=strict_json.Route)
 
 
 class PaymentNotFound(errors.Refusal):

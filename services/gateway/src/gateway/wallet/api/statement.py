@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter
 
+from chassis import strict_json
 from contracts import message
 from gateway.api import authentication, deps, document, lists
 from gateway.domain import cursors
@@ -17,7 +18,7 @@ _POSITION: TypeAdapter[store.statement.Position] = TypeAdapter(
     tuple[Moment, Annotated[int, Field(ge=0, lt=2**63)], message.Currency]
 )
 
-router = APIRouter(tags=["wallet"])
+router = APIRouter(tags=["wallet"], route_class=strict_json.Route)
 
 
 class Balances(BaseModel):
