@@ -183,6 +183,7 @@ class Shop:
     ) -> None:
         self.db = db
         self._command = command
+        self.seconds_later = 0.0
         self.use(provider)
 
     def use(self, provider: clients.Provider) -> None:
@@ -202,7 +203,13 @@ class Shop:
         trusted = [ip_network(network) for network in proxies]
         self.http: FastAPI = web.create("payments", health.Health())
         self.http.include_router(
-            routes.routes(self.db, self.providers, trusted_proxies=trusted, default_account="demo")
+            routes.routes(
+                self.db,
+                self.providers,
+                trusted_proxies=trusted,
+                default_account="demo",
+                clock=lambda: time.monotonic() + self.seconds_later,
+            )
         )
 
     async def request(self, amount_minor: int = 150_000, **changes: object) -> contracts.payments.CreatePayment:

@@ -102,17 +102,19 @@ class FakeProvider:
 
     def authenticate(self, webhook: facts.WebhookRequest) -> None:
         if webhook.headers.get("x-fake-provider") != SECRET:
-            raise clients.Forged
+            raise clients.Forged("bad_signature")
 
-    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.PreCheckout:
+    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.Ignored | facts.PreCheckout:
         content = json.loads(webhook.body)
         if "question" in content:
             return TypeAdapter(facts.PreCheckout).validate_python(content["question"])
+        if "ref" not in content:
+            return facts.Ignored(content.get("event", "other"))
         movement = content.get("movement")
         return facts.WebhookContent(
             event=content.get("event", "other"),
             dedupe_key=content["key"],
-            provider_ref=content.get("ref"),
+            provider_ref=content["ref"],
             movement=_MOVEMENT.validate_python(movement) if movement else None,
         )
 

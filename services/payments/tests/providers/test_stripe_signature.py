@@ -115,7 +115,7 @@ def test_while_a_secret_is_replaced_both_sign_and_either_is_enough() -> None:
 def test_without_a_secret_not_even_a_signature_with_nothing_is_right(secrets: tuple[str, ...]) -> None:
     header = f"t={NOW_S},v1={hmac.digest(b'', f'{NOW_S}.'.encode() + BODY, 'sha256').hex()}"
 
-    with pytest.raises(clients.Forged, match="no secret"):
+    with pytest.raises(clients.Forged, match="no_secret"):
         signature.check(header, BODY, secrets=secrets, at=datetime.fromtimestamp(NOW_S, UTC))
 
 

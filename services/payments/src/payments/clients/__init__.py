@@ -5,7 +5,7 @@ A call to a provider is never made inside a database transaction. Each provider 
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from prometheus_client import Histogram
 
@@ -72,8 +72,25 @@ class Malformed(ValueError):  # noqa: N818 - named by the outcome
     """The body is not a notification of this provider."""
 
 
+ForgedReason = Literal[
+    "foreign_address",
+    "unreadable_address",
+    "bad_signature",
+    "stale",
+    "no_signature",
+    "no_secret",
+    "no_webhooks",
+    "no_proxy_signature",
+]
+
+
 class Forged(Exception):  # noqa: N818 - named by the outcome
-    """The webhook does not come from the provider: a foreign address, a wrong or old signature, or no secret is set."""
+    """The webhook does not come from the provider, as far as can be known: `reason` says why it is not believed."""
+
+    def __init__(self, reason: ForgedReason) -> None:
+        """Take the reason."""
+        super().__init__(reason)
+        self.reason: ForgedReason = reason
 
 
 class Provider(Protocol):
@@ -95,8 +112,12 @@ class Provider(Protocol):
         """Raise Forged unless the provider sent it; judges by the bytes, headers and address alone."""
         ...
 
-    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.PreCheckout:
-        """Read an authenticated webhook. Raises Malformed."""
+    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.Ignored | facts.PreCheckout:
+        """Read an authenticated webhook. Raises Malformed.
+
+        Of a type that is not used nothing else is read: it has a shape of its own, and the provider would repeat a
+        refused one for days.
+        """
         ...
 
     async def create(self, order: facts.Order, *, key: str) -> facts.Fact: ...

@@ -155,21 +155,29 @@ class WebhookRequest:
     headers: dict[str, str] = field(repr=False)
     peer: str
     received_at: datetime
+    is_signed_by_proxy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookContent:
-    """What a webhook says: which payment to fetch.
+    """What a webhook says, as far as it is believed: which payment to fetch.
 
     `event` is the provider's event type; where it contains "refund" or "dispute", those are fetched as well.
-    `dedupe_key` is the same in every copy. `provider_ref` is None when it is about no payment. `movement` is a fact;
-    only a provider that proves its identity and has no call to fetch a payment gives one.
+    `dedupe_key` is the same in every copy. `movement` is a fact; only a provider that proves its identity and has no
+    call to fetch a payment gives one.
     """
 
     event: str
     dedupe_key: str
-    provider_ref: str | None = None
+    provider_ref: str
     movement: Fact | RefundFact | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A webhook of the provider about no payment: of a type that is not used, or of a connected account."""
+
+    event: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Stored webhooks: which payment to fetch, and the facts of providers that have no call to fetch one."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,11 +19,10 @@ State = Literal["waiting", "applied", "ignored", "conflict", "orphan"]
 _MOVEMENT: TypeAdapter[facts.Fact | facts.RefundFact] = TypeAdapter(facts.Fact | facts.RefundFact)
 
 _ADD = """
-INSERT INTO webhook (tenant, provider, account, event, dedupe_key, provider_ref, movement, body_sha256, body_bytes,
+INSERT INTO webhook (tenant, provider, account, event, dedupe_key, provider_ref, movement, content_sha256, body_bytes,
   state, next_at, correlation_id, traceparent)
-VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, CASE WHEN $6::text IS NULL THEN 'ignored' ELSE 'new' END,
-  CASE WHEN $6::text IS NOT NULL THEN now() END, $10, $11)
-ON CONFLICT (tenant, provider, account, dedupe_key, body_sha256) DO NOTHING RETURNING true
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, 'new', now(), $10, $11)
+ON CONFLICT (tenant, provider, account, dedupe_key, content_sha256) DO NOTHING RETURNING true
 """
 # Index webhook_due; the variant test is one probe of the unique index, and so is each look at the payment. A lease
 # that a crash of the server loses costs a second look only, so its commit does not wait for the disk.
@@ -38,7 +38,8 @@ RETURNING webhook_id, tenant, provider, account, event, provider_ref, movement, 
   traceparent, now() - received_at AS age, EXISTS (
     SELECT FROM webhook AS other WHERE (other.tenant, other.provider, other.account, other.dedupe_key)
       = (webhook.tenant, webhook.provider, webhook.account, webhook.dedupe_key)
-    AND other.webhook_id < webhook.webhook_id) AS is_variant, coalesce((
+    AND other.webhook_id < webhook.webhook_id AND (other.event, other.provider_ref, other.movement)
+      IS DISTINCT FROM (webhook.event, webhook.provider_ref, webhook.movement)) AS is_variant, coalesce((
     SELECT reserved_minor > 0 FROM payment WHERE (payment.tenant, payment.provider, payment.account,
       payment.provider_ref) = (webhook.tenant, webhook.provider, webhook.account, webhook.provider_ref)
     ), false) AS has_open_refund, coalesce((
@@ -67,7 +68,7 @@ SELECT count(*) FROM forgotten
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A stored webhook leased to be settled. `is_variant` tells that another body came before under the same key."""
+    """A stored webhook leased to be settled. `is_variant` tells that another content came before under the same key."""
 
     webhook_id: int
     tenant: TenantId
@@ -87,8 +88,14 @@ class Webhook:
 
 
 async def add(tx: database.Tx, account: accounts.Account, content: facts.WebhookContent, body: bytes) -> bool:
-    """Store a webhook; False when the same body is stored already. One that is about no payment is never due."""
+    """Store a webhook; False when the same content is stored already.
+
+    Only what is believed is compared: copies differ in what else they have, such as the time of their sending, a number
+    of deliveries, or the state of the receipt.
+    """
     cause = envelope.current_cause()
+    movement = _MOVEMENT.dump_json(content.movement).decode() if content.movement else None
+    believed = json.dumps([content.event, content.provider_ref, movement]).encode()
     return bool(
         await tx.fetchval(
             _ADD,
@@ -98,8 +105,8 @@ async def add(tx: database.Tx, account: accounts.Account, content: facts.Webhook
             content.event,
             content.dedupe_key,
             content.provider_ref,
-            _MOVEMENT.dump_json(content.movement).decode() if content.movement else None,
-            hashlib.sha256(body).digest(),
+            movement,
+            hashlib.sha256(believed).digest(),
             len(body),
             cause.correlation_id,
             cause.traceparent,

@@ -64,7 +64,7 @@ async def forget_webhooks(db: database.Database) -> int:
 async def _look_up(db: database.Database, provider: clients.Provider, received: Sequence[Webhook]) -> facts.Observation:
     ref = received[0].provider_ref
     if not provider.account.can(accounts.Capability.FETCH):
-        # The webhook's proof of its sender is all there is. A variant, another body under a known key, is ignored.
+        # The webhook's proof of its sender is all there is. A variant, another content under a known key, is ignored.
         movements = [each.movement for each in received if each.movement is not None and not each.is_variant]
         paid = next((movement for movement in movements if isinstance(movement, facts.Fact)), None)
         refunds = [movement for movement in movements if isinstance(movement, facts.RefundFact)]
@@ -116,7 +116,7 @@ async def _give_up(tx: database.Tx, received: Sequence[Webhook], kind: str) -> N
 
 
 async def _close(received: Sequence[Webhook], tx: database.Tx, settled: settlement.Settled) -> None:
-    """Record the outcome of webhooks; a variant, another body under a known key, is always a conflict."""
+    """Record the outcome of webhooks; a variant, another content under a known key, is always a conflict."""
     variants = [webhook for webhook in received if webhook.is_variant]
     await webhooks.store.settle(
         tx, [webhook for webhook in received if not webhook.is_variant], _STATES[settled.result]

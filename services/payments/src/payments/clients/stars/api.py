@@ -10,15 +10,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import httpx
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
 import contracts.payments
-from contracts.message import Currency, Money, PositiveMinor
+from contracts.message import Money
 from payments import clients
 from payments.clients import http, provider_json, unsupported
+from payments.clients.stars import objects
 from payments.domain import accounts, facts
 
 CURRENCY = "XTR"
@@ -26,108 +27,15 @@ TITLE_MAX, DESCRIPTION_MAX, REFUSAL_MAX = 32, 255, 255
 # Telegram fails the payment after 10 s, which include the way of the query to us and of the answer back.
 ANSWER_S_MAX = 4.0
 UPDATES = ("message", "pre_checkout_query")
-TRANSACTIONS_MAX = 100  # in one answer
-RETRY_AFTER_S = 1  # where Telegram does not say how long
 # More transactions than a bot will ever have: it bounds the search for the first one of a period.
 OFFSET_MAX = 2**31 - 1
 
 _HEADER = "x-telegram-bot-api-secret-token"
 _TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{1,128}")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
-_Ref = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
-_UnixTime = Annotated[int, Field(ge=0, lt=2**33)]
 
 
 _S = TypeVar("_S", bound=provider_json.ProviderJson)
-
-
-class _User(provider_json.ProviderJson):
-    id: Annotated[int, Field(gt=0, lt=2**53)]
-
-
-class _Money(provider_json.ProviderJson):
-    currency: Currency
-    total_amount: PositiveMinor
-    invoice_payload: Annotated[str, Field(max_length=128)]
-
-    @property
-    def amount(self) -> Money:
-        return Money(amount_minor=self.total_amount, currency=self.currency)
-
-    @property
-    def payment_id(self) -> contracts.payments.PaymentId | None:
-        return provider_json.payment_id(self.invoice_payload)
-
-
-class _PreCheckout(_Money):
-    id: _Ref
-    sender: Annotated[_User, Field(alias="from")]
-
-
-class _Charge(_Money):
-    telegram_payment_charge_id: _Ref
-    is_recurring: bool = False
-
-
-class _Message(provider_json.ProviderJson):
-    date: _UnixTime
-    sender: Annotated[_User | None, Field(alias="from")] = None
-    successful_payment: _Charge | None = None
-    refunded_payment: _Charge | None = None
-
-
-class _Update(provider_json.ProviderJson):
-    update_id: Annotated[int, Field(ge=0, lt=2**63)]
-    pre_checkout_query: _PreCheckout | None = None
-    message: _Message | None = None
-
-
-class _Partner(provider_json.ProviderJson):
-    type: str
-    transaction_type: str | None = None
-    user: _User | None = None
-    invoice_payload: Annotated[str, Field(max_length=128)] = ""
-    subscription_period: int | None = None
-
-    @property
-    def is_payer(self) -> bool:
-        return self.type == "user" and self.transaction_type == "invoice_payment" and self.user is not None
-
-
-class _Transaction(provider_json.ProviderJson):
-    id: _Ref
-    amount: int
-    date: _UnixTime
-    source: _Partner | None = None
-    receiver: _Partner | None = None
-
-
-class _Transactions(provider_json.ProviderJson):
-    transactions: Annotated[list[_Transaction], Field(max_length=TRANSACTIONS_MAX)]
-
-
-class _Wait(provider_json.ProviderJson):
-    retry_after: Annotated[int, Field(ge=0)] = RETRY_AFTER_S
-
-
-class _Error(provider_json.ProviderJson):
-    description: Annotated[str, Field(max_length=1024)]
-    parameters: _Wait = _Wait()
-
-
-class _Link(provider_json.ProviderJson):
-    ok: Literal[True]
-    result: Annotated[str, Field(max_length=2048, pattern=r"^https?://")]
-
-
-class _Done(provider_json.ProviderJson):
-    ok: Literal[True]
-    result: Literal[True]
-
-
-class _Listed(provider_json.ProviderJson):
-    ok: Literal[True]
-    result: _Transactions
 
 
 class Stars(unsupported.UnsupportedCalls):
@@ -169,12 +77,15 @@ class Stars(unsupported.UnsupportedCalls):
         given = webhook.headers.get(_HEADER, "").encode()
         # Compares with all of them, so that the time it takes does not depend on which one matches.
         if not sum(hmac.compare_digest(given, secret.get_secret_value().encode()) for secret in self._secrets):
-            raise clients.Forged
+            raise clients.Forged("bad_signature" if self._secrets else "no_secret")
 
-    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.PreCheckout:
+    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.Ignored | facts.PreCheckout:
         """Read an update: a pre-checkout query, a charge or its refund; others are ignored. Raises Malformed."""
         try:
-            update = _Update.model_validate_json(webhook.body)
+            head = objects.UpdateHead.model_validate_json(webhook.body)
+            if head.pre_checkout_query is None and not head.is_about_money:
+                return facts.Ignored("message" if head.message is not None else "other")
+            update = objects.Update.model_validate_json(webhook.body)
         except ValidationError:
             # Without its cause: a validation error repeats its input, which may be personal.
             raise clients.Malformed(clients.Malformed.__doc__) from None
@@ -182,7 +93,8 @@ class Stars(unsupported.UnsupportedCalls):
             return facts.PreCheckout(
                 pre_checkout_ref=query.id, payment_id=query.payment_id, amount=query.amount, payer=str(query.sender.id)
             )
-        return self._content(f"upd:{update.update_id}", update.message)
+        assert update.message is not None  # or there were nothing about money
+        return self._content(update.message)
 
     async def create(self, order: facts.Order, *, key: str) -> facts.Fact:  # noqa: ARG002 - Telegram knows no keys
         """Create an invoice link. Its payload, our payment id, is the payment's id until it has a charge.
@@ -197,7 +109,7 @@ class Stars(unsupported.UnsupportedCalls):
             self._http,
             "create",
             "createInvoiceLink",
-            _Link,
+            objects.Link,
             title=title,
             description=order.description[:DESCRIPTION_MAX].strip() or title,
             payload=ref,
@@ -224,7 +136,7 @@ class Stars(unsupported.UnsupportedCalls):
             self._answers,
             "answer",
             "answerPreCheckoutQuery",
-            _Done,
+            objects.Done,
             pre_checkout_query_id=pre_checkout.pre_checkout_ref,
             ok=refusal is None,
             **text,
@@ -239,7 +151,7 @@ class Stars(unsupported.UnsupportedCalls):
                 self._http,
                 "refund",
                 "refundStarPayment",
-                _Done,
+                objects.Done,
                 user_id=int(order.payer),
                 telegram_payment_charge_id=order.provider_ref,
             )
@@ -252,10 +164,10 @@ class Stars(unsupported.UnsupportedCalls):
     async def list_movements(self, since: datetime, until: datetime, cursor: str | None) -> facts.Page:
         """Give a page of charges and refunds, oldest first; the first page is found by bisection."""
         offset = await self._offset(since) if cursor is None else int(cursor)
-        listed = await self._transactions(offset, TRANSACTIONS_MAX)
+        listed = await self._transactions(offset, objects.TRANSACTIONS_MAX)
         within = [one for one in listed if since.timestamp() <= one.date < until.timestamp()]
         movements = tuple(movement for one in within if (movement := self._movement(one)))
-        is_last = len(listed) < TRANSACTIONS_MAX or listed[-1].date >= until.timestamp()
+        is_last = len(listed) < objects.TRANSACTIONS_MAX or listed[-1].date >= until.timestamp()
         return facts.Page(movements=movements, cursor=None if is_last else str(offset + len(listed)))
 
     async def register_webhook(self, url: str) -> None:
@@ -267,30 +179,33 @@ class Stars(unsupported.UnsupportedCalls):
         if _SECRET.fullmatch(secret) is None:
             raise ValueError("a webhook secret has 1 to 256 letters, digits, _ or -")
         parameters = {"url": url, "secret_token": secret, "allowed_updates": UPDATES}
-        await self._call(self._http, "register_webhook", "setWebhook", _Done, **parameters)
+        await self._call(self._http, "register_webhook", "setWebhook", objects.Done, **parameters)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close()
         await self._answers.close()
 
-    def _content(self, dedupe_key: str, message: _Message | None) -> facts.WebhookContent:
-        if message is None or not (charge := message.successful_payment or message.refunded_payment):
-            return facts.WebhookContent(event="other", dedupe_key=dedupe_key)
+    def _content(self, message: objects.Message) -> facts.WebhookContent:
+        """Read a charge or its refund. The charge is the key: the ids of updates begin anew after a quiet week."""
+        charge = message.successful_payment or message.refunded_payment
+        assert charge is not None  # or there were nothing about money
         ref, at = charge.telegram_payment_charge_id, datetime.fromtimestamp(message.date, UTC)
         if message.successful_payment is None:
             refund = _refunded(ref, charge.amount, at)
             return facts.WebhookContent(
-                event="refunded_payment", dedupe_key=dedupe_key, provider_ref=ref, movement=refund
+                event="refunded_payment", dedupe_key=f"refunded_payment:{ref}", provider_ref=ref, movement=refund
             )
         if message.sender is None:
             raise clients.Malformed("a payment without its payer")
         paid = self._paid(
             ref, charge.amount, at, charge.payment_id, payer=message.sender.id, is_recurring=charge.is_recurring
         )
-        return facts.WebhookContent(event="successful_payment", dedupe_key=dedupe_key, provider_ref=ref, movement=paid)
+        return facts.WebhookContent(
+            event="successful_payment", dedupe_key=f"successful_payment:{ref}", provider_ref=ref, movement=paid
+        )
 
-    def _movement(self, one: _Transaction) -> facts.Movement | None:
+    def _movement(self, one: objects.Transaction) -> facts.Movement | None:
         # Withdrawals, gifts and advertisements are on the same list.
         partner = one.source or one.receiver
         if partner is None or partner.user is None or not partner.is_payer or one.amount <= 0:
@@ -350,8 +265,8 @@ class Stars(unsupported.UnsupportedCalls):
     async def _is_before(self, offset: int, moment: datetime) -> bool:
         return any(one.date < moment.timestamp() for one in await self._transactions(offset, 1))
 
-    async def _transactions(self, offset: int, limit: int) -> list[_Transaction]:
-        listed = await self._call(self._http, "list", "getStarTransactions", _Listed, offset=offset, limit=limit)
+    async def _transactions(self, offset: int, limit: int) -> list[objects.Transaction]:
+        listed = await self._call(self._http, "list", "getStarTransactions", objects.Listed, offset=offset, limit=limit)
         return listed.result.transactions
 
     async def _call(self, connection: http.Http, op: str, method: str, shape: type[_S], **parameters: Any) -> _S:
@@ -369,11 +284,11 @@ def _refusal(answer: http.Answer) -> clients.ProviderError:
     if answer.status < 400 or answer.status >= 500:
         return clients.OutcomeUnknown(f"status {answer.status}")
     try:
-        error = _Error.model_validate_json(answer.body)
+        error = objects.Error.model_validate_json(answer.body)
     except ValidationError:
         error = None
     if answer.status == httpx.codes.TOO_MANY_REQUESTS:
-        return http.rate_limited(error.parameters.retry_after if error else RETRY_AFTER_S)
+        return http.rate_limited(error.parameters.retry_after if error else objects.RETRY_AFTER_S)
     if error is None:
         return clients.OutcomeUnknown(f"status {answer.status}")
     description = error.description.removeprefix("Bad Request: ").lower()

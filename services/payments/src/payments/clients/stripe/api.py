@@ -87,16 +87,18 @@ class Stripe(unsupported.UnsupportedCalls):
         header = webhook.headers.get("stripe-signature", "")
         signature.check(header, webhook.body, secrets=self._webhook_secrets, at=webhook.received_at)
 
-    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent:
+    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.Ignored:
         """Read an event: its type and the session or intent that it is about. Raises Malformed."""
         try:
+            head = objects.EventHead.model_validate_json(webhook.body)
+            if not head.type.startswith(objects.EVENTS) or head.account not in {None, self.account.shop_id}:
+                return facts.Ignored(head.type)
             event = objects.Event.model_validate_json(webhook.body)
         except ValidationError as error:
             raise clients.Malformed(clients.Malformed.__doc__) from error
         ref = event.data.object.ref
-        if event.account not in {None, self.account.shop_id}:
-            # Of an account that is only connected to ours.
-            ref = None
+        if ref is None:  # such as a charge that was made without a payment intent
+            return facts.Ignored(event.type)
         return facts.WebhookContent(event=event.type, dedupe_key=event.id, provider_ref=ref)
 
     async def create(self, order: facts.Order, *, key: str) -> facts.Fact:

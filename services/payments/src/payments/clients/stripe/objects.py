@@ -17,6 +17,8 @@ from payments import clients
 from payments.clients import provider_json
 from payments.domain import facts
 
+# The beginnings of the types of events that are used.
+EVENTS = ("checkout.session.", "payment_intent.", "charge.", "refund.")
 # Where Stripe's smallest unit is not that of ISO 4217, an amount would be a hundred times too much or too little.
 UNITS_DIFFER = frozenset({"ISK", "UGX", "MGA"})
 
@@ -37,7 +39,8 @@ _DISPUTE_STATES: Final[dict[str, facts.DisputeState]] = {
 }
 
 # It becomes a part of a path, so no other characters are accepted.
-Id = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_]+$")]
+_ID = re.compile(r"[A-Za-z0-9_]{1,255}", re.ASCII)
+Id = Annotated[str, Field(pattern=f"^{_ID.pattern}$")]
 _Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[a-zA-Z0-9_.]+$")]
 _Time = Annotated[int, Field(ge=0, le=253_402_300_799)]
 _Minor = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -217,7 +220,7 @@ class Error(provider_json.ProviderJson):
 
 
 class _Subject(provider_json.ProviderJson):
-    id: Id
+    id: Annotated[str, Field(max_length=256)]
     object: _Word
     payment_intent: Id | None = None
     metadata: _Metadata = None
@@ -226,7 +229,7 @@ class _Subject(provider_json.ProviderJson):
     def ref(self) -> str | None:
         """An id of the payment that it is about: the session's where it is there, or the payment intent's."""
         if self.object in {"checkout.session", "payment_intent"}:
-            return self.id
+            return self.id if _ID.fullmatch(self.id) else None
         return (session_in(self.metadata) if self.object == "refund" else None) or self.payment_intent
 
 
@@ -234,14 +237,21 @@ class _Snapshot(provider_json.ProviderJson):
     object: _Subject
 
 
+class EventHead(provider_json.ProviderJson):
+    """What every event has, also one without an object (a thin event) or with an object without an id."""
+
+    object: Literal["event", "v2.core.event"]
+    type: Annotated[str, Field(min_length=1, max_length=256)]
+    account: str | None = None
+
+
 class Event(provider_json.ProviderJson):
-    """The body of a webhook."""
+    """An event about a payment."""
 
     id: Id
     object: Literal["event"]
     type: _Word
     data: _Snapshot
-    account: Id | None = None
 
 
 def is_supported(currency: str) -> bool:

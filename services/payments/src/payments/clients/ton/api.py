@@ -117,7 +117,7 @@ class Ton(unsupported.UnsupportedCalls):
 
     def authenticate(self, webhook: facts.WebhookRequest) -> NoReturn:  # noqa: ARG002 - nothing is valid
         """Raise Forged: the chain sends no webhooks."""
-        raise clients.Forged
+        raise clients.Forged("no_webhooks")
 
     def read(self, webhook: facts.WebhookRequest) -> NoReturn:  # noqa: ARG002 - as above
         """Raise Malformed, for the same reason."""

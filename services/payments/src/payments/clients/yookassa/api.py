@@ -80,19 +80,24 @@ class YooKassa(unsupported.UnsupportedCalls):
         try:
             address = ip_address(webhook.peer)
         except ValueError:
-            raise clients.Forged("no address") from None
+            raise clients.Forged("unreadable_address") from None
         mapped = getattr(address, "ipv4_mapped", None) or address
         if not any(mapped in network for network in self._networks):
-            raise clients.Forged("a foreign address")
+            raise clients.Forged("foreign_address")
 
-    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent:
+    def read(self, webhook: facts.WebhookRequest) -> facts.WebhookContent | facts.Ignored:
         """Read a notification: its event and the payment that it is about. Raises Malformed."""
         try:
+            head = objects.NotificationHead.model_validate_json(webhook.body)
+            if not head.event.startswith(objects.EVENTS):
+                return facts.Ignored(head.event)
             notification = objects.Notification.model_validate_json(webhook.body)
         except ValidationError as error:
             raise clients.Malformed(clients.Malformed.__doc__) from error
         kind, subject = notification.event.partition(".")[0], notification.object
-        ref = {"payment": subject.id, "refund": subject.payment_id}.get(kind)
+        ref = subject.id if kind == "payment" else subject.payment_id
+        if ref is None:
+            return facts.Ignored(notification.event)
         # A notification has no id of its own.
         return facts.WebhookContent(
             event=notification.event, dedupe_key=f"{notification.event}:{subject.id}", provider_ref=ref

@@ -15,6 +15,8 @@ from payments import clients
 from payments.clients import provider_json
 from payments.domain import facts
 
+# The beginnings of the types of notifications that are used.
+EVENTS = ("payment.", "refund.")
 # Every currency that the provider accepts, with the decimals it writes.
 EXPONENTS = dict.fromkeys(("RUB", "EUR", "USD", "KZT", "BYN", "UAH", "UZS", "TRY", "INR", "MDL", "AZN", "AMD"), 2)
 DESCRIPTION_CHARACTERS_MAX, REASON_CHARACTERS_MAX = 128, 250
@@ -105,10 +107,16 @@ class _Subject(provider_json.ProviderJson):
     payment_id: _Id | None = None
 
 
-class Notification(provider_json.ProviderJson):
-    """The body of a webhook."""
+class NotificationHead(provider_json.ProviderJson):
+    """What every notification has."""
 
     type: Literal["notification"]
+    event: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Notification(provider_json.ProviderJson):
+    """A notification about a payment."""
+
     event: Annotated[str, Field(max_length=64, pattern=r"^[a-z_]+\.[a-z_]+$")]
     object: _Subject
 

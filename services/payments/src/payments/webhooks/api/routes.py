@@ -4,6 +4,7 @@ A request is authenticated, stored and answered, without a call to a provider. O
 is awaited within ten seconds, is answered inside the request.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -11,13 +12,18 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 
-from chassis import client_address, database, errors
-from payments import clients, webhooks
-from payments.domain import facts
+from chassis import client_address, database, errors, telemetry
+from payments import clients, store, webhooks
+from payments.domain import accounts, facts
 from payments.webhooks.api import pre_checkout
-from payments.webhooks.domain import proxy_signature
+from payments.webhooks.domain import proxy_signature, refusals
 
-WEBHOOKS = Counter("kopilka_webhook_requests_total", "Webhooks by what became of them.", ["provider", "result"])
+WEBHOOKS = Counter(
+    "kopilka_webhook_requests_total",
+    "Webhooks by what became of them: stored, a duplicate, ignored, answered, or the reason of their refusal.",
+    ["provider", "account", "result"],
+)
+HEADER_SHOWN_MAX = 200
 
 
 class UnknownAccount(errors.Refusal):
@@ -49,27 +55,42 @@ def routes(
     default_account: str,
     proxy_secrets: Sequence[str] = (),
     wake: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> APIRouter:
-    """Give the routes; `wake` is called when a webhook was stored.
+    """Give the routes; `wake` is called when a webhook was stored, `clock` gives seconds for the trace of refusals.
 
     With `proxy_secrets` every webhook must have been passed on and signed by a proxy that knows one of them.
     """
     router = APIRouter(tags=["webhooks"])
+    refused = refusals.Refusals(clock)
 
     async def receive(provider_name: str, account: str, request: Request) -> Response:
         provider = providers.named(provider_name, account)
+        webhook = await _request(request, trusted_proxies, proxy_secrets)
         if provider is None:
-            WEBHOOKS.labels("unknown", "unknown_account").inc()
+            WEBHOOKS.labels("unknown", "unknown", "unknown_account").inc()
+            _log(refused, "unknown", "unknown", "unknown_account", webhook.peer)
             raise UnknownAccount
-        content, body = await _read(provider, request, trusted_proxies, proxy_secrets)
+        try:
+            content = _believed(provider, webhook, proxy_secrets)
+        except clients.Forged as forged:
+            await _refuse(db, refused, provider.account, forged.reason, webhook)
+            raise ForgedWebhook from None
+        except clients.Malformed:
+            await _refuse(db, refused, provider.account, "malformed", webhook)
+            raise MalformedWebhook from None
+        refused.accept(provider_name, account)
         if isinstance(content, facts.PreCheckout):
             result = await pre_checkout.answer(db, provider, content)
-            WEBHOOKS.labels(provider_name, result).inc()
+            WEBHOOKS.labels(provider_name, account, result).inc()
             return JSONResponse({"status": "answered"})
+        if isinstance(content, facts.Ignored):
+            WEBHOOKS.labels(provider_name, account, "ignored").inc()
+            return JSONResponse({"status": "ignored"})
         async with db.statement() as tx:
-            is_new = await webhooks.store.add(tx, provider.account, content, body)
+            is_new = await webhooks.store.add(tx, provider.account, content, webhook.body)
         wake()
-        WEBHOOKS.labels(provider_name, "stored" if is_new else "duplicate").inc()
+        WEBHOOKS.labels(provider_name, account, "stored" if is_new else "duplicate").inc()
         return JSONResponse({"status": "stored"})
 
     # With a slash at the end too, as some dashboards write it: no provider follows a redirect.
@@ -88,10 +109,10 @@ def routes(
     return router
 
 
-async def _read(
-    provider: clients.Provider, request: Request, trusted_proxies: client_address.Networks, proxy_secrets: Sequence[str]
-) -> tuple[facts.WebhookContent | facts.PreCheckout, bytes]:
-    name, body, received_at = provider.account.provider, await request.body(), datetime.now(UTC)
+async def _request(
+    request: Request, trusted_proxies: client_address.Networks, proxy_secrets: Sequence[str]
+) -> facts.WebhookRequest:
+    body, received_at = await request.body(), datetime.now(UTC)
     is_signed_by_proxy = bool(proxy_secrets) and proxy_signature.is_signed_by_proxy(
         proxy_secrets,
         timestamp=request.headers.get("x-webhook-timestamp", ""),
@@ -99,7 +120,7 @@ async def _read(
         body=body,
         now=received_at,
     )
-    webhook = facts.WebhookRequest(
+    return facts.WebhookRequest(
         body=body,
         headers=dict(request.headers),
         peer=client_address.resolve(
@@ -109,19 +130,47 @@ async def _read(
             is_peer_trusted=is_signed_by_proxy,
         ),
         received_at=received_at,
+        is_signed_by_proxy=is_signed_by_proxy,
     )
-    try:
-        _require_proxy_signature(is_signed_by_proxy=is_signed_by_proxy, proxy_secrets=proxy_secrets)
-        provider.authenticate(webhook)
-        return provider.read(webhook), body
-    except clients.Forged:
-        WEBHOOKS.labels(name, "forbidden").inc()
-        raise ForgedWebhook from None
-    except clients.Malformed:
-        WEBHOOKS.labels(name, "malformed").inc()
-        raise MalformedWebhook from None
 
 
-def _require_proxy_signature(*, is_signed_by_proxy: bool, proxy_secrets: Sequence[str]) -> None:
-    if proxy_secrets and not is_signed_by_proxy:
-        raise clients.Forged
+def _believed(
+    provider: clients.Provider, webhook: facts.WebhookRequest, proxy_secrets: Sequence[str]
+) -> facts.WebhookContent | facts.Ignored | facts.PreCheckout:
+    """Authenticate and read a webhook. Raises Forged or Malformed."""
+    if proxy_secrets and not webhook.is_signed_by_proxy:
+        raise clients.Forged("no_proxy_signature")
+    provider.authenticate(webhook)
+    return provider.read(webhook)
+
+
+async def _refuse(
+    db: database.Database,
+    refused: refusals.Refusals,
+    account: accounts.Account,
+    reason: str,
+    webhook: facts.WebhookRequest,
+) -> None:
+    """Leave a trace of a refused webhook: a count, a line, and a finding when the account gets nothing but refusals."""
+    WEBHOOKS.labels(account.provider, account.name, reason).inc()
+    _log(refused, account.provider, account.name, reason, webhook.peer)
+    if refused.is_alarming(account.provider, account.name):
+        forwarded = webhook.headers.get("x-forwarded-for", "")[:HEADER_SHOWN_MAX]
+        async with db.transaction() as tx:
+            await store.findings.open_finding(
+                tx,
+                tenant=account.tenant,
+                kind="webhooks_refused",
+                details={"reason": reason, "peer": webhook.peer, "x_forwarded_for": forwarded},
+                about=f"{account.provider}:{account.name}",
+                provider=account.provider,
+                account=account.name,
+            )
+
+
+def _log(refused: refusals.Refusals, provider: str, account: str, reason: str, peer: str) -> None:
+    count = refused.count_to_log(provider, account, reason, peer)
+    if count is not None:
+        telemetry.log.warning(
+            "payments.webhook_refused", provider=provider, account=account, reason=reason, peer=peer, count=count
+        )
