@@ -29,6 +29,7 @@ class Measured(BaseModel):
 
     TYPE: ClassVar[str] = "bench.event.measured.v1"
     KIND: ClassVar[str] = "event"
+    IS_CONSUMED: ClassVar[bool] = True
 
     tenant: str = "demo"
     subject: str

@@ -27,6 +27,7 @@ class Note(BaseModel):
 
     TYPE: ClassVar[str]
     KIND: ClassVar[str]
+    IS_CONSUMED: ClassVar[bool] = True
 
     tenant: str = "demo"
     note_id: UUID = Field(default_factory=envelope.uuid7)
@@ -62,6 +63,14 @@ class NoteUnrouted(Note):
 
     TYPE: ClassVar[str] = "notes.note.unrouted.v1"
     KIND: ClassVar[str] = "event"
+
+
+class NoteCounted(Note):
+    """An event that no service consumes, and that says so."""
+
+    TYPE: ClassVar[str] = "notes.note.counted.v1"
+    KIND: ClassVar[str] = "event"
+    IS_CONSUMED: ClassVar[bool] = False
 
 
 class NotesSettings(settings.Settings):

@@ -46,6 +46,23 @@ def orders_of(bodies: Sequence[bytes]) -> dict[str, list[int]]:
     return orders
 
 
+async def test_an_event_that_no_service_consumes_is_published_and_not_kept_as_unrouted(
+    db: database.Database, sender: publisher.Publisher, wire: rabbit.Wire
+) -> None:
+    listener = await wire.channel.declare_queue(exclusive=True)
+    await publish(db, notes.NoteCounted())
+    await relay.Relay(db, sender).relay_once()
+    await listener.bind(topology.UNCONSUMED, routing_key="notes.#")
+    await publish(db, notes.NoteCounted(body="heard"))
+
+    await relay.Relay(db, sender).relay_once()
+
+    heard = await listener.get()
+    assert json.loads(heard.body)["body"] == "heard"
+    assert await waiting(db) == 0
+    assert await wire.depth(topology.UNROUTED) == 0
+
+
 async def test_a_confirmed_row_is_deleted(
     db: database.Database, sender: publisher.Publisher, wire: rabbit.Wire
 ) -> None:

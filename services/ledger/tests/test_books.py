@@ -86,7 +86,7 @@ def test_a_posted_transfer_writes_the_same_json_as_its_contract(reference: str) 
 
             assert contract.model_dump_json() == posted.model_dump_json()
             assert contract.reverses == reverses
-            for name in ("TYPE", "KIND", "tenant", "subject", "partition_key", "sequence"):
+            for name in ("TYPE", "KIND", "IS_CONSUMED", "tenant", "subject", "partition_key", "sequence"):
                 assert getattr(contract, name) == getattr(posted, name)
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from chassis import database, envelope
+from chassis import database, envelope, topology
 
 SLOTS = 16
 # From this number of rows on, COPY's extra round trip costs less than encoding the rows as arrays.
@@ -33,6 +33,7 @@ class OutboxMessage(Protocol):
     """A message of the contracts, as far as the outbox uses it."""
 
     TYPE: ClassVar[str]
+    IS_CONSUMED: ClassVar[bool]
 
     @property
     def tenant(self) -> str: ...
@@ -100,7 +101,7 @@ def _row(service: str, message: OutboxMessage, time: str, cause: envelope.Cause)
     )
     return (
         event_id,
-        f"kopilka.{message.KIND}s",
+        f"kopilka.{message.KIND}s" if message.IS_CONSUMED else topology.UNCONSUMED,
         message.TYPE,
         slot_of(key),
         key,

@@ -16,7 +16,7 @@ from aiormq import Channel
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 from pamqp.commands import Basic
 
-from chassis import amqp_properties
+from chassis import amqp_properties, topology
 
 CONNECT_TIMEOUT_S = 10
 CONFIRM_TIMEOUT_S = 5
@@ -111,7 +111,7 @@ async def send(
         body,
         exchange=exchange,
         routing_key=routing_key,
-        mandatory=True,
+        mandatory=exchange != topology.UNCONSUMED,
         # The write is not awaited: the confirm covers it, and one flush then carries many messages.
         wait=False,
         properties=Basic.Properties(

@@ -20,6 +20,8 @@ from chassis import telemetry
 EVENTS = "kopilka.events"
 COMMANDS = "kopilka.commands"
 UNROUTED = "kopilka.unrouted"
+UNCONSUMED = "kopilka.events.unconsumed"
+"""The exchange of events that no service consumes: without a queue they go nowhere, not to the unrouted messages."""
 DEAD = "kopilka.dlx"
 RETURNS = "kopilka.returns"
 RETRY_DELAYS = (("5s", 5_000), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000))
@@ -103,6 +105,7 @@ async def _exchanges(channel: AbstractChannel) -> None:
         await channel.declare_exchange(
             name, aio_pika.ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
         )
+    await channel.declare_exchange(UNCONSUMED, aio_pika.ExchangeType.TOPIC, durable=True)
     await channel.declare_exchange(DEAD, aio_pika.ExchangeType.DIRECT, durable=True)
     # The routing key of a retry is its origin queue. Where that is gone, the retry must leave its queue all the same:
     # one that nothing takes would hold up all that expire after it.

@@ -41,13 +41,22 @@ class Message(BaseModel):
 
     TYPE: ClassVar[str]
     KIND: ClassVar[Literal["event", "command"]]
+    IS_CONSUMED: ClassVar[bool] = True
+    """Whether a service consumes it. One that none consumes is published where it may be heard by nobody."""
 
     tenant: TenantId = Field(min_length=1, max_length=64)
 
-    def __init_subclass__(cls, *, type: str | None = None, **kwargs: object) -> None:  # noqa: A002 - the word of CloudEvents
+    def __init_subclass__(
+        cls,
+        *,
+        type: str | None = None,  # noqa: A002 - the word of CloudEvents
+        is_consumed: bool = True,
+        **kwargs: object,
+    ) -> None:
         super().__init_subclass__()
         if type is not None:
             cls.TYPE = type
+            cls.IS_CONSUMED = is_consumed
             REGISTRY[type] = cls
 
     @property

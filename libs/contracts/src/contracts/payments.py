@@ -194,7 +194,7 @@ class PaymentRefunded(PaymentEvent, type="payments.payment.refunded.v1"):
     refunded_at: AwareDatetime
 
 
-class RefundFailed(PaymentEvent, type="payments.refund.failed.v1"):
+class RefundFailed(PaymentEvent, type="payments.refund.failed.v1", is_consumed=False):
     """The provider did not refund the money; `amount`, which was reserved for it, can be refunded again."""
 
     refund_id: RefundId
@@ -232,15 +232,15 @@ class Refused(Event):
         return str(self.payment_id)
 
 
-class CaptureRefused(Refused, type="payments.capture.refused.v1"):
+class CaptureRefused(Refused, type="payments.capture.refused.v1", is_consumed=False):
     """The payment has no authorization for this capture, or the provider refused it."""
 
 
-class CancelRefused(Refused, type="payments.cancellation.refused.v1"):
+class CancelRefused(Refused, type="payments.cancellation.refused.v1", is_consumed=False):
     """The payment has no authorization to release, or the provider refused to release it."""
 
 
-class RefundRefused(Refused, type="payments.refund.refused.v1"):
+class RefundRefused(Refused, type="payments.refund.refused.v1", is_consumed=False):
     """The payment has nothing left for this refund; no request went to the provider."""
 
     refund_id: RefundId

@@ -62,7 +62,7 @@ class AccountAnswer(requests.Answer):
         return self.account.version
 
 
-class AccountChanged(AccountAnswer, requests.RequestAnswer, type="ledger.account.changed.v1"):
+class AccountChanged(AccountAnswer, requests.RequestAnswer, type="ledger.account.changed.v1", is_consumed=False):
     """An account as it stands after a command about it."""
 
     state: Literal["open", "frozen", "closed"]

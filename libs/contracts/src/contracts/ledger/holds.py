@@ -39,7 +39,7 @@ class CaptureRefused(HoldRefusal, type="ledger.hold.capture_refused.v1"):
     """Nothing was captured: the hold has ended or is too small."""
 
 
-class ExtensionRefused(HoldRefusal, type="ledger.hold.extension_refused.v1"):
+class ExtensionRefused(HoldRefusal, type="ledger.hold.extension_refused.v1", is_consumed=False):
     """The hold was not extended; it expires when it would have."""
 
 
@@ -143,7 +143,7 @@ class HoldPlaced(HoldEvent, type="ledger.hold.placed.v1"):
     expires_at: datetime
 
 
-class HoldExtended(HoldEvent, type="ledger.hold.extended.v1"):
+class HoldExtended(HoldEvent, type="ledger.hold.extended.v1", is_consumed=False):
     """The hold lasts longer; `amount` is what it still holds."""
 
     expires_at: datetime

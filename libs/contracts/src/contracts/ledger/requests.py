@@ -57,7 +57,7 @@ class RequestAnswer(Answer):
         return self.request_id
 
 
-class RequestRefused(RequestAnswer, type="ledger.request.refused.v1"):
+class RequestRefused(RequestAnswer, type="ledger.request.refused.v1", is_consumed=False):
     """Nothing was posted or changed, and this key never succeeds later."""
 
     code: str

@@ -69,7 +69,7 @@ class ReverseTransfer(requests.RequestCommand, type="ledger.transfer.reverse.v1"
     amount_minor: PositiveMinor | None = None
 
 
-class RequestPosted(requests.RequestAnswer, type="ledger.request.posted.v1"):
+class RequestPosted(requests.RequestAnswer, type="ledger.request.posted.v1", is_consumed=False):
     """The transfers of a request are posted; each of them is also published as a TransferPosted."""
 
     transfer_ids: tuple[TransferId, ...]

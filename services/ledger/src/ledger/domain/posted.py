@@ -29,6 +29,7 @@ class PostedTransfer:
 
     TYPE: ClassVar[str] = ledger.TransferPosted.TYPE
     KIND: ClassVar[Literal["event"]] = "event"
+    IS_CONSUMED: ClassVar[bool] = ledger.TransferPosted.IS_CONSUMED
     sequence: ClassVar[int] = 0  # every leg has its account's version
 
     transfer: double_entry.Transfer
