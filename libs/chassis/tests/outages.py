@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import urllib.parse
 
+from pamqp import frame
+from pamqp.commands import Connection
+
 
 class Proxy:
     """Forwards TCP to one server until a test interrupts it."""
@@ -15,9 +18,12 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._speaks = asyncio.Event()
         self._speaks.set()
+        self._listens = asyncio.Event()
+        self._listens.set()
 
     @property
     def url(self) -> str:
@@ -54,17 +60,33 @@ class Proxy:
         """Forward what the server sends again."""
         self._speaks.set()
 
+    def block(self) -> None:
+        """Block publishers as a broker with an alarm does: tell every client and read nothing more from it."""
+        self._listens.clear()
+        self._tell(Connection.Blocked("low on memory"))
+
+    def unblock(self) -> None:
+        """End the alarm: tell every client and forward what was held back."""
+        self._listens.set()
+        self._tell(Connection.Unblocked())
+
+    def _tell(self, method: Connection.Blocked | Connection.Unblocked) -> None:
+        for writer in self._clients:
+            writer.write(frame.marshal(method, 0))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self._writers.add(writer)
+        self._clients.add(writer)
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             self._writers.add(far_writer)
             try:
                 await asyncio.gather(
-                    self._forward(reader, far_writer, always=True), self._forward(far_reader, writer, always=False)
+                    self._forward(reader, far_writer, is_from_client=True),
+                    self._forward(far_reader, writer, is_from_client=False),
                 )
             finally:
                 self._writers.discard(far_writer)
@@ -73,14 +95,16 @@ class Proxy:
             pass
         finally:
             self._writers.discard(writer)
+            self._clients.discard(writer)
             writer.transport.abort()
             self._tasks.discard(task)
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, always: bool) -> None:
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_from_client: bool
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                if not always:
-                    await self._speaks.wait()
+                await (self._listens if is_from_client else self._speaks).wait()
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

@@ -29,6 +29,11 @@ async def readiness(url: str) -> dict[str, Any]:
     return report
 
 
+async def text_of(url: str) -> str:
+    async with httpx.AsyncClient() as client:
+        return (await client.get(url)).text
+
+
 async def becomes(url: str, *failed: str) -> None:
     """Wait until these checks of a process fail and no other."""
 
@@ -102,6 +107,24 @@ async def test_a_process_without_broker_or_database_is_not_ready_and_recovers(
         await wire.send("notes.commands", notes.WriteNote())
         await counted(db, 1)
     assert process.poll() is None
+
+
+# OpenSDN-io/community#129
+@pytest.mark.rule("OP1")
+async def test_a_process_whose_publishing_is_blocked_is_not_ready_until_it_may_publish(
+    processes: testing.Processes, declared: str, proxied: Proxied
+) -> None:
+    broker = await proxied(declared)
+    _, url = await asyncio.to_thread(processes.ready, "notes", "api", KOPILKA_AMQP_URL=broker.url)
+
+    broker.block()
+    await becomes(url, "broker")
+    metrics = await text_of(f"{url}/metrics")
+    broker.unblock()
+    await becomes(url)
+
+    assert "kopilka_publisher_blocked 1.0" in metrics
+    assert processes.output().count("publisher.blocked") == 1
 
 
 @pytest.mark.rule("OP7")

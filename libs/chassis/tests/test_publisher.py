@@ -6,7 +6,7 @@ import outages
 import pytest
 import rabbit
 
-from chassis import publisher
+from chassis import publisher, telemetry
 
 Proxied = Callable[[str], Awaitable[outages.Proxy]]
 QUEUE = notes.COMMANDS.name
@@ -87,3 +87,35 @@ async def test_a_broker_that_accepts_and_does_not_answer_is_given_up_after_a_whi
 
     await sender.close()
     assert all(isinstance(outcome, Exception) for outcome in outcomes)
+
+
+# rabbitmq/rabbitmq-server#23: a client that does not say that it is blocked looks like one that works
+async def test_a_publisher_that_the_broker_blocks_publishes_nothing_until_it_may_again(
+    declared: str, wire: rabbit.Wire, proxied: Proxied
+) -> None:
+    proxy = await proxied(declared)
+    sender = publisher.Publisher(proxy.url)
+    await publish(sender)
+    proxy.block()
+
+    async def is_blocked() -> bool:
+        try:
+            await sender.open()
+        except publisher.Blocked:
+            return True
+        return False
+
+    await rabbit.until(is_blocked)
+    with pytest.raises(publisher.Blocked):
+        await publish(sender)
+    blocked = next(iter(telemetry.BLOCKED.collect())).samples[0].value
+    proxy.unblock()
+
+    async def is_open() -> bool:
+        return not await is_blocked()
+
+    await rabbit.until(is_open)
+    await publish(sender)
+    await sender.close()
+    assert blocked == 1
+    assert await wire.depth(QUEUE) == 2

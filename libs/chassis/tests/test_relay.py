@@ -5,6 +5,7 @@ import json
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import notes
 import outages
@@ -61,6 +62,28 @@ async def test_an_event_that_no_service_consumes_is_published_and_not_kept_as_un
     assert json.loads(heard.body)["body"] == "heard"
     assert await waiting(db) == 0
     assert await wire.depth(topology.UNROUTED) == 0
+
+
+async def test_rows_that_a_broker_with_an_alarm_does_not_take_are_sent_when_it_does_and_at_most_twice(
+    db: database.Database, declared: str, wire: rabbit.Wire, proxied: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "CONFIRM_TIMEOUT_S", 0.3)
+    proxy = await proxied(declared)
+
+    async with rabbit.relaying(proxy.url, db):
+        await publish(db, notes.NoteWritten())
+        await rabbit.until(partial(is_empty, db))
+        proxy.block()
+        await publish(db, *many(30, keys=3))
+        await asyncio.sleep(1)  # more than three times what a confirm may take
+        held_back = await waiting(db)
+        proxy.unblock()
+        await rabbit.until(partial(is_empty, db))
+
+    sent = Counter(message.message_id for message in await wire.take_all(notes.ECHO.name))
+    assert held_back == 30
+    assert len(sent) == 31
+    assert max(sent.values()) <= 2
 
 
 async def test_a_confirmed_row_is_deleted(

@@ -7,16 +7,18 @@ A message that the broker will never take is told apart from a broker that takes
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq import Channel
+from aiormq.abc import AbstractConnection as AbstractUnderlayConnection
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 from pamqp.commands import Basic
 
-from chassis import amqp_properties, topology
+from chassis import amqp_properties, telemetry, topology
 
 CONNECT_TIMEOUT_S = 10
 CONFIRM_TIMEOUT_S = 5
@@ -35,6 +37,10 @@ class Unavailable(Exception):  # noqa: N818 - names the state
     """The broker did not confirm a message because of its own state or of the connection; it may have it."""
 
 
+class Blocked(Unavailable):
+    """The broker takes no message from anybody: it is low on memory or disk."""
+
+
 class Publisher:
     """One connection and one channel with confirms; safe for concurrent publishes, which are pipelined."""
 
@@ -44,9 +50,14 @@ class Publisher:
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
+        self._is_blocked = False
 
     async def open(self) -> Channel:
-        """Give the channel, connecting if there is none. Raises AMQPError or OSError when the broker is unreachable."""
+        """Give the channel, connecting if there is none.
+
+        Raises AMQPError or OSError when the broker is unreachable, and Blocked while it blocks this connection. What
+        was published before it did is confirmed when it takes messages again, so the connection stays open.
+        """
         # A broker with a resource alarm accepts a connection and then does not answer.
         async with self._opening, asyncio.timeout(CONNECT_TIMEOUT_S):
             if self._channel is None or self._channel.is_closed:
@@ -55,7 +66,17 @@ class Publisher:
                 # An unroutable publish must raise: otherwise the message would be confirmed and lost.
                 channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
                 self._channel = cast("Channel", await channel.get_underlay_channel())
+            if await self._notice_blocking():
+                raise Blocked("the broker blocks publishers")
             return self._channel
+
+    @asynccontextmanager
+    async def side_channel(self) -> AsyncIterator[AbstractChannel]:
+        """Give another channel of the connection for the block, for what is no publish and may close its channel."""
+        await self.open()
+        assert self._connection is not None  # as `open` left it
+        async with asyncio.timeout(CONNECT_TIMEOUT_S), await self._connection.channel(publisher_confirms=False) as side:
+            yield side
 
     async def publish(
         self, *, exchange: str, routing_key: str, headers: Mapping[str, Any], body: bytes, event_type: str
@@ -81,15 +102,40 @@ class Publisher:
         except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError) as error:
             raise Unavailable(type(error).__name__) from error
 
+    async def give_up(self) -> None:
+        """Close a connection whose confirms are late, unless it is blocked: then they are still to come."""
+        async with self._opening:
+            if not await self._notice_blocking():
+                await self._discard()
+
     async def close(self) -> None:
         """Close the connection; a later publish would open a new one."""
         async with self._opening:
             await self._discard()
 
+    async def _notice_blocking(self) -> bool:
+        """Tell whether the broker blocks the connection, and log when that changes."""
+        transport = self._connection.transport if self._connection is not None else None
+        is_blocked = transport is not None and not await _is_writable(transport.connection)
+        if is_blocked != self._is_blocked:
+            self._is_blocked = is_blocked
+            telemetry.BLOCKED.set(is_blocked)
+            telemetry.log.warning("publisher.blocked" if is_blocked else "publisher.unblocked")
+        return is_blocked
+
     async def _discard(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None and not connection.is_closed:
             await connection.close()
+
+
+async def _is_writable(connection: AbstractUnderlayConnection) -> bool:
+    try:
+        async with asyncio.timeout(0):  # passes when there is nothing to wait for
+            await connection.ready()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def send(

@@ -108,7 +108,7 @@ class Relay:
             send.cancel()
         if late:
             await asyncio.wait(late)
-            await self._sender.close()
+            await self._sender.give_up()
         return [TimeoutError() if send.cancelled() else send.exception() for send in sends]
 
     async def _settle(

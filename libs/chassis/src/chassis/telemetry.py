@@ -32,6 +32,12 @@ HANDLED = Histogram(
 RETRIES = Counter("kopilka_retry_total", "Deliveries sent to a retry queue.", ["consumer", "level"])
 DEAD_LETTERS = Counter("kopilka_dead_letters_total", "Messages that became dead letters.", ["consumer", "reason"])
 DEAD_LETTERS_OPEN = Gauge("kopilka_dead_letters_open", "Dead letters that are not resolved.", ["service"])
+BLOCKED = Gauge("kopilka_publisher_blocked", "1 while the broker, low on memory or disk, blocks this process.")
+BINDINGS_LOST = Counter(
+    "kopilka_bindings_lost_total", "Bindings of this service's queues that were found missing.", ["queue"]
+)
+BINDINGS_MISSING = Gauge("kopilka_bindings_missing", "Bindings that this service needs and that are missing now.")
+UNROUTED = Gauge("kopilka_unrouted_messages", "Messages that no queue took, kept in kopilka.unrouted.")
 REQUESTS = Histogram(
     "kopilka_http_request_seconds",
     "Time of one HTTP request by route template.",
