@@ -187,6 +187,7 @@ SERVICE = app.Service(
     settings=NotesSettings,
     roles={"worker": worker, "api": api, "dying": dying},
     migrations=Path(__file__).parent / "notes_migrations",
+    publishes=(WriteNote, NoteWritten, NoteCounted),
     queues=(COMMANDS,),
     batch_queues=(ECHO,),
 )

@@ -23,8 +23,10 @@ from chassis import (
     health,
     http_server,
     inbox,
+    outbox,
     publisher,
     relay,
+    routing,
     settings,
     telemetry,
     timers,
@@ -48,6 +50,8 @@ class Service:
     settings: type[settings.Settings]
     roles: Mapping[str, "Callable[[Process], None]"]
     migrations: Path
+    publishes: tuple[type[outbox.OutboxMessage], ...] = ()
+    """Its events and the commands that it sends to others; its broker user may publish nothing else."""
     queues: tuple[broker.Queue, ...] = ()
     batch_queues: tuple[batch.BatchQueue, ...] = ()
     commands: "Mapping[str, Callable[[Service, Sequence[str]], Coroutine[Any, Any, int]]]" = field(default_factory=dict)
@@ -56,6 +60,15 @@ class Service:
     def bindings(self) -> list[topology.Binding]:
         """The bindings of all queues of this service."""
         return [*(queue.binding for queue in self.queues), *(queue.binding for queue in self.batch_queues)]
+
+    @property
+    def published_routes(self) -> list[topology.Route]:
+        """What must be bound, to some queue, for its messages to be consumed."""
+        return [
+            topology.Route(f"kopilka.{message.KIND}s", message.TYPE, "any queue")
+            for message in self.publishes
+            if message.IS_CONSUMED
+        ]
 
 
 class Process:
@@ -84,6 +97,9 @@ class Process:
         self._broker: RabbitBroker | None = None
         self._relay = relay.Relay(self.db, self.sender)
         self.every("outbox_gauges", lambda: _measured(relay.measure(self.db)), idle_min_s=5, idle_max_s=5)
+        self.routing = self._routing_check()
+        self.every("routing", self.routing.tick, idle_min_s=routing.INTERVAL_S, idle_max_s=routing.INTERVAL_S)
+        self.health.add_warning("routing", self.routing.warning)
         self.health.add("database", self._database_answers)
         self.health.add("broker", self._broker_answers)
 
@@ -97,7 +113,7 @@ class Process:
         """Handle these hot queues in batches."""
         for queue in queues:
             self._batch_consumers.append(batch.BatchConsumer(self.amqp_url, queue, db=self.db, sender=self.sender))
-            self.health.add(f"consumer {queue.name}", self._batch_consumers[-1].is_consuming)
+            self.health.add(f"consumer {queue.name}", partial(self._consumes_batches, self._batch_consumers[-1]))
 
     def every(
         self,
@@ -222,7 +238,19 @@ class Process:
         return self._broker is None or await self._broker.ping(timeout=1)
 
     async def _consumes(self, queue: str) -> bool:
-        return self._broker is not None and await broker.consumes(self._broker, queue)
+        return self.routing.is_bound(queue) and self._broker is not None and await broker.consumes(self._broker, queue)
+
+    async def _consumes_batches(self, consumer: batch.BatchConsumer) -> bool:
+        return self.routing.is_bound(consumer.queue) and await consumer.is_consuming()
+
+    def _routing_check(self) -> routing.RoutingCheck:
+        api_url = self.settings.rabbitmq_api_url
+        return routing.RoutingCheck(
+            self.sender,
+            self.service.bindings,
+            self.service.published_routes,
+            None if api_url is None else routing.management_api(api_url.get_secret_value(), self.amqp_url),
+        )
 
 
 async def _first_of(stop: asyncio.Event, *parts: "asyncio.Task[None]") -> bool:

@@ -60,6 +60,7 @@ class BatchConsumer:
     def __init__(self, amqp_url: str, queue: BatchQueue, *, db: database.Database, sender: publisher.Publisher) -> None:
         """Take the queue, the database that handlers write to and the channel that failed messages are published on."""
         self._url = amqp_url
+        self.queue = queue.name
         self._queue = queue
         self._db = db
         self._policy = retries.FailurePolicy(db, sender)

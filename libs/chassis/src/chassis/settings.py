@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, AmqpDsn, BeforeValidator, Field, PostgresDsn, SecretStr, ValidationError
+from pydantic import AfterValidator, AmqpDsn, BeforeValidator, Field, HttpUrl, PostgresDsn, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a supervisor should not restart what cannot work
@@ -23,7 +23,11 @@ def _amqp(value: SecretStr) -> SecretStr:
     return _checked(value, AmqpDsn, "amqp://user:password@host:port/vhost")
 
 
-def _checked(value: SecretStr, kind: type[PostgresDsn | AmqpDsn], form: str) -> SecretStr:
+def _http(value: SecretStr) -> SecretStr:
+    return _checked(value, HttpUrl, "http://host:port")
+
+
+def _checked(value: SecretStr, kind: type[PostgresDsn | AmqpDsn | HttpUrl], form: str) -> SecretStr:
     try:
         kind(value.get_secret_value())
     except ValidationError:
@@ -60,6 +64,12 @@ class Settings(BaseSettings):
         default=None,
         validation_alias="KOPILKA_DATABASE_URL",
         description="The administrator's URL of the same database. Only `<service> migrate` reads it.",
+    )
+    rabbitmq_api_url: Annotated[SecretStr, AfterValidator(_http)] | None = Field(
+        default=None,
+        validation_alias="KOPILKA_RABBITMQ_API_URL",
+        description="RabbitMQ's management API, as http://host:15672, by which lost bindings are noticed. Without a"
+        " user in it the one of AMQP is taken. Unset, bindings are put back every minute and none is reported.",
     )
     http_host: str = Field(
         default="127.0.0.1",

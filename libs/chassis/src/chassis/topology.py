@@ -6,9 +6,9 @@ a change needs a new queue name.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
@@ -47,6 +47,24 @@ class Binding:
     queue: str
     events: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+
+    @property
+    def routes(self) -> list["Route"]:
+        """What must be bound for this queue to get its messages, its retries and its replays, and its .dlq queue."""
+        return [
+            Route(DEAD, self.queue, f"{self.queue}.dlq"),
+            Route(RETURNS, self.queue, self.queue),
+            *(Route(EVENTS, wire_type, self.queue) for wire_type in self.events),
+            *(Route(COMMANDS, wire_type, self.queue) for wire_type in self.commands),
+        ]
+
+
+class Route(NamedTuple):
+    """One binding as the broker has it."""
+
+    exchange: str
+    routing_key: str
+    queue: str
 
 
 async def apply(amqp_url: str, bindings: Sequence[Binding]) -> None:
@@ -94,13 +112,12 @@ async def apply_when_reachable(
 
 
 async def _exchanges(channel: AbstractChannel) -> None:
-    unrouted = await channel.declare_exchange(UNROUTED, aio_pika.ExchangeType.FANOUT, durable=True)
-    unrouted_queue = await _queue(
+    await channel.declare_exchange(UNROUTED, aio_pika.ExchangeType.FANOUT, durable=True)
+    await _queue(
         channel,
         UNROUTED,
         {"x-message-ttl": UNROUTED_TTL_MS, "x-max-length": UNROUTED_LENGTH, "x-overflow": "drop-head"},
     )
-    await unrouted_queue.bind(unrouted)
     for name in (EVENTS, COMMANDS):
         await channel.declare_exchange(
             name, aio_pika.ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
@@ -110,18 +127,17 @@ async def _exchanges(channel: AbstractChannel) -> None:
     # The routing key of a retry is its origin queue. Where that is gone, the retry must leave its queue all the same:
     # one that nothing takes would hold up all that expire after it.
     await channel.declare_exchange(
-        RETURNS, aio_pika.ExchangeType.DIRECT, durable=True, arguments={"alternate-exchange": UNROUTED}
+        RETURNS, aio_pika.ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
     )
     for step, delay_ms in RETRY_DELAYS:
-        retry = await channel.declare_exchange(retry_exchange(step), aio_pika.ExchangeType.FANOUT, durable=True)
-        waiting = await _queue(channel, retry_exchange(step), {"x-message-ttl": delay_ms, **_dead_letter_to(RETURNS)})
-        await waiting.bind(retry)
+        await channel.declare_exchange(retry_exchange(step), aio_pika.ExchangeType.TOPIC, durable=True)
+        await _queue(channel, retry_exchange(step), {"x-message-ttl": delay_ms, **_dead_letter_to(RETURNS)})
+    await bind(channel, SHARED_ROUTES)
 
 
 async def _bound_queue(channel: AbstractChannel, binding: Binding) -> None:
-    dead = await _queue(channel, f"{binding.queue}.dlq", {})
-    await dead.bind(DEAD, routing_key=binding.queue)
-    queue = await _queue(
+    await _queue(channel, f"{binding.queue}.dlq", {})
+    await _queue(
         channel,
         binding.queue,
         {
@@ -130,10 +146,14 @@ async def _bound_queue(channel: AbstractChannel, binding: Binding) -> None:
             **_dead_letter_to(DEAD),
         },
     )
-    await queue.bind(RETURNS, routing_key=binding.queue)
-    for exchange, types in ((EVENTS, binding.events), (COMMANDS, binding.commands)):
-        for routing_key in types:
-            await queue.bind(exchange, routing_key=routing_key)
+    await bind(channel, binding.routes)
+
+
+async def bind(channel: AbstractChannel, routes: Iterable[Route]) -> None:
+    """Bind queues that exist; what is bound already stays as it is. Raises ChannelNotFoundEntity for a missing one."""
+    for route in routes:
+        queue = await channel.get_queue(route.queue, ensure=False)
+        await queue.bind(route.exchange, routing_key=route.routing_key)
 
 
 async def _queue(channel: AbstractChannel, name: str, arguments: dict[str, Any]) -> aio_pika.abc.AbstractQueue:
@@ -143,6 +163,12 @@ async def _queue(channel: AbstractChannel, name: str, arguments: dict[str, Any])
 def retry_exchange(step: str) -> str:
     """Give the name of the exchange and queue of one retry delay."""
     return f"kopilka.retries.{step}"
+
+
+SHARED_ROUTES = (
+    Route(UNROUTED, "", UNROUTED),
+    *(Route(retry_exchange(step), "#", retry_exchange(step)) for step, _ in RETRY_DELAYS),
+)
 
 
 def _dead_letter_to(exchange: str) -> dict[str, Any]:

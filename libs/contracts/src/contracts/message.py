@@ -85,3 +85,10 @@ class Command(Message):
     """A request to the one service whose name begins its type."""
 
     KIND = "command"
+
+
+def events_of(publisher: str) -> tuple[type[Message], ...]:
+    """Give the events of one service, as far as their modules are imported."""
+    return tuple(
+        kind for name, kind in sorted(REGISTRY.items()) if kind.KIND == "event" and name.startswith(f"{publisher}.")
+    )

@@ -8,8 +8,8 @@ import gateway.wallet.handlers
 from chassis import app, entrypoint
 from gateway import api, settings, timers
 from gateway.access.api import authenticator, users
-from gateway.api import deps
 from gateway.clients import limiter, wakeups
+from gateway.domain import published
 from gateway.shop.api import catalog, orders
 from gateway.wallet.api import payments, statement
 
@@ -20,9 +20,8 @@ def _api(process: app.Process) -> None:
     limits = limiter.Limiter(config.redis_url.get_secret_value())
     process.every("listen_for_wakeups", listener.listen, idle_max_s=wakeups.RETRY_S)
     process.closers += [listener.close, limits.close]
-    routers = (users.router, payments.router, statement.router, catalog.router, orders.router)
-    parts = deps.Deps(config, process.db, authenticator.Authenticator(config, process.db), listener, limits)
-    api.mount(process.http, parts, routers)
+    parts = api.deps.Deps(config, process.db, authenticator.Authenticator(config, process.db), listener, limits)
+    api.mount(process.http, parts, (users.router, payments.router, statement.router, catalog.router, orders.router))
 
 
 def _worker(process: app.Process) -> None:
@@ -50,6 +49,7 @@ SERVICE = app.Service(
     settings=settings.GatewaySettings,
     roles={"api": _api, "worker": _worker, "all": _all},
     migrations=Path(__file__).parent / "migrations",
+    publishes=published.MESSAGES,
     queues=gateway.shop.handlers.queues(wakeups.publish_nothing),
     batch_queues=gateway.wallet.handlers.batch_queues(wakeups.publish_nothing),
 )

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from chassis import app, entrypoint
+from contracts import message
 from ledger import commit, handlers, history, imports, operations, proof, settings, timers
 
 # A batch makes tens of thousands of values and no cycles, so looking for cycles at the default pace is wasted time.
@@ -35,6 +36,7 @@ SERVICE = app.Service(
     settings=settings.LedgerSettings,
     roles={"worker": worker},
     migrations=Path(__file__).parent / "migrations",
+    publishes=message.events_of("ledger"),
     batch_queues=handlers.BATCH_QUEUES,
     commands={
         **operations.COMMANDS,

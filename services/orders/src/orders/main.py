@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from chassis import app, entrypoint
+from contracts import ledger, message
 from orders import settings
 from orders.catalog import operations
 from orders.checkout import handlers, timers
@@ -22,6 +23,7 @@ SERVICE = app.Service(
     settings=settings.OrdersSettings,
     roles={"worker": worker, "all": worker},
     migrations=Path(__file__).parent / "migrations",
+    publishes=(*message.events_of("orders"), ledger.PlaceHold, ledger.CaptureHold, ledger.ReleaseHold),
     queues=handlers.QUEUES,
     commands=operations.COMMANDS,
 )

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from chassis import app, entrypoint
+from contracts import message
 from payments import settings
 from payments.clients import connections
 from payments.handlers import queues
@@ -47,6 +48,7 @@ SERVICE = app.Service(
         "all": partial(compose, receives=True, works=True),
     },
     migrations=Path(__file__).parent / "migrations",
+    publishes=message.events_of("payments"),
     queues=queues.command_queues(),
     batch_queues=queues.BATCH_QUEUES,
     commands=commands.COMMANDS,

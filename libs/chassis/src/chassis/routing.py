@@ -1,0 +1,138 @@
+"""Watches what the broker routes: the bindings that a service needs, and the messages that no queue took.
+
+A lost binding loses messages in silence: the broker confirms what it keeps in kopilka.unrouted, and an event with
+another consumer is not even kept. AMQP can't list bindings, so they are read from the management API; without its
+address they are only bound again and again.
+"""
+
+import asyncio
+import base64
+import http.client
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from aio_pika.exceptions import ChannelNotFoundEntity
+
+from chassis import publisher, telemetry, topology
+
+INTERVAL_S = 10
+BLIND_INTERVALS = 6  # without a list of them, bindings are put back once a minute
+API_TIMEOUT_S = 5
+API_BYTES_MAX = 16 * 1024 * 1024
+
+
+class ApiUnusable(Exception):  # noqa: N818 - names the state
+    """The management API gave no list."""
+
+
+class RoutingCheck:
+    """The check of one process for the queues and messages of its service."""
+
+    def __init__(
+        self,
+        sender: publisher.Publisher,
+        bindings: Sequence[topology.Binding],
+        published: Sequence[topology.Route],
+        list_bindings: Callable[[], list[topology.Route]] | None,
+    ) -> None:
+        """Take the channel, the service's own bindings and those that its messages need in any queue.
+
+        Of `published` the queue does not count. `list_bindings` blocks, and raises ApiUnusable.
+        """
+        self._sender = sender
+        self._own = [route for binding in bindings for route in binding.routes]
+        ours = {(route.exchange, route.routing_key) for route in self._own}
+        self._published = [route for route in published if (route.exchange, route.routing_key) not in ours]
+        self._list = list_bindings
+        self._missing: list[topology.Route] = []
+        self._unusable: str | None = None
+        self._unrouted = 0
+        self._runs = 0
+
+    async def tick(self) -> int:
+        """Look once: count unrouted messages, find missing bindings and put back those of the service's own queues."""
+        if self._list is not None:
+            await self._find_missing(self._list)
+        lost = [route for route in self._missing if route in self._own]
+        is_blind = self._list is None or self._unusable is not None
+        to_bind = self._own if is_blind and self._runs % BLIND_INTERVALS == 0 else lost
+        self._runs += 1
+        if to_bind:
+            await self._put_back(to_bind)
+        async with self._sender.side_channel() as channel:
+            unrouted = await channel.declare_queue(topology.UNROUTED, passive=True)
+        self._unrouted = unrouted.declaration_result.message_count or 0
+        telemetry.UNROUTED.set(self._unrouted)
+        return 0
+
+    def is_bound(self, queue: str) -> bool:
+        """Tell whether no binding of a queue was missing at the last look."""
+        return all(route.queue not in (queue, f"{queue}.dlq") for route in self._missing)
+
+    def warning(self) -> str | None:
+        """Give what is wrong with the routing, or None."""
+        missing = [f"{route.exchange} does not route {route.routing_key} to {route.queue}" for route in self._missing]
+        unrouted = [f"{self._unrouted} unrouted messages: kopilka unrouted list"] if self._unrouted else []
+        return "; ".join([*missing[:5], *([f"{len(missing) - 5} more"] if len(missing) > 5 else []), *unrouted]) or None
+
+    async def _find_missing(self, list_bindings: Callable[[], list[topology.Route]]) -> None:
+        try:
+            bound = set(await asyncio.to_thread(list_bindings))
+        except ApiUnusable as error:
+            if self._unusable is None:
+                telemetry.log.warning("routing.bindings_not_listed", error=str(error))
+            self._unusable, self._missing = str(error), []
+            return
+        self._unusable = None
+        heard = {(route.exchange, route.routing_key) for route in bound}
+        missing = [route for route in (*self._own, *topology.SHARED_ROUTES) if route not in bound]
+        missing += [route for route in self._published if (route.exchange, route.routing_key) not in heard]
+        for route in missing:
+            if route not in self._missing:
+                telemetry.BINDINGS_LOST.labels(route.queue).inc()
+                telemetry.log.error("routing.binding_lost", is_put_back=route in self._own, **route._asdict())
+        # Shown until the next look, even when it is put back at once: messages may have been lost.
+        self._missing = missing
+        telemetry.BINDINGS_MISSING.set(len(missing))
+
+    async def _put_back(self, routes: Sequence[topology.Route]) -> None:
+        try:
+            async with self._sender.side_channel() as channel:
+                await topology.bind(channel, routes)
+        except ChannelNotFoundEntity as error:
+            telemetry.log.error("routing.queue_missing", error=str(error), repair="kopilka topology")
+
+
+def management_api(api_url: str, amqp_url: str) -> Callable[[], list[topology.Route]]:
+    """Give a function that lists the bindings of a vhost; it logs in as on AMQP unless the API's URL names a user."""
+    api, amqp = urlsplit(api_url), urlsplit(amqp_url)
+    vhost = unquote(amqp.path[1:]) or "/"
+    login = api if api.username else amqp
+    token = base64.b64encode(f"{unquote(login.username or '')}:{unquote(login.password or '')}".encode()).decode()
+    path = f"{api.path.rstrip('/')}/api/bindings/{quote(vhost, safe='')}"
+
+    def list_bindings() -> list[topology.Route]:
+        return [
+            topology.Route(str(each["source"]), str(each["routing_key"]), str(each["destination"]))
+            for each in _get(api, path, token)
+        ]
+
+    return list_bindings
+
+
+def _get(api: SplitResult, path: str, token: str) -> list[dict[str, Any]]:
+    connect = http.client.HTTPSConnection if api.scheme == "https" else http.client.HTTPConnection
+    connection = connect(api.hostname or "", api.port, timeout=API_TIMEOUT_S)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Basic {token}"})
+        response = connection.getresponse()
+        if response.status != http.client.OK:
+            raise ApiUnusable(f"HTTP {response.status}")
+        found: list[dict[str, Any]] = json.loads(response.read(API_BYTES_MAX))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ApiUnusable(type(error).__name__) from error
+    finally:
+        connection.close()
+    return found
