@@ -19,7 +19,8 @@ def _postgres(value: SecretStr) -> SecretStr:
     return _checked(value, PostgresDsn, "postgresql://user:password@host:port/database")
 
 
-def _amqp(value: SecretStr) -> SecretStr:
+def amqp(value: SecretStr) -> SecretStr:
+    """Check a broker's URL. Raises ValueError without the value."""
     return _checked(value, AmqpDsn, "amqp://user:password@host:port/vhost")
 
 
@@ -56,7 +57,7 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, AfterValidator(_postgres)] = Field(
         description="The service's own database role, as postgresql://user:password@host:port/database.",
     )
-    amqp_url: Annotated[SecretStr, AfterValidator(_amqp)] = Field(
+    amqp_url: Annotated[SecretStr, AfterValidator(amqp)] = Field(
         validation_alias="KOPILKA_AMQP_URL",
         description="RabbitMQ with its vhost, as amqp://user:password@host:port/vhost.",
     )

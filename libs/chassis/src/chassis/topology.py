@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import aio_pika
-from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import ChannelPreconditionFailed
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from aiormq.exceptions import AuthenticationError, ProbableAuthenticationError
 
 from chassis import telemetry
@@ -30,6 +30,7 @@ DELIVERY_LIMIT = 50  # a rolling restart returns healthy messages too, but never
 
 UNROUTED_TTL_MS = 7 * 24 * 3_600_000
 UNROUTED_LENGTH = 100_000
+UNROUTED_DELIVERY_LIMIT = 1_000_000  # each look returns what it read; RabbitMQ 4 would drop a message after 20 returns
 
 
 class TopologyMismatch(Exception):  # noqa: N818 - names the state
@@ -77,6 +78,8 @@ async def apply(amqp_url: str, bindings: Sequence[Binding]) -> None:
         try:
             channel = await connection.channel()
             await _exchanges(channel)
+            await _unrouted_queue(connection)
+            await bind(channel, SHARED_ROUTES)
             for binding in bindings:
                 await _bound_queue(channel, binding)
         except ChannelPreconditionFailed as error:
@@ -113,11 +116,6 @@ async def apply_when_reachable(
 
 async def _exchanges(channel: AbstractChannel) -> None:
     await channel.declare_exchange(UNROUTED, aio_pika.ExchangeType.FANOUT, durable=True)
-    await _queue(
-        channel,
-        UNROUTED,
-        {"x-message-ttl": UNROUTED_TTL_MS, "x-max-length": UNROUTED_LENGTH, "x-overflow": "drop-head"},
-    )
     for name in (EVENTS, COMMANDS):
         await channel.declare_exchange(
             name, aio_pika.ExchangeType.TOPIC, durable=True, arguments={"alternate-exchange": UNROUTED}
@@ -132,7 +130,25 @@ async def _exchanges(channel: AbstractChannel) -> None:
     for step, delay_ms in RETRY_DELAYS:
         await channel.declare_exchange(retry_exchange(step), aio_pika.ExchangeType.TOPIC, durable=True)
         await _queue(channel, retry_exchange(step), {"x-message-ttl": delay_ms, **_dead_letter_to(RETURNS)})
-    await bind(channel, SHARED_ROUTES)
+
+
+async def _unrouted_queue(connection: AbstractConnection) -> None:
+    """Declare the queue, unless it exists: an earlier version's has no delivery limit and may hold messages."""
+    async with connection.channel() as channel:
+        try:
+            await channel.declare_queue(UNROUTED, passive=True)
+        except ChannelNotFoundEntity:
+            await channel.reopen()
+            await _queue(
+                channel,
+                UNROUTED,
+                {
+                    "x-message-ttl": UNROUTED_TTL_MS,
+                    "x-max-length": UNROUTED_LENGTH,
+                    "x-overflow": "drop-head",
+                    "x-delivery-limit": UNROUTED_DELIVERY_LIMIT,
+                },
+            )
 
 
 async def _bound_queue(channel: AbstractChannel, binding: Binding) -> None:
