@@ -203,3 +203,31 @@ async def test_the_timer_is_woken_after_the_commit(shop: Any) -> None:
         await client.post("/webhook/yookassa", content=BODY)
 
     assert woken.is_set()
+
+
+# schemathesis over payments
+async def test_every_response_of_the_endpoint_is_in_its_document(shop: Any) -> None:
+    document = shop.http.openapi()
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+
+    assert set(document["paths"]) == {"/webhooks/{provider}/{account}", "/webhook/yookassa"}
+    assert {"Problem", "FieldProblem", "Received"} <= set(document["components"]["schemas"])
+    for path in document["paths"].values():
+        responses = path["post"]["responses"]
+        assert set(responses) == {"200", "400", "403", "404", "408", "413", "503"}
+        for status in set(responses) - {"200"}:
+            ((media_type, described),) = responses[status]["content"].items()
+            assert media_type == "application/problem+json"
+            assert described["schema"] == problem["schema"]
+    for body, peer, path, status, code in (
+        (BODY, LISTED, "/webhooks/yookassa/other", 404, "unknown_account"),
+        (BODY, FORGED, "/webhooks/yookassa/demo", 403, "forged_webhook"),
+        ("{", LISTED, "/webhooks/yookassa/demo", 400, "malformed_webhook"),
+        (" " * 5_000_000, LISTED, "/webhooks/yookassa/demo", 413, "content_too_large"),
+    ):
+        (answer,) = await shop.post(path, body, peer)
+        described = document["paths"]["/webhooks/{provider}/{account}"]["post"]["responses"][str(status)]
+
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert code in described["content"]["application/problem+json"]["examples"]
+        assert answer.headers["content-type"] == "application/problem+json"

@@ -17,7 +17,17 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis import database, envelope, errors, health, http_refusals, http_server, strict_json, telemetry
+from chassis import (
+    database,
+    envelope,
+    errors,
+    health,
+    http_refusals,
+    http_server,
+    problem_document,
+    strict_json,
+    telemetry,
+)
 
 BODY_MAX_BYTES = 256 * 1024
 REQUESTS_MAX = 1_000
@@ -59,7 +69,7 @@ def create(
     """
     # A redirect to the path with or without a slash would be built from the Host header that the client sends, and
     # providers follow no redirect of a POST.
-    app = FastAPI(title=title, description=description, version="1", redirect_slashes=False)
+    app = problem_document.Application(title=title, description=description, version="1", redirect_slashes=False)
     app.router.route_class = strict_json.Route
     app.add_middleware(Correlation, requests_max=requests_max)
     app.user_middleware.append(Middleware(Ports, inner_port=inner_port, has_public_docs=has_public_docs))

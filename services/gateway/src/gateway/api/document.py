@@ -1,14 +1,10 @@
-"""The parts of the OpenAPI document that FastAPI can't derive: problems, security schemes, headers."""
+"""The parts of the gateway's OpenAPI document that FastAPI can't derive: problems, security schemes, headers."""
 
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, Field
 
-MEDIA_TYPE = "application/problem+json"
-
-Responses = dict[int | str, dict[str, Any]]
+from chassis import problem_document
 
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "The access token that POST /auth/telegram returns."},
@@ -70,42 +66,14 @@ LIMIT_HEADERS = {
 WAIT_HEADERS = {"Retry-After": "The seconds to wait; they grow with repeated violations."}
 
 
-class FieldProblem(BaseModel):
-    """An invalid field of a request."""
-
-    field: str = Field(examples=["body.amount.amount_minor"])
-    message: str = Field(examples=["Input should be greater than 0"])
-    code: str = Field(examples=["greater_than"])
-
-
-class Problem(BaseModel):
-    """An error in the form of RFC 9457. Programs rely on `code`, which is stable."""
-
-    type: str = Field(examples=["urn:kopilka:problem:invalid_request"])
-    title: str = Field(examples=["Unprocessable Entity"])
-    status: int = Field(examples=[422])
-    detail: str = Field(examples=["Some fields are missing or wrong."])
-    code: str = Field(examples=["invalid_request"])
-    correlation_id: str = Field(examples=["0198c0de-7000-7000-8000-0000000000c1"])
-    errors: list[FieldProblem] | None = Field(default=None)
-
-
-def responses(*codes: str) -> Responses:
+def responses(*codes: str) -> problem_document.Responses:
     """Return the problem responses of a route: the given `<status> <code>` and those of every route."""
-    codes_by_status: dict[int, list[str]] = {}
-    for entry in (*codes, *EVERY):
-        status, _, code = entry.partition(" ")
-        codes_by_status.setdefault(int(status), []).append(code)
-    return {status: _documented(status, codes_by_status[status]) for status in sorted(codes_by_status)}
+    return problem_document.responses(*codes, *EVERY)
 
 
 def describe(app: FastAPI) -> None:
-    """Add the schemas, security schemes and headers that routes refer to, to the document of an application."""
+    """Add the security schemes and headers that routes refer to, to the document of an application."""
     components = app.openapi()["components"]
-    for model in (FieldProblem, Problem):
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schema.pop("$defs", None)
-        components["schemas"][model.__name__] = schema
     components["securitySchemes"] = SCHEMES
     for operation in (operation for path in app.openapi()["paths"].values() for operation in path.values()):
         for status, answer in operation["responses"].items():
@@ -113,27 +81,3 @@ def describe(app: FastAPI) -> None:
             answer["headers"] = {
                 name: {"description": text, "schema": {"type": "integer"}} for name, text in headers.items()
             }
-
-
-def _documented(status: int, codes: list[str]) -> dict[str, Any]:
-    phrase = HTTPStatus(status).phrase
-    return {
-        "description": f"{phrase}: {', '.join(codes)}",
-        "content": {
-            MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/Problem"},
-                "examples": {code: {"value": _example(status, phrase, code)} for code in codes},
-            }
-        },
-    }
-
-
-def _example(status: int, title: str, code: str) -> dict[str, Any]:
-    return {
-        "type": f"urn:kopilka:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": "What happened, for people.",
-        "code": code,
-        "correlation_id": "0198c0de-7000-7000-8000-0000000000c1",
-    }

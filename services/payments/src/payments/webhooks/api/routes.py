@@ -7,12 +7,14 @@ is awaited within ten seconds, is answered inside the request.
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import Counter
+from pydantic import BaseModel
 
-from chassis import client_address, database, errors, telemetry
+from chassis import client_address, database, errors, problem_document, telemetry
 from payments import clients, store, webhooks
 from payments.domain import accounts, facts
 from payments.webhooks.api import pre_checkout
@@ -24,6 +26,25 @@ WEBHOOKS = Counter(
     ["provider", "account", "result"],
 )
 HEADER_SHOWN_MAX = 200
+
+PROBLEMS = problem_document.responses(
+    "400 malformed_webhook",
+    "403 forged_webhook",
+    "404 unknown_account",
+    "408 request_timeout",
+    "413 content_too_large",
+    "503 temporarily_unavailable",
+)
+# Each provider has a shape of its own, so a body is described by its media type alone.
+BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+class Received(BaseModel):
+    """What became of a webhook."""
+
+    status: Literal["stored", "answered", "ignored"]
 
 
 class UnknownAccount(errors.Refusal):
@@ -95,13 +116,13 @@ def routes(
 
     # With a slash at the end too, as some dashboards write it: no provider follows a redirect.
     @router.post("/webhooks/{provider}/{account}/", include_in_schema=False)
-    @router.post("/webhooks/{provider}/{account}")
+    @router.post("/webhooks/{provider}/{account}", response_model=Received, responses=PROBLEMS, openapi_extra=BODY)
     async def webhook(provider: str, account: str, request: Request) -> Response:
         """Store a provider's notification; the provider repeats it until it is answered with 200."""
         return await receive(provider, account, request)
 
     @router.post("/webhook/yookassa/", include_in_schema=False)
-    @router.post("/webhook/yookassa")
+    @router.post("/webhook/yookassa", response_model=Received, responses=PROBLEMS, openapi_extra=BODY)
     async def yookassa_webhook(request: Request) -> Response:
         """Store a notification for the default account."""
         return await receive("yookassa", default_account, request)
