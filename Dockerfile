@@ -21,12 +21,14 @@ ENV PATH=/opt/kopilka/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     KOPILKA_HTTP_HOST=0.0.0.0 \
-    KOPILKA_HTTP_PORT=8080
+    KOPILKA_HTTP_PORT=8080 \
+    KOPILKA_HTTP_INNER_PORT=9090
 USER 10001:10001
 WORKDIR /tmp
-EXPOSE 8080
+# 9090 has metrics and readiness, for probes and operators; it is to be published nowhere.
+EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
 # Ready, not merely alive: the answer names what is missing. The image has no curl.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=5 \
-  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['KOPILKA_HTTP_PORT'] + '/health/ready', timeout=3)"]
+  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + (os.environ['KOPILKA_HTTP_INNER_PORT'] or os.environ['KOPILKA_HTTP_PORT']) + '/health/ready', timeout=3)"]
 CMD ["kopilka", "help"]

@@ -267,6 +267,28 @@ async def test_a_part_that_ends_by_itself_ends_the_process_with_an_error(process
     assert "process.part_ended" in processes.output()
 
 
+async def test_with_an_inner_port_readiness_is_found_there_alone(processes: testing.Processes) -> None:
+    inner_port = testing.free_port()
+    process, url = processes.spawn("notes", "api", KOPILKA_HTTP_INNER_PORT=str(inner_port))
+
+    async with httpx.AsyncClient() as client:
+
+        async def is_ready() -> bool:
+            try:
+                return bool((await readiness(f"http://127.0.0.1:{inner_port}"))["status"] == "ready")
+            except httpx.TransportError:
+                return False
+
+        await rabbit.until(is_ready)
+        answers = [
+            await client.get(f"{url}{path}") for path in ("/health/ready", "/metrics", "/health", "/health/live")
+        ]
+
+    assert [answer.status_code for answer in answers] == [404, 404, 200, 200]
+    assert answers[2].json() == {"status": "ready"}
+    assert process.poll() is None
+
+
 async def test_a_port_that_is_taken_ends_the_process_with_an_error(processes: testing.Processes) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

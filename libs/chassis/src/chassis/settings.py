@@ -84,10 +84,11 @@ class Settings(BaseSettings):
         validation_alias="KOPILKA_HTTP_PORT",
         description="The port of the process: its routes, and health and metrics unless they have a port of their own.",
     )
-    http_inner_port: int | None = Field(
+    # Empty is none, so that the port which the image sets can be taken away.
+    http_inner_port: Annotated[
+        Annotated[int, Field(ge=1, le=65_535)] | None, BeforeValidator(lambda value: value or None)
+    ] = Field(
         default=None,
-        ge=1,
-        le=65_535,
         validation_alias="KOPILKA_HTTP_INNER_PORT",
         description="A port for probes and operators: `/metrics` and `/health/ready` are then found there alone.",
     )
