@@ -23,6 +23,7 @@ BOUNDS = http_server.Bounds(
     write_s=0.3,
     keep_alive_s=60,
     linger_s=0.3,
+    linger_bytes=1024 * 1024,
     connections=20,
     connections_per_address=10,
     surplus=3,
@@ -113,6 +114,11 @@ async def serving(
 
 def refused(reason: str) -> float:
     return REGISTRY.get_sample_value("kopilka_http_refused_total", {"reason": reason}) or 0
+
+
+def requests(method: str, route: str, status: int) -> float:
+    labels = {"method": method, "route": route, "status": str(status)}
+    return REGISTRY.get_sample_value("kopilka_http_request_seconds_count", labels) or 0
 
 
 async def is_problem(client: Client, status: int, code: str) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import raw_http
 
+from chassis import web
+
 
 # Kludex/uvicorn#157, xorbitsai/inference#5213
 @pytest.mark.parametrize("sent", [b"", b"\r\n", b"\r\n" * 100])
@@ -55,6 +57,7 @@ async def test_a_body_that_stops_is_answered_408(length: str) -> None:
         assert await raw_http.is_problem(client, 408, "request_timeout")
         assert await client.is_closed_by_server()
     assert raw_http.refused("late_body") == before + 1
+    assert raw_http.requests("POST", "/echo", web.CLIENT_CLOSED_REQUEST) > 0
 
 
 @pytest.mark.parametrize(
@@ -153,6 +156,15 @@ async def test_a_client_that_does_not_read_its_response_is_cut(connection: bytes
 
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await client.is_closed_by_server()
+
+
+async def test_a_refused_client_that_goes_on_sending_is_cut() -> None:
+    async with raw_http.serving(raw_http.PATIENT) as connect:
+        client = await connect()
+        chunk = b"v" * 65_536
+        with pytest.raises(ConnectionError):  # noqa: PT012 - it is raised by one of many
+            for _ in range(10_000):
+                await client.send(chunk)
 
 
 async def test_a_body_above_the_limit_is_answered_before_it_ends_and_not_read_for_ever() -> None:

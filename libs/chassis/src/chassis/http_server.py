@@ -4,8 +4,10 @@ uvicorn parses HTTP and runs the application; the bounds are ours (ADR 0028). A 
 costs a connection for some seconds and nothing else. `/health/live` is answered beyond every bound on connections.
 """
 
+import asyncio
 import contextlib
 import functools
+import itertools
 import math
 import resource
 import socket
@@ -21,7 +23,7 @@ from uvicorn.protocols.http import httptools_impl
 from chassis import client_address, http_refusals
 
 LIVE_PATH = "/health/live"
-SWEEP_TICKS = 2  # uvicorn ticks ten times a second
+ENDED_PER_TICK_MAX = 200  # uvicorn ticks ten times a second; a wave of closed connections must not hold the loop
 FILES_RESERVED = 1_000  # for the database, the broker and what else a process has open
 
 
@@ -41,7 +43,8 @@ class Bounds:
     """How long a client may leave a response unread."""
     keep_alive_s: float = 30
     linger_s: float = 2
-    """How long a refused client may go on sending, so that it reads the response and not a reset."""
+    """How long a refused client may go on sending, so that it reads the response and not a reset; and how much."""
+    linger_bytes: int = 4 * 1024 * 1024
     connections: int = 8_000
     connections_per_address: int = 500
     surplus: int = 200
@@ -101,6 +104,7 @@ class BoundedProtocol(httptools_impl.HttpToolsProtocol):
         self._read_until = self._write_until = math.inf
         self._refusal: tuple[int, str] | None = None
         self._is_refusing = False
+        self._ignored_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         """Count the connection; it has some seconds to begin a request."""
@@ -125,6 +129,9 @@ class BoundedProtocol(httptools_impl.HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, in pieces that can't exceed a bound by more than their own size."""
         if self._is_refusing:
+            self._ignored_bytes += len(data)
+            if self._ignored_bytes > self._bounds.linger_bytes:
+                self.transport.abort()
             return
         self._unset_keepalive_if_required()
         if self._reads == "nothing":
@@ -203,15 +210,19 @@ class BoundedProtocol(httptools_impl.HttpToolsProtocol):
         super().resume_writing()
         self._write_until = math.inf
 
-    def end_overdue(self, now: float) -> None:
-        """Refuse or close the connection when it has passed a deadline."""
-        if self.transport.is_closing() and self._write_until == math.inf:
+    def is_overdue(self, now: float) -> bool:
+        """Tell whether the connection has passed a deadline."""
+        if self._write_until == math.inf and self.transport.is_closing():
             # What is written but not read keeps a closed connection open.
             self._write_until = now + self._bounds.write_s
+        return self._read_until <= now or self._write_until <= now
+
+    def end(self, now: float) -> None:
+        """Refuse or close the connection, which is overdue."""
         if self._write_until <= now:
             http_refusals.record("unread_response", status=None)
             self.transport.abort()
-        elif self._read_until <= now:
+        else:
             self._end_late_read(now)
 
     def _end_late_read(self, now: float) -> None:
@@ -302,10 +313,11 @@ class Server(uvicorn.Server):
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """End what is overdue, five times a second."""
-        if counter % SWEEP_TICKS == 0:
-            for connection in list(self.server_state.connections):
-                cast("BoundedProtocol", connection).end_overdue(connection.loop.time())
+        """End some of what is overdue."""
+        now = asyncio.get_running_loop().time()
+        overdue = (one for one in list(self.server_state.connections) if cast("BoundedProtocol", one).is_overdue(now))
+        for connection in itertools.islice(overdue, ENDED_PER_TICK_MAX):
+            cast("BoundedProtocol", connection).end(now)
         return await super().on_tick(counter)
 
 

@@ -139,7 +139,7 @@ class _Exchange:
         self._receive, self._send = receive, send
         self._status: int | None = None
         self._received_bytes = 0
-        self._is_whole = False
+        self._is_whole = self._is_gone = False
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application answer, and measure how long that takes."""
@@ -147,7 +147,7 @@ class _Exchange:
         try:
             await app(self._scope, self._receive_within_limit, self._send_with_headers)
         except ClientDisconnect:
-            self._status = CLIENT_CLOSED_REQUEST
+            pass  # nobody is there to be answered
         except Exception as error:
             # A response that has begun can't be replaced; the server then closes the connection.
             if self._status is not None:
@@ -157,11 +157,13 @@ class _Exchange:
         finally:
             route = getattr(self._scope.get("route"), "path", "unknown")
             method = self._method if self._method in METHODS else "other"
-            telemetry.REQUESTS.labels(method, route, str(self._status)).observe(time.perf_counter() - started)
+            status = CLIENT_CLOSED_REQUEST if self._is_gone else self._status
+            telemetry.REQUESTS.labels(method, route, str(status)).observe(time.perf_counter() - started)
 
     async def _receive_within_limit(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self._is_whole:
+            self._is_gone = True
             raise ClientDisconnect
         self._is_whole = not message.get("more_body", False)
         self._received_bytes += len(message.get("body", b""))
