@@ -97,7 +97,7 @@ bench: setup ## Measure every claim of bench/ and write bench/RESULTS.md; leaves
 	@$(STACK) down --keep-servers
 	@python3 deploy/local/servers.py up
 	@set -a; eval "$$(python3 deploy/local/servers.py env)"; set +a; \
-	for claim in ledger_posting ledger_profile ledger_intake ledger_mixed ledger_footprint ledger_history ledger_verify relay consumers webhooks settling; do $(BIN)/python bench/$$claim.py --write; done; \
+	for claim in ledger_posting ledger_profile ledger_intake ledger_mixed ledger_footprint ledger_history ledger_verify relay consumers http_edge webhooks settling; do $(BIN)/python bench/$$claim.py --write; done; \
 	$(STACK) up; $(BIN)/python bench/end_to_end.py --write
 
 .PHONY: events
