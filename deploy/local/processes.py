@@ -53,7 +53,7 @@ GENEROUS_LIMITS = ",".join(
 )
 
 SHARED = {
-    "KOPILKA_AMQP_URL": "${AMQP_URL}",
+    "KOPILKA_RABBITMQ_API_URL": "${RABBITMQ_API_LOCATION}",
     "KOPILKA_REDIS_URL": "${REDIS_URL}",
     "KOPILKA_LOG_LEVEL": "info",
     "KOPILKA_HTTP_HOST": "127.0.0.1",
@@ -61,22 +61,25 @@ SHARED = {
 }
 
 
-def database_of(service: str) -> dict[str, str]:
-    """Return the setting with the database URL of a service's own role."""
+def own_logins_of(service: str) -> dict[str, str]:
+    """Return the settings with the URLs of a service's own database role and its own broker user."""
     name = service.upper()
-    return {f"{name}_DATABASE_URL": f"postgresql://kopilka_{service}:${{{name}_PASSWORD}}@${{DATABASE_LOCATION}}"}
+    return {
+        f"{name}_DATABASE_URL": f"postgresql://kopilka_{service}:${{{name}_PASSWORD}}@${{DATABASE_LOCATION}}",
+        f"{name}_AMQP_URL": f"${{AMQP_SCHEME}}://kopilka_{service}:${{{name}_AMQP_PASSWORD}}@${{AMQP_LOCATION}}",
+    }
 
 
 GATEWAY = {
     **SHARED,
-    **database_of("gateway"),
+    **own_logins_of("gateway"),
     "GATEWAY_BOT_TOKEN": DEMO_BOT_TOKEN,
     "GATEWAY_SESSION_SECRET": "${SESSION_SECRET}",
     "GATEWAY_RATE_LIMITS": GENEROUS_LIMITS,
 }
 PAYMENTS = {
     **SHARED,
-    **database_of("payments"),
+    **own_logins_of("payments"),
     "PAYMENTS_YOOKASSA_URL": "${SANDBOX_URL}/yookassa/v3",
     "PAYMENTS_YOOKASSA_SHOP_ID": SANDBOX_SHOP,
     "PAYMENTS_YOOKASSA_SECRET_KEY": SANDBOX_SHOP_KEY,
@@ -95,11 +98,11 @@ PAYMENTS = {
     "PAYMENTS_TON_URL": "${SANDBOX_URL}/ton",
     "PAYMENTS_TON_WALLET": DEMO_TON_WALLET,
 }
-LEDGER = {**SHARED, **database_of("ledger")}
-ORDERS = {**SHARED, **database_of("orders")}
+LEDGER = {**SHARED, **own_logins_of("ledger")}
+ORDERS = {**SHARED, **own_logins_of("orders")}
 NOTIFIER = {
     **SHARED,
-    **database_of("notifier"),
+    **own_logins_of("notifier"),
     "NOTIFIER_TELEGRAM_URL": "${SANDBOX_URL}/telegram",
     "NOTIFIER_BOT_TOKEN": DEMO_BOT_TOKEN,
     "NOTIFIER_MANAGER_CHAT_ID": DEMO_MANAGER_CHAT_ID,
@@ -120,8 +123,12 @@ SANDBOX = {
     "SANDBOX_DEMO_BOT_TOKEN": DEMO_BOT_TOKEN,
 }
 
-# Only `migrate` gets the administrator's URL; the processes connect with their own role.
-ADMINISTRATOR = {"KOPILKA_DATABASE_URL": "${DATABASE_URL}"}
+# Only `migrate` gets the administrator's URLs; the processes connect as their own role and user.
+ADMINISTRATOR = {
+    "KOPILKA_DATABASE_URL": "${DATABASE_URL}",
+    "KOPILKA_AMQP_URL": "${AMQP_URL}",
+    "KOPILKA_RABBITMQ_API_URL": "${RABBITMQ_API_URL}",
+}
 
 PRODUCT = Product(
     processes=(
@@ -148,6 +155,11 @@ PRODUCT = Product(
         "LEDGER_PASSWORD",
         "ORDERS_PASSWORD",
         "NOTIFIER_PASSWORD",
+        "GATEWAY_AMQP_PASSWORD",
+        "PAYMENTS_AMQP_PASSWORD",
+        "LEDGER_AMQP_PASSWORD",
+        "ORDERS_AMQP_PASSWORD",
+        "NOTIFIER_AMQP_PASSWORD",
         "SESSION_SECRET",
     ),
     # Taken from the caller's environment where set: `KOPILKA_LOG_LEVEL=debug make up`.

@@ -141,14 +141,18 @@ class Stack:
         urls = self.servers.environment()
         database_url = servers.with_path(urls[servers.DATABASE_URL], self._database)
         parts = urllib.parse.urlsplit(database_url)
+        amqp_url = servers.with_path(urls[servers.AMQP_URL], self._vhost)
         location = f"{parts.hostname}:{parts.port or 5432}/{self._database}"
         return {
             **{name: self.servers.secrets.of(name) for name in self._product.secrets},
             **self.addresses(),
             "DATABASE_URL": database_url,
             "DATABASE_LOCATION": f"{location}?{parts.query}" if parts.query else location,
-            "AMQP_URL": servers.with_path(urls[servers.AMQP_URL], self._vhost),
+            "AMQP_URL": amqp_url,
+            "AMQP_SCHEME": amqp_url.partition("://")[0],
+            "AMQP_LOCATION": _without_login(amqp_url).partition("://")[2],
             "RABBITMQ_API_URL": urls[servers.RABBITMQ_API_URL],
+            "RABBITMQ_API_LOCATION": _without_login(urls[servers.RABBITMQ_API_URL]),
             "REDIS_URL": servers.with_path(urls[servers.REDIS_URL], str(self._redis_db)),
         }
 
@@ -342,6 +346,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (("restart", "stop and start one process"), ("kill", "kill one process with SIGKILL")):
         commands.add_parser(name, parents=[shared], help=text).add_argument("process")
     return parser
+
+
+def _without_login(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _filled(templates: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:

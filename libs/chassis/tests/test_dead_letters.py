@@ -221,6 +221,32 @@ async def test_migrate_and_topology_can_be_repeated() -> None:
 
 
 @pytest.mark.usefixtures("operator")
+async def test_migrate_without_the_management_api_does_not_create_a_broker_user_and_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NOTES_AMQP_URL", "amqp://somebody-else:secret@127.0.0.1/")
+    monkeypatch.delenv("KOPILKA_RABBITMQ_API_URL")
+
+    code = await operations.migrate_schema(notes.SERVICE, [])
+
+    assert code == settings.EXIT_CONFIG
+    assert "KOPILKA_RABBITMQ_API_URL" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("operator")
+async def test_replay_as_a_service_names_the_setting_that_an_operator_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], declared: str
+) -> None:
+    monkeypatch.setenv("NOTES_AMQP_URL", declared)
+    monkeypatch.delenv("KOPILKA_AMQP_URL")
+
+    code = await operations.dead_letter_queue(notes.SERVICE, ["replay"])
+
+    assert code == settings.EXIT_CONFIG
+    assert "KOPILKA_AMQP_URL" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("operator")
 async def test_migrate_without_an_administrator_names_the_missing_setting(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

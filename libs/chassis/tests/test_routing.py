@@ -8,7 +8,7 @@ import pytest
 import rabbit
 import structlog
 
-from chassis import publisher, routing, telemetry, testing, topology
+from chassis import management_api, publisher, routing, telemetry, testing, topology
 
 COMMAND = topology.Route(topology.COMMANDS, notes.WriteNote.TYPE, notes.COMMANDS.name)
 Look = Callable[..., routing.RoutingCheck]
@@ -19,8 +19,8 @@ def check_of(servers: testing.Servers, declared: str, sender: publisher.Publishe
     """Gives the check that a process of the notes service makes."""
 
     def of(*, api_url: str | None = servers.rabbitmq_api_url) -> routing.RoutingCheck:
-        listing = None if api_url is None else routing.management_api(api_url, declared)
-        return routing.RoutingCheck(sender, notes.SERVICE.bindings, notes.SERVICE.published_routes, listing)
+        listing = None if api_url is None else management_api.ManagementApi(api_url, declared)
+        return routing.RoutingCheck(sender, notes.SERVICE.bindings, notes.SERVICE.published, listing)
 
     return of
 
@@ -73,7 +73,7 @@ async def test_a_message_of_ours_that_no_queue_takes_any_more_is_shown_and_its_q
     servers: testing.Servers, declared: str, sender: publisher.Publisher, wire: rabbit.Wire
 ) -> None:
     """The gateway's view: it sends the command whose owner's binding is lost."""
-    listing = routing.management_api(servers.rabbitmq_api_url, declared)
+    listing = management_api.ManagementApi(servers.rabbitmq_api_url, declared)
     check = routing.RoutingCheck(sender, [], [COMMAND._replace(queue="any queue")], listing)
     await check.tick()
     whole = check.warning()
@@ -130,4 +130,4 @@ async def test_a_missing_queue_is_shown_and_the_way_to_repair_it_logged(check_of
         await check.tick()
 
     assert not check.is_bound(notes.COMMANDS.name)
-    assert [line["repair"] for line in lines if line["event"] == "routing.queue_missing"] == ["kopilka topology"]
+    assert [line["repair"] for line in lines if line["event"] == "routing.not_put_back"] == ["kopilka topology"]

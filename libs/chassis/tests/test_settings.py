@@ -69,5 +69,16 @@ def test_a_wrong_setting_stops_the_start_with_its_name_and_without_its_value(
     assert "hunter2" not in errors
 
 
+def test_a_broker_user_of_its_own_replaces_the_shared_one(environment: pytest.MonkeyPatch) -> None:
+    shared = settings.load(notes.NotesSettings)
+    environment.setenv("NOTES_AMQP_URL", "amqp://own:hunter2@127.0.0.1/")
+    own = settings.load(notes.NotesSettings)
+    environment.delenv("KOPILKA_AMQP_URL")
+    alone = settings.load(notes.NotesSettings)
+
+    assert [each.has_own_broker_user for each in (shared, own, alone)] == [False, True, True]
+    assert own.amqp_url == alone.amqp_url != shared.amqp_url
+
+
 def test_settings_do_not_print_their_secrets(environment: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(settings.load(notes.NotesSettings))

@@ -1,4 +1,5 @@
 import asyncio
+from functools import partial
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -37,6 +38,19 @@ async def test_a_process_does_not_start_on_a_queue_with_other_arguments(
 
     assert code == 1
     assert "for queue 'notes.commands'" in processes.output()
+    assert "Traceback" not in processes.output()
+
+
+async def test_a_process_with_its_own_user_does_not_start_before_its_queues_are_declared(
+    processes: testing.Processes, wire: rabbit.Wire, declared: str
+) -> None:
+    await wire.channel.queue_delete("notes.commands")
+
+    process, _ = processes.spawn("notes", "worker", NOTES_AMQP_URL=f"{declared}?own=yes")
+    code = await asyncio.to_thread(process.wait, 30)
+
+    assert code == 1
+    assert "`migrate` has not prepared the broker" in processes.output()
     assert "Traceback" not in processes.output()
 
 
@@ -86,15 +100,19 @@ async def test_retries_whose_queue_is_gone_hold_up_no_other_and_are_kept_as_unro
 
 async def test_a_broker_that_stays_away_is_given_up() -> None:
     with pytest.raises(topology.Unreachable, match=r"no connection to the broker in 0\.1 s"):
-        await topology.apply_when_reachable(
-            "amqp://app:app@127.0.0.1:1/", notes.SERVICE.bindings, stop=asyncio.Event(), give_up_s=0.1
+        await topology.when_reachable(
+            partial(topology.apply, "amqp://app:app@127.0.0.1:1/", notes.SERVICE.bindings),
+            stop=asyncio.Event(),
+            give_up_s=0.1,
         )
 
 
 async def test_waiting_for_a_broker_ends_when_the_process_is_to_stop() -> None:
     stop = asyncio.Event()
     waiting = asyncio.create_task(
-        topology.apply_when_reachable("amqp://app:app@127.0.0.1:1/", notes.SERVICE.bindings, stop=stop, give_up_s=60)
+        topology.when_reachable(
+            partial(topology.apply, "amqp://app:app@127.0.0.1:1/", notes.SERVICE.bindings), stop=stop, give_up_s=60
+        )
     )
     await asyncio.sleep(0)
 
@@ -108,4 +126,6 @@ async def test_a_broker_that_refuses_the_password_is_not_waited_for(amqp_url: st
     url = parts._replace(netloc=f"nobody:wrong@{parts.hostname}:{parts.port}").geturl()
 
     with pytest.raises(topology.Unreachable, match="refuses the user"):
-        await topology.apply_when_reachable(url, notes.SERVICE.bindings, stop=asyncio.Event(), give_up_s=60)
+        await topology.when_reachable(
+            partial(topology.apply, url, notes.SERVICE.bindings), stop=asyncio.Event(), give_up_s=60
+        )

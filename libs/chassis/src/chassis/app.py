@@ -23,6 +23,7 @@ from chassis import (
     health,
     http_server,
     inbox,
+    management_api,
     outbox,
     publisher,
     relay,
@@ -62,13 +63,9 @@ class Service:
         return [*(queue.binding for queue in self.queues), *(queue.binding for queue in self.batch_queues)]
 
     @property
-    def published_routes(self) -> list[topology.Route]:
-        """What must be bound, to some queue, for its messages to be consumed."""
-        return [
-            topology.Route(f"kopilka.{message.KIND}s", message.TYPE, "any queue")
-            for message in self.publishes
-            if message.IS_CONSUMED
-        ]
+    def published(self) -> list[topology.Route]:
+        """Where each of its messages is published; the queue is any that takes it."""
+        return [topology.Route(outbox.exchange_of(message), message.TYPE, "any queue") for message in self.publishes]
 
 
 class Process:
@@ -157,8 +154,9 @@ class Process:
             return 1
         serving = asyncio.create_task(server.serve(sockets))
         try:
-            await topology.apply_when_reachable(
-                self.amqp_url, self.service.bindings, stop=stop, give_up_s=BROKER_AWAY_S
+            prepare = topology.bind_own if self.settings.has_own_broker_user else topology.apply
+            await topology.when_reachable(
+                partial(prepare, self.amqp_url, self.service.bindings), stop=stop, give_up_s=BROKER_AWAY_S
             )
             if stop.is_set():
                 return 0
@@ -248,8 +246,9 @@ class Process:
         return routing.RoutingCheck(
             self.sender,
             self.service.bindings,
-            self.service.published_routes,
-            None if api_url is None else routing.management_api(api_url.get_secret_value(), self.amqp_url),
+            self.service.published,
+            None if api_url is None else management_api.ManagementApi(api_url.get_secret_value(), self.amqp_url),
+            has_own_user=self.settings.has_own_broker_user,
         )
 
 

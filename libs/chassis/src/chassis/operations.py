@@ -12,7 +12,7 @@ from uuid import UUID
 
 import aio_pika
 
-from chassis import app, database, dead_letters, errors, publisher, settings, topology
+from chassis import app, broker_users, database, dead_letters, errors, management_api, publisher, settings, topology
 
 DRAIN_MAX = 10_000
 
@@ -54,10 +54,14 @@ async def dead_letter_queue(service: app.Service, arguments: Sequence[str]) -> i
     options = parser.parse_args(arguments)
     config = settings.load(service.settings)
     db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=2)
-    sender = publisher.Publisher(config.amqp_url.get_secret_value())
+    if options.action == "replay" and config.admin_amqp_url is None:
+        sys.stderr.write("setting KOPILKA_AMQP_URL: the administrator's URL is needed to replay\n")
+        return settings.EXIT_CONFIG
+    amqp_url = _broker_of_an_operator(config)
+    sender = publisher.Publisher(amqp_url)
     try:
         if options.action == "drain-broker":
-            count = await _drain(db, config.amqp_url.get_secret_value(), [b.queue for b in service.bindings])
+            count = await _drain(db, amqp_url, [b.queue for b in service.bindings])
             sys.stdout.write(f"{service.name}: {count} moved into the table\n")
             return 0
         letters = await dead_letters.find(db, event_type=options.type, partition_key=options.key, event_id=options.id)
@@ -113,12 +117,25 @@ COMMANDS: Mapping[str, Callable[[app.Service, Sequence[str]], Coroutine[Any, Any
 
 
 async def _declare(service: app.Service, config: settings.Settings) -> int:
+    """Declare everything as the administrator, and create the service's own broker user where the settings name one."""
+    administrator_url = _broker_of_an_operator(config)
     try:
-        await topology.apply(config.amqp_url.get_secret_value(), service.bindings)
-    except topology.TopologyMismatch as error:
+        await topology.apply(administrator_url, service.bindings)
+        if config.admin_amqp_url is not None and config.has_own_broker_user:
+            if config.rabbitmq_api_url is None:
+                sys.stderr.write("setting KOPILKA_RABBITMQ_API_URL: needed to create the service's broker user\n")
+                return settings.EXIT_CONFIG
+            api = management_api.ManagementApi(config.rabbitmq_api_url.get_secret_value(), administrator_url)
+            broker_users.create(api, config.amqp_url.get_secret_value(), service.bindings, service.published)
+    except (topology.TopologyMismatch, management_api.Unusable) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def _broker_of_an_operator(config: settings.Settings) -> str:
+    """Give the administrator's URL, or without it that of the service, who may only read its own queues."""
+    return (config.admin_amqp_url or config.amqp_url).get_secret_value()
 
 
 async def _act(

@@ -81,6 +81,13 @@ async def put_rows(tx: database.Tx, rows: Sequence[Row]) -> list[UUID]:
     return [row[0] for row in rows]
 
 
+def exchange_of(message: OutboxMessage | type[OutboxMessage]) -> str:
+    """Give the exchange to which a message or its kind is published."""
+    if not message.IS_CONSUMED:
+        return topology.UNCONSUMED
+    return topology.EVENTS if message.KIND == "event" else topology.COMMANDS
+
+
 def slot_of(partition_key: str) -> int:
     """Give the slot of a key; one slot is relayed by one process at a time."""
     return crc32(partition_key.encode()) % SLOTS
@@ -101,7 +108,7 @@ def _row(service: str, message: OutboxMessage, time: str, cause: envelope.Cause)
     )
     return (
         event_id,
-        f"kopilka.{message.KIND}s" if message.IS_CONSUMED else topology.UNCONSUMED,
+        exchange_of(message),
         message.TYPE,
         slot_of(key),
         key,

@@ -6,25 +6,15 @@ address they are only bound again and again.
 """
 
 import asyncio
-import base64
-import http.client
-import json
-from collections.abc import Callable, Sequence
-from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from collections.abc import Sequence
 
 from aio_pika.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused
 
-from chassis import publisher, telemetry, topology
+from chassis import management_api, publisher, telemetry, topology
 
 INTERVAL_S = 10
 BLIND_INTERVALS = 6  # without a list of them, bindings are put back once a minute
-API_TIMEOUT_S = 5
-API_BYTES_MAX = 16 * 1024 * 1024
-
-
-class ApiUnusable(Exception):  # noqa: N818 - names the state
-    """The management API gave no list."""
 
 
 class RoutingCheck:
@@ -35,17 +25,24 @@ class RoutingCheck:
         sender: publisher.Publisher,
         bindings: Sequence[topology.Binding],
         published: Sequence[topology.Route],
-        list_bindings: Callable[[], list[topology.Route]] | None,
+        api: management_api.ManagementApi | None,
+        *,
+        has_own_user: bool = False,
     ) -> None:
         """Take the channel, the service's own bindings and those that its messages need in any queue.
 
-        Of `published` the queue does not count. `list_bindings` blocks, and raises ApiUnusable.
+        Of `published` the queue does not count. A service's own user may not bind to the exchange of dead letters.
         """
         self._sender = sender
         self._own = [route for binding in bindings for route in binding.routes]
-        ours = {(route.exchange, route.routing_key) for route in self._own}
-        self._published = [route for route in published if (route.exchange, route.routing_key) not in ours]
-        self._list = list_bindings
+        known = {(route.exchange, route.routing_key) for route in self._own}
+        self._published = [
+            route
+            for route in published
+            if route.exchange != topology.UNCONSUMED and (route.exchange, route.routing_key) not in known
+        ]
+        self._bindable = [route for route in self._own if not has_own_user or route.exchange != topology.DEAD]
+        self._api = api
         self._missing: list[topology.Route] = []
         self._unusable: str | None = None
         self._unrouted = 0
@@ -53,11 +50,11 @@ class RoutingCheck:
 
     async def tick(self) -> int:
         """Look once: count unrouted messages, find missing bindings and put back those of the service's own queues."""
-        if self._list is not None:
-            await self._find_missing(self._list)
-        lost = [route for route in self._missing if route in self._own]
-        is_blind = self._list is None or self._unusable is not None
-        to_bind = self._own if is_blind and self._runs % BLIND_INTERVALS == 0 else lost
+        if self._api is not None:
+            await self._find_missing(self._api)
+        lost = [route for route in self._missing if route in self._bindable]
+        is_blind = self._api is None or self._unusable is not None
+        to_bind = self._bindable if is_blind and self._runs % BLIND_INTERVALS == 0 else lost
         self._runs += 1
         if to_bind:
             await self._put_back(to_bind)
@@ -77,10 +74,10 @@ class RoutingCheck:
         unrouted = [f"{self._unrouted} unrouted messages: kopilka unrouted list"] if self._unrouted else []
         return "; ".join([*missing[:5], *([f"{len(missing) - 5} more"] if len(missing) > 5 else []), *unrouted]) or None
 
-    async def _find_missing(self, list_bindings: Callable[[], list[topology.Route]]) -> None:
+    async def _find_missing(self, api: management_api.ManagementApi) -> None:
         try:
-            bound = set(await asyncio.to_thread(list_bindings))
-        except ApiUnusable as error:
+            bound = set(await asyncio.to_thread(api.bindings))
+        except management_api.Unusable as error:
             if self._unusable is None:
                 telemetry.log.warning("routing.bindings_not_listed", error=str(error))
             self._unusable, self._missing = str(error), []
@@ -92,7 +89,7 @@ class RoutingCheck:
         for route in missing:
             if route not in self._missing:
                 telemetry.BINDINGS_LOST.labels(route.queue).inc()
-                telemetry.log.error("routing.binding_lost", is_put_back=route in self._own, **route._asdict())
+                telemetry.log.error("routing.binding_lost", is_put_back=route in self._bindable, **route._asdict())
         # Shown until the next look, even when it is put back at once: messages may have been lost.
         self._missing = missing
         telemetry.BINDINGS_MISSING.set(len(missing))
@@ -101,38 +98,5 @@ class RoutingCheck:
         try:
             async with self._sender.side_channel() as channel:
                 await topology.bind(channel, routes)
-        except ChannelNotFoundEntity as error:
-            telemetry.log.error("routing.queue_missing", error=str(error), repair="kopilka topology")
-
-
-def management_api(api_url: str, amqp_url: str) -> Callable[[], list[topology.Route]]:
-    """Give a function that lists the bindings of a vhost; it logs in as on AMQP unless the API's URL names a user."""
-    api, amqp = urlsplit(api_url), urlsplit(amqp_url)
-    vhost = unquote(amqp.path[1:]) or "/"
-    login = api if api.username else amqp
-    token = base64.b64encode(f"{unquote(login.username or '')}:{unquote(login.password or '')}".encode()).decode()
-    path = f"{api.path.rstrip('/')}/api/bindings/{quote(vhost, safe='')}"
-
-    def list_bindings() -> list[topology.Route]:
-        return [
-            topology.Route(str(each["source"]), str(each["routing_key"]), str(each["destination"]))
-            for each in _get(api, path, token)
-        ]
-
-    return list_bindings
-
-
-def _get(api: SplitResult, path: str, token: str) -> list[dict[str, Any]]:
-    connect = http.client.HTTPSConnection if api.scheme == "https" else http.client.HTTPConnection
-    connection = connect(api.hostname or "", api.port, timeout=API_TIMEOUT_S)
-    try:
-        connection.request("GET", path, headers={"Authorization": f"Basic {token}"})
-        response = connection.getresponse()
-        if response.status != http.client.OK:
-            raise ApiUnusable(f"HTTP {response.status}")
-        found: list[dict[str, Any]] = json.loads(response.read(API_BYTES_MAX))
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ApiUnusable(type(error).__name__) from error
-    finally:
-        connection.close()
-    return found
+        except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
+            telemetry.log.error("routing.not_put_back", error=str(error), repair="kopilka topology")

@@ -3,15 +3,27 @@
 Shared settings begin with `KOPILKA_`; a service's own begin with its name. Values are never printed.
 """
 
+import os
 import sys
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, AmqpDsn, BeforeValidator, Field, HttpUrl, PostgresDsn, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AmqpDsn,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    PostgresDsn,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a supervisor should not restart what cannot work
+SHARED_AMQP_URL = "KOPILKA_AMQP_URL"
 SECRETS_DIR = Path("/run/secrets")
 
 
@@ -58,8 +70,14 @@ class Settings(BaseSettings):
         description="The service's own database role, as postgresql://user:password@host:port/database.",
     )
     amqp_url: Annotated[SecretStr, AfterValidator(amqp)] = Field(
-        validation_alias="KOPILKA_AMQP_URL",
-        description="RabbitMQ with its vhost, as amqp://user:password@host:port/vhost.",
+        description="The service's own broker user, as amqp://user:password@host:port/vhost. Without it the one of"
+        " KOPILKA_AMQP_URL is used, who may do everything.",
+    )
+    admin_amqp_url: Annotated[SecretStr, AfterValidator(amqp)] | None = Field(
+        default=None,
+        validation_alias=SHARED_AMQP_URL,
+        description="The administrator's URL of the same vhost. `<service> migrate` declares queues and creates the"
+        " service's user with it; operators' commands use it. Unset in a process that has a user of its own.",
     )
     admin_database_url: Annotated[SecretStr, AfterValidator(_postgres)] | None = Field(
         default=None,
@@ -72,6 +90,18 @@ class Settings(BaseSettings):
         description="RabbitMQ's management API, as http://host:15672, by which lost bindings are noticed. Without a"
         " user in it the one of AMQP is taken. Unset, bindings are put back every minute and none is reported.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_an_own_broker_user_take_the_shared_one(cls, values: dict[str, Any]) -> dict[str, Any]:
+        shared = values.get(SHARED_AMQP_URL) or values.get("admin_amqp_url")
+        return values if values.get("amqp_url") or not shared else {**values, "amqp_url": shared}
+
+    @property
+    def has_own_broker_user(self) -> bool:
+        """Whether the broker user may do only what this service needs, and declares nothing."""
+        return self.admin_amqp_url != self.amqp_url
+
     http_host: str = Field(
         default="127.0.0.1",
         validation_alias="KOPILKA_HTTP_HOST",
@@ -159,8 +189,11 @@ def load(settings: type[SettingsT]) -> SettingsT:
     try:
         return settings()
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False):
-            sys.stderr.write(f"setting {variable_of(settings, problem['loc'])}: {problem['msg']}\n")
+        problems = error.errors(include_url=False, include_input=False)
+        lines = [
+            f"setting {_given_as(variable_of(settings, problem['loc']))}: {problem['msg']}\n" for problem in problems
+        ]
+        sys.stderr.writelines(dict.fromkeys(lines))
         raise SystemExit(EXIT_CONFIG) from None
 
 
@@ -172,6 +205,11 @@ def variable_of(settings: type[BaseSettings], location: tuple[int | str, ...]) -
         return name
     alias = field.validation_alias
     return alias if isinstance(alias, str) else f"{settings.model_config.get('env_prefix', '')}{name}".upper()
+
+
+def _given_as(variable: str) -> str:
+    """Give the variable that stands in for a service's own broker user, where that one is not set."""
+    return SHARED_AMQP_URL if variable.endswith("_AMQP_URL") and variable not in os.environ else variable
 
 
 def dsn(value: SecretStr) -> str:

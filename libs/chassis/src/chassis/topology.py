@@ -6,14 +6,14 @@ a change needs a new queue name.
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
-from aiormq.exceptions import AuthenticationError, ProbableAuthenticationError
+from aiormq.exceptions import AuthenticationError, ChannelAccessRefused, ProbableAuthenticationError
 
 from chassis import telemetry
 
@@ -86,10 +86,22 @@ async def apply(amqp_url: str, bindings: Sequence[Binding]) -> None:
             raise TopologyMismatch(str(error)) from error
 
 
-async def apply_when_reachable(
-    amqp_url: str, bindings: Sequence[Binding], *, stop: asyncio.Event, give_up_s: float
-) -> None:
-    """Declare as `apply` does, waiting for a broker that is away, until `stop` is set.
+async def bind_own(amqp_url: str, bindings: Sequence[Binding]) -> None:
+    """Bind queues that `migrate` has declared, as far as a service's own user may.
+
+    Raises TopologyMismatch when a queue or a permission is missing.
+    """
+    connection = await aio_pika.connect(amqp_url, timeout=10)
+    async with connection:
+        try:
+            channel = await connection.channel()
+            await bind(channel, [r for binding in bindings for r in binding.routes if r.exchange != DEAD])
+        except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
+            raise TopologyMismatch(f"{error}: `migrate` has not prepared the broker for this version") from error
+
+
+async def when_reachable(prepare: Callable[[], Awaitable[None]], *, stop: asyncio.Event, give_up_s: float) -> None:
+    """Call `prepare`, waiting for a broker that is away, until `stop` is set.
 
     Raises Unreachable after `give_up_s`, and at once when the broker refuses the user.
     """
@@ -98,7 +110,7 @@ async def apply_when_reachable(
     while not stop.is_set():
         try:
             async with asyncio.timeout_at(give_up_at):
-                await apply(amqp_url, bindings)
+                await prepare()
         except (AuthenticationError, ProbableAuthenticationError) as error:
             raise Unreachable("the broker refuses the user or the password") from error
         except (OSError, TimeoutError) as error:
