@@ -1,7 +1,9 @@
 """Hostile HTTP clients beside honest ones: latencies of both kinds of request that matter, and memory of the server.
 
-Claims: under 2,000 silent connections, endless headers and slow bodies the p99 of honest requests at most doubles,
-liveness answers, and memory stays flat. Server, hostile and honest clients are processes of their own.
+Target: under 2,000 silent connections, endless headers and slow bodies the p99 of honest requests at most doubles,
+liveness answers, and memory stays flat. Run it on a quiet machine: other work moves the p99 more than that.
+
+Server, hostile and honest clients are processes of their own.
 """
 
 import asyncio
