@@ -98,6 +98,18 @@ async def test_lost_bindings_of_the_shared_queues_are_shown(check_of: Look, wire
     assert shown.count("does not route") == len(topology.SHARED_ROUTES)
 
 
+async def test_an_idle_process_publishes_a_probe_so_that_the_broker_tells_it_of_an_alarm(
+    check_of: Look, wire: rabbit.Wire
+) -> None:
+    probes = await wire.channel.declare_queue(exclusive=True)
+    await probes.bind(topology.UNCONSUMED, routing_key="")
+
+    await check_of().tick()
+
+    assert (await probes.get()).type == "kopilka.probe"
+    assert await wire.depth(topology.UNROUTED) == 0
+
+
 async def test_unrouted_messages_are_counted_and_shown(check_of: Look, wire: rabbit.Wire) -> None:
     check = check_of()
     exchange = await wire.channel.get_exchange(topology.EVENTS, ensure=False)

@@ -44,6 +44,7 @@ def routing_keys(bindings: Sequence[topology.Binding], published: Sequence[topol
     types: dict[str, list[str]] = {topology.EVENTS: [], topology.COMMANDS: [], topology.UNCONSUMED: []}
     for route in published:
         types[route.exchange].append(route.routing_key)
+    types[topology.UNCONSUMED].append("")  # the probe of an idle process
     consumed = {
         topology.EVENTS: [wire_type for binding in bindings for wire_type in binding.events],
         topology.COMMANDS: [wire_type for binding in bindings for wire_type in binding.commands],
@@ -79,5 +80,4 @@ def create(
 
 
 def _any_of(names: Iterable[str]) -> str:
-    escaped = "|".join(re.escape(name) for name in names)
-    return f"^({escaped})$" if escaped else NOTHING
+    return f"^({'|'.join(re.escape(name) for name in names)})$"

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 
 from aio_pika.exceptions import ChannelNotFoundEntity
-from aiormq.exceptions import ChannelAccessRefused
+from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelInvalidStateError
 
 from chassis import management_api, publisher, telemetry, topology
 
@@ -49,7 +49,19 @@ class RoutingCheck:
         self._runs = 0
 
     async def tick(self) -> int:
-        """Look once: count unrouted messages, find missing bindings and put back those of the service's own queues."""
+        """Look once, unless the broker can't be used now, which the check of the broker shows."""
+        try:
+            await self._look()
+        except (publisher.Unavailable, AMQPError, ChannelInvalidStateError, OSError, TimeoutError) as error:
+            telemetry.log.info("routing.not_looked", error=type(error).__name__)
+        return 0
+
+    async def _look(self) -> None:
+        """Count unrouted messages, find missing bindings and put back those of the service's own queues."""
+        # The broker tells a connection that it is blocked only when it publishes; an idle one would not know.
+        await self._sender.publish(
+            exchange=topology.UNCONSUMED, routing_key="", headers={}, body=b"", event_type="kopilka.probe"
+        )
         if self._api is not None:
             await self._find_missing(self._api)
         lost = [route for route in self._missing if route in self._bindable]
@@ -62,7 +74,6 @@ class RoutingCheck:
             unrouted = await channel.declare_queue(topology.UNROUTED, passive=True)
         self._unrouted = unrouted.declaration_result.message_count or 0
         telemetry.UNROUTED.set(self._unrouted)
-        return 0
 
     def is_bound(self, queue: str) -> bool:
         """Tell whether no binding of a queue was missing at the last look."""
