@@ -4,10 +4,11 @@ Within a version fields are only added, as optional; any other change is a new v
 """
 
 from abc import abstractmethod
+from datetime import datetime
 from typing import Annotated, ClassVar, Literal, NewType
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 TenantId = NewType("TenantId", str)
 UserId = NewType("UserId", UUID)
@@ -20,6 +21,19 @@ Currency = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]
 
 PositiveMinor = Annotated[int, Field(strict=True, gt=0, le=AMOUNT_MINOR_MAX)]
 SignedMinor = Annotated[int, Field(strict=True, ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
+
+YEAR_MIN, YEAR_MAX = 1970, 2999
+
+
+def _within_calendars(moment: datetime) -> datetime:
+    """Refuse a time near the ends of a calendar, where converting it to another zone or to a row's column fails."""
+    if not YEAR_MIN <= moment.year <= YEAR_MAX:
+        raise ValueError(f"must be a time from {YEAR_MIN} to {YEAR_MAX}")
+    return moment
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_within_calendars)]
+"""A time with its offset from UTC."""
 
 REGISTRY: dict[str, type["Message"]] = {}
 """The class of each wire type."""

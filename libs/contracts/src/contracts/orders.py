@@ -1,13 +1,12 @@
 """The commands and events of orders: the public catalog, and the life of an order."""
 
 import unicodedata
-from datetime import datetime
 from typing import Annotated, Literal, NewType
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from contracts.message import Command, Event, Money, UserId
+from contracts.message import Command, Event, Money, Time, UserId
 
 OrderId = NewType("OrderId", UUID)
 ProductId = NewType("ProductId", str)
@@ -65,7 +64,7 @@ class OrderEvent(Event):
     order_id: OrderId
     user_id: UserId
     version: int = Field(ge=1)
-    occurred_at: datetime
+    occurred_at: Time
 
     @property
     def subject(self) -> str:

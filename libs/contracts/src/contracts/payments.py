@@ -3,13 +3,12 @@
 The `amount` of an event is the one that the event is about: requested, taken, refunded or disputed.
 """
 
-from datetime import datetime
 from typing import Annotated, Literal, NewType
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from contracts.message import AMOUNT_MINOR_MAX, Command, Event, Money, UserId
+from contracts.message import AMOUNT_MINOR_MAX, Command, Event, Money, Time, UserId
 
 PaymentId = NewType("PaymentId", UUID)
 RefundId = NewType("RefundId", UUID)
@@ -133,7 +132,7 @@ class PaymentCreated(PaymentEvent, type="payments.payment.created.v1"):
     """The provider accepted the payment; the payer continues at `confirmation_url`."""
 
     confirmation_url: str
-    expires_at: datetime
+    expires_at: Time
 
 
 class PaymentFailed(PaymentEvent, type="payments.payment.failed.v1"):
@@ -147,7 +146,7 @@ class PaymentAuthorized(PaymentEvent, type="payments.payment.authorized.v1"):
 
     provider_account: Code
     provider_ref: Text
-    capture_before: AwareDatetime | None = None
+    capture_before: Time | None = None
 
 
 class PaymentPaid(PaymentEvent, type="payments.payment.paid.v1"):
@@ -160,8 +159,8 @@ class PaymentPaid(PaymentEvent, type="payments.payment.paid.v1"):
 
     provider_account: str
     provider_ref: str
-    paid_at: datetime
-    accepted_at: datetime
+    paid_at: Time
+    accepted_at: Time
     asked: Money | None = None
     fee: Money | None = None
     origin_id: PaymentId | None = None
@@ -191,7 +190,7 @@ class PaymentRefunded(PaymentEvent, type="payments.payment.refunded.v1"):
     refunded: Money
     is_full: bool
     is_ours: bool = True
-    refunded_at: AwareDatetime
+    refunded_at: Time
 
 
 class RefundFailed(PaymentEvent, type="payments.refund.failed.v1", is_consumed=False):
@@ -258,7 +257,7 @@ class DepositReceived(Event, type="payments.deposit.received.v1"):
     provider_ref: Text
     amount: Money
     cause: Literal["unmatched", "underpaid", "overpaid", "reused"]
-    received_at: AwareDatetime
+    received_at: Time
     payment_id: PaymentId | None = None
     user_id: UserId | None = None
 
@@ -273,7 +272,7 @@ class FindingOpened(Event, type="payments.finding.opened.v1"):
 
     finding_id: int = Field(ge=1, le=AMOUNT_MINOR_MAX)
     kind: Code
-    opened_at: AwareDatetime
+    opened_at: Time
     provider: Provider | None = None
     provider_account: Code | None = None
     payment_id: PaymentId | None = None

@@ -1,13 +1,12 @@
 """Holds on a user's own money: the commands about one, and the events and refusals that answer them."""
 
-from datetime import datetime
 from typing import ClassVar, NewType
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.ledger import accounts, requests, transfers
-from contracts.message import AMOUNT_MINOR_MAX, Message, Money, PositiveMinor, UserId
+from contracts.message import AMOUNT_MINOR_MAX, Message, Money, PositiveMinor, Time, UserId
 
 HoldId = NewType("HoldId", UUID)
 
@@ -62,7 +61,7 @@ class PlaceHold(HoldCommand, type="ledger.hold.place.v1"):
     user_id: UserId
     amount: Money
     reference: str = Field(min_length=1, max_length=128)
-    expires_at: AwareDatetime
+    expires_at: Time
     also: Money | None = None
 
     @property
@@ -80,7 +79,7 @@ class ExtendHold(HoldCommand, type="ledger.hold.extend.v1"):
 
     REFUSAL = ExtensionRefused
 
-    expires_at: AwareDatetime
+    expires_at: Time
 
     @property
     def request_key(self) -> str:
@@ -133,20 +132,20 @@ class HoldEvent(AboutHold, accounts.AccountAnswer):
 
     reference: str
     amount: Money
-    occurred_at: datetime
+    occurred_at: Time
     parts: tuple[HoldPart, ...] = ()
 
 
 class HoldPlaced(HoldEvent, type="ledger.hold.placed.v1"):
     """The amount is reserved: it is still in the owner's balance and no longer available."""
 
-    expires_at: datetime
+    expires_at: Time
 
 
 class HoldExtended(HoldEvent, type="ledger.hold.extended.v1", is_consumed=False):
     """The hold lasts longer; `amount` is what it still holds."""
 
-    expires_at: datetime
+    expires_at: Time
 
 
 class HoldCaptured(HoldEvent, type="ledger.hold.captured.v1"):

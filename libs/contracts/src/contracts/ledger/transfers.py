@@ -1,13 +1,12 @@
 """Transfers: the commands that request one, and the event of each that was posted."""
 
-from datetime import datetime
 from typing import Literal, NewType
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.ledger import accounts, requests
-from contracts.message import Currency, Event, Money, PositiveMinor, SignedMinor, UserId
+from contracts.message import Currency, Event, Money, PositiveMinor, SignedMinor, Time, UserId
 
 TransferId = NewType("TransferId", UUID)
 
@@ -32,7 +31,7 @@ class RequestedLeg(BaseModel):
     account: str = Field(min_length=1, max_length=128)
     asset: Currency
     amount_minor: SignedMinor
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
 
 
 class RequestedTransfer(BaseModel):
@@ -43,7 +42,7 @@ class RequestedTransfer(BaseModel):
     kind: RequestedKind
     reference: str = Field(min_length=1, max_length=128)
     legs: tuple[RequestedLeg, ...] = Field(min_length=2, max_length=LEGS_MAX)
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Time | None = None
 
 
 class PostTransfers(requests.RequestCommand, type="ledger.transfers.post.v1"):
@@ -91,7 +90,7 @@ class TransferPosted(Event, type="ledger.transfer.posted.v1"):
     transfer_id: TransferId
     kind: TransferKind
     reference: str
-    occurred_at: datetime
+    occurred_at: Time
     reverses: TransferId | None = None
     postings: tuple[PostingLine, ...] = Field(min_length=2)
 
