@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from ledger.domain import chart
 
 SHOP = imports.domain.make_source("demo", "RUB", "oldshop")
 ANNA, BORIS = UUID(int=11), UUID(int=12)
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
 def wallet(user: str | UUID, *, source: imports.domain.Source = SHOP) -> str:
@@ -220,13 +222,30 @@ def test_a_user_is_the_same_in_every_table_of_a_source_and_another_in_every_othe
     assert imports.domain.user_id_of(SHOP, ANNA.hex) != ANNA
 
 
+# actualbudget/actual#5627
+async def test_a_user_and_a_reference_of_one_name_are_two_rows(db: database.Database) -> None:
+    report, refused = await import_file(db, "user_id,balance,reference\n5,1.00,7\n7,2.00,\n")
+
+    assert (report.imported, refused) == (2, [])
+
+
+async def test_a_row_that_has_expired_is_refused_in_words(db: database.Database) -> None:
+    source = imports.domain.make_source("demo", "PTS", "oldshop")
+    rows = ("7,1,2020-01-01", "8,1,0001-01-01T00:00:00+01:00", "9,1,9999-12-31T23:59:59-01:00", "10,1,2099-01-01")
+
+    report, refused = await import_file(db, "user_id,balance,expires_at\n" + "\n".join(rows), source=source)
+
+    assert refused == [(2, "bad_row"), (3, "bad_row"), (4, "bad_row")]
+    assert report.imported == 1
+
+
 @given(amount_minor=st.integers(1, AMOUNT_MINOR_MAX), asset=st.sampled_from(["RUB", "JPY", "TON", "BTC", "PTS"]))
 def test_a_balance_is_parsed_to_the_last_unit(amount_minor: int, asset: str) -> None:
     source = imports.domain.make_source("demo", asset, "oldshop")
     written = chart.decimal_of(amount_minor, assets.ASSETS[asset].exponent)
 
-    row = imports.domain.parse_row(source, 2, {"user_id": "7", "balance": written})
-    other = imports.domain.parse_row(source, 2, {"user_id": "7", "balance_minor": str(amount_minor)})
+    row = imports.domain.parse_row(source, 2, {"user_id": "7", "balance": written}, now=NOW)
+    other = imports.domain.parse_row(source, 2, {"user_id": "7", "balance_minor": str(amount_minor)}, now=NOW)
 
     assert row is not None
     assert row == other
@@ -290,7 +309,7 @@ async def test_an_operator_imports_a_file_and_gets_a_report(
     ]
 
     printed = capsys.readouterr()
-    assert (codes, wrong) == ([1, 1], [1, 1, 1])
+    assert (codes, wrong) == ([1, 1], [1, 1, 2])
     assert printed.out.splitlines() == [
         f"line 3: negative_balance: {imports.domain.NegativeBalance().detail}",
         "to be imported: 1 rows, 12.50 RUB",

@@ -15,6 +15,8 @@ from ledger.domain import chart
 COLUMNS = "user_id, balance (12.50) or balance_minor (1250), and optionally reference, expires_at"
 KEY_MAX = 128  # of a request
 TENANT_MAX = 64
+REFERENCE = "reference:"
+EXPIRES_YEAR_MAX = 2999
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _USER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -74,11 +76,11 @@ def check_header(names: Sequence[str]) -> None:
         raise BadFile(f"The columns are {', '.join(names) or 'missing'}. They must be {COLUMNS}; each once.")
 
 
-def parse_row(source: Source, line: int, row: Mapping[str, str]) -> Row | None:
+def parse_row(source: Source, line: int, row: Mapping[str, str], *, now: datetime) -> Row | None:
     """Parse one row of csv.DictReader; None for an empty wallet, which needs no transfer.
 
     The request key is the row's reference, or its user where it has none, so the same row again with another balance is
-    a conflict. Raises BadRow, NegativeBalance.
+    a conflict. `now` is the time of the import. Raises BadRow, NegativeBalance.
     """
     if None in row:  # where csv keeps cells beyond the header
         raise BadRow("There are more cells than columns.")
@@ -91,10 +93,12 @@ def parse_row(source: Source, line: int, row: Mapping[str, str]) -> Row | None:
     amount_minor = _amount_minor(source, cells)
     if not amount_minor:
         return None
-    key = f"import:{source.name}:{source.asset}:{reference or user}"
+    if user.startswith(REFERENCE):
+        raise BadRow(f"No user_id begins with {REFERENCE}, as the keys of rows with a reference do.")
+    key = f"import:{source.name}:{source.asset}:{f'{REFERENCE}{reference}' if reference else user}"
     if len(key) > KEY_MAX:
         raise BadRow("The reference, or the user_id that stands for it, is too long.")
-    expires_at = _expires_at(source, cells.get("expires_at", ""))
+    expires_at = _expires_at(source, cells.get("expires_at", ""), now)
     account = chart.user_account(source.tenant, user_id_of(source, user), source.asset).name.code
     legs = (
         ledger.RequestedLeg(account=source.account, asset=source.asset, amount_minor=-amount_minor),
@@ -128,13 +132,18 @@ def _amount_minor(source: Source, cells: Mapping[str, str]) -> int:
     return int(amount_minor)
 
 
-def _expires_at(source: Source, text: str) -> datetime | None:
+def _expires_at(source: Source, text: str, now: datetime) -> datetime | None:
     if not text:
         return None
     if not chart.keeps_lots(source.asset):
         raise BadRow(f"{source.asset} does not expire.")
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadRow("expires_at is not a time such as 2026-12-31 or 2026-12-31T23:59:59+03:00.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment <= now:
+        raise BadRow("expires_at has passed; leave out what has expired.")
+    if moment.year > EXPIRES_YEAR_MAX:
+        raise BadRow(f"expires_at is after {EXPIRES_YEAR_MAX}; leave it empty for what never expires.")
+    return moment

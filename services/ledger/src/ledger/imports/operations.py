@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from chassis import app, database, errors, operations
+from chassis import app, database, envelope, errors, operations
 from contracts import assets, ledger
 from ledger import commit
 from ledger.domain import chart, requests
@@ -116,6 +116,7 @@ COMMANDS = {"import": command}
 
 def _rows(source: domain.Source, file: TextIO, report: ImportReport, on_refusal: OnRefusal) -> Iterator[domain.Row]:
     """Read a table row by row; invalid rows are counted and reported here. Raises BadFile."""
+    now = envelope.now()
     try:
         header = file.readline(HEADER_MAX)
         delimiter = next((mark for mark in ";\t" if mark in header), ",")
@@ -125,7 +126,7 @@ def _rows(source: domain.Source, file: TextIO, report: ImportReport, on_refusal:
         for cells in table:
             line = table.line_num + 1  # the one that the row ends on; the header was read before
             try:
-                row = domain.parse_row(source, line, cells)
+                row = domain.parse_row(source, line, cells, now=now)
             except errors.Refusal as refusal:
                 report.refused += 1
                 on_refusal(line, refusal)
