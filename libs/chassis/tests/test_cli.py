@@ -16,7 +16,7 @@ def installed(tmp_path: Path) -> Path:
     for service in discovery.names():
         script = tmp_path / "bin" / service
         script.parent.mkdir(exist_ok=True)
-        script.write_text(f'#!/bin/sh\necho "{service} $* $NOTE"\n[ "{service}" != "$FAILING" ] || exit 3\n')
+        script.write_text(f'#!/bin/sh\necho "{service} $* $NOTE"\n[ "{service}" != "$FAILING" ] || exit ${{CODE:-3}}\n')
         script.chmod(0o755)
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     return tmp_path
@@ -75,4 +75,26 @@ def test_without_a_known_command_the_usage_is_printed(arguments: list[str], code
     done = subprocess.run([KOPILKA, *arguments], capture_output=True, text=True, timeout=30, check=False)
 
     assert done.returncode == code
-    assert done.stderr.startswith("usage: kopilka")
+    assert (done.stderr if code else done.stdout).startswith("usage: kopilka")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["dlq", "list", "--id", "xx"], "argument --id: invalid UUID value"),
+        (["dlq", "discard"], "discard needs --type, --key or --id, or --all"),
+        (["dlq", "replay"], "replay needs"),
+        (["dlq", "discard", "--all", "--key", "k"], "--all means all"),
+        (["dlq", "nonsense"], "invalid choice"),
+    ],
+)
+def test_a_mistake_in_a_command_for_all_is_said_once(installed: Path, arguments: list[str], error: str) -> None:
+    done = run(installed, *arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("error: ") == 1
+    assert error in done.stderr
+
+
+def test_a_filter_is_missed_only_when_no_service_has_a_match(installed: Path) -> None:
+    assert run(installed, "dlq", "list", "--key", "k", FAILING="ledger", CODE="4").returncode == 0

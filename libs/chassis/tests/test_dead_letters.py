@@ -96,7 +96,6 @@ async def test_list_prints_each_open_dead_letter_and_show_its_content(
         ((), 3),
         (("--type", notes.WriteNote.TYPE), 2),
         (("--key", "key-1"), 1),
-        (("--type", notes.NoteWritten.TYPE, "--key", "key-1"), 0),
     ],
 )
 async def test_letters_are_chosen_by_type_and_key(
@@ -111,6 +110,19 @@ async def test_letters_are_chosen_by_type_and_key(
     assert capsys.readouterr().out.endswith(f"notes: {count} open\n")
 
 
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize("action", ["list", "replay", "discard"])
+async def test_a_filter_that_matches_nothing_is_said(
+    db: database.Database, capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    await record(db, notes.WriteNote(key="key-1"))
+
+    assert await dlq(action, "--key", "key-2") == operations.EXIT_NOTHING
+
+    assert capsys.readouterr().err == "notes: nothing matches\n"
+    assert len(await dead_letters.find(db)) == 1
+
+
 @pytest.mark.rule("OP9")
 @pytest.mark.usefixtures("operator")
 async def test_a_replayed_letter_is_handled_under_its_own_id_and_is_resolved(
@@ -118,7 +130,7 @@ async def test_a_replayed_letter_is_handled_under_its_own_id_and_is_resolved(
 ) -> None:
     event_id = await record(db, notes.WriteNote(), kopilka_attempt=4)
 
-    assert await dlq("replay") == 0
+    assert await dlq("replay", "--all") == 0
     async with rabbit.Wire.connected(declared) as wire:
         sent = await wire.take(QUEUE)
 
@@ -158,7 +170,7 @@ async def test_a_dead_letter_without_a_readable_envelope_can_be_replayed_and_fai
     await record(db, notes.WriteNote(), ce_id=None, ce_time=None, ce_correlationid=None)
     first = await dead_letters.find(db)
 
-    assert await dlq("replay") == 0
+    assert await dlq("replay", "--all") == 0
     async with rabbit.consuming(declared, db, notes.COMMANDS):
 
         async def has_failed_again() -> bool:
@@ -240,7 +252,7 @@ async def test_replay_as_a_service_names_the_setting_that_an_operator_needs(
     monkeypatch.setenv("NOTES_AMQP_URL", declared)
     monkeypatch.delenv("KOPILKA_AMQP_URL")
 
-    code = await operations.dead_letter_queue(notes.SERVICE, ["replay"])
+    code = await operations.dead_letter_queue(notes.SERVICE, ["replay", "--all"])
 
     assert code == settings.EXIT_CONFIG
     assert "KOPILKA_AMQP_URL" in capsys.readouterr().err

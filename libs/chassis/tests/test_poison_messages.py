@@ -234,7 +234,7 @@ async def test_a_dead_letter_whose_queue_is_gone_stays_open_and_stops_no_other(
             error=ValueError(),
         )
 
-    assert await operations.dead_letter_queue(notes.SERVICE, ["replay"]) == 1
+    assert await operations.dead_letter_queue(notes.SERVICE, ["replay", "--all"]) == 1
 
     assert [letter.consumer for letter in await dead_letters.find(db)] == ["notes.gone"]
     assert await wire.depth(notes.COMMANDS.name) == 1

@@ -212,7 +212,7 @@ async def test_a_time_to_come_gives_the_current_balance(db: database.Database) -
 
 
 async def test_an_account_that_was_never_used_has_no_history(db: database.Database) -> None:
-    with pytest.raises(history.domain.NeverOpened):
+    with pytest.raises(chart.NeverOpened):
         await history.operations.balance(db, histories.WALLET)
     with pytest.raises(chart.UnknownAccount):
         await history.operations.balance(db, histories.WALLET._replace(code="user:nobody"))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -28,9 +29,12 @@ def typed(
     monkeypatch.setenv("KOPILKA_AMQP_URL", "amqp://not-used/")
 
     async def run(name: str, *arguments: str) -> tuple[int, dict[str, object]]:
-        code = await operations.run(main.SERVICE, name, arguments)
-        out = capsys.readouterr().out
-        return code, json.loads(out) if out else {}
+        try:
+            code = await operations.run(main.SERVICE, name, arguments)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return code, json.loads(printed.out) if printed.out else {"error": printed.err}
 
     return run
 
@@ -45,6 +49,12 @@ def gift(tmp_path: Path) -> str:
     file = tmp_path / "gift.json"
     file.write_text(json.dumps({"transfers": [{"kind": "grant", "reference": "welcome", "legs": legs}]}))
     return str(file)
+
+
+def change(file: str, how: Callable[[Any], None]) -> None:
+    content = json.loads(Path(file).read_text())
+    how(content)
+    Path(file).write_text(json.dumps(content))
 
 
 async def balance(db: database.Database) -> int | None:
@@ -81,7 +91,47 @@ async def test_a_file_that_is_not_a_group_of_transfers_is_refused_with_the_reaso
 
     code, answer = await typed("post", str(file))
 
-    assert (code, answer) == (2, {})
+    assert code == 2
+    assert "transfers.0.reference: Field required" in str(answer["error"])
+
+
+# getlago/lago-api#5870, LerianStudio/midaz#1974
+async def test_the_fields_of_a_file_count_and_a_contradiction_is_refused(
+    db: database.Database, typed: Type, gift: str
+) -> None:
+    change(gift, lambda content: content.update(tenant="another", request_id="gift-7"))
+
+    first, again = await typed("post", gift), await typed("post", gift)
+    same = await typed("post", gift, "--tenant", "another", "--request-id", "gift-7")
+    other_tenant = await typed("post", gift, "--tenant", "demo")
+    other_id = await typed("post", gift, "--request-id", "gift-8")
+
+    assert [code for code, _ in (first, again, same, other_tenant, other_id)] == [0, 0, 0, 2, 2]
+    assert (again[1]["is_replayed"], same[1]["is_replayed"]) == (True, True)
+    assert other_tenant[1]["error"] == "--tenant contradicts the file\n"
+    assert other_id[1]["error"] == "--request-id contradicts the file\n"
+    async with db.transaction() as tx:
+        assert await tx.fetchval("SELECT array_agg(DISTINCT tenant) FROM account") == ["another"]
+
+
+# lone surrogates, NULs and the ends of time, in what a file says
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"reference": "a\x00b"},
+        {"occurred_at": "0001-01-01T00:00:00+01:00"},
+        {"occurred_at": "9999-12-31T23:59:59-01:00"},
+        {"occurred_at": "yesterday"},
+    ],
+)
+async def test_nonsense_in_a_file_is_one_line(typed: Type, gift: str, changed: dict[str, str]) -> None:
+    change(gift, lambda content: content["transfers"][0].update(changed))
+
+    code, answer = await typed("post", gift)
+
+    assert code in {1, 2}
+    assert "Traceback" not in str(answer)
+    assert "defect" not in str(answer)
 
 
 async def test_a_transfer_is_reversed_in_parts_and_no_further(db: database.Database, typed: Type, gift: str) -> None:
@@ -134,9 +184,32 @@ async def test_a_limit_lets_an_account_be_overdrawn_by_its_amount(typed: Type, g
 
 
 async def test_an_account_that_is_not_in_the_chart_is_refused(typed: Type) -> None:
-    code, answer = await typed("account", "freeze", "treasure", "RUB")
+    code, answer = await typed("account", "freeze", "treasure", "RUB", "--open")
 
     assert (code, answer["code"]) == (1, "unknown_account")
+
+
+@pytest.mark.parametrize("action", ["freeze", "unfreeze", "close"])
+async def test_a_mistyped_account_is_not_opened(db: database.Database, typed: Type, action: str) -> None:
+    code, answer = await typed("account", action, WALLET, "RUB")
+
+    assert code == 2
+    assert "was never opened" in str(answer["error"])
+    assert await balance(db) is None
+
+
+async def test_an_account_is_opened_when_that_is_meant(typed: Type) -> None:
+    code, answer = await typed("account", "freeze", WALLET, "RUB", "--open")
+
+    assert (code, answer["state"]) == (0, "frozen")
+
+
+@pytest.mark.parametrize("arguments", [("freeze", WALLET, "RUB", "--overdraft-minor", "5"), ("limit", WALLET, "RUB")])
+async def test_an_option_that_does_nothing_or_is_missing_is_refused(typed: Type, arguments: tuple[str, ...]) -> None:
+    code, answer = await typed("account", *arguments)
+
+    assert code == 2
+    assert "limit needs --overdraft-minor" in str(answer["error"])
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ async def test_an_edited_receipt_proves_nothing(
         assert await operations.run(main.SERVICE, "receipt", ["--check", str(file)]) == 1
     file.write_text("[")
     assert await operations.run(main.SERVICE, "receipt", ["--check", str(file)]) == 1
-    assert await operations.run(main.SERVICE, "receipt", ["--check", str(tmp_path / "none")]) == 1
+    assert await operations.run(main.SERVICE, "receipt", ["--check", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().out == ""
 
 

@@ -4,17 +4,33 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import aio_pika
+import asyncpg
+from aiormq.exceptions import AMQPError
 
-from chassis import app, broker_users, database, dead_letters, errors, management_api, publisher, settings, topology
+from chassis import (
+    app,
+    broker_users,
+    cli,
+    database,
+    dead_letters,
+    errors,
+    management_api,
+    publisher,
+    settings,
+    topology,
+)
 
 DRAIN_MAX = 10_000
+EXIT_USAGE = 2
+EXIT_NOTHING = 4  # nothing matches; `kopilka dlq` ignores it where another service had a match
+EXIT_DEFECT = 70  # EX_SOFTWARE of sysexits.h
 
 
 async def migrate_schema(service: app.Service, arguments: Sequence[str]) -> int:
@@ -46,12 +62,7 @@ async def declare_topology(service: app.Service, arguments: Sequence[str]) -> in
 
 async def dead_letter_queue(service: app.Service, arguments: Sequence[str]) -> int:
     """List, show, replay or discard dead letters; `drain-broker` stores those that are in the broker's .dlq queues."""
-    parser = argparse.ArgumentParser(prog=f"{service.name} dlq", description=dead_letter_queue.__doc__)
-    parser.add_argument("action", choices=["list", "show", "replay", "discard", "drain-broker"])
-    parser.add_argument("--type", help="only this event type")
-    parser.add_argument("--key", help="only this partition key")
-    parser.add_argument("--id", type=UUID, help="only this event")
-    options = parser.parse_args(arguments)
+    options = cli.parse_dead_letter_options(f"{service.name} dlq", arguments)
     config = settings.load(service.settings)
     db = database.Database(settings.dsn(config.database_url), schema=service.name, pool_size=2)
     if options.action == "replay" and config.admin_amqp_url is None:
@@ -65,6 +76,9 @@ async def dead_letter_queue(service: app.Service, arguments: Sequence[str]) -> i
             sys.stdout.write(f"{service.name}: {count} moved into the table\n")
             return 0
         letters = await dead_letters.find(db, event_type=options.type, partition_key=options.key, event_id=options.id)
+        if not letters and any((options.type, options.key, options.id)):
+            sys.stderr.write(f"{service.name}: nothing matches\n")
+            return EXIT_NOTHING
         return await _act(options.action, service.name, db, sender, letters)
     finally:
         await sender.close()
@@ -74,28 +88,48 @@ async def dead_letter_queue(service: app.Service, arguments: Sequence[str]) -> i
 async def run(service: app.Service, name: str, arguments: Sequence[str]) -> int:
     """Run a command that every service has, or one of this service's own; gives its exit code.
 
-    A refusal and an OSError, such as a missing file or an unreachable server, are printed in one line and give 1.
+    Every failure is printed in one line. A refusal gives 1; what is wrong with the arguments, a file or a server gives
+    2; a defect of ours gives 70 and the place it was raised at.
     """
-    code = 1
     try:
         code = await {**COMMANDS, **service.commands}[name](service, arguments)
         sys.stdout.flush()
     except errors.Refusal as refusal:
-        sys.stderr.write(f"{refusal.code}: {refusal.detail}\n")
+        sys.stderr.write(f"{refusal.code}: {_line(str(refusal.detail))}\n")
+        return 1
     except BrokenPipeError:  # the reader has closed the pipe; the interpreter must not flush into it when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 1
+    except Exception as error:  # noqa: BLE001 - the edge: an operator reads a line, not a traceback
+        known = _explained(error)
+        sys.stderr.write(f"{known or _defect(error)}\n")
+        return EXIT_USAGE if known else EXIT_DEFECT
     return code
 
 
-def parse_time(text: str) -> datetime:
-    """Parse a time such as 2026-01-31 or 2026-01-31T12:00:00+03:00; one without a zone is UTC.
+def _explained(error: Exception) -> str | None:
+    """Say in one line what went wrong outside of this program, or None for a defect in it."""
+    if isinstance(error, asyncpg.PostgresError):
+        # Without the detail and hint, which repeat values of rows.
+        return f"database: {_line(str(error.args[0] if error.args else error))}"
+    if isinstance(error, publisher.Unavailable | publisher.Refused | topology.Unreachable | AMQPError):
+        return f"broker: {_line(str(error) or type(error).__name__)}"
+    if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError):
+        return f"{type(error).__name__}: {_line(str(error)) or 'no answer'}"
+    if isinstance(error, UnicodeError | RecursionError):
+        return f"the input can't be read: {type(error).__name__}"
+    return None
 
-    Raises ValueError.
-    """
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+def _defect(error: Exception) -> str:
+    """Name a defect and the place it was raised at."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"defect: {type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}: {_line(str(error))[:200]}"
+
+
+def _line(text: str) -> str:
+    """Put a text into one line without characters that a terminal would obey."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 @asynccontextmanager

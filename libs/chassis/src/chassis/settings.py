@@ -3,6 +3,7 @@
 Shared settings begin with `KOPILKA_`; a service's own begin with its name. Values are never printed.
 """
 
+import json
 import os
 import sys
 from ipaddress import IPv4Network, IPv6Network
@@ -16,11 +17,12 @@ from pydantic import (
     Field,
     HttpUrl,
     PostgresDsn,
+    RedisDsn,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: a supervisor should not restart what cannot work
 SHARED_AMQP_URL = "KOPILKA_AMQP_URL"
@@ -40,7 +42,7 @@ def _http(value: SecretStr) -> SecretStr:
     return _checked(value, HttpUrl, "http://host:port")
 
 
-def _checked(value: SecretStr, kind: type[PostgresDsn | AmqpDsn | HttpUrl], form: str) -> SecretStr:
+def _checked(value: SecretStr, kind: type[PostgresDsn | AmqpDsn | HttpUrl | RedisDsn], form: str) -> SecretStr:
     try:
         kind(value.get_secret_value())
     except ValidationError:
@@ -53,6 +55,28 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _json(value: object) -> object:
+    """Read JSON; the library's own reading stops at the first setting that is none, and names no other."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        raise ValueError("is not JSON") from None
+
+
+def _json_or_split(value: object) -> object:
+    return _json(value) if isinstance(value, str) and value.lstrip().startswith("[") else _split(value)
+
+
+# How a setting of several values is written: as JSON, or, of texts, with commas as well.
+JSON = (NoDecode, BeforeValidator(_json))
+TextList = Annotated[list[str], NoDecode, BeforeValidator(_json_or_split)]
+
+
+def _redis(value: SecretStr) -> SecretStr:
+    return _checked(value, RedisDsn, "redis://host:port/database")
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -194,7 +218,9 @@ def load(settings: type[SettingsT]) -> SettingsT:
             f"setting {_given_as(variable_of(settings, problem['loc']))}: {problem['msg']}\n" for problem in problems
         ]
         sys.stderr.writelines(dict.fromkeys(lines))
-        raise SystemExit(EXIT_CONFIG) from None
+    except SettingsError as error:
+        sys.stderr.write(f"settings: {error}\n")
+    raise SystemExit(EXIT_CONFIG)
 
 
 def variable_of(settings: type[BaseSettings], location: tuple[int | str, ...]) -> str:

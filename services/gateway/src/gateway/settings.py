@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from chassis import settings
-from contracts import message
+from contracts import assets, message
 from gateway.domain import limits
 from gateway.wallet.domain import topups
 
@@ -64,22 +64,23 @@ class GatewaySettings(settings.Settings):
         le=10,
         description="How long a write waits for its answer before it says 202; a client's `Prefer: wait=N` changes it.",
     )
-    top_ups: dict[message.Currency, topups.Limits] = Field(
+    top_ups: Annotated[dict[message.Currency, topups.Limits], *settings.JSON] = Field(
         default={},
         max_length=50,
         description="Currencies that a wallet can be topped up in, with the smallest and the largest payment in minor"
         ' units, as JSON: {"RUB": [100, 50000000], "XTR": [1, 10000]}. By default all that a provider takes.',
     )
-    currencies: list[message.Currency] = Field(
+    currencies: settings.TextList = Field(
         default=["RUB"],
         min_length=1,
         max_length=20,
-        description="Currencies that every wallet shows, also before it had any; as a JSON list.",
+        description="Currencies that every wallet shows, also before it had any; with commas or as a JSON list.",
     )
-    cors_origins: list[str] = Field(
+    cors_origins: settings.TextList = Field(
         default=[],
         max_length=100,
-        description="Origins whose pages may call the gateway from a browser, as a JSON list; none by default.",
+        description="Origins whose pages may call the gateway from a browser, with commas or as a JSON list; none by"
+        " default.",
     )
     rate_limits: PerMinute = Field(
         default=",".join(f"{name}={number}" for name, number in limits.PER_MINUTE.items()),
@@ -93,7 +94,7 @@ class GatewaySettings(settings.Settings):
         le=1_000,
         description="How many times a user's limits one network address may use up, because many people share one.",
     )
-    redis_url: SecretStr = Field(
+    redis_url: settings.RedisUrl = Field(
         validation_alias="KOPILKA_REDIS_URL",
         description="Redis, which carries wake-ups between replicas and counts requests for their limits, as"
         " redis://host:port/database.",
@@ -106,6 +107,14 @@ class GatewaySettings(settings.Settings):
         if not (bot_id.isdecimal() and bot_id.isascii() and secret):
             raise ValueError("is not of the form <bot id>:<secret>")
         return token
+
+    @field_validator("currencies")
+    @classmethod
+    def _are_counted(cls, currencies: list[str]) -> list[str]:
+        for currency in currencies:
+            if currency not in assets.ASSETS:
+                raise ValueError(f"the ledger does not count in {currency[:12]}")
+        return currencies
 
     @field_validator("top_ups")
     @classmethod

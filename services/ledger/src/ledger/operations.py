@@ -13,11 +13,14 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from chassis import app, envelope, inbox, operations
+from chassis import app, argument_types, envelope, inbox, operations
 from contracts import ledger
-from ledger import commit, handlers
+from contracts.message import TenantId
+from ledger import commit, handlers, store
+from ledger.domain import chart
 
 FILE_MAX_BYTES = 1024 * 1024
+TENANT = "demo"
 CHANGES: dict[str, type[ledger.AccountCommand]] = {
     "freeze": ledger.FreezeAccount,
     "unfreeze": ledger.UnfreezeAccount,
@@ -34,8 +37,17 @@ async def account(service: app.Service, arguments: Sequence[str]) -> int:
     parser.add_argument("action", choices=CHANGES)
     parser.add_argument("account", metavar="code", help="as in user:<id>:wallet or revenue")
     parser.add_argument("asset")
-    parser.add_argument("--overdraft-minor", type=int, default=0, help="for limit; in minor units")
+    parser.add_argument(
+        "--overdraft-minor",
+        type=argument_types.whole_number(),
+        help="how far below zero; only for limit, in minor units",
+    )
+    parser.add_argument("--open", action="store_true", help="open the account if it was never opened")
     options = parser.parse_args(arguments)
+    if (options.overdraft_minor is not None) != (options.action == "limit"):
+        parser.error("limit needs --overdraft-minor, and no other action takes it")
+    if not options.open and not await _is_open(service, options):
+        parser.error(f"{options.account} {options.asset} was never opened; is the name right? --open opens it")
     return await _execute(service, CHANGES[options.action], options)
 
 
@@ -53,7 +65,11 @@ async def reverse(service: app.Service, arguments: Sequence[str]) -> int:
     """Reverse a transfer, or a part of it in proportion."""
     parser = _parser(f"{service.name} reverse", reverse.__doc__)
     parser.add_argument("transfer_id", metavar="transfer", type=UUID)
-    parser.add_argument("--amount-minor", type=int, help="of all that it credited; everything that is left by default")
+    parser.add_argument(
+        "--amount-minor",
+        type=argument_types.whole_number(1),
+        help="of all that it credited; everything that is left by default",
+    )
     parser.add_argument("--reference", default="operator")
     return await _execute(service, ledger.ReverseTransfer, parser.parse_args(arguments))
 
@@ -63,11 +79,17 @@ COMMANDS = {"account": account, "post": post, "reverse": reverse}
 
 def _parser(program: str, description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=description)
-    parser.add_argument("--tenant", default="demo")
-    new_id = str(envelope.uuid7())
-    parser.add_argument("--request-id", default=new_id, help="the same id again has the same outcome; else a new one")
+    parser.add_argument("--tenant", help=f"{TENANT} by default")
+    parser.add_argument("--request-id", help="the same id again has the same outcome; a new one by default")
     parser.add_argument("--dry-run", action="store_true", help="print the outcome and write nothing")
     return parser
+
+
+async def _is_open(service: app.Service, options: argparse.Namespace) -> bool:
+    """Whether the account was ever opened: a mistyped name must not open one."""
+    name = chart.AccountName(TenantId(options.tenant or TENANT), options.account, options.asset)
+    async with operations.own_database(service) as db, db.statement() as tx:
+        return await store.accounts.is_open(tx, name)
 
 
 async def _execute(
@@ -75,15 +97,26 @@ async def _execute(
 ) -> int:
     """Settle one command and print its answer as JSON; returns 1 when it was refused, 2 when it is not valid.
 
-    Its fields are the options, and those of `body` that are no options.
+    Its fields are those of `body` and the options that are given; where both have one, they must agree.
     """
     try:
-        command = command_type.model_validate({**_FIELDS.validate_json(body), **vars(options)})
+        fields = _FIELDS.validate_json(body)
+        given = {
+            name: value
+            for name, value in vars(options).items()
+            if value is not None and name in command_type.model_fields
+        }
+        for name in fields.keys() & given.keys():
+            if fields[name] != given[name]:
+                sys.stderr.write(f"--{name.replace('_', '-')} contradicts the file\n")
+                return operations.EXIT_USAGE
+        defaults = {"tenant": TENANT, "request_id": str(envelope.uuid7())}
+        command = command_type.model_validate({**defaults, **fields, **given})
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
             place = ".".join(map(str, problem["loc"])) or "the file"
             sys.stderr.write(f"{place}: {problem['msg']}\n")
-        return 2
+        return operations.EXIT_USAGE
     async with operations.own_database(service) as db:
         if options.dry_run:
             (outcome,) = await commit.dry_run(db, [command])

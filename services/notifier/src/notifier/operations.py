@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from chassis import app, operations
+from chassis import app, argument_types, operations
 from contracts.message import TenantId
 from notifier.domain import delivery
 from notifier.store import listing
@@ -16,10 +16,10 @@ async def list_notifications(service: app.Service, arguments: Sequence[str]) -> 
     """List notifications, newest first, with Telegram's answer to the last attempt; those that were sent on request."""
     parser = _parser(f"{service.name} list", list_notifications.__doc__)
     _add_filters(parser)
-    parser.add_argument("--limit", type=int, default=50, help=f"1 to {LIST_MAX:,}; 50 by default")
+    parser.add_argument(
+        "--limit", type=argument_types.whole_number(1, LIST_MAX), default=50, help=f"1 to {LIST_MAX:,}; 50 by default"
+    )
     options = parser.parse_args(arguments)
-    if not 1 <= options.limit <= LIST_MAX:
-        parser.error(f"argument --limit: must be from 1 to {LIST_MAX:,}")
     async with operations.own_database(service) as db, db.statement() as tx:
         for row in await listing.find(tx, _filter(options), limit=options.limit):
             recipient = "managers" if row.user_id is None else f"user {row.user_id}"
@@ -34,7 +34,7 @@ async def list_notifications(service: app.Service, arguments: Sequence[str]) -> 
 async def show(service: app.Service, arguments: Sequence[str]) -> int:
     """Show one notification, its text and every attempt to deliver it."""
     parser = _parser(f"{service.name} show", show.__doc__)
-    parser.add_argument("id", type=int)
+    parser.add_argument("id", type=argument_types.whole_number(1))
     options = parser.parse_args(arguments)
     async with operations.own_database(service) as db, db.statement() as tx:
         found = await listing.read(tx, TenantId(options.tenant), options.id)
@@ -55,7 +55,7 @@ async def show(service: app.Service, arguments: Sequence[str]) -> int:
 async def resend(service: app.Service, arguments: Sequence[str]) -> int:
     """Queue notifications again that have ended: those with the ids, or all that match --state and other filters."""
     parser = _parser(f"{service.name} resend", resend.__doc__)
-    parser.add_argument("id", type=int, nargs="*")
+    parser.add_argument("id", type=argument_types.whole_number(1), nargs="*")
     _add_filters(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the ids and change nothing")
     options = parser.parse_args(arguments)

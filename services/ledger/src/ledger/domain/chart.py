@@ -41,6 +41,13 @@ class UnknownAccount(errors.Refusal):
     status: ClassVar[int] = 404
 
 
+class NeverOpened(errors.Refusal):
+    """This account was never opened."""
+
+    code: ClassVar[str] = "account_never_opened"
+    status: ClassVar[int] = 404
+
+
 class UnknownAsset(errors.Refusal):
     """The ledger does not count in this asset."""
 

@@ -17,13 +17,6 @@ CSV_HEADER: Final = (
 )  # fmt: skip
 
 
-class NeverOpened(errors.Refusal):
-    """This account was never used, so it has no history."""
-
-    code: ClassVar[str] = "account_never_opened"
-    status: ClassVar[int] = 404
-
-
 class ReferenceTooBroad(errors.Refusal):
     """Too many transfers have this reference for a statement of one order or payment."""
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from chassis import app, database, envelope, operations
+from chassis import app, argument_types, database, envelope, operations
 from contracts.message import TenantId
 from ledger.domain import chart
 from ledger.history import domain, store
@@ -120,7 +120,7 @@ async def balance_command(service: app.Service, arguments: Sequence[str]) -> int
     """Print the balance of an account: now, as recorded at a time, or as effective at it."""
     parser = _parser(f"{service.name} balance", str(balance_command.__doc__))
     parser.add_argument(
-        "--at", type=operations.parse_time, help="a time such as 2026-01-31 or 2026-01-31T12:00:00+03:00; else UTC"
+        "--at", type=argument_types.time, help="a time such as 2026-01-31 or 2026-01-31T12:00:00+03:00; else UTC"
     )
     parser.add_argument("--effective", action="store_true", help="by when postings took effect, not were recorded")
     options = parser.parse_args(arguments)
@@ -136,11 +136,17 @@ async def balance_command(service: app.Service, arguments: Sequence[str]) -> int
 async def statement_command(service: app.Service, arguments: Sequence[str]) -> int:
     """Print a page of an account's statement, the newest line first, or write all of it as CSV."""
     parser = _parser(f"{service.name} statement", str(statement_command.__doc__))
-    parser.add_argument("--from", dest="begin", type=operations.parse_time, help="recorded at this time or later; UTC")
-    parser.add_argument("--to", dest="end", type=operations.parse_time, help="recorded before this time; UTC")
+    parser.add_argument("--from", dest="begin", type=argument_types.time, help="recorded at this time or later; UTC")
+    parser.add_argument("--to", dest="end", type=argument_types.time, help="recorded before this time; UTC")
     parser.add_argument("--reference", help="only this order or payment, such as payment:<id>")
-    parser.add_argument("--before", type=int, help="the page before this sequence")
-    parser.add_argument("--limit", type=int, choices=range(1, PAGE_MAX + 1), default=50, metavar="N")
+    parser.add_argument("--before", type=argument_types.whole_number(1), help="the page before this sequence")
+    parser.add_argument(
+        "--limit",
+        type=argument_types.whole_number(1, PAGE_MAX),
+        default=50,
+        metavar="N",
+        help=f"1 to {PAGE_MAX:,} lines",
+    )
     parser.add_argument("--csv", metavar="FILE", help="write all lines to this file, the oldest first; - prints them")
     options = parser.parse_args(arguments)
     async with operations.own_database(service) as db:

@@ -50,7 +50,7 @@ async def current_balance(
     if row is not None and settled_at is not None and row["moved_at"] <= settled_at:
         row = await tx.fetchrow(_CURRENT_LOCKED, *name)
     if row is None:
-        raise domain.NeverOpened(f"The account {name.code} was never used for {name.asset}.")
+        raise chart.NeverOpened(f"The account {name.code} was never used for {name.asset}.")
     account_id, balance_minor, sequence, now, held_minor, _ = row
     return domain.Balance(account_id, name, balance_minor, sequence, now, held_minor)
 

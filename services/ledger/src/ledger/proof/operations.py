@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-from chassis import app, database, errors, operations
+from chassis import app, argument_types, database, errors, operations
 from ledger.proof import domain, verify
 from ledger.proof.store import chain
 
@@ -47,7 +47,11 @@ async def receipt(service: app.Service, arguments: Sequence[str]) -> int:
     """Print the receipt of a transfer as JSON, or check one by itself; exits with 1 when it fails."""
     parser = argparse.ArgumentParser(prog=f"{service.name} receipt", description=receipt.__doc__)
     parser.add_argument("transfer", type=UUID, nargs="?", help="the id of a transfer")
-    parser.add_argument("--to", type=int, help="the block whose hash was published; by default the transfer's own")
+    parser.add_argument(
+        "--to",
+        type=argument_types.whole_number(),
+        help="the block whose hash was published; by default the transfer's own",
+    )
     parser.add_argument("--check", type=Path, metavar="FILE", help="check this receipt")
     options = parser.parse_args(arguments)
     if (options.check is None) == (options.transfer is None):
@@ -70,7 +74,7 @@ def _check(file: Path) -> str:
         text = opened.read(FILE_MAX_BYTES)
     try:
         content = json.loads(text)  # what was cut off is not JSON
-    except ValueError:
+    except (ValueError, RecursionError):
         raise domain.ReceiptInvalid("This is not a receipt.") from None
     domain.check_receipt(content)
     last = json.loads(content["blocks"][-1])["block"]

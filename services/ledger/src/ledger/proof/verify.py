@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from chassis import app, database, operations
+from chassis import app, argument_types, database, operations
 from ledger.proof import domain
 from ledger.proof.store import chain, checks
 
@@ -194,8 +194,13 @@ def render(verification: Verification) -> str:
 async def command(service: app.Service, arguments: Sequence[str]) -> int:
     """Verify the books and print the result of every check; exits with 1 when one finds something broken."""
     parser = argparse.ArgumentParser(prog=f"{service.name} verify", description=command.__doc__)
-    counts = range(1, READERS_MAX + 1)
-    parser.add_argument("--readers", type=int, default=READERS, choices=counts, metavar="N", help="connections at once")
+    parser.add_argument(
+        "--readers",
+        type=argument_types.whole_number(1, READERS_MAX),
+        default=READERS,
+        metavar="N",
+        help=f"connections at once, 1 to {READERS_MAX}",
+    )
     readers = parser.parse_args(arguments).readers
     async with operations.own_database(service, pool_size=readers) as db:
         verification = await run(db, readers=readers, progress=_draw if sys.stderr.isatty() else None)

@@ -69,6 +69,11 @@ async def lock(
     return loaded, max([now, *times])
 
 
+async def is_open(tx: database.Tx, name: chart.AccountName) -> bool:
+    """Return whether an account was ever opened."""
+    return bool(await tx.fetch(_READ, [name.tenant], [name.code], [name.asset]))
+
+
 async def save(tx: database.Tx, loaded: Iterable[accounts.Account]) -> None:
     """Write what is held, limits and states. Balances follow from the postings and are not written here."""
     rows = [

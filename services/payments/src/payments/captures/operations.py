@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import contracts.payments
-from chassis import app
+from chassis import app, argument_types
 from payments.captures import handlers
 from payments.domain import lifecycle
 from payments.operations import requests
@@ -12,7 +12,12 @@ from payments.operations import requests
 async def capture(service: app.Service, arguments: Sequence[str]) -> int:
     """Capture an authorized payment, all of it or an amount; gives 0 when it was captured, 1 when not, or not yet."""
     parser = requests.options(service, "capture", capture.__doc__)
-    parser.add_argument("--amount", type=int, metavar="MINOR", help="in minor units; all that is authorized by default")
+    parser.add_argument(
+        "--amount",
+        type=argument_types.whole_number(1),
+        metavar="MINOR",
+        help="in minor units; all that is authorized by default",
+    )
     chosen = parser.parse_args(arguments)
 
     def command(payment: lifecycle.Payment) -> contracts.payments.CapturePayment:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import contracts.payments
-from chassis import app, database, envelope
+from chassis import app, argument_types, database, envelope
 from payments import refunds
 from payments.domain import lifecycle
 from payments.operations import requests
@@ -13,7 +13,12 @@ from payments.refunds import handlers
 async def refund(service: app.Service, arguments: Sequence[str]) -> int:
     """Refund a payment, all that is left or an amount; gives 0 when it was refunded, 1 when not, or not yet."""
     parser = requests.options(service, "refund", refund.__doc__)
-    parser.add_argument("--amount", type=int, metavar="MINOR", help="in minor units; all that is left by default")
+    parser.add_argument(
+        "--amount",
+        type=argument_types.whole_number(1),
+        metavar="MINOR",
+        help="in minor units; all that is left by default",
+    )
     parser.add_argument("--reason", help="a word for the provider; no personal data")
     chosen = parser.parse_args(arguments)
     refund_id = contracts.payments.RefundId(envelope.uuid7())

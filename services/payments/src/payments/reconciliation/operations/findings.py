@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from chassis import app, database, operations
+from chassis import app, argument_types, database, operations
 from payments.reconciliation.store import findings
 
 PAGE, PAGE_MAX = 100, 1_000
@@ -27,10 +27,14 @@ def _options(service: app.Service) -> argparse.ArgumentParser:
     listing.add_argument("--kind", help="only of this kind")
     listing.add_argument("--account", default="", help="only of this account, as in yookassa/demo, or of this provider")
     listing.add_argument("--all", action="store_true", help="resolved ones too")
-    listing.add_argument("--after", type=int, default=0, metavar="ID", help="go on after this one")
-    listing.add_argument("--limit", type=_page, default=PAGE, help=f"how many; at most {PAGE_MAX}")
+    listing.add_argument(
+        "--after", type=argument_types.whole_number(), default=0, metavar="ID", help="go on after this one"
+    )
+    listing.add_argument(
+        "--limit", type=argument_types.whole_number(1, PAGE_MAX), default=PAGE, help=f"1 to {PAGE_MAX}"
+    )
     resolving = actions.add_parser("resolve", help="close findings; prints a line for each")
-    resolving.add_argument("ids", type=int, nargs="+")
+    resolving.add_argument("ids", type=argument_types.whole_number(1), nargs="+", help="their numbers")
     resolving.add_argument("--note", required=True, help="what was done; no personal data")
     return options
 
@@ -73,10 +77,3 @@ async def _resolve(db: database.Database, ids: list[int], note: str) -> int:
     for finding_id in ids:
         sys.stdout.write(f"{finding_id}: {'resolved' if finding_id in resolved else 'not open'}\n")
     return 0 if len(resolved) == len(set(ids)) else 1
-
-
-def _page(text: str) -> int:
-    limit = int(text)
-    if not 1 <= limit <= PAGE_MAX:
-        raise argparse.ArgumentTypeError(f"from 1 to {PAGE_MAX}")
-    return limit

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from chassis import app, database, operations
+from chassis import app, argument_types, database
 from payments import clients
 from payments.domain import accounts
 from payments.operations import context
@@ -21,7 +21,7 @@ async def reconcile(service: app.Service, arguments: Sequence[str]) -> int:
     """
     options = argparse.ArgumentParser(prog=f"{service.name} reconcile", description=reconcile.__doc__)
     options.add_argument("account", help="as in yookassa/demo")
-    options.add_argument("--since", type=operations.parse_time, help="a moment, else UTC; 48 hours ago by default")
+    options.add_argument("--since", type=argument_types.time, help="a moment, else UTC; 48 hours ago by default")
     chosen = options.parse_args(arguments)
     async with context.opened(service) as operator:
         provider = operator.provider(chosen.account)
