@@ -70,7 +70,7 @@ async def test_a_broker_that_refuses_messages_loses_none_of_them(
     late = await wire.channel.declare_queue("test.late", durable=True, arguments={"x-queue-type": "quorum"})
     await late.bind(topology.EVENTS, routing_key=notes.NoteUnrouted.TYPE)
     letter = (await dead_letters.find(db))[0]
-    assert await dlq("replay") == 0
+    assert await dlq("replay", "--all") == 0
     async with rabbit.relaying(declared, db):
         sent = await wire.take("test.late")
 
@@ -91,7 +91,7 @@ async def test_messages_that_return_to_the_outbox_are_sent_before_later_ones_of_
     await relay_until_given_up(db, sender)
     await publish(db, notes.NoteWritten(key="key-1", sequence=3))
 
-    assert await dlq("replay") == 0
+    assert await dlq("replay", "--all") == 0
 
     assert await waiting(db) == [1, 2, 3]
 
@@ -106,7 +106,7 @@ async def test_a_message_that_is_refused_again_is_an_open_dead_letter_again(
     await relay_until_given_up(db, sender)
     before = await dead_letters.find(db)
 
-    assert await dlq("replay") == 0
+    assert await dlq("replay", "--all") == 0
     between = await dead_letters.find(db)
     await relay_until_given_up(db, sender)
 
@@ -126,7 +126,7 @@ async def test_a_discarded_outgoing_message_does_not_return(
     await relay_until_given_up(db, sender)
     letters = await dead_letters.find(db)
 
-    assert await dlq("discard") == 0
+    assert await dlq("discard", "--all") == 0
     await dead_letters.replay(db, sender, letters)
 
     assert "notes: 1 discarded" in capsys.readouterr().out
