@@ -72,4 +72,10 @@ sum=$(sources | sha256sum)
 if grep -qsxF "sum=$sum" "$stamp"; then exit 0; fi
 echo "building .venv (about a minute) ..."
 ensure_venv
-build 9>&-
+# Its output is shown only when it fails: pip has much to say about packages that build well.
+log=.run/setup.log
+build 9>&- >"$log" 2>&1 &
+wait "$!" || {
+    cat "$log" >&2
+    fail "building .venv failed; the output above is in $log"
+}

@@ -73,7 +73,8 @@ class Stack:
             stopped = [name for name, program in self._programs.items() if not program.is_running()]
             for name in stopped:
                 self._programs[name].clean_up()
-            self._ports.replace_taken(stopped)
+            for sentence in self._ports.replace_taken(stopped):
+                self._report(sentence)
             started_at = time.monotonic()
             values = self._values()
             outdated = [process for process in self._product.processes if not self._is_current(process, values)]
@@ -300,6 +301,9 @@ def _down(stack: Stack, arguments: argparse.Namespace) -> None:
 
 def _status(stack: Stack, _: argparse.Namespace) -> None:
     states = {**stack.servers.status(), **stack.status()}
+    if all(state in {"stopped", "external"} for state in states.values()):
+        print("nothing of this checkout runs; `make up` starts it")
+        return
     print("\n".join(f"{name:<16} {state}" for name, state in states.items()))
     raise SystemExit(1 if any(state.startswith(("stopped", "not ready")) for state in states.values()) else 0)
 

@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,11 @@ class Ports:
         stored = read(self._path)
         return int(stored[name]) if name in stored else self._choose(name, stored)
 
-    def replace_taken(self, names: Iterable[str]) -> None:
-        """Choose another port for each of these names whose port is in use. Their own processes must not run."""
+    def replace_taken(self, names: Sequence[str]) -> list[str]:
+        """Choose another port for each of these names whose port is in use. Their own processes must not run.
+
+        Returns a sentence for each name whose usual port is not its own, with the one it has instead.
+        """
         for name in names:
             port = self.of(name)
             deadline = time.monotonic() + RELEASE_S
@@ -104,6 +107,11 @@ class Ports:
                 time.sleep(POLL_INTERVAL_S)
             if not is_free(port):
                 self._choose(name, read(self._path))
+        return [
+            f"port {usual} was taken, so {name} has {self.of(name)}"
+            for name in names
+            if (usual := self._preferred.get(name)) is not None and self.of(name) != usual
+        ]
 
     def _choose(self, name: str, stored: dict[str, Any]) -> int:
         used = set(stored.values())

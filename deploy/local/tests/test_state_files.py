@@ -30,6 +30,16 @@ def test_a_port_in_use_by_another_process_is_replaced(tmp_path: Path) -> None:
         assert ports.of("web") != before
 
 
+def test_a_usual_port_that_is_taken_is_said_with_the_one_instead(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        usual = taken.getsockname()[1]
+        ports = state_files.Ports(tmp_path / "ports.json", {"web": usual})
+
+        sentences = ports.replace_taken(["web"])
+
+    assert sentences == [f"port {usual} was taken, so web has {ports.of('web')}"]
+
+
 def test_a_stored_port_that_is_free_is_kept(tmp_path: Path) -> None:
     ports = state_files.Ports(tmp_path / "ports.json")
     before = ports.of("web")

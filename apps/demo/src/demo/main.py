@@ -24,9 +24,9 @@ def main() -> None:
     _write(
         f"\nThe stack is running:\n"
         f"   API and its documentation   {target.gateway_url}/docs\n"
-        f"   sandbox (every provider, Telegram) {target.sandbox_url}\n"
-        f"   RabbitMQ management          {target.rabbitmq_api_url}\n"
-        f"`make status`, `make logs`, `make down`; settings and addresses are in {environment}."
+        f"   sandbox                     {target.sandbox_url}\n"
+        f"   RabbitMQ management         {target.rabbitmq_url}\n"
+        f"`make status`, `make logs`, `make down`; settings, addresses and passwords are in {environment}."
     )
 
 

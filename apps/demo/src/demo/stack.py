@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 RESTART_TIMEOUT_S = 60
 
@@ -16,7 +17,7 @@ class Stack:
     gateway_url: str
     payments_url: str
     sandbox_url: str
-    rabbitmq_api_url: str
+    rabbitmq_url: str
     bot_token: str
     manager_chat_id: int
     environment: dict[str, str]
@@ -62,10 +63,16 @@ def read(environment_file: Path, command: tuple[str, ...] = (), options: tuple[s
         gateway_url=values["GATEWAY_URL"],
         payments_url=values["PAYMENTS_URL"],
         sandbox_url=values["SANDBOX_URL"],
-        rabbitmq_api_url=values["RABBITMQ_API_URL"],
+        rabbitmq_url=_without_login(values["RABBITMQ_API_URL"]),
         bot_token=values["DEMO_BOT_TOKEN"],
         manager_chat_id=int(values["NOTIFIER_MANAGER_CHAT_ID"]),
         environment=values,
         command=command,
         options=options,
     )
+
+
+def _without_login(url: str) -> str:
+    """Return a URL as it may be shown: without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.hostname}:{parts.port}").geturl()
