@@ -1,6 +1,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
@@ -43,13 +44,26 @@ async def test_both_sides_that_agree_leave_no_finding_and_no_difference(fake_sho
 @pytest.mark.rule("PA22")
 async def test_a_payment_that_we_lack_is_found(fake_shop: Any, fake_provider: Any) -> None:
     _, ref = await fake_shop.paid()
-    fake_provider.payments["foreign"] = replace(fake_provider.payments[ref], provider_ref="foreign", payment_id=None)
+    fake_provider.payments["lost"] = replace(fake_provider.payments[ref], provider_ref="lost", payment_id=uuid4())
 
     outcome = await compare(fake_shop, fake_provider)
 
     assert sorted(await fake_shop.findings()) == ["missing_local", "money_difference"]
     assert outcome.money_minor == {"RUB": 150_000}
     assert money(fake_provider) == 150_000
+
+
+# Subscribie/subscribie#711, 3scale/porta#3086: what other programs do with the same account
+@pytest.mark.rule("PA22")
+async def test_a_payment_of_another_program_is_left_alone(fake_shop: Any, fake_provider: Any) -> None:
+    _, ref = await fake_shop.paid()
+    fake_provider.payments["foreign"] = replace(fake_provider.payments[ref], provider_ref="foreign", payment_id=None)
+
+    outcome = await compare(fake_shop, fake_provider)
+
+    assert (outcome.listed, outcome.foreign, outcome.found) == (1, 1, 0)
+    assert await fake_shop.findings() == []
+    assert money(fake_provider) == 0
 
 
 @pytest.mark.rule("PA22")

@@ -168,7 +168,6 @@ def test_a_pending_fact_without_a_page_is_waited_out() -> None:
         ("shop_mismatch", {"shop_id": "100501"}),
         ("test_mismatch", {"is_test": True}),
         ("payment_id_mismatch", {"payment_id": contracts.payments.PaymentId(UUID(int=9))}),
-        ("payment_id_mismatch", {"payment_id": None}),
         ("provider_ref_mismatch", {"provider_ref": "another"}),
     ],
 )

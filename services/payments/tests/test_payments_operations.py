@@ -84,7 +84,7 @@ async def test_an_account_is_compared_on_demand(
     agrees = await commands.COMMANDS["reconcile"](operator, ["yookassa/demo", "--since", since])
 
     assert (differs, agrees) == (1, 0)
-    assert "RUB: the provider's money less ours is -150000" in output
+    assert "RUB: the provider's money less ours is -1,500.00 RUB" in output
     assert sorted(await shop.findings()) == ["missing_remote", "money_difference"]
 
 
@@ -107,7 +107,7 @@ async def test_the_ledgers_side_is_compared_on_demand(
     late = capsys.readouterr().out
 
     assert (underway, differs) == (0, 1)
-    words = "RUB: the ledger's clearing account has 0, it must have -144750"
+    words = "RUB: the ledger's clearing account has 0.00 RUB and not -1,447.50 RUB, as the provider moved"
     assert f"{words}; what is under way may explain it\n" in early
     assert f"{words}\n" in late
     assert await shop.findings() == ["clearing_difference"]

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ async def test_a_webhook_whose_payment_cannot_be_fetched_waits(
         ("currency_mismatch", {"amount": {"value": "1500.00", "currency": "USD"}}),
         ("shop_mismatch", {"recipient": {"account_id": "other-shop", "gateway_id": "1"}}),
         ("test_mismatch", {"test": False}),
-        ("payment_id_mismatch", {"metadata": {}}),
+        ("payment_id_mismatch", {"metadata": {"payment_id": "00000000-0000-0000-0000-000000000009"}}),
     ],
 )
 async def test_a_fact_that_differs_from_the_request_is_a_finding(
@@ -112,6 +113,34 @@ async def test_a_second_payment_of_the_provider_for_one_of_ours_is_a_finding(
 
     assert await shop.findings() == ["provider_ref_mismatch"]
     assert await shop.event_names() == ["created.v1"]
+
+
+async def test_a_webhook_about_a_payment_of_another_program_is_settled_by_one_look(
+    fake_shop: Any, fake_provider: Any
+) -> None:
+    _, ref = await fake_shop.pending()
+    fake_provider.pay(ref)
+    fake_provider.payments["foreign"] = replace(fake_provider.payments[ref], provider_ref="foreign", payment_id=None)
+
+    await fake_shop.send_fake_webhook("foreign", "event-1")
+    await fake_shop.settle_webhooks()
+
+    assert await fake_shop.webhook_states() == ["ignored"]
+    assert await fake_shop.findings() == []
+    assert await fake_shop.rows("SELECT FROM webhook WHERE next_at IS NOT NULL") == []
+
+
+# whopio/whop-sdk-ts#198
+async def test_a_payment_without_our_metadata_is_credited_by_its_id(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, ref = await fake_shop.pending()
+    fake_provider.pay(ref)
+    fake_provider.payments[ref] = replace(fake_provider.payments[ref], payment_id=None)
+
+    await fake_shop.send_fake_webhook(ref, "event-1")
+    await fake_shop.settle_webhooks()
+
+    assert (await fake_shop.payment(payment_id))["state"] == "paid"
+    assert await fake_shop.findings() == ["metadata_missing"]
 
 
 @pytest.mark.rule("PA7")

@@ -149,14 +149,14 @@ async def test_an_invoice_whose_answer_was_lost_is_replaced_and_can_not_be_paid_
     assert lost["expiration_date"]
 
 
-async def test_an_invoice_that_we_can_not_have_made_is_not_found(app: cryptopay_adapter.Adapter) -> None:
+async def test_an_invoice_that_we_can_not_have_made_is_foreign(app: cryptopay_adapter.Adapter) -> None:
     client = app.client()
     in_fiat = await method(app, "createInvoice", currency_type="fiat", fiat="EUR", amount="5")
     in_another = await method(app, "createInvoice", asset="LTC", amount="5")
     too_fine = await method(app, "createInvoice", asset="USDT", amount="5.0000001")
 
     for invoice in (in_fiat, in_another, too_fine):
-        with pytest.raises(clients.NotFound):
+        with pytest.raises(clients.Foreign):
             await client.fetch(str(invoice["invoice_id"]))
 
     now = datetime.now(UTC)

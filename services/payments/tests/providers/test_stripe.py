@@ -67,7 +67,7 @@ async def test_a_payment_intent_without_a_session_is_not_ours(
 ) -> None:
     intent = official.v1.payment_intents.create({"amount": 1_000, "currency": "eur"})
 
-    with pytest.raises(clients.NotFound):
+    with pytest.raises(clients.Foreign):
         await own(shop).fetch(intent.id)
 
 

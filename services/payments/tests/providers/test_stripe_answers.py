@@ -148,7 +148,6 @@ async def test_the_expiry_of_an_authorization_is_read(
         {"status": "done"},
         {"status": None},
         {"payment_status": "no_payment_required"},
-        {"mode": "subscription"},
         {"amount_total": "4500"},
         {"amount_total": 45.5},
         {"amount_total": 0},
@@ -170,6 +169,13 @@ async def test_a_response_of_another_form_leaves_the_outcome_unknown(
 ) -> None:
     with pytest.raises(clients.OutcomeUnknown):
         await fetched(shop, api, {**SESSION, **changes})
+
+
+async def test_a_session_of_another_mode_is_foreign(
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi
+) -> None:
+    with pytest.raises(clients.Foreign):
+        await fetched(shop, api, {**SESSION, "mode": "subscription"})
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"id": 1', b"\xff\xfe", b" " * 1_100_000])

@@ -62,6 +62,12 @@ class NotFound(ProviderError):  # noqa: N818 - named by the outcome, as the othe
     result = "not_found"
 
 
+class Foreign(ProviderError):  # noqa: N818 - named by the outcome, as the others
+    """The object exists and can't be ours: another program uses the same account."""
+
+    result = "foreign"
+
+
 class AuthFailed(ProviderError):  # noqa: N818 - named by the outcome, as the others
     """The provider does not accept our credentials; nothing was done. An operator has to correct them."""
 

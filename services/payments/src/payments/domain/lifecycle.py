@@ -231,12 +231,17 @@ def event_fields(payment: Payment, amount_minor: int | None = None) -> EventFiel
     }
 
 
+def is_unnamed(payment: Payment, fact: facts.Fact) -> bool:
+    """Whether the provider has lost our metadata of a payment whose id it gave us itself when we created it."""
+    return fact.payment_id is None and payment.provider_ref == fact.provider_ref
+
+
 def _require_match(payment: Payment, fact: facts.Fact, account: accounts.Account, *, is_charge: bool) -> None:
     # A charge gets its id when it is paid; until then, and in late answers, the payment has the id of its invoice.
     is_renamed = is_charge and (payment.state not in SETTLED or fact.state != "paid")
     is_bound = payment.provider_ref is not None and not is_renamed
     for what, expected, found in (
-        ("payment_id", payment.payment_id, fact.payment_id),
+        ("payment_id", payment.payment_id, payment.payment_id if is_unnamed(payment, fact) else fact.payment_id),
         ("tenant", payment.tenant, account.tenant),
         ("provider", payment.provider, account.provider),
         ("account", payment.account or account.name, account.name),

@@ -99,6 +99,9 @@ class _Change:
             await self._keep(tx, mismatch, fact.provider_ref, fact.state)
         else:
             self.events += published
+            if published and lifecycle.is_unnamed(self.payment, fact):
+                details = {"provider_ref": fact.provider_ref, "state": fact.state}
+                await store.findings.open_for(tx, self.payment, "metadata_missing", details, account=self.account)
 
     async def apply(
         self,

@@ -4,11 +4,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 
+from prometheus_client import Counter
+
 from chassis import database, envelope, failpoints, telemetry, worker_pool
 from payments import clients, store, webhooks
 from payments.domain import accounts, facts, schedule
 from payments.timers import lookup, settlement
 from payments.webhooks.store import Webhook
+
+FOREIGN = Counter(
+    "kopilka_webhooks_foreign_total",
+    "Webhooks about payments that other programs made with the same account.",
+    ["provider", "account"],
+)
 
 _STATES: Mapping[settlement.Result, webhooks.store.State] = {
     "mismatch": "conflict",
@@ -43,6 +51,9 @@ async def settle_webhooks(db: database.Database, providers: clients.Providers, r
         except clients.NotFound:
             await _park_unknown(db, received)
             return
+        except clients.Foreign:
+            await _leave_alone(db, received)
+            return
         except clients.ProviderError as error:
             telemetry.log.warning("payments.fetch_failed", provider=first.provider, error=repr(error))
             await _park_unfetched(db, received)
@@ -51,7 +62,9 @@ async def settle_webhooks(db: database.Database, providers: clients.Providers, r
         payment = await settlement.apply_observation(
             db, provider.account, observation, accepted_at=first.received_at, also=partial(_close, received)
         )
-        if payment is None:
+        if payment is None and observation.fact is not None and observation.fact.payment_id is None:
+            await _leave_alone(db, received)
+        elif payment is None:
             await _park_unknown(db, received)
 
 
@@ -78,6 +91,13 @@ async def _look_up(db: database.Database, provider: clients.Provider, received: 
             refunding, disputed = await store.payments.under_way(tx, provider.account, fact.provider_ref)
         has_refund, has_dispute = has_refund or refunding, has_dispute or disputed
     return await lookup.fetch_related(provider, fact, is_refund_expected=has_refund, is_dispute_expected=has_dispute)
+
+
+async def _leave_alone(db: database.Database, received: Sequence[Webhook]) -> None:
+    """Settle webhooks about what another program did with the same account: nothing in it names a payment of ours."""
+    FOREIGN.labels(received[0].provider, received[0].account).inc(len(received))
+    async with db.statement() as tx:
+        await webhooks.store.settle(tx, received, "ignored")
 
 
 async def _park_unfetched(db: database.Database, received: Sequence[Webhook]) -> None:

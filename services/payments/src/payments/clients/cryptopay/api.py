@@ -212,7 +212,7 @@ class CryptoPay(unsupported.UnsupportedCalls):
     def _fact(self, invoice: _Invoice) -> facts.Fact:
         amount = _minor(invoice.amount, invoice.asset)
         if amount is None or invoice.asset is None:
-            raise clients.NotFound("an invoice that we can't have made")
+            raise clients.Foreign("an invoice that we can't have made")
         is_paid = invoice.status == "paid"
         return facts.Fact(
             provider_ref=str(invoice.invoice_id),

@@ -68,7 +68,8 @@ class UpdateHead(provider_json.ProviderJson):
     @property
     def is_about_money(self) -> bool:
         """Whether it is about a payment or its refund."""
-        return isinstance(self.message, dict) and bool({"successful_payment", "refunded_payment"} & self.message.keys())
+        message = self.message if isinstance(self.message, dict) else {}
+        return message.get("successful_payment") is not None or message.get("refunded_payment") is not None
 
 
 class Update(provider_json.ProviderJson):

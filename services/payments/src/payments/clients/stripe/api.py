@@ -135,9 +135,11 @@ class Stripe(unsupported.UnsupportedCalls):
     async def fetch(self, provider_ref: str) -> facts.Fact:
         """Fetch a payment by its session or by its payment intent; the fact has the session's id.
 
-        Raises NotFound, OutcomeUnknown, RateLimited, AuthFailed or Rejected.
+        Raises NotFound, Foreign, OutcomeUnknown, RateLimited, AuthFailed or Rejected.
         """
         session = await self._session(provider_ref)
+        if session.mode != "payment":
+            raise clients.Foreign(f"a session of the mode {session.mode}")
         return await self._fact(session, session.intent)
 
     async def capture(
@@ -274,7 +276,7 @@ class Stripe(unsupported.UnsupportedCalls):
         if provider_ref.startswith("pi_"):
             found = await self._find(provider_ref)
             if found is None:
-                raise clients.NotFound("no session belongs to this payment intent")
+                raise clients.Foreign("no session belongs to this payment intent")
             return found
         path = f"{_SESSIONS}/{provider_ref}"
         return await self._call("fetch", "GET", path, objects.Session, params={"expand[]": _IN_FULL})

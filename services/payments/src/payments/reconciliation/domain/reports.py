@@ -82,6 +82,10 @@ class Report:
             self.disputes,
         )
 
+    def foreign(self, known: Collection[str]) -> set[str]:
+        """Give the payments that name none of ours and are not `known` to us: other programs use the account too."""
+        return {ref for ref, fact in self.lines.items() if fact.payment_id is None and ref not in known}
+
     def refunded_minor(self, ref: str) -> int:
         """Give the refunded amount of a payment; a report has it in the payment's line, or only in lines of refunds."""
         lines = sum(
@@ -144,7 +148,7 @@ def money_differences(report: Report, ours: Sequence[OurSide]) -> Mapping[tuple[
 def _of_fact(fact: facts.Fact, refunded_minor: int, side: OurSide | None) -> Difference | None:
     ref, has_money = fact.provider_ref, fact.state == "paid"
     if side is None:
-        # Several systems may share an account; a payment without money is not our concern.
+        # It names a payment of ours; without money it is not our concern.
         amount = {"amount_minor": fact.captured_minor, "currency": fact.amount.currency}
         return Difference("missing_local", ref, None, amount) if has_money else None
     if has_money != (side.state in SETTLED):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from chassis import app, argument_types, database
+from contracts import assets
 from payments import clients
 from payments.domain import accounts
 from payments.operations import context
@@ -41,17 +42,30 @@ async def _compare_report(db: database.Database, provider: clients.Provider, sin
     except clients.ProviderError as error:
         sys.stderr.write(f"the report can't be read: {error.result}\n")
         return 3
-    sys.stdout.write(f"{outcome.listed} payments listed, {outcome.found} differences\n")
+    others = f", and {outcome.foreign} of other programs, which are left alone" if outcome.foreign else ""
+    sys.stdout.write(f"{outcome.listed} payments listed{others}; {outcome.found} differences\n")
     for currency, minor in sorted(outcome.money_minor.items()):
-        sys.stdout.write(f"{currency}: the provider's money less ours is {minor}\n")
+        difference = f"less ours is {_amount(minor, currency)}" if minor else "and ours agree"
+        sys.stdout.write(f"{currency}: the provider's money {difference}\n")
     return 1 if outcome.found else 0
 
 
 async def _compare_clearing(db: database.Database, account: accounts.Account) -> int:
     all_sides = await ledger_side.compare(db, account)
     for sides in all_sides:
-        sys.stdout.write(
-            f"{sides.asset}: the ledger's clearing account has {sides.found_minor}, it must have {sides.expected_minor}"
-            f"{'' if sides.is_decided else '; what is under way may explain it'}\n"
-        )
+        found, expected = _amount(sides.found_minor, sides.asset), _amount(sides.expected_minor, sides.asset)
+        if sides.found_minor == sides.expected_minor:
+            said = f"agrees with what the provider moved: {found}"
+        else:
+            explained = "" if sides.is_decided else "; what is under way may explain it"
+            said = f"has {found} and not {expected}, as the provider moved{explained}"
+        sys.stdout.write(f"{sides.asset}: the ledger's clearing account {said}\n")
     return 1 if any(sides.unexplained_minor for sides in all_sides) else 0
+
+
+def _amount(minor: int, asset: str) -> str:
+    """Write an amount with the decimals of its asset: -150000 RUB is "-1,500.00 RUB"."""
+    exponent = assets.ASSETS[asset].exponent if asset in assets.ASSETS else 0
+    whole, rest = divmod(abs(minor), 10**exponent)
+    decimals = f".{rest:0{exponent}d}" if exponent else ""
+    return f"{'-' if minor < 0 else ''}{whole:,}{decimals} {asset}"

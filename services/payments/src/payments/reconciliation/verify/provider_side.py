@@ -24,9 +24,13 @@ DIFFERENCE = Gauge(
 
 
 class Outcome(NamedTuple):
-    """How many payments a comparison has read and how many differences found; `disputes` are those of the report."""
+    """How many payments a comparison has read and how many differences found; `disputes` are those of the report.
+
+    `foreign` is the number of payments that other programs made with the same account.
+    """
 
     listed: int
+    foreign: int
     found: int
     money_minor: dict[str, int]
     disputes: tuple[facts.DisputeFact, ...]
@@ -43,6 +47,8 @@ async def compare(db: database.Database, provider: clients.Provider, *, since: d
         payments = await ours.read(tx, account, sorted(report.refs), since + MARGIN, until - MARGIN)
         refund_refs = {refund.refund_ref for refund in report.refunds.values()}
         known_refunds = await ours.known_refunds(tx, account, sorted(refund_refs))
+    foreign = report.foreign({payment.provider_ref for payment in payments})
+    report = report.without(foreign)
     report, settled = reports.settled(report, payments, until - SETTLED_AFTER)
     differences = reports.compare(report, settled, known_refunds)
     money = reports.money_differences(report, settled)
@@ -57,7 +63,8 @@ async def compare(db: database.Database, provider: clients.Provider, *, since: d
         totals[currency] = totals.get(currency, 0) + minor
     for currency, minor in totals.items():
         DIFFERENCE.labels(account.provider, account.name, currency).set(minor)
-    return Outcome(len(report.lines), len(differences) + len(money), totals, tuple(report.disputes.values()))
+    found = len(differences) + len(money)
+    return Outcome(len(report.lines), len(foreign), found, totals, tuple(report.disputes.values()))
 
 
 async def read_report(provider: clients.Provider, *, since: datetime, until: datetime) -> reports.Report:
