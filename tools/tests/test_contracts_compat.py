@@ -33,7 +33,7 @@ def test_the_committed_contracts_are_kept(run: Any, root: Path) -> None:
         ("payments.py", "    reason: str\n", "    reason: str\n    actor: str\n", "actor: the field is newly required"),
         ("payments.py", "    reason: str\n", "    reason: int\n", "the type changed from string to integer"),
         ("payments.py", "    reason: str\n", '    reason: str = ""\n', "reason: the field is no longer required"),
-        ("payments.py", "paid_at: datetime", "paid_at: str", "the type changed from string date-time to string"),
+        ("payments.py", "paid_at: Time", "paid_at: str", "the type changed from string date-time to string"),
         ("ledger/accounts.py", "owner: UserId | None", "owner: UserId", "owner: the type changed"),
         (
             "ledger/transfers.py",
