@@ -60,7 +60,11 @@ async def test_unrouted_messages_are_listed_in_their_order_as_often_as_one_likes
     assert [line.split()[1] for line in out.splitlines()[:-1]] == ids[:3]
     assert f"kopilka.commands {notes.WriteNote.TYPE}" in out
     assert [each[1] for each in lists] == [out] * 3
-    assert await wire.depth(topology.UNROUTED) == 5
+
+    async def are_back() -> bool:
+        return await wire.depth(topology.UNROUTED) == 5
+
+    await rabbit.until(are_back)
 
 
 async def test_replayed_messages_go_where_they_should_have_gone(kopilka: Kopilka, wire: rabbit.Wire) -> None:

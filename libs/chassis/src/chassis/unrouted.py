@@ -138,6 +138,8 @@ async def _scanned(channel: AbstractChannel) -> AsyncIterator[AsyncIterator[tupl
         # Everything at once: without a tag of its own, it is about all that is unacknowledged.
         underlay = await channel.get_underlay_channel()
         await underlay.basic_nack(delivery_tag=0, multiple=True, requeue=True)
+        # A call that is answered: the messages are on their way back before the connection is closed.
+        await channel.declare_queue(topology.UNROUTED, passive=True)
 
 
 async def _replay(sender: publisher.Publisher, message: AbstractIncomingMessage) -> str | None:
