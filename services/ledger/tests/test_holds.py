@@ -204,7 +204,7 @@ def test_the_end_of_a_hold_is_final(how: str) -> None:
 def test_a_hold_ends_at_its_time_even_before_the_timer_expires_it(seconds: float, *, ends: bool) -> None:
     book = book_of(100)
     hold = placed(book, 75)
-    book.at = hold.current.expires_at + timedelta(seconds=seconds)
+    book.now = hold.current.expires_at + timedelta(seconds=seconds)
 
     acts: tuple[Callable[[], object], ...] = (
         lambda: holds.extend(book, hold, hold.current.expires_at),

@@ -262,6 +262,26 @@ async def test_a_posting_is_recorded_no_earlier_than_the_one_before(
     assert times[0][0] > envelope.now() + ahead / 2
 
 
+# tigerbeetle#2310
+async def test_holds_and_lots_end_by_the_clock_after_it_was_ahead_for_a_moment(
+    funded: database.Database, superuser: asyncpg.Connection
+) -> None:
+    """Goal: what was recorded ahead of time ends nothing, and does not spread to other accounts."""
+    await superuser.execute("SET session_replication_role = replica")
+    await superuser.execute("UPDATE account SET moved_at = now() + interval '1 hour' WHERE tenant = $1", DEMO)
+    hold = builders.place(40)
+
+    placed = await builders.answer_to(funded, hold)
+    captured = await builders.answer_to(funded, builders.capture(hold, 40))
+    spent = await builders.answer_to(funded, builders.spend(50))
+
+    assert isinstance(placed, ledger.HoldPlaced)
+    assert isinstance(captured, ledger.HoldCaptured)
+    assert isinstance(spent, ledger.RequestPosted)
+    assert await builders.lots(funded) == []
+    assert await invariants.violations(funded) == []
+
+
 async def test_accounts_with_expired_lots_are_found(funded: database.Database, superuser: asyncpg.Connection) -> None:
     async with funded.transaction() as tx:
         assert await store.lots.accounts_of_expired(tx, limit=10) == []

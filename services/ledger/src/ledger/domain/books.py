@@ -28,13 +28,21 @@ Savepoint = tuple[int, int, int, int]
 class Books:
     """The locked accounts of one transaction, and what was posted and changed on them.
 
-    `at` is the moment of recording by the database's clock, never before an earlier posting of the same accounts.
+    `at` is the moment of recording by the database's clock, never before an earlier posting of the same accounts. `now`
+    is the clock itself, by which holds and lots end: one that was ahead for a moment must not end what comes after it.
     `new_id` makes ids that grow with time.
     """
 
-    def __init__(self, loaded: Iterable[accounts.Account], *, at: datetime, new_id: Callable[[], UUID]) -> None:
-        """Open the books on accounts as they were loaded."""
-        self.at, self.new_id = at, new_id
+    def __init__(
+        self,
+        loaded: Iterable[accounts.Account],
+        *,
+        at: datetime,
+        new_id: Callable[[], UUID],
+        now: datetime | None = None,
+    ) -> None:
+        """Open the books on accounts as they were loaded; without `now` the clock is where the recording is."""
+        self.at, self.now, self.new_id = at, now or at, new_id
         self.accounts = {account.definition.name: account for account in loaded}
         self.transfers: list[double_entry.Transfer] = []
         self.postings: list[double_entry.Posting] = []
@@ -152,7 +160,7 @@ class Books:
             self.change(lot, lots.LotValues(left_minor + left * part_minor, held_minor + held * part_minor))
 
     def _allocate_free(self, account: accounts.Account, amount_minor: int) -> list[lots.LotAllocation]:
-        allocations = lots.allocate_free(account.own_lots, amount_minor, at=self.at)
+        allocations = lots.allocate_free(account.own_lots, amount_minor, at=self.now)
         if allocations is None:
             raise accounts.InsufficientFunds
         return allocations

@@ -114,7 +114,7 @@ def place(book: books.Books, hold: Hold) -> ledger.HoldPlaced:
     Raises HoldEnded when its time is over already, PartsNotHoldable, and what holding raises.
     """
     values = hold.current
-    if book.at >= values.expires_at:
+    if book.now >= values.expires_at:
         raise HoldEnded("The time of the hold was over before it could be placed.")
     is_twice = len({part.name for part in values.parts}) < len(values.parts)
     is_mixed = len({assets.ASSETS[part.name.asset].exponent for part in values.parts}) > 1
@@ -130,7 +130,7 @@ def place(book: books.Books, hold: Hold) -> ledger.HoldPlaced:
 
 def extend(book: books.Books, hold: Hold, expires_at: datetime) -> ledger.HoldExtended:
     """Make a hold last longer. Raises HoldEnded, HoldNotExtended."""
-    values = _placed(hold, at=book.at)
+    values = _placed(hold, at=book.now)
     if expires_at < values.expires_at:
         raise HoldNotExtended
     book.change(hold, values._replace(expires_at=expires_at))
@@ -144,7 +144,7 @@ def capture(
 
     `event_id` is the message that carries the command. Raises HoldEnded, CaptureAboveHold, and what posting raises.
     """
-    values, amount_minor = _placed(hold, at=book.at), command.amount_minor
+    values, amount_minor = _placed(hold, at=book.now), command.amount_minor
     if amount_minor > values.left_minor:
         raise CaptureAboveHold(f"Still held are {values.left_minor}, requested were {amount_minor}.")
     is_last = not command.keep_rest or amount_minor == values.left_minor

@@ -111,7 +111,7 @@ def expire_lots(book: books.Books, account: accounts.Account, *, event_id: UUID)
     """
     tenant, _, asset = account.definition.name
     breakage = chart.system_account(tenant, "breakage", asset).name
-    expired = [lot for lot in account.own_lots if lot.has_expired(book.at) and lot.current.free_minor > 0]
+    expired = [lot for lot in account.own_lots if lot.has_expired(book.now) and lot.current.free_minor > 0]
     posted_transfers = []
     for lot in expired if account.current.state == "open" else []:
         free_minor, key = lot.current.free_minor, f"lot:{lot.id}/{account.current.sequence + 1}"
@@ -154,6 +154,6 @@ def _reverse_lot_uses(
 
 def _with_grace(book: books.Books, allocated: lots.LotAllocation) -> lots.LotAllocation:
     """Allocate to a new lot what comes back to one that has expired meanwhile."""
-    if not allocated.lot.has_expired(book.at):
+    if not allocated.lot.has_expired(book.now):
         return allocated
-    return allocated._replace(lot=lots.Lot(book.new_id(), allocated.lot.account_id, book.at + lots.GRACE))
+    return allocated._replace(lot=lots.Lot(book.new_id(), allocated.lot.account_id, book.now + lots.GRACE))

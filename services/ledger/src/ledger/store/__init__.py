@@ -93,10 +93,10 @@ async def _load(
     """Lock the accounts, read everything else, and build the batch."""
     to_reverse = await transfers.read(tx, required.transfer_keys)
     wanted = required.accounts(of_holds=locked.account_names, of_reversals=to_reverse.account_names)
-    loaded, at = await accounts.lock(tx, wanted, is_dry_run=is_dry_run)
+    loaded, at, now = await accounts.lock(tx, wanted, is_dry_run=is_dry_run)
     lots_by_id = await lots.load(tx, loaded, to_reverse.transfers)
     return batches.Batch(
-        books.Books(loaded, at=at, new_id=envelope.uuid7),
+        books.Books(loaded, at=at, now=now, new_id=envelope.uuid7),
         required,
         holds_by_key=holds.restore(locked, lots_by_id),
         reversible=await transfers.reversible(tx, to_reverse, lots_by_id),

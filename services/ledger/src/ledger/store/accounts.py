@@ -44,8 +44,8 @@ Loaded = tuple[list[accounts.Account], list[datetime]]
 
 async def lock(
     tx: database.Tx, wanted: requirements.Accounts, *, is_dry_run: bool
-) -> tuple[list[accounts.Account], datetime]:
-    """Lock accounts and open those that are missing; returns them and the moment of recording.
+) -> tuple[list[accounts.Account], datetime, datetime]:
+    """Lock accounts and open those that are missing; returns them, the moment of recording and the clock.
 
     New accounts are locked after all others. Where another transaction opens one of them at the same time, the two may
     deadlock, and PostgreSQL cancels one, which is tried again. A dry run locks nothing and opens accounts in memory.
@@ -66,7 +66,7 @@ async def lock(
         loaded, times = loaded + opened, times + opened_times
     # Read under the locks: no posting of these accounts may be recorded before an earlier one, whatever the clock does.
     now: datetime = await tx.fetchval("SELECT clock_timestamp()")
-    return loaded, max([now, *times])
+    return loaded, max([now, *times]), now
 
 
 async def is_open(tx: database.Tx, name: chart.AccountName) -> bool:
