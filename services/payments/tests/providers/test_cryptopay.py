@@ -163,6 +163,14 @@ async def test_an_invoice_that_we_can_not_have_made_is_foreign(app: cryptopay_ad
     assert await movements(client, now - timedelta(days=1), now + timedelta(days=1)) == []
 
 
+async def test_an_unreadable_invoice_with_our_payload_is_not_taken_for_foreign(app: cryptopay_adapter.Adapter) -> None:
+    payload = "0f3d2f8e-8d0c-4b8e-9a39-1f8a1c2b3d4e"
+    invoice = await method(app, "createInvoice", asset="USDT", amount="5.0000001", payload=payload)
+
+    with pytest.raises(clients.OutcomeUnknown):
+        await app.client().fetch(str(invoice["invoice_id"]))
+
+
 @pytest.mark.parametrize("payload", [None, "order-7", "0F3D2F8E-8D0C-4B8E-9A39-1F8A1C2B3D4E"])
 async def test_an_invoice_without_our_payload_is_listed_and_names_no_payment_of_ours(
     app: cryptopay_adapter.Adapter, payload: str | None

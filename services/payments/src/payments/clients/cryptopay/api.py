@@ -212,6 +212,8 @@ class CryptoPay(unsupported.UnsupportedCalls):
     def _fact(self, invoice: _Invoice) -> facts.Fact:
         amount = _minor(invoice.amount, invoice.asset)
         if amount is None or invoice.asset is None:
+            if provider_json.payment_id(invoice.payload) is not None:
+                raise clients.OutcomeUnknown("an invoice of ours with an amount that can't be read")
             raise clients.Foreign("an invoice that we can't have made")
         is_paid = invoice.status == "paid"
         return facts.Fact(
