@@ -25,14 +25,16 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, 'new', now(), $10, $11)
 ON CONFLICT (tenant, provider, account, dedupe_key, content_sha256) DO NOTHING RETURNING true
 """
 # Index webhook_due; the variant test is one probe of the unique index, and so is each look at the payment. A lease
-# that a crash of the server loses costs a second look only, so its commit does not wait for the disk.
+# that a crash of the server loses costs a second look only, so its commit does not wait for the disk. The first lease
+# is short, because somebody who paid waits while the lease of a killed process runs out.
 _LEASE = """
 WITH due AS (
   SELECT webhook_id AS id, set_config('synchronous_commit', 'off', true) FROM webhook
   WHERE next_at <= now() AND provider <> ALL($3::text[])
   ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
-UPDATE webhook SET attempts = least(attempts + 1, 32767), next_at = now() + make_interval(secs => $2)
+UPDATE webhook SET attempts = least(attempts + 1, 32767),
+  next_at = now() + make_interval(secs => least($2, 10 * 2 ^ least(attempts, 8)))
 FROM due WHERE webhook_id = due.id
 RETURNING webhook_id, tenant, provider, account, event, provider_ref, movement, attempts, misses, received_at,
   traceparent, now() - received_at AS age, EXISTS (
@@ -47,10 +49,13 @@ RETURNING webhook_id, tenant, provider, account, event, provider_ref, movement, 
       payment.provider_ref) = (webhook.tenant, webhook.provider, webhook.account, webhook.provider_ref)
     ), false) AS has_open_dispute
 """
-_SETTLE = "UPDATE webhook SET state = $2, next_at = NULL WHERE webhook_id = ANY($1::bigint[])"
+# Where two looks overlap, the first to settle a webhook decides.
+_SETTLE = """
+UPDATE webhook SET state = $2, next_at = NULL WHERE webhook_id = ANY($1::bigint[]) AND next_at IS NOT NULL
+"""
 _PARK = """
 UPDATE webhook SET state = 'waiting', misses = least(misses + $3, 32767), next_at = now() + make_interval(secs => $2)
-WHERE webhook_id = ANY($1::bigint[])
+WHERE webhook_id = ANY($1::bigint[]) AND next_at IS NOT NULL
 """
 # Index webhook_received. Providers repeat a notification for a day; the rest of the month is for investigations.
 _FORGET = """
