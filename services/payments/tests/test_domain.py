@@ -144,12 +144,21 @@ def test_the_paid_event_has_the_time_and_the_account() -> None:
 
 
 def test_the_canceled_event_has_the_reason() -> None:
-    fact = replace(FACT, state="canceled", reason="expired_on_confirmation")
+    fact = replace(FACT, state="canceled", reason="fraud_suspected", failure_reason="declined", is_payer_gone=True)
 
-    _, (event,) = lifecycle.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
+    payment, (event,) = lifecycle.apply(payment_in(State.PENDING), fact, ACCOUNT, accepted_at=NOW)
 
     assert isinstance(event, contracts.payments.PaymentCanceled)
-    assert event.reason == "expired_on_confirmation"
+    assert (event.reason, event.failure_reason, event.is_payer_gone) == ("fraud_suspected", "declined", True)
+    assert (payment.failure_code, payment.failure_reason) == ("fraud_suspected", "declined")
+
+
+def test_money_that_comes_late_takes_the_reason_of_the_failure_away() -> None:
+    failed, _ = lifecycle.fail(CREATED, "provider_unavailable")
+
+    paid, _ = lifecycle.apply(failed, fact_of(State.PAID), ACCOUNT, accepted_at=NOW)
+
+    assert (failed.failure_reason, paid.failure_code, paid.failure_reason) == ("bank_unavailable", None, None)
 
 
 def test_a_pending_fact_without_a_page_is_waited_out() -> None:

@@ -14,6 +14,22 @@ PaymentId = NewType("PaymentId", UUID)
 RefundId = NewType("RefundId", UUID)
 DepositId = NewType("DepositId", UUID)
 
+# Why a payment did not happen, in words of ours: what a client may show, whatever the provider calls it. Fraud, stolen
+# cards and blocklists are `declined`, as the card schemes demand.
+FailureReason = Literal[
+    "insufficient_funds",
+    "card_details",
+    "authentication",
+    "limit",
+    "method_unavailable",
+    "bank_unavailable",
+    "declined",
+    "expired",
+    "canceled_by_payer",
+    "canceled_by_shop",
+    "shop_problem",
+    "receipt_contact",
+]
 Purpose = Literal["top_up"]
 Provider = Literal["yookassa", "stripe", "stars", "cryptopay", "ton"]
 
@@ -136,9 +152,14 @@ class PaymentCreated(PaymentEvent, type="payments.payment.created.v1"):
 
 
 class PaymentFailed(PaymentEvent, type="payments.payment.failed.v1"):
-    """The provider refused the payment for good; no money can arrive through it."""
+    """The provider refused the payment for good; no money can arrive through it.
+
+    `code` is for operators. `failure_reason` is a FailureReason; a consumer takes one that it does not know for
+    `declined`.
+    """
 
     code: str
+    failure_reason: Code | None = None
 
 
 class PaymentAuthorized(PaymentEvent, type="payments.payment.authorized.v1"):
@@ -171,9 +192,15 @@ class PaymentPaidLate(PaymentPaid, type="payments.payment.paid_late.v1"):
 
 
 class PaymentCanceled(PaymentEvent, type="payments.payment.canceled.v1"):
-    """The payer declined, the payment expired, or its authorization was released."""
+    """The payer declined, the payment expired, or its authorization was released.
+
+    `reason` is the provider's, for operators. `failure_reason` is a FailureReason, as in PaymentFailed.
+    `is_payer_gone` tells that the payer had left the page when the payment failed, so no page can tell them.
+    """
 
     reason: str
+    failure_reason: Code | None = None
+    is_payer_gone: bool = False
 
 
 class PaymentRefunded(PaymentEvent, type="payments.payment.refunded.v1"):

@@ -112,14 +112,17 @@ async def test_a_refusal_of_the_provider_is_a_problem(
     client: httpx.AsyncClient, headers: httpx.Headers, services: Any, build: Any, code: str
 ) -> None:
     payment_id = (await top_up(client, headers)).json()["id"]
-    await services.publish(build.payment(payments.PaymentFailed, payment_id, await me(client, headers), code=code))
+    event = build.payment(
+        payments.PaymentFailed, payment_id, await me(client, headers), code=code, failure_reason="shop_problem"
+    )
+    await services.publish(event)
 
     answer = await top_up(client, headers)
 
     assert answer.status_code == 409
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["code"] == "payment_refused"
-    assert answer.json()["failure_code"] == code
+    assert (answer.json()["failure_code"], answer.json()["failure_reason"]) == (code, "shop_problem")
     assert (await client.get(f"/payments/{payment_id}", headers=headers)).json()["status"] == "failed"
 
 

@@ -109,6 +109,26 @@ async def test_a_payment_is_authorized_until_it_is_captured_or_canceled(
         assert (await payment_of(db, payment_id, user_id)).status == status
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_the_reason_of_a_failure_is_that_of_the_highest_version(
+    db: database.Database, services: Any, build: Any, user_id: str, *, is_first: bool
+) -> None:
+    declined_id, late_id = str(uuid4()), str(uuid4())
+    for payment_id in (declined_id, late_id):
+        canceled = build.payment(
+            payments.PaymentCanceled, payment_id, user_id, reason="card_expired", failure_reason="card_details"
+        )
+        late = build.payment(payments.PaymentPaidLate, payment_id, user_id, version=4)
+        if payment_id == declined_id:
+            await services.publish(canceled)
+        else:
+            await services.publish(*((late, canceled) if is_first else (canceled, late)))
+
+    declined, late = await payment_of(db, declined_id, user_id), await payment_of(db, late_id, user_id)
+    assert (declined.status, declined.failure_reason) == ("canceled", "card_details")
+    assert (late.status, late.failure_reason) == ("paid", None)
+
+
 async def test_a_further_charge_of_an_invoice_is_a_payment_of_its_own(
     db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:

@@ -334,8 +334,18 @@ async def test_a_number_of_another_form_leaves_the_outcome_unknown(api: scripted
 
 
 @pytest.mark.parametrize(
-    "change", [{"paid_at": None}, {"status": "new"}, {"invoice_id": "7"}, {"created_at": "yesterday"}]
+    "change",
+    [{"paid_at": None}, {"paid_at": "now"}, {"fee_amount": "none"}, {"fee_asset": 7}, {"bot_invoice_url": "t.me"}],
 )
+async def test_an_odd_member_that_decides_nothing_about_money_hides_no_payment(
+    api: scripted_api.ScriptedApi, change: dict[str, Any]
+) -> None:
+    fact = await fetched(api, paid_invoice(**change))
+
+    assert (fact.state, fact.captured_minor) == ("paid", fact.amount.amount_minor)
+
+
+@pytest.mark.parametrize("change", [{"status": "new"}, {"invoice_id": "7"}, {"created_at": "yesterday"}])
 async def test_an_invoice_of_another_form_leaves_the_outcome_unknown(
     api: scripted_api.ScriptedApi, change: dict[str, Any]
 ) -> None:

@@ -259,7 +259,8 @@ async def test_a_slow_method_that_fails_cancels_the_payment_with_the_banks_reaso
     await shop.harness.act(made.id, "decline")
 
     fact = await own(shop).fetch(made.id)
-    assert (fact.state, fact.reason) == ("canceled", "insufficient_funds")
+    assert (fact.state, fact.reason, fact.failure_reason) == ("canceled", "insufficient_funds", "insufficient_funds")
+    assert fact.is_payer_gone
 
 
 # --- disputes ------------------------------------------------------------------------------------------

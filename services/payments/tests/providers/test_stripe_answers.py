@@ -145,9 +145,58 @@ async def test_the_expiry_of_an_authorization_is_read(
 @pytest.mark.parametrize(
     "changes",
     [
+        {"url": "javascript:alert(1)"},
+        {"payment_intent": {**INTENT, "last_payment_error": {"decline_code": "try-again later", "code": 7}}},
+        {"payment_intent": {**INTENT, "last_payment_error": "none"}},
+        {"payment_intent": {**INTENT, "cancellation_reason": "a bank's holiday"}},
+        {"payment_intent": {**INTENT, "latest_charge": {**CHARGE, "payment_method_details": "card"}}},
+    ],
+)
+async def test_an_odd_member_that_decides_nothing_about_money_hides_no_payment(
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, changes: dict[str, Any]
+) -> None:
+    fact = await fetched(shop, api, {**SESSION, **changes})
+
+    assert (fact.state, fact.captured_minor) == ("paid", SESSION["amount_total"])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"payment_status": "no_payment_required"}, {"amount_total": 0}, {"currency": "isk"}]
+)
+async def test_a_session_that_we_can_not_have_made_is_foreign(
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(clients.Foreign):
+        await fetched(shop, api, {**SESSION, **changes, "metadata": {}})
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ({"code": "card_declined", "decline_code": "insufficient_funds"}, "insufficient_funds"),
+        ({"code": "expired_card"}, "card_details"),
+        ({"code": "card_declined", "decline_code": "stolen_card"}, "declined"),
+        ({"code": "card_declined", "decline_code": "fraudulent", "advice_code": "do_not_try_again"}, "declined"),
+        ({"code": "card_declined", "decline_code": "generic", "advice_code": "try_again_later"}, "bank_unavailable"),
+        (None, "expired"),
+    ],
+)
+async def test_a_page_that_expired_tells_the_last_error(
+    shop: stripe_adapter.Adapter, api: scripted_api.ScriptedApi, error: dict[str, str] | None, reason: str
+) -> None:
+    intent = {**INTENT, "status": "canceled", "last_payment_error": error, "latest_charge": None}
+    expired = {**SESSION, "status": "expired", "payment_status": "unpaid", "payment_intent": intent}
+
+    fact = await fetched(shop, api, expired)
+
+    assert (fact.state, fact.failure_reason, fact.is_payer_gone) == ("canceled", reason, False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
         {"status": "done"},
         {"status": None},
-        {"payment_status": "no_payment_required"},
         {"amount_total": "4500"},
         {"amount_total": 45.5},
         {"amount_total": 0},
@@ -158,7 +207,6 @@ async def test_the_expiry_of_an_authorization_is_read(
         {"created": "yesterday"},
         {"created": 10**15},
         {"id": "../refunds"},
-        {"url": "javascript:alert(1)"},
         {"payment_intent": {**INTENT, "status": "paid"}},
         {"payment_intent": {**INTENT, "currency": "usd"}},
         {"payment_intent": {**INTENT, "amount_received": None}},

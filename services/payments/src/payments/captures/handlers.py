@@ -65,7 +65,7 @@ async def request_cancel(
     payment = await commands.lock_payment(tx, command)
     capabilities = registry.capabilities(payment.provider, payment.account)
     if payment.state is lifecycle.State.PENDING and accounts.Capability.FETCH not in capabilities:
-        canceled, events = lifecycle.cancel(payment, "canceled_by_merchant")
+        canceled, events = lifecycle.cancel(payment, "canceled_by_merchant", "canceled_by_shop")
         await store.payments.save(tx, canceled)
         await outbox.put(tx, events)
         return

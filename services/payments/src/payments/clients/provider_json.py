@@ -1,14 +1,44 @@
-"""What every provider's JSON has in common: strict types, and our own ids in its metadata. Pure."""
+"""What every provider's JSON has in common: strict types, and our own ids in its metadata. Pure, but for a counter."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from prometheus_client import Counter
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 import contracts.payments
 
 Ours = TypeVar("Ours")
+
+VALUES_DROPPED = Counter(
+    "kopilka_provider_values_dropped_total",
+    "Members of providers' objects that were not of their documented form and decide nothing, so they were dropped.",
+    ["member"],
+)
+
+
+def _lenient(value: object, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+    try:
+        return read(value)
+    except ValidationError:
+        VALUES_DROPPED.labels(info.field_name).inc()
+        return None
+
+
+LENIENT = WrapValidator(_lenient)
+"""Marks a member that only explains and decides nothing about money: a value of an unknown form becomes None."""
+
+OptionalTime = Annotated[Annotated[AwareDatetime, Field(strict=False)] | None, LENIENT]
 
 
 class ProviderJson(BaseModel):

@@ -52,7 +52,8 @@ class Fact:
 
     `amount` is what the payer was asked for, `captured_minor` what was captured, `fee_minor` the provider's fee where
     it names one. `provider_ref` is the id that `fetch` takes. `payment_id` is our id from the payment's metadata; None
-    when it is missing or unreadable. `capture_before` is when an authorization expires.
+    when it is missing or unreadable. `capture_before` is when an authorization expires. `reason` is why it was canceled
+    in the provider's words, `failure_reason` in ours; `is_payer_gone` tells that the payer had left the page by then.
 
     Where one invoice can be paid several times (Stars), each charge is a fact whose `provider_ref` is the charge's id.
     The first charge of a `payment_id` pays it; a further one that `is_recurring` renews a subscription, any other was
@@ -74,6 +75,8 @@ class Fact:
     expires_at: datetime | None = None
     capture_before: datetime | None = None
     reason: str | None = None
+    failure_reason: contracts.payments.FailureReason | None = None
+    is_payer_gone: bool = False
     payer: str | None = None
     is_recurring: bool = False
 

@@ -4,6 +4,7 @@ A state only rises in rank, and only by a fact that matches what was requested. 
 follows from the amounts alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -46,6 +47,12 @@ RANK = {
 OPEN = frozenset({State.CREATED, State.PENDING, State.AUTHORIZED})
 SETTLED = frozenset({State.PAID, State.PARTIALLY_REFUNDED, State.REFUNDED})
 
+# A creation that is refused is the shop's to mend, but for these.
+REASONS_OF_REFUSALS: Mapping[str, contracts.payments.FailureReason] = {
+    "currency_not_supported": "method_unavailable",
+    "provider_unavailable": "bank_unavailable",
+}
+
 Events = tuple[contracts.payments.PaymentEvent, ...]
 
 
@@ -68,7 +75,8 @@ class Payment:
     `provider_ref` and `expires_at` are None until the provider has answered, and so is `account` unless the request
     named one. `capture_asked_minor` is the requested capture. `reserved_minor` is reserved for refunds under way,
     `disputed_minor` is the amount of disputes that are open or lost, `fee_minor` the provider's fee. `origin_id` is the
-    payment whose invoice was paid once more by this one.
+    payment whose invoice was paid once more by this one. `failure_code` and `failure_reason` tell why it failed or was
+    canceled: the provider's code, or ours, and what a client may show.
     """
 
     payment_id: contracts.payments.PaymentId
@@ -99,6 +107,8 @@ class Payment:
     disputed_minor: int = 0
     fee_minor: int = 0
     origin_id: contracts.payments.PaymentId | None = None
+    failure_code: str | None = None
+    failure_reason: contracts.payments.FailureReason | None = None
 
     @property
     def left_minor(self) -> int:
@@ -159,6 +169,8 @@ def charged_again(payment: Payment, account: accounts.Account, fact: facts.Fact)
         disputed_minor=0,
         fee_minor=0,
         origin_id=payment.payment_id,
+        failure_code=None,
+        failure_reason=None,
     )
 
 
@@ -198,6 +210,8 @@ def apply(
         fee_minor=(fact.fee_minor or 0) if is_paid else 0,
         paid_at=(fact.paid_at or accepted_at) if is_paid else None,
         paid_by=fact.payer if is_paid else None,
+        failure_code=(fact.reason or "unknown") if fact.state == "canceled" else None,
+        failure_reason=(fact.failure_reason or "declined") if fact.state == "canceled" else None,
     )
     return changed, _events(payment, changed, fact, accepted_at)
 
@@ -206,16 +220,17 @@ def fail(payment: Payment, code: str) -> tuple[Payment, Events]:
     """End a payment that the provider refused to create; changes nothing where it was created after all."""
     if payment.state is not State.CREATED:
         return payment, ()
-    failed = replace(payment, state=State.FAILED, version=payment.version + 1)
-    return failed, (contracts.payments.PaymentFailed(**event_fields(failed), code=code),)
+    failed = _ended(payment, State.FAILED, code, REASONS_OF_REFUSALS.get(code, "shop_problem"))
+    event = contracts.payments.PaymentFailed(**event_fields(failed), code=code, failure_reason=failed.failure_reason)
+    return failed, (event,)
 
 
-def cancel(payment: Payment, reason: str) -> tuple[Payment, Events]:
+def cancel(payment: Payment, code: str, reason: contracts.payments.FailureReason) -> tuple[Payment, Events]:
     """Cancel a payment that waits for its payer, at a provider that keeps no state of it."""
     if payment.state not in OPEN:
         return payment, ()
-    canceled = replace(payment, state=State.CANCELED, version=payment.version + 1)
-    return canceled, (contracts.payments.PaymentCanceled(**event_fields(canceled), reason=reason),)
+    canceled = _ended(payment, State.CANCELED, code, reason)
+    return canceled, (_canceled(canceled),)
 
 
 def event_fields(payment: Payment, amount_minor: int | None = None) -> EventFields:
@@ -296,7 +311,7 @@ def _events(before: Payment, payment: Payment, fact: facts.Fact, accepted_at: da
             ),
         )
     if payment.state is State.CANCELED:
-        return (contracts.payments.PaymentCanceled(**event_fields(payment), reason=fact.reason or "unknown"),)
+        return (_canceled(payment, is_payer_gone=fact.is_payer_gone),)
     paid = contracts.payments.PaymentPaid if before.state in OPEN else contracts.payments.PaymentPaidLate
     return (
         paid(
@@ -309,4 +324,17 @@ def _events(before: Payment, payment: Payment, fact: facts.Fact, accepted_at: da
             fee=payment.money(payment.fee_minor) if payment.fee_minor else None,
             origin_id=payment.origin_id,
         ),
+    )
+
+
+def _ended(payment: Payment, state: State, code: str, reason: contracts.payments.FailureReason) -> Payment:
+    return replace(payment, state=state, version=payment.version + 1, failure_code=code, failure_reason=reason)
+
+
+def _canceled(payment: Payment, *, is_payer_gone: bool = False) -> contracts.payments.PaymentCanceled:
+    return contracts.payments.PaymentCanceled(
+        **event_fields(payment),
+        reason=payment.failure_code or "unknown",
+        failure_reason=payment.failure_reason,
+        is_payer_gone=is_payer_gone,
     )

@@ -20,7 +20,7 @@ from payments.operations import context
 _SHOWN = (
     *("payment_id", "tenant", "user_id", "purpose", "provider", "account", "provider_ref", "state", "version"),
     *("is_held", "expires_at", "capture_before", "paid_at", "capture_asked_minor", "captured_minor", "refunded_minor"),
-    *("reserved_minor", "disputed_minor", "fee_minor", "origin_id"),
+    *("reserved_minor", "disputed_minor", "fee_minor", "origin_id", "failure_code", "failure_reason"),
 )
 _REFUND_SHOWN = ("refund_id", "amount_minor", "state", "refund_ref", "is_ours", "settled_at")
 

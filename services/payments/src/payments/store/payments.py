@@ -16,7 +16,7 @@ COLUMNS = """
 payment_id, tenant, user_id, purpose, provider, currency, amount_minor, return_url, state, version, correlation_id,
 traceparent, is_held, description, payer, account, provider_ref, confirmation_url, expires_at, capture_before, paid_at,
 paid_by, capture_asked_minor, captured_minor, refunded_minor, reserved_minor, disputed_minor,
-fee_minor, origin_id
+fee_minor, origin_id, failure_code, failure_reason
 """
 _ADD = """
 INSERT INTO payment (payment_id, tenant, user_id, purpose, provider, currency, amount_minor, return_url, state,
@@ -34,7 +34,7 @@ _SAVE = """
 UPDATE payment SET state = $2, version = $3, account = $4, provider_ref = $5, confirmation_url = $6, expires_at = $7,
   capture_before = $8, paid_at = $9, paid_by = $10, capture_asked_minor = $11, captured_minor = $12,
   refunded_minor = $13, reserved_minor = $14, disputed_minor = $15, fee_minor = $16, checks = 0,
-  changed_at = now(), next_at = now() + make_interval(secs => $17)
+  failure_code = $17, failure_reason = $18, changed_at = now(), next_at = now() + make_interval(secs => $19)
 WHERE payment_id = $1 AND version < $3
 """
 _PAUSE = "UPDATE payment SET next_at = now() + make_interval(secs => $3) WHERE payment_id = $1 AND state = $2"
@@ -141,6 +141,8 @@ async def save(tx: database.Tx, payment: Payment) -> None:
         payment.reserved_minor,
         payment.disputed_minor,
         payment.fee_minor,
+        payment.failure_code,
+        payment.failure_reason,
         schedule.POLL_PAUSES_S[0] if payment.state in OPEN or payment.reserved_minor else None,
     )
     assert saved == "UPDATE 1"  # the row is locked, so no other transaction changed its version
@@ -188,4 +190,6 @@ def read_row(row: asyncpg.Record) -> Payment:
         disputed_minor=row["disputed_minor"],
         fee_minor=row["fee_minor"],
         origin_id=contracts.payments.PaymentId(row["origin_id"]) if row["origin_id"] else None,
+        failure_code=row["failure_code"],
+        failure_reason=row["failure_reason"],
     )

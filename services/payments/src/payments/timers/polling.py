@@ -83,7 +83,7 @@ async def _expire(db: database.Database, payment: lifecycle.Payment) -> None:
     async with db.transaction() as tx:
         locked = await store.payments.lock(tx, payment.payment_id)
         assert locked is not None  # payments are never deleted
-        canceled, published = lifecycle.cancel(locked, "expired")
+        canceled, published = lifecycle.cancel(locked, "expired", "expired")
         if canceled is not locked:
             await store.payments.save(tx, canceled)
             await events.put(tx, canceled, published)

@@ -156,6 +156,7 @@ def _answer(payment: domain.payments.Payment) -> commands.Answer | None:
             "detail": "The provider refused the payment; no money was taken.",
             "payment_id": str(payment.id),
             "failure_code": payment.failure_code,
+            "failure_reason": payment.failure_reason,
         }
         return commands.Answer(409, body)
     return commands.Answer(201, payment.model_dump(mode="json"))

@@ -1,12 +1,12 @@
 """The payment as clients read it."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 from pydantic import Field
 
-from contracts import message
+from contracts import message, payments
 from gateway.domain import read_models
 
 Status = Literal["created", "pending", "authorized", "paid", "partially_refunded", "refunded", "failed", "canceled"]
@@ -36,5 +36,15 @@ class Payment(read_models.ReadModel):
         Field(description="Where the payer continues.", examples=["https://yoomoney.ru/checkout/payments/v2/contract"]),
     ]
     expires_at: Annotated[datetime | None, Field(examples=[read_models.MOMENT])]
-    failure_code: Annotated[str | None, Field(description="Why the payment failed.", examples=[None])]
+    failure_code: Annotated[
+        str | None, Field(description="The provider's code, or ours, of a creation that was refused.", examples=[None])
+    ]
+    failure_reason: Annotated[
+        str | None,
+        Field(
+            description="Why the payment failed or was canceled, to be shown to the payer: "
+            f"{', '.join(get_args(payments.FailureReason))}. Show one that you do not know as `declined`.",
+            examples=[None],
+        ),
+    ]
     created_at: Annotated[datetime, Field(examples=[read_models.MOMENT])]

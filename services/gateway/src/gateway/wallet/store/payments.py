@@ -24,8 +24,8 @@ VALUES ($1, $2, $3, 0, 'created', $4, $5, $6, $7, now())
 # more is captured than was requested, so the largest amount is the requested one; the refunded amount only grows.
 _PROJECT = """
 INSERT INTO payments AS stored (tenant, id, user_id, version, status, purpose, amount_minor, currency, paid_minor,
-  refunded_minor, provider, confirmation_url, expires_at, failure_code, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+  refunded_minor, provider, confirmation_url, expires_at, failure_code, failure_reason, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (tenant, id) DO UPDATE SET
   version = greatest(stored.version, excluded.version),
   status = CASE WHEN stored.version < excluded.version THEN excluded.status ELSE stored.status END,
@@ -35,11 +35,13 @@ ON CONFLICT (tenant, id) DO UPDATE SET
   confirmation_url = coalesce(stored.confirmation_url, excluded.confirmation_url),
   expires_at = coalesce(stored.expires_at, excluded.expires_at),
   failure_code = coalesce(stored.failure_code, excluded.failure_code),
+  failure_reason = CASE WHEN stored.version < excluded.version THEN excluded.failure_reason
+    ELSE stored.failure_reason END,
   created_at = least(stored.created_at, excluded.created_at)
 """
 _GET = """
 SELECT id, status, purpose, amount_minor, currency, paid_minor, refunded_minor, provider, confirmation_url, expires_at,
-  failure_code, created_at
+  failure_code, failure_reason, created_at
 FROM payments WHERE tenant = $1 AND id = $2 AND user_id = $3
 """
 
@@ -102,6 +104,7 @@ def _row(event: payments.PaymentEvent, status: domain.payments.Status, published
         created.confirmation_url if created else None,
         created.expires_at if created else None,
         event.code if isinstance(event, payments.PaymentFailed) else None,
+        event.failure_reason if isinstance(event, payments.PaymentFailed | payments.PaymentCanceled) else None,
         published_at,
     )
 

@@ -14,7 +14,7 @@ from decimal import Context, Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
-from pydantic import AwareDatetime, Field, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
 from contracts.message import AMOUNT_MINOR_MAX, Money
 from payments import clients
@@ -46,36 +46,32 @@ _Id = Annotated[int, Field(gt=0, lt=2**63)]
 _S = TypeVar("_S", bound=provider_json.ProviderJson)
 
 
+def _plain(value: object) -> Decimal:
+    """Read a JSON number or a string. An exponent could make an integer of a billion digits out of ten characters."""
+    text = f"{value:f}" if isinstance(value, Decimal) and -30 <= value.adjusted() <= 24 else str(value)
+    if isinstance(value, bool) or _DECIMAL.fullmatch(text) is None:
+        raise ValueError("not a plain decimal")
+    return Decimal(text)
+
+
+_Amount = Annotated[Decimal, BeforeValidator(_plain)]
+
+
 class _Invoice(provider_json.ProviderJson):
     invoice_id: _Id
     status: Literal["active", "paid", "expired"]
     currency_type: Literal["crypto", "fiat"]
-    amount: Decimal
+    amount: _Amount
     created_at: Annotated[AwareDatetime, Field(strict=False)]
     asset: Annotated[str, Field(max_length=12)] | None = None
     payload: Annotated[str, Field(max_length=4096)] | None = None
-    bot_invoice_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
-    expiration_date: Annotated[AwareDatetime, Field(strict=False)] | None = None
-    paid_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
-    fee_asset: Annotated[str, Field(max_length=12)] | None = None
-    fee_amount: Decimal | None = None
-
-    @model_validator(mode="after")
-    def _is_dated(self) -> "_Invoice":
-        if self.status == "paid" and self.paid_at is None:
-            raise ValueError("paid at no time")
-        return self
-
-    @field_validator("amount", "fee_amount", mode="before")
-    @classmethod
-    def _is_plain(cls, value: object) -> Decimal | None:
-        # A JSON number or a string. An exponent could make an integer of a billion digits out of ten characters.
-        text = f"{value:f}" if isinstance(value, Decimal) and -30 <= value.adjusted() <= 24 else str(value)
-        if value is None or isinstance(value, bool):
-            return None
-        if _DECIMAL.fullmatch(text) is None:
-            raise ValueError("not a plain decimal")
-        return Decimal(text)
+    bot_invoice_url: Annotated[
+        Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None, provider_json.LENIENT
+    ] = None
+    expiration_date: provider_json.OptionalTime = None
+    paid_at: provider_json.OptionalTime = None
+    fee_asset: Annotated[Annotated[str, Field(max_length=12)] | None, provider_json.LENIENT] = None
+    fee_amount: Annotated[_Amount | None, provider_json.LENIENT] = None
 
 
 class _Made(provider_json.ProviderJson):
@@ -207,13 +203,13 @@ class CryptoPay(unsupported.UnsupportedCalls):
         try:
             return _read(body, shape)
         except clients.Malformed:
-            raise clients.OutcomeUnknown("the answer is unreadable") from None
+            raise clients.Unreadable("the answer is unreadable") from None
 
     def _fact(self, invoice: _Invoice) -> facts.Fact:
         amount = _minor(invoice.amount, invoice.asset)
         if amount is None or invoice.asset is None:
             if provider_json.payment_id(invoice.payload) is not None:
-                raise clients.OutcomeUnknown("an invoice of ours with an amount that can't be read")
+                raise clients.Unreadable("an invoice of ours with an amount that can't be read")
             raise clients.Foreign("an invoice that we can't have made")
         is_paid = invoice.status == "paid"
         return facts.Fact(
@@ -230,6 +226,7 @@ class CryptoPay(unsupported.UnsupportedCalls):
             paid_at=invoice.paid_at,
             expires_at=invoice.expiration_date,
             reason="expired" if invoice.status == "expired" else None,
+            failure_reason="expired" if invoice.status == "expired" else None,
         )
 
 

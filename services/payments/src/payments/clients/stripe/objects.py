@@ -15,6 +15,7 @@ import contracts.payments
 from contracts.message import Money, PositiveMinor
 from payments import clients
 from payments.clients import provider_json
+from payments.clients.stripe import reasons
 from payments.domain import facts
 
 # The beginnings of the types of events that are used.
@@ -42,6 +43,7 @@ _DISPUTE_STATES: Final[dict[str, facts.DisputeState]] = {
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}", re.ASCII)
 Id = Annotated[str, Field(pattern=f"^{_ID.pattern}$")]
 _Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[a-zA-Z0-9_.]+$")]
+_Explanation = Annotated[_Word | None, provider_json.LENIENT]
 _Time = Annotated[int, Field(ge=0, le=253_402_300_799)]
 _Minor = Annotated[int, Field(ge=0, le=2**63 - 1)]
 _Currency = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
@@ -77,12 +79,13 @@ class Charge(provider_json.ProviderJson):
     amount_refunded: _Minor
     payment_intent: Id | None = None
     balance_transaction: _Balance | Id | None = None
-    payment_method_details: _Method | None = None
+    payment_method_details: Annotated[_Method | None, provider_json.LENIENT] = None
 
 
 class _Failure(provider_json.ProviderJson):
-    code: _Word | None = None
-    decline_code: _Word | None = None
+    code: _Explanation = None
+    decline_code: _Explanation = None
+    advice_code: _Explanation = None
 
 
 class Intent(provider_json.ProviderJson):
@@ -101,8 +104,8 @@ class Intent(provider_json.ProviderJson):
     currency: _Currency
     capture_method: _Word
     amount_received: _Minor
-    cancellation_reason: _Word | None = None
-    last_payment_error: _Failure | None = None
+    cancellation_reason: _Explanation = None
+    last_payment_error: Annotated[_Failure | None, provider_json.LENIENT] = None
     latest_charge: Charge | Id | None = None
 
 
@@ -120,7 +123,7 @@ class Session(provider_json.ProviderJson):
     livemode: bool
     metadata: _Metadata = None
     payment_intent: Intent | Id | None = None
-    url: Annotated[str, Field(max_length=4_096, pattern=r"^https?://")] | None = None
+    url: Annotated[Annotated[str, Field(max_length=4_096, pattern=r"^https?://")] | None, provider_json.LENIENT] = None
 
     @property
     def intent(self) -> Intent | None:
@@ -145,7 +148,7 @@ class Refund(provider_json.ProviderJson):
     payment_intent: Id | None = None
     balance_transaction: Id | None = None
     metadata: _Metadata = None
-    failure_reason: _Word | None = None
+    failure_reason: _Explanation = None
 
     @property
     def is_of_money(self) -> bool:
@@ -161,7 +164,7 @@ class Dispute(provider_json.ProviderJson):
     amount: PositiveMinor
     currency: _Currency
     created: _Time
-    reason: _Word | None = None
+    reason: _Explanation = None
     payment_intent: Id | None = None
     balance_transactions: tuple[_Balance, ...] = ()
 
@@ -204,8 +207,8 @@ class Movements(provider_json.ProviderJson):
 
 class _Reason(provider_json.ProviderJson):
     type: _Word
-    code: _Word | None = None
-    decline_code: _Word | None = None
+    code: _Explanation = None
+    decline_code: _Explanation = None
 
 
 class Error(provider_json.ProviderJson):
@@ -260,17 +263,23 @@ def is_supported(currency: str) -> bool:
 
 
 def fact_of(session: Session, intent: Intent | None, *, shop_id: str, refunded_minor: int) -> facts.Fact:
-    """Read a payment; `intent` may be newer than the session. Raises OutcomeUnknown for a payment that is not ours."""
+    """Read a payment; `intent` may be newer than the session. Raises Foreign, or Unreadable for one of ours."""
+    payment_id = provider_json.our_id(session.metadata, "payment_id", contracts.payments.PaymentId)
     if not session.is_readable or session.payment_status == "no_payment_required":
-        raise clients.OutcomeUnknown("the answer is not a payment")
+        if payment_id is None:
+            raise clients.Foreign("a session that we can't have made")
+        raise clients.Unreadable("the answer is not a payment")
     assert session.currency is not None  # as it is readable
     assert session.amount_total is not None
     if intent is not None and intent.currency != session.currency:
-        raise clients.OutcomeUnknown("two currencies in one payment")
+        raise clients.Unreadable("two currencies in one payment")
     state = _state(session, intent)
     charge = intent.latest_charge if intent and isinstance(intent.latest_charge, Charge) else None
     balance = charge.balance_transaction if charge and isinstance(charge.balance_transaction, _Balance) else None
     is_paid = state == "paid"
+    reason = _reason(session, intent)
+    advice_code = intent.last_payment_error.advice_code if intent and intent.last_payment_error else None
+    is_canceled = state == "canceled"
     return facts.Fact(
         provider_ref=session.id,
         state=state,
@@ -281,13 +290,16 @@ def fact_of(session: Session, intent: Intent | None, *, shop_id: str, refunded_m
         fee_minor=balance.fee if is_paid and balance and balance.currency == session.currency else None,
         shop_id=shop_id,
         is_test=not session.livemode,
-        payment_id=provider_json.our_id(session.metadata, "payment_id", contracts.payments.PaymentId),
+        payment_id=payment_id,
         created_at=moment(session.created),
         confirmation_url=session.url if session.status == "open" else None,
         paid_at=moment((balance or charge or session).created) if is_paid else None,
         expires_at=moment(session.expires_at) if session.status == "open" else None,
         capture_before=_capture_before(charge) if state == "authorized" else None,
-        reason=_reason(session, intent) if state == "canceled" else None,
+        reason=reason if is_canceled else None,
+        failure_reason=reasons.reason_of(reason, advice_code) if is_canceled else None,
+        # On an open page the payer tries again; a payment that fails after it was completed is slow: a bank's debit.
+        is_payer_gone=is_canceled and session.status == "complete",
     )
 
 
@@ -352,10 +364,10 @@ def _state(session: Session, intent: Intent | None) -> facts.FactState:
 
 
 def _reason(session: Session, intent: Intent | None) -> str:
-    if session.status == "expired":
-        return "expired"
     failure = intent.last_payment_error if intent else None
     code = (failure.decline_code or failure.code) if failure else None
+    if code is None and session.status == "expired":
+        return "expired"
     return code or (intent.cancellation_reason if intent else None) or "canceled"
 
 

@@ -7,12 +7,13 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 import contracts.payments
 from contracts.message import Money
 from payments import clients
 from payments.clients import provider_json
+from payments.clients.yookassa import reasons
 from payments.domain import facts
 
 # The beginnings of the types of notifications that are used.
@@ -29,11 +30,18 @@ _STATES: Final[dict[str, facts.FactState]] = {
 }
 # It becomes a part of a path, so no other characters are accepted.
 _Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
+_DIGITS_KEPT = 15
 _VALUE = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,8}))?", re.ASCII)
 
 
+def _text_of_number(value: object) -> object:
+    # A number is read where it can be nothing else: a binary float keeps fifteen decimal digits.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return repr(value) if is_number and len(repr(value).replace(".", "")) <= _DIGITS_KEPT else value
+
+
 class _Amount(provider_json.ProviderJson):
-    value: Annotated[str, Field(max_length=32)]
+    value: Annotated[str, Field(max_length=32), BeforeValidator(_text_of_number)]
     currency: Annotated[str, Field(max_length=3)]
 
 
@@ -42,7 +50,9 @@ class _Recipient(provider_json.ProviderJson):
 
 
 class _Confirmation(provider_json.ProviderJson):
-    confirmation_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None = None
+    confirmation_url: Annotated[
+        Annotated[str, Field(max_length=2048, pattern=r"^https?://")] | None, provider_json.LENIENT
+    ] = None
 
 
 class _Cancellation(provider_json.ProviderJson):
@@ -58,13 +68,13 @@ class Payment(provider_json.ProviderJson):
     created_at: AwareDatetime
     recipient: _Recipient
     test: bool
-    income_amount: _Amount | None = None
+    income_amount: Annotated[_Amount | None, provider_json.LENIENT] = None
     refunded_amount: _Amount | None = None
     metadata: dict[str, Any] | None = None
-    confirmation: _Confirmation | None = None
-    captured_at: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
-    cancellation_details: _Cancellation | None = None
+    confirmation: Annotated[_Confirmation | None, provider_json.LENIENT] = None
+    captured_at: provider_json.OptionalTime = None
+    expires_at: provider_json.OptionalTime = None
+    cancellation_details: Annotated[_Cancellation | None, provider_json.LENIENT] = None
 
 
 class Refund(provider_json.ProviderJson):
@@ -76,7 +86,7 @@ class Refund(provider_json.ProviderJson):
     amount: _Amount
     created_at: AwareDatetime
     metadata: dict[str, Any] | None = None
-    cancellation_details: _Cancellation | None = None
+    cancellation_details: Annotated[_Cancellation | None, provider_json.LENIENT] = None
 
 
 class Payments(provider_json.ProviderJson):
@@ -98,8 +108,8 @@ class Error(provider_json.ProviderJson):
 
     type: Literal["error"]
     code: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")]
-    parameter: str | None = None
-    retry_after: Annotated[int, Field(ge=0)] | None = None
+    parameter: Annotated[str | None, provider_json.LENIENT] = None
+    retry_after: Annotated[Annotated[int, Field(ge=0)] | None, provider_json.LENIENT] = None
 
 
 class _Subject(provider_json.ProviderJson):
@@ -166,7 +176,11 @@ def line(item: contracts.payments.ReceiptItem) -> dict[str, Any]:
 
 
 def fact_of(answer: Payment) -> facts.Fact:
-    """Read a payment. Raises OutcomeUnknown where its amounts make no sense."""
+    """Read a payment. Raises Foreign where we can't have made it, or Unreadable where an amount makes no sense."""
+    payment_id = provider_json.our_id(answer.metadata, "payment_id", contracts.payments.PaymentId)
+    if answer.amount.currency not in EXPONENTS and payment_id is None:
+        raise clients.Foreign("a payment in a currency that we don't use")
+    reason = answer.cancellation_details.reason if answer.cancellation_details else None
     try:
         taken_minor = minor_of(answer.amount.value, answer.amount.currency)
         amount = Money(
@@ -182,24 +196,25 @@ def fact_of(answer: Payment) -> facts.Fact:
             fee_minor=_fee_minor(answer, taken_minor),
             shop_id=answer.recipient.account_id,
             is_test=answer.test,
-            payment_id=provider_json.our_id(answer.metadata, "payment_id", contracts.payments.PaymentId),
+            payment_id=payment_id,
             created_at=answer.created_at,
             confirmation_url=answer.confirmation.confirmation_url if answer.confirmation else None,
             paid_at=answer.captured_at,
             capture_before=answer.expires_at if answer.status == "waiting_for_capture" else None,
-            reason=answer.cancellation_details.reason if answer.cancellation_details else None,
+            reason=reason,
+            failure_reason=reasons.reason_of(reason) if answer.status == "canceled" else None,
         )
     except ValueError as error:
-        raise clients.OutcomeUnknown("the answer is not a payment") from error
+        raise clients.Unreadable("the answer is not a payment") from error
 
 
 def refund_of(answer: Refund) -> facts.RefundFact:
-    """Read a refund. Raises OutcomeUnknown where its amount makes no sense."""
+    """Read a refund. Raises Unreadable where its amount makes no sense."""
     try:
         amount_minor = minor_of(answer.amount.value, answer.amount.currency)
         amount = Money(amount_minor=amount_minor, currency=answer.amount.currency)
     except ValueError as error:
-        raise clients.OutcomeUnknown("the answer is not a refund") from error
+        raise clients.Unreadable("the answer is not a refund") from error
     return facts.RefundFact(
         refund_ref=answer.id,
         provider_ref=answer.payment_id,
@@ -222,7 +237,10 @@ def _fee_minor(answer: Payment, taken_minor: int) -> int | None:
         return None
     if answer.income_amount.currency != answer.amount.currency:
         return None
-    fee_minor = taken_minor - minor_of(answer.income_amount.value, answer.income_amount.currency)
+    try:
+        fee_minor = taken_minor - minor_of(answer.income_amount.value, answer.income_amount.currency)
+    except ValueError:
+        return None
     return fee_minor if fee_minor >= 0 else None
 
 
