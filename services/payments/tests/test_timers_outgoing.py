@@ -38,7 +38,7 @@ async def test_a_creation_that_timed_out_is_repeated_under_its_key(shop: Any, sa
 
 
 @pytest.mark.rule("PA21")
-@pytest.mark.parametrize("fault", ["http:500", "http:429:1", "drop", "http:401"])
+@pytest.mark.parametrize("fault", ["http:500", "http:429:1", "drop"])
 async def test_a_storm_is_waited_out(shop: Any, sandbox: Any, client_of: Any, fault: str) -> None:
     sandbox.fault(fault, count=2)
     for _ in range(3):
@@ -63,6 +63,57 @@ async def test_a_definite_refusal_fails_the_payment(shop: Any, sandbox: Any) -> 
     assert (await shop.payment(command.payment_id))["state"] == "failed"
     assert await shop.event_names() == ["failed.v1"]
     assert await shop.findings() == []
+
+
+@pytest.mark.parametrize("fault", ["http:401", "http:403"])
+async def test_wrong_credentials_fail_a_new_payment_at_once_and_name_the_account(
+    shop: Any, sandbox: Any, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    sandbox.fault(fault, count=2)
+    command = await shop.request()
+    await shop.request()
+
+    await shop.send_attempts()
+
+    failed = await shop.payment(command.payment_id)
+    assert (failed["state"], failed["failure_code"]) == ("failed", "credentials_refused")
+    assert failed["failure_reason"] == "shop_problem"
+    assert await shop.event_names() == ["failed.v1"] * 2
+    assert await shop.rows("SELECT kind, provider, account FROM finding") == [
+        {"kind": "credentials_refused", "provider": "yookassa", "account": "demo"}
+    ]
+
+
+async def test_wrong_credentials_leave_a_payment_that_may_exist_waiting(shop: Any, sandbox: Any) -> None:
+    sandbox.fault("timeout_after_commit", route="POST /payments")
+    command = await shop.request()
+    await shop.send_attempts()
+    sandbox.fault("http:401")
+
+    for _ in range(2):
+        await shop.make_due("provider_attempt")
+        await shop.send_attempts()
+
+    assert (await shop.payment(command.payment_id))["state"] == "pending"
+    assert await shop.findings() == ["credentials_refused"]
+
+
+async def test_an_answer_that_cannot_be_read_becomes_a_finding_after_minutes(
+    shop: Any, scripted_server: Any, client_of: Any
+) -> None:
+    command = await shop.request()
+    shop.use(client_of(scripted_server.url))
+    scripted_server.says_paid(command.payment_id, "ref-1", status="done")
+    await shop.send_attempts()
+    early = await shop.findings()
+    await shop.rows("UPDATE payment SET created_at = created_at - interval '6 minutes'")
+
+    for _ in range(2):
+        await shop.make_due("provider_attempt")
+        await shop.send_attempts()
+
+    assert early == []
+    assert await shop.findings() == ["answer_unreadable"]
 
 
 async def test_a_refusal_after_an_unknown_outcome_is_also_a_finding(shop: Any, sandbox: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, Literal, Protocol
 
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 
 import contracts.payments
 from chassis import telemetry
@@ -19,6 +19,12 @@ CALLS = Histogram(
     "Time of one call to a payment provider.",
     ["provider", "op", "result"],
     buckets=telemetry.LATENCY_BUCKETS_S,
+)
+
+CREDENTIALS_REFUSED = Counter(
+    "kopilka_provider_credentials_refused_total",
+    "Calls that a payment provider refused because of the account's credentials.",
+    ["provider", "account"],
 )
 
 
@@ -43,6 +49,12 @@ class OutcomeUnknown(ProviderError):  # noqa: N818 - named by the outcome, as th
     """No answer that can be trusted; the provider may have done it. Repeat with the same idempotence key."""
 
     result = "unknown"
+
+
+class Unreadable(OutcomeUnknown):
+    """An answer that is not of its documented shape, in what decides about money. Repeating it may not help."""
+
+    result = "unreadable"
 
 
 class RateLimited(ProviderError):  # noqa: N818 - named by the outcome, as the others

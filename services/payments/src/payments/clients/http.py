@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from chassis import http_client
+from chassis import http_client, telemetry
 from payments import clients
 from payments.domain import accounts
 
@@ -29,7 +29,7 @@ class Http:
         self, account: accounts.Account, *, base_url: str, timeout_s: float, headers: Mapping[str, str] | None = None
     ) -> None:
         """Prepare the client; the first call connects."""
-        self._provider = account.provider
+        self._account = account
         self._quiet_until = 0.0
         self._client = http_client.HttpClient(base_url, timeout_s=timeout_s, headers=headers)
 
@@ -41,6 +41,15 @@ class Http:
             if httpx.codes.is_success(response.status):
                 return response.body
             error = refusal(response)
+            if isinstance(error, clients.AuthFailed):
+                clients.CREDENTIALS_REFUSED.labels(self._account.provider, self._account.name).inc()
+                telemetry.log.error(
+                    "payments.credentials_refused",
+                    provider=self._account.provider,
+                    account=self._account.name,
+                    op=op,
+                    status=response.status,
+                )
             if isinstance(error, clients.RateLimited):
                 # The limit is the account's, not the request's: no call is made until it is over.
                 self._quiet_until = time.monotonic() + error.retry_after_s
@@ -49,7 +58,7 @@ class Http:
             result = error.result
             raise
         finally:
-            clients.CALLS.labels(self._provider, op, result).observe(time.perf_counter() - started)
+            clients.CALLS.labels(self._account.provider, op, result).observe(time.perf_counter() - started)
 
     async def close(self) -> None:
         """Close the connections."""

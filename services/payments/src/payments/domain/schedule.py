@@ -20,6 +20,9 @@ RETRIED_FOR = timedelta(days=7)
 # Deposits and charges that were made in time may be reported some minutes later.
 EXPIRY_GRACE = timedelta(minutes=15)
 
+# An answer that can't be read is given some time, because the provider may mend it; then a person has to know. With the
+# pauses between fetches that is within ten minutes.
+UNREADABLE_AFTER = timedelta(minutes=5)
 FETCH_PAUSE_S_MAX = 600.0
 WEBHOOK_LIFETIME = timedelta(days=3)
 UNKNOWN_PAYMENT_PAUSES_S = (5.0, 30.0, 120.0, 600.0, 1_800.0)

@@ -12,7 +12,7 @@ import payments.refunds.timers
 from chassis import database, envelope, failpoints, telemetry, worker_pool
 from payments import clients, store
 from payments.domain import accounts, facts, lifecycle, schedule
-from payments.timers import lookup, operation, outcomes, settlement
+from payments.timers import faults, lookup, operation, outcomes, settlement
 
 AUTH_PAUSE_S = 60.0  # an operator has to correct the credentials; trying faster would not help
 NOT_SERVED_PAUSE_S = 600.0
@@ -66,9 +66,13 @@ async def _send(db: database.Database, provider: clients.Provider, attempt: stor
         await _on_refusal(db, provider, attempt, "not_found")
     except clients.RateLimited as error:
         await outcomes.retry_later(db, attempt, "refused", error.retry_after_s)
-    except clients.AuthFailed:
-        telemetry.log.error("payments.credentials_refused", provider=provider.account.provider)
-        await outcomes.retry_later(db, attempt, "refused", AUTH_PAUSE_S)
+    except clients.AuthFailed as error:
+        await faults.report(db, provider.account, error, op=attempt.op)
+        if attempt.op == "create" and not attempt.is_uncertain:
+            # Nothing was made, and the payer is waiting: a repetition has to wait for an operator.
+            await outcomes.refuse(db, attempt, OPERATIONS[attempt.op], "credentials_refused")
+        else:
+            await outcomes.retry_later(db, attempt, "refused", AUTH_PAUSE_S)
     except clients.ProviderError as error:
         await _on_unknown_outcome(db, provider, attempt, error)
     else:
@@ -112,6 +116,8 @@ async def _on_unknown_outcome(
 ) -> None:
     """Try again later, and at times look it up: some providers repeat a failure for as long as they keep the key."""
     _warn(attempt, error)
+    is_lasting = attempt.age > schedule.UNREADABLE_AFTER
+    await faults.report(db, provider.account, error, op=attempt.op, payment=attempt.payment, is_lasting=is_lasting)
     if attempt.tries % LOOK_UP_AFTER_TRIES == 0:
         try:
             observation = await _find_done(provider, attempt)

@@ -6,7 +6,7 @@ from functools import partial
 from chassis import database, envelope, failpoints, telemetry, worker_pool
 from payments import clients, store
 from payments.domain import accounts, lifecycle, schedule
-from payments.timers import events, lookup, settlement
+from payments.timers import events, faults, lookup, settlement
 
 
 def pool(db: database.Database, providers: clients.Providers) -> worker_pool.WorkerPool[store.payments.DuePayment]:
@@ -53,6 +53,7 @@ async def _look_up(db: database.Database, provider: clients.Provider, due: store
         )
     except clients.ProviderError as error:
         telemetry.log.warning("payments.fetch_failed", payment_id=str(payment.payment_id), error=repr(error))
+        await faults.report(db, provider.account, error, op="fetch", payment=payment, is_lasting=due.polls > 1)
         return
     failpoints.passed("payments.after_fetch")
     with envelope.caused_by(envelope.Cause(payment.correlation_id, None, payment.traceparent)):

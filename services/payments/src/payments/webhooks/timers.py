@@ -9,7 +9,7 @@ from prometheus_client import Counter
 from chassis import database, envelope, failpoints, telemetry, worker_pool
 from payments import clients, store, webhooks
 from payments.domain import accounts, facts, schedule
-from payments.timers import lookup, settlement
+from payments.timers import faults, lookup, settlement
 from payments.webhooks.store import Webhook
 
 FOREIGN = Counter(
@@ -56,6 +56,10 @@ async def settle_webhooks(db: database.Database, providers: clients.Providers, r
             return
         except clients.ProviderError as error:
             telemetry.log.warning("payments.fetch_failed", provider=first.provider, error=repr(error))
+            is_lasting = max(webhook.age for webhook in received) > schedule.UNREADABLE_AFTER
+            await faults.report(
+                db, provider.account, error, op="fetch", provider_ref=first.provider_ref, is_lasting=is_lasting
+            )
             await _park_unfetched(db, received)
             return
         failpoints.passed("payments.after_fetch")

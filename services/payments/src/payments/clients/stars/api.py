@@ -274,7 +274,7 @@ class Stars(unsupported.UnsupportedCalls):
         try:
             return shape.model_validate_json(body)
         except ValidationError:
-            raise clients.OutcomeUnknown("the response is unreadable") from None
+            raise clients.Unreadable("the response is unreadable") from None
 
 
 def _refusal(answer: http.Answer) -> clients.ProviderError:

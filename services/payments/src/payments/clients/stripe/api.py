@@ -331,7 +331,7 @@ class Stripe(unsupported.UnsupportedCalls):
         try:
             return shape.model_validate_json(body)
         except ValidationError as error:
-            raise clients.OutcomeUnknown("the response is unreadable") from error
+            raise clients.Unreadable("the response is unreadable") from error
 
 
 def _refusal(answer: http.Answer) -> clients.ProviderError:
@@ -342,10 +342,11 @@ def _refusal(answer: http.Answer) -> clients.ProviderError:
     if answer.status == httpx.codes.TOO_MANY_REQUESTS:
         retry_after = answer.headers.get("retry-after", "")
         return http.rate_limited(float(retry_after) if re.fullmatch(r"[0-9]{1,6}", retry_after) else RETRY_AFTER_S)
-    if error is None or not httpx.codes.is_client_error(answer.status):
-        return _unknown(answer)
+    # Whoever refuses the credentials has done nothing.
     if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         return clients.AuthFailed(f"status {answer.status}")
+    if error is None or not httpx.codes.is_client_error(answer.status):
+        return _unknown(answer)
     if answer.status == httpx.codes.NOT_FOUND:
         return clients.NotFound("the provider knows no such object")
     if answer.status == httpx.codes.CONFLICT or error.error.type == "idempotency_error":
@@ -382,7 +383,7 @@ def _charge(line: objects.Movement) -> objects.Charge | None:
     try:
         return objects.Charge.model_validate(line.source)
     except ValidationError as error:
-        raise clients.OutcomeUnknown("the response is unreadable") from error
+        raise clients.Unreadable("the response is unreadable") from error
 
 
 def _is_within(fact: facts.Fact, since: datetime, until: datetime) -> bool:

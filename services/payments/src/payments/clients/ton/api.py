@@ -185,7 +185,7 @@ class Ton(unsupported.UnsupportedCalls):
             if not one.is_final:
                 break
             if int(one.lt) <= passed_lt or _address(one.account) != self._wallet:
-                raise clients.OutcomeUnknown("transactions out of order or of another account")
+                raise clients.Unreadable("transactions out of order or of another account")
             passed_lt = int(one.lt)
             final.append(one)
         return final
@@ -241,7 +241,7 @@ class Ton(unsupported.UnsupportedCalls):
         try:
             return shape.model_validate_json(body)
         except ValidationError:
-            raise clients.OutcomeUnknown("the response is unreadable") from None
+            raise clients.Unreadable("the response is unreadable") from None
 
 
 def comment_of(payment_id: contracts.payments.PaymentId) -> str:
@@ -281,7 +281,7 @@ def _address(text: str) -> boc.Address:
     try:
         return boc.Address.parse(text)
     except boc.Malformed:
-        raise clients.OutcomeUnknown("the response has an unreadable address") from None
+        raise clients.Unreadable("the response has an unreadable address") from None
 
 
 def _raw(address: boc.Address) -> str:

@@ -187,11 +187,16 @@ class YooKassa(unsupported.UnsupportedCalls):
         movements: tuple[facts.Movement, ...]
         if noun == "refunds":
             refunds = await self._call("list", "GET", "/refunds", objects.Refunds, params=parameters)
-            movements, after = tuple(map(objects.refund_of, refunds.items)), refunds.next_cursor or ""
+            known_refunds = (item for item in refunds.items if item.amount.currency in objects.EXPONENTS)
+            movements, after = tuple(map(objects.refund_of, known_refunds)), refunds.next_cursor or ""
         else:
             made = await self._call("list", "GET", "/payments", objects.Payments, params=parameters)
             is_listed = time == "captured_at"
-            fresh = (item for item in made.items if not (is_listed and since <= item.created_at < until))
+            fresh = (
+                item
+                for item in made.items
+                if item.amount.currency in objects.EXPONENTS and not (is_listed and since <= item.created_at < until)
+            )
             movements, after = tuple(map(objects.fact_of, fresh)), made.next_cursor or ""
         return facts.Page(movements=movements, cursor=_cursor(int(leg), after))
 
@@ -207,7 +212,7 @@ class YooKassa(unsupported.UnsupportedCalls):
         try:
             return shape.model_validate_json(body)
         except ValidationError as error:
-            raise clients.OutcomeUnknown("the response is unreadable") from error
+            raise clients.Unreadable("the response is unreadable") from error
 
     def _receipt(self, receipt: contracts.payments.Receipt | None) -> dict[str, Any]:
         if receipt is None:
@@ -242,11 +247,12 @@ def _refusal(answer: http.Answer) -> clients.ProviderError:
     if answer.status == httpx.codes.TOO_MANY_REQUESTS:
         retry_after_ms = error.retry_after if error else None
         return http.rate_limited(RETRY_AFTER_S if retry_after_ms is None else retry_after_ms / 1000)
+    # Whoever refuses the credentials has done nothing.
+    if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        return clients.AuthFailed(f"status {answer.status}")
     if error is None or not httpx.codes.is_client_error(answer.status):
         # Only the provider's own error is definite: anything else may come from a proxy before it.
         return clients.OutcomeUnknown(f"status {answer.status}")
-    if answer.status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        return clients.AuthFailed(f"status {answer.status}")
     if answer.status == httpx.codes.NOT_FOUND:
         return clients.NotFound("the provider knows no such object")
     if error.parameter == "Idempotence-Key":
