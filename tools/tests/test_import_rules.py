@@ -35,7 +35,7 @@ FORBIDDEN = [
     ("ledger.timers", "ledger.main", "Inside a service"),
     ("payments.clients.more", "payments.store", "Inside a service"),
     ("payments.store.payments", "payments.refunds.store", "The core of payments knows no slice"),
-    ("payments.timers.polling", "payments.deposits.timers", "The core of payments knows no slice"),
+    ("payments.timers.lookup", "payments.deposits.timers", "The core of payments knows no slice"),
     ("payments.refunds.store", "payments.disputes.store", "The slices of payments do not know each other"),
     ("payments.clients.ton.api", "payments.clients.stripe.api", "Payment providers do not know each other"),
     ("payments.captures.handlers", "payments.clients", "Message handlers and the settlement"),

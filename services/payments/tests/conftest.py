@@ -21,15 +21,15 @@ from fastapi import FastAPI
 import contracts.payments
 import payments.captures.handlers
 import payments.refunds.handlers
-import payments.webhooks.timers
 from chassis import app, database, health, testing, web, worker_pool
 from contracts.message import Money, TenantId, UserId
 from payments import clients, main
 from payments.clients import yookassa
 from payments.domain import accounts
 from payments.handlers import commands
-from payments.timers import outgoing, polling
+from payments.timers import outgoing
 from payments.webhooks.api import routes
+from payments.webhooks.timers import polling, settling
 
 # Modules beside the tests are no packages; pytest's importlib mode leaves them unfound.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -194,7 +194,7 @@ class Shop:
     def restart(self) -> None:
         """Forget whatever a process keeps in memory."""
         self.attempts_pool = outgoing.pool(self.db, self.providers, 30)
-        self.webhooks_pool = payments.webhooks.timers.pool(self.db, self.providers, 30)
+        self.webhooks_pool = settling.pool(self.db, self.providers, 30)
         self.polling_pool = polling.pool(self.db, self.providers)
         self.trust()
 

@@ -23,6 +23,6 @@ async def test_the_settlement_of_a_webhook_reaches_its_first_statement_in_few_ca
         await fake_shop.paid()
 
     settlements = [stack for stack in stacks if any("apply_observation" in function for function in stack)]
-    begin = next(stack for stack in settlements if "webhooks.timers.settle_webhooks" in stack)
-    path = begin[begin.index("webhooks.timers.settle_webhooks") :]
+    begin = next(stack for stack in settlements if "timers.settling.settle_webhooks" in stack)
+    path = begin[begin.index("timers.settling.settle_webhooks") :]
     assert len(path) <= call_stacks.FRAMES_MAX, path

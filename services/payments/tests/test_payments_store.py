@@ -111,7 +111,7 @@ async def test_a_webhook_is_stored_once_whatever_else_its_copies_have(
 ) -> None:
     async def add(body: bytes, ref: str = "ref-1") -> bool:
         async with db.transaction() as tx:
-            return await webhooks.store.add(tx, account, replace(CONTENT, provider_ref=ref), body)
+            return await webhooks.store.webhooks.add(tx, account, replace(CONTENT, provider_ref=ref), body)
 
     stored = [await add(b"one"), await add(b"one"), await add(b"two"), await add(b"one", "ref-2")]
 
@@ -123,10 +123,10 @@ async def test_a_leased_webhook_has_its_age_and_whether_it_is_a_variant(
 ) -> None:
     for ref in ("ref-1", "ref-2"):
         async with db.transaction() as tx:
-            await webhooks.store.add(tx, account, replace(CONTENT, provider_ref=ref), b"body")
+            await webhooks.store.webhooks.add(tx, account, replace(CONTENT, provider_ref=ref), b"body")
 
     async with db.transaction() as tx:
-        leased = await webhooks.store.lease(tx, limit=10, lease_s=30)
+        leased = await webhooks.store.webhooks.lease(tx, limit=10, lease_s=30)
 
     assert sorted((webhook.webhook_id, webhook.is_variant) for webhook in leased) == [(1, False), (2, True)]
     assert all(timedelta(0) <= webhook.age < timedelta(minutes=1) for webhook in leased)

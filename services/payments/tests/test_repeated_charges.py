@@ -44,7 +44,7 @@ def charge(account: accounts.Account, payment_id: UUID, ref: str, **changes: Any
 
 
 async def tell(shop: Any, movement: facts.Fact | facts.RefundFact, key: str) -> list[int]:
-    content = json.loads(webhooks.store._MOVEMENT.dump_json(movement))
+    content = json.loads(webhooks.store.webhooks._MOVEMENT.dump_json(movement))
     statuses: list[int] = await shop.send_fake_webhook(movement.provider_ref, key, movement=content)
     return statuses
 

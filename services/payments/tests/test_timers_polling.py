@@ -5,7 +5,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from payments.timers import gauges
-from payments.webhooks.timers import forget_webhooks
+from payments.webhooks.timers import settling
 
 
 @pytest.mark.rule("PA16")
@@ -116,7 +116,7 @@ async def test_only_old_and_settled_webhooks_without_a_finding_are_forgotten(sho
     await shop.rows("UPDATE webhook SET received_at = now() - interval '31 days' WHERE webhook_id <> 2")
     await shop.rows("INSERT INTO finding (tenant, kind, webhook_id, details) VALUES ('demo', 'orphan', 3, '{}')")
 
-    forgotten = await forget_webhooks(shop.db)
+    forgotten = await settling.forget_webhooks(shop.db)
 
     left = await shop.rows("SELECT webhook_id FROM webhook ORDER BY 1")
     assert (forgotten, [row["webhook_id"] for row in left]) == (1, [1, 2, 3])

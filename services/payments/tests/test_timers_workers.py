@@ -1,6 +1,6 @@
 from typing import Any
 
-import payments.webhooks.store
+import payments.webhooks.store.webhooks
 from chassis import worker_pool
 
 
@@ -38,7 +38,7 @@ async def test_webhooks_leased_by_a_killed_process_are_due_within_seconds_then_l
     pauses_s = []
     for _ in range(4):
         async with shop.db.transaction() as tx:
-            await payments.webhooks.store.lease(tx, limit=1, lease_s=60)
+            await payments.webhooks.store.webhooks.lease(tx, limit=1, lease_s=60)
             pauses_s.append(await tx.fetchval("SELECT extract(epoch FROM next_at - now())::int FROM webhook"))
         await shop.make_due("webhook")
 
@@ -48,11 +48,11 @@ async def test_webhooks_leased_by_a_killed_process_are_due_within_seconds_then_l
 async def test_a_look_that_fails_late_does_not_wake_a_webhook_that_another_settled(shop: Any) -> None:
     await shop.send_webhook("ref-1")
     async with shop.db.transaction() as tx:
-        leased = await payments.webhooks.store.lease(tx, limit=1, lease_s=60)
+        leased = await payments.webhooks.store.webhooks.lease(tx, limit=1, lease_s=60)
 
     async with shop.db.transaction() as tx:
-        await payments.webhooks.store.settle(tx, leased, "applied")
-        await payments.webhooks.store.park(tx, leased, pause_s=1, is_miss=False)
-        await payments.webhooks.store.settle(tx, leased, "ignored")
+        await payments.webhooks.store.webhooks.settle(tx, leased, "applied")
+        await payments.webhooks.store.webhooks.park(tx, leased, pause_s=1, is_miss=False)
+        await payments.webhooks.store.webhooks.settle(tx, leased, "ignored")
 
     assert await shop.webhook_states() == ["applied"]

@@ -4,7 +4,8 @@ import payments.captures.operations
 import payments.reconciliation.operations.findings
 import payments.reconciliation.operations.reconcile
 import payments.refunds.operations
-from payments.operations import show, stars_webhook
+import payments.webhooks.operations.stars_webhook
+from payments.operations import show
 
 COMMANDS = {
     "show": show.show,
@@ -13,5 +14,5 @@ COMMANDS = {
     "cancel": payments.captures.operations.cancel,
     "findings": payments.reconciliation.operations.findings.command,
     "reconcile": payments.reconciliation.operations.reconcile.reconcile,
-    "stars-webhook": stars_webhook.register_webhook,
+    "stars-webhook": payments.webhooks.operations.stars_webhook.register_webhook,
 }

@@ -1,8 +1,4 @@
-"""Payments: inserted once, locked before a change, leased to be polled."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+"""Payments: inserted once, and locked before a change."""
 
 import asyncpg
 
@@ -37,31 +33,10 @@ UPDATE payment SET state = $2, version = $3, account = $4, provider_ref = $5, co
   failure_code = $17, failure_reason = $18, changed_at = now(), next_at = now() + make_interval(secs => $19)
 WHERE payment_id = $1 AND version < $3
 """
-_PAUSE = "UPDATE payment SET next_at = now() + make_interval(secs => $3) WHERE payment_id = $1 AND state = $2"
 _UNDER_WAY = """
 SELECT reserved_minor > 0, disputed_minor > 0 FROM payment
 WHERE tenant = $1 AND provider = $2 AND account = $3 AND provider_ref = $4
 """
-# Index payment_to_check. The lease is the next poll itself: after a poll that fails the next one follows as usual.
-_LEASE_DUE = f"""
-WITH due AS (
-  SELECT payment_id AS id FROM payment WHERE next_at <= now() AND provider <> ALL($4::text[])
-  ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
-)
-UPDATE payment SET checks = least(checks + 1, 32767), next_at = now() + make_interval(secs => least(
-  ($2::float8[])[least(checks + 2, cardinality($2))],
-  CASE WHEN now() < expires_at OR reserved_minor > 0 THEN $3::float8 END))
-FROM due WHERE payment_id = due.id RETURNING {COLUMNS}, checks, now() AS leased_at
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class DuePayment:
-    """A payment leased to be polled. `polls` counts the polls since it last changed."""
-
-    payment: Payment
-    polls: int
-    leased_at: datetime
 
 
 async def add(tx: database.Tx, payment: Payment) -> bool:
@@ -146,17 +121,6 @@ async def save(tx: database.Tx, payment: Payment) -> None:
         schedule.POLL_PAUSES_S[0] if payment.state in OPEN or payment.reserved_minor else None,
     )
     assert saved == "UPDATE 1"  # the row is locked, so no other transaction changed its version
-
-
-async def pause(tx: database.Tx, payment: Payment, pause_s: float | None) -> None:
-    """Set the pause until a payment is polled again, unless its state has changed; None ends the polling."""
-    await tx.execute(_PAUSE, payment.payment_id, payment.state, pause_s)
-
-
-async def lease_due(tx: database.Tx, *, limit: int, busy: Sequence[str] = ()) -> Sequence[DuePayment]:
-    """Lease payments that are due to be polled, but none of busy providers."""
-    rows = await tx.fetch(_LEASE_DUE, limit, schedule.POLL_PAUSES_S, schedule.POLL_PAUSE_S_WHILE_PAYABLE, list(busy))
-    return [DuePayment(read_row(row), row["checks"], row["leased_at"]) for row in rows]
 
 
 def read_row(row: asyncpg.Record) -> Payment:

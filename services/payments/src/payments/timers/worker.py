@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import payments.deposits.timers
 import payments.reconciliation.timers
-import payments.webhooks.timers
 from chassis import app, timers
 from payments import clients
-from payments.timers import gauges, outgoing, polling
+from payments.timers import gauges, outgoing
+from payments.webhooks.timers import polling, settling
 
 # A lease outlives the longest call, so that no other process does the same work meanwhile.
 LEASE_MARGIN_S = 20.0
@@ -30,15 +30,13 @@ def start(
     """
     # One item may take two calls: a payment and its refunds.
     db, lease_s = process.db, 2 * call_s_max + LEASE_MARGIN_S
-    attempts, received = outgoing.pool(db, providers, lease_s), payments.webhooks.timers.pool(db, providers, lease_s)
+    attempts, received = outgoing.pool(db, providers, lease_s), settling.pool(db, providers, lease_s)
     due = polling.pool(db, providers)
     reconciliation = payments.reconciliation.timers
     process.every("poll_payments", due.tick, idle_min_s=0.5, idle_max_s=1)
     process.every("payment_gauges", partial(gauges.measure, db), idle_min_s=15, idle_max_s=15)
     process.every("clearing_gauge", partial(reconciliation.measure, db), idle_min_s=15, idle_max_s=15)
-    process.every(
-        "forget_webhooks", partial(payments.webhooks.timers.forget_webhooks, db), idle_min_s=60, idle_max_s=3_600
-    )
+    process.every("forget_webhooks", partial(settling.forget_webhooks, db), idle_min_s=60, idle_max_s=3_600)
     deposits = partial(payments.deposits.timers.watch_deposits, db, providers)
     process.every("watch_deposits", deposits, idle_min_s=5, idle_max_s=5)
     movements = partial(reconciliation.apply_movements, db, providers)

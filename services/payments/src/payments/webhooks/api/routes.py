@@ -109,7 +109,7 @@ def routes(
             WEBHOOKS.labels(provider_name, account, "ignored").inc()
             return JSONResponse({"status": "ignored"})
         async with db.statement() as tx:
-            is_new = await webhooks.store.add(tx, provider.account, content, webhook.body)
+            is_new = await webhooks.store.webhooks.add(tx, provider.account, content, webhook.body)
         wake()
         WEBHOOKS.labels(provider_name, account, "stored" if is_new else "duplicate").inc()
         return JSONResponse({"status": "stored"})

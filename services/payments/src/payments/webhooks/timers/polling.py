@@ -4,22 +4,26 @@ from collections.abc import Sequence
 from functools import partial
 
 from chassis import database, envelope, failpoints, telemetry, worker_pool
-from payments import clients, store
+from payments import clients, store, webhooks
 from payments.domain import accounts, lifecycle, schedule
 from payments.timers import events, faults, lookup, settlement
 
 
-def pool(db: database.Database, providers: clients.Providers) -> worker_pool.WorkerPool[store.payments.DuePayment]:
+def pool(
+    db: database.Database, providers: clients.Providers
+) -> worker_pool.WorkerPool[webhooks.store.due_payments.DuePayment]:
     """Give the worker pool that polls payments."""
 
-    async def lease(limit: int, busy: Sequence[str]) -> Sequence[store.payments.DuePayment]:
+    async def lease(limit: int, busy: Sequence[str]) -> Sequence[webhooks.store.due_payments.DuePayment]:
         async with db.statement() as tx:
-            return await store.payments.lease_due(tx, limit=limit, busy=busy)
+            return await webhooks.store.due_payments.lease_due(tx, limit=limit, busy=busy)
 
     return worker_pool.WorkerPool(lease, partial(poll, db, providers), key=lambda due: due.payment.provider)
 
 
-async def poll(db: database.Database, providers: clients.Providers, due: store.payments.DuePayment) -> None:
+async def poll(
+    db: database.Database, providers: clients.Providers, due: webhooks.store.due_payments.DuePayment
+) -> None:
     """Look up one payment; what stays open for a week past its time is left to a person."""
     payment = due.payment
     assert payment.account is not None  # only what an account has answered is polled
@@ -42,7 +46,9 @@ async def poll(db: database.Database, providers: clients.Providers, due: store.p
         await _expire(db, payment)
 
 
-async def _look_up(db: database.Database, provider: clients.Provider, due: store.payments.DuePayment) -> None:
+async def _look_up(
+    db: database.Database, provider: clients.Provider, due: webhooks.store.due_payments.DuePayment
+) -> None:
     payment = due.payment
     try:
         observation = await lookup.fetch(
@@ -62,7 +68,7 @@ async def _look_up(db: database.Database, provider: clients.Provider, due: store
         await _stop(db, settled)
 
 
-def _is_over(due: store.payments.DuePayment) -> str | None:
+def _is_over(due: webhooks.store.due_payments.DuePayment) -> str | None:
     payment = due.payment
     if payment.state not in lifecycle.OPEN:
         return "refund_never_settled" if due.polls > schedule.REFUND_POLLS_MAX else None
@@ -74,7 +80,7 @@ def _is_over(due: store.payments.DuePayment) -> str | None:
 async def _stop(db: database.Database, payment: lifecycle.Payment, finding: str | None = None) -> None:
     """Stop polling a payment, unless its state has changed; with a finding it is left to a person."""
     async with db.transaction() as tx:
-        await store.payments.pause(tx, payment, None)
+        await webhooks.store.due_payments.pause(tx, payment, None)
         if finding:
             await store.findings.open_for(tx, payment, finding, {"state": payment.state})
 

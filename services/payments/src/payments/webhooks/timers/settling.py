@@ -10,7 +10,7 @@ from chassis import database, envelope, failpoints, telemetry, worker_pool
 from payments import clients, store, webhooks
 from payments.domain import accounts, facts, schedule
 from payments.timers import faults, lookup, settlement
-from payments.webhooks.store import Webhook
+from payments.webhooks.store.webhooks import Webhook
 
 FOREIGN = Counter(
     "kopilka_webhooks_foreign_total",
@@ -18,7 +18,7 @@ FOREIGN = Counter(
     ["provider", "account"],
 )
 
-_STATES: Mapping[settlement.Result, webhooks.store.State] = {
+_STATES: Mapping[settlement.Result, webhooks.store.webhooks.State] = {
     "mismatch": "conflict",
     "changed": "applied",
     "unchanged": "ignored",
@@ -30,7 +30,7 @@ def pool(db: database.Database, providers: clients.Providers, lease_s: float) ->
 
     async def lease(limit: int, busy: Sequence[str]) -> Sequence[list[Webhook]]:
         async with db.statement() as tx:
-            leased = await webhooks.store.lease(tx, limit=limit, lease_s=lease_s, busy=busy)
+            leased = await webhooks.store.webhooks.lease(tx, limit=limit, lease_s=lease_s, busy=busy)
         return [list(group) for _, group in groupby(sorted(leased, key=_payment_of), key=_payment_of)]
 
     work = partial(settle_webhooks, db, providers)
@@ -75,7 +75,7 @@ async def settle_webhooks(db: database.Database, providers: clients.Providers, r
 async def forget_webhooks(db: database.Database) -> int:
     """Delete settled webhooks that no repetition can follow any more; gives their number."""
     async with db.statement() as tx:
-        return await webhooks.store.forget(tx)
+        return await webhooks.store.webhooks.forget(tx)
 
 
 async def _look_up(db: database.Database, provider: clients.Provider, received: Sequence[Webhook]) -> facts.Observation:
@@ -101,7 +101,7 @@ async def _leave_alone(db: database.Database, received: Sequence[Webhook]) -> No
     """Settle webhooks about what another program did with the same account: nothing in it names a payment of ours."""
     FOREIGN.labels(received[0].provider, received[0].account).inc(len(received))
     async with db.statement() as tx:
-        await webhooks.store.settle(tx, received, "ignored")
+        await webhooks.store.webhooks.settle(tx, received, "ignored")
 
 
 async def _park_unfetched(db: database.Database, received: Sequence[Webhook]) -> None:
@@ -111,7 +111,7 @@ async def _park_unfetched(db: database.Database, received: Sequence[Webhook]) ->
         await _give_up(tx, stale, "webhook_never_fetched")
         if fresh := [webhook for webhook in received if webhook not in stale]:
             pause_s = schedule.fetch_pause_s(max(webhook.attempts for webhook in fresh))
-            await webhooks.store.park(tx, fresh, pause_s=pause_s, is_miss=False)
+            await webhooks.store.webhooks.park(tx, fresh, pause_s=pause_s, is_miss=False)
 
 
 async def _park_unknown(db: database.Database, received: Sequence[Webhook]) -> None:
@@ -122,11 +122,11 @@ async def _park_unknown(db: database.Database, received: Sequence[Webhook]) -> N
             if pause_s is None:
                 await _give_up(tx, [webhook], "orphan_webhook")
             else:
-                await webhooks.store.park(tx, [webhook], pause_s=pause_s, is_miss=True)
+                await webhooks.store.webhooks.park(tx, [webhook], pause_s=pause_s, is_miss=True)
 
 
 async def _give_up(tx: database.Tx, received: Sequence[Webhook], kind: str) -> None:
-    await webhooks.store.settle(tx, received, "orphan")
+    await webhooks.store.webhooks.settle(tx, received, "orphan")
     for webhook in received:
         await store.findings.open_finding(
             tx,
@@ -142,10 +142,10 @@ async def _give_up(tx: database.Tx, received: Sequence[Webhook], kind: str) -> N
 async def _close(received: Sequence[Webhook], tx: database.Tx, settled: settlement.Settled) -> None:
     """Record the outcome of webhooks; a variant, another content under a known key, is always a conflict."""
     variants = [webhook for webhook in received if webhook.is_variant]
-    await webhooks.store.settle(
+    await webhooks.store.webhooks.settle(
         tx, [webhook for webhook in received if not webhook.is_variant], _STATES[settled.result]
     )
-    await webhooks.store.settle(tx, variants, "conflict")
+    await webhooks.store.webhooks.settle(tx, variants, "conflict")
     for variant in variants:
         details, webhook_id = {"provider_ref": variant.provider_ref}, variant.webhook_id
         await store.findings.open_for(
