@@ -12,8 +12,9 @@ ID = "correlation-12345678"
 
 
 @pytest.fixture
-async def process(database_url: str, declared: str) -> AsyncIterator[app.Process]:
-    config = notes.NotesSettings(database_url=SecretStr(database_url), amqp_url=SecretStr(declared))
+async def process(database_url: str) -> AsyncIterator[app.Process]:
+    # Nothing here reaches the broker, so there is none.
+    config = notes.NotesSettings(database_url=SecretStr(database_url), amqp_url=SecretStr("amqp://127.0.0.1:9"))
     built = app.Process(notes.SERVICE, "api", config)
     notes.api(built)
     yield built
