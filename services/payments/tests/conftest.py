@@ -287,9 +287,9 @@ class Shop:
     async def poll(self) -> None:
         await run(self.polling_pool)
 
-    async def pending(self, amount_minor: int = 150_000) -> tuple[UUID, str]:
+    async def pending(self, amount_minor: int = 150_000, **changes: object) -> tuple[UUID, str]:
         """Give a payment that waits for its payer: our id and the provider's."""
-        command = await self.request(amount_minor)
+        command = await self.request(amount_minor, **changes)
         await self.send_attempts()
         row = await self.payment(command.payment_id)
         assert row["state"] == "pending"

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ from payments import clients
 
 
 async def held(shop: Any, fake_provider: Any, amount_minor: int = 150_000) -> tuple[Any, str]:
-    payment_id, ref = await shop.pending(amount_minor)
+    payment_id, ref = await shop.pending(amount_minor, is_held=True)
     fake_provider.hold(ref)
     await shop.send_fake_webhook(ref, key=f"held {ref}")
     await shop.settle_webhooks()
@@ -173,3 +174,32 @@ async def test_a_payment_whose_key_is_too_old_and_that_no_list_has_is_left_to_a_
     assert [op for op, _ in fake_provider.calls].count("create") == 1
     assert await fake_shop.findings() == ["create_outcome_unknown"]
     assert await fake_shop.event_names() == []
+
+
+async def test_money_that_is_held_and_was_to_be_taken_is_captured_at_once(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, ref = await fake_shop.pending()
+    fake_provider.hold(ref)
+    await fake_shop.send_fake_webhook(ref)
+    await fake_shop.settle_webhooks()
+
+    await fake_shop.send_attempts()
+
+    assert await fake_shop.event_names() == ["created.v1", "authorized.v1", "paid.v1"]
+    assert (await fake_shop.payment(payment_id))["captured_minor"] == 150_000
+    assert await fake_shop.findings() == ["authorized_unasked"]
+
+
+async def test_a_refused_capture_that_nobody_requested_is_a_finding_with_its_last_day(
+    fake_shop: Any, fake_provider: Any
+) -> None:
+    _, ref = await fake_shop.pending()
+    fake_provider.hold(ref)
+    await fake_shop.send_fake_webhook(ref)
+    await fake_shop.settle_webhooks()
+    fake_provider.payments[ref] = replace(fake_provider.payments[ref], state="pending")
+
+    await fake_shop.send_attempts()
+
+    (unasked, refused) = await fake_shop.rows("SELECT kind, details FROM finding ORDER BY finding_id")
+    assert (unasked["kind"], refused["kind"]) == ("authorized_unasked", "capture_refused")
+    assert refused["details"] == {**unasked["details"], "code": "not_held"}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import contracts.payments
 from contracts.message import Money, TenantId, UserId
+from payments import webhooks
 from payments.domain import accounts, facts, lifecycle, schedule
 from payments.domain.lifecycle import RANK, Payment, State
 from payments.domain.refusals import FactMismatchError
@@ -222,7 +223,7 @@ def test_a_request_with_an_unknown_outcome_is_retried_soon_and_then_each_minute(
 
 
 def test_the_pause_after_a_failed_fetch_grows_up_to_ten_minutes() -> None:
-    rests = [schedule.fetch_pause_s(attempts) for attempts in range(1, 40)]
+    rests = [webhooks.domain.schedule.fetch_pause_s(attempts) for attempts in range(1, 40)]
 
     assert rests[:4] == [1, 2, 4, 8]
     assert rests == sorted(rests)
@@ -231,7 +232,7 @@ def test_the_pause_after_a_failed_fetch_grows_up_to_ten_minutes() -> None:
 
 @pytest.mark.rule("PA7")
 def test_a_webhook_of_an_unknown_payment_is_dropped_after_some_looks() -> None:
-    rests = [schedule.unknown_payment_pause_s(misses) for misses in range(1, 7)]
+    rests = [webhooks.domain.schedule.unknown_payment_pause_s(misses) for misses in range(1, 7)]
 
     assert rests == [5, 30, 120, 600, 1_800, None]
 

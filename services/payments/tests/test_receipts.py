@@ -72,7 +72,7 @@ async def test_a_receipt_that_the_provider_refuses_can_be_mended(shop: Any, sand
 
 
 async def test_a_repeated_capture_carries_the_same_receipt(fake_shop: Any, fake_provider: Any) -> None:
-    payment_id, ref = await fake_shop.pending()
+    payment_id, ref = await fake_shop.pending(is_held=True)
     fake_provider.hold(ref)
     await fake_shop.send_fake_webhook(ref)
     await fake_shop.settle_webhooks()
@@ -108,7 +108,7 @@ def plain(fake_shop: Any, account: Any) -> Any:
 async def test_a_provider_without_receipts_is_sent_none(plain: Any) -> None:
     payment_id, _ = await plain.paid()
     (fake_provider,) = plain.providers.all
-    held_id, ref = await plain.pending()
+    held_id, ref = await plain.pending(is_held=True)
     fake_provider.hold(ref)
     await plain.send_fake_webhook(ref, "held")
     await plain.settle_webhooks()

@@ -98,6 +98,25 @@ async def test_wrong_credentials_leave_a_payment_that_may_exist_waiting(shop: An
     assert await shop.findings() == ["credentials_refused"]
 
 
+async def test_a_payment_created_without_a_page_fails_and_is_known_when_its_money_comes(
+    shop: Any, scripted_server: Any, client_of: Any
+) -> None:
+    command = await shop.request()
+    shop.use(client_of(scripted_server.url))
+    scripted_server.says_paid(command.payment_id, "ref-1", status="pending", captured_at=None)
+    await shop.send_attempts()
+    failed = await shop.payment(command.payment_id)
+    scripted_server.says_paid(None, "ref-1", metadata={})
+
+    await shop.send_webhook("ref-1")
+    await shop.settle_webhooks()
+
+    assert (failed["state"], failed["provider_ref"]) == ("failed", "ref-1")
+    assert (failed["failure_code"], failed["failure_reason"]) == ("no_confirmation", "shop_problem")
+    assert await shop.event_names() == ["failed.v1", "paid_late.v1"]
+    assert await shop.findings() == ["confirmation_missing", "metadata_missing"]
+
+
 async def test_an_answer_that_cannot_be_read_becomes_a_finding_after_minutes(
     shop: Any, scripted_server: Any, client_of: Any
 ) -> None:

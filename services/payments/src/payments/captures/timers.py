@@ -3,10 +3,20 @@
 import contracts.payments
 from chassis import database, outbox
 from payments import captures, clients, store
-from payments.domain import facts, lifecycle
+from payments.domain import accounts, facts, lifecycle
 from payments.timers import operation
 
 _DETAIL = "The provider refused."
+
+
+async def capture_unasked_hold(tx: database.Tx, payment: lifecycle.Payment, account: accounts.Account) -> None:
+    """Request the capture of money that was to be taken at once; the provider only holds it, and would let it go."""
+    if payment.state is not lifecycle.State.AUTHORIZED or payment.is_held:
+        return
+    if account.can(accounts.Capability.CAPTURE):
+        await store.attempts.add(tx, payment, "capture")
+    details = {"capture_before": str(payment.capture_before)}
+    await store.findings.open_for(tx, payment, "authorized_unasked", details, account=account)
 
 
 async def _capture(provider: clients.Provider, attempt: store.attempts.Attempt) -> facts.Observation:
@@ -23,9 +33,14 @@ async def _cancel(provider: clients.Provider, attempt: store.attempts.Attempt) -
 
 
 async def _refuse_capture(tx: database.Tx, payment: lifecycle.Payment, _: store.attempts.Attempt, code: str) -> None:
-    if payment.state is lifecycle.State.AUTHORIZED:
-        await store.payments.save(tx, captures.domain.withdraw_request(payment))
-        await _put_refused(tx, contracts.payments.CaptureRefused, payment, code)
+    if payment.state is not lifecycle.State.AUTHORIZED:
+        return
+    await store.payments.save(tx, captures.domain.withdraw_request(payment))
+    await _put_refused(tx, contracts.payments.CaptureRefused, payment, code)
+    if not payment.is_held:
+        # Nobody requested this capture, so nobody waits for its answer; the money goes back at that time.
+        details = {"code": code, "capture_before": str(payment.capture_before)}
+        await store.findings.open_for(tx, payment, "capture_refused", details)
 
 
 async def _refuse_cancel(tx: database.Tx, payment: lifecycle.Payment, _: store.attempts.Attempt, code: str) -> None:

@@ -198,13 +198,10 @@ def apply(
         return payment, ()
     is_paid = fact.state == "paid"
     changed = replace(
-        payment,
+        _bound(payment, fact, account),
         state=State(fact.state),
         version=payment.version + 1,
-        account=account.name,
-        provider_ref=fact.provider_ref,
         confirmation_url=payment.confirmation_url or fact.confirmation_url,
-        expires_at=payment.expires_at or fact.expires_at or fact.created_at + account.payment_ttl,
         capture_before=payment.capture_before or fact.capture_before,
         captured_minor=fact.captured_minor if is_paid else 0,
         fee_minor=(fact.fee_minor or 0) if is_paid else 0,
@@ -223,6 +220,12 @@ def fail(payment: Payment, code: str) -> tuple[Payment, Events]:
     failed = _ended(payment, State.FAILED, code, REASONS_OF_REFUSALS.get(code, "shop_problem"))
     event = contracts.payments.PaymentFailed(**event_fields(failed), code=code, failure_reason=failed.failure_reason)
     return failed, (event,)
+
+
+def fail_unconfirmed(payment: Payment, fact: facts.Fact, account: accounts.Account) -> tuple[Payment, Events]:
+    """End a payment that was created without a page for its payer, and keep the provider's id of it."""
+    failed, published = fail(payment, "no_confirmation")
+    return (failed if failed is payment else _bound(failed, fact, account)), published
 
 
 def cancel(payment: Payment, code: str, reason: contracts.payments.FailureReason) -> tuple[Payment, Events]:
@@ -324,6 +327,16 @@ def _events(before: Payment, payment: Payment, fact: facts.Fact, accepted_at: da
             fee=payment.money(payment.fee_minor) if payment.fee_minor else None,
             origin_id=payment.origin_id,
         ),
+    )
+
+
+def _bound(payment: Payment, fact: facts.Fact, account: accounts.Account) -> Payment:
+    """Keep which account knows the payment, by which id and until when."""
+    return replace(
+        payment,
+        account=account.name,
+        provider_ref=fact.provider_ref,
+        expires_at=payment.expires_at or fact.expires_at or fact.created_at + account.payment_ttl,
     )
 
 

@@ -5,11 +5,6 @@ from datetime import timedelta
 # Pauses between polls of an open payment: only polling finds lost webhooks and expiry. Most payers are done within two
 # minutes; an earlier poll would fetch nearly every payment twice.
 POLL_PAUSES_S = (120.0, 600.0, 3_600.0, 21_600.0, 86_400.0)
-# While the payer may still pay, or a refund is under way, a change must be noticed within ten minutes.
-POLL_PAUSE_S_WHILE_PAYABLE = 600.0
-POLLED_FOR = timedelta(days=7)
-# A week of polls every ten minutes.
-REFUND_POLLS_MAX = 1_000
 
 # A request with a key that is about to expire could arrive after it and be carried out anew.
 KEY_MARGIN = timedelta(hours=1)
@@ -17,15 +12,10 @@ ATTEMPT_PAUSES_S = (2.0, 60.0)
 # Where a repetition is harmless, retries end when an answer is not to be expected any more.
 RETRIED_FOR = timedelta(days=7)
 
-# Deposits and charges that were made in time may be reported some minutes later.
-EXPIRY_GRACE = timedelta(minutes=15)
-
 # An answer that can't be read is given some time, because the provider may mend it; then a person has to know. With the
 # pauses between fetches that is within ten minutes.
 UNREADABLE_AFTER = timedelta(minutes=5)
 FETCH_PAUSE_S_MAX = 600.0
-WEBHOOK_LIFETIME = timedelta(days=3)
-UNKNOWN_PAYMENT_PAUSES_S = (5.0, 30.0, 120.0, 600.0, 1_800.0)
 
 
 def attempt_pause_s(tries: int) -> float:
@@ -36,13 +26,3 @@ def attempt_pause_s(tries: int) -> float:
 def may_send_again(key_age: timedelta, key_lifetime: timedelta | None) -> bool:
     """Tell whether a request may still be repeated under its key."""
     return key_age < (RETRIED_FOR if key_lifetime is None else key_lifetime - KEY_MARGIN)
-
-
-def fetch_pause_s(attempts: int) -> float:
-    """Give the pause after the n-th attempt to fetch that failed."""
-    return min(2.0 ** min(attempts - 1, 16), FETCH_PAUSE_S_MAX)
-
-
-def unknown_payment_pause_s(misses: int) -> float | None:
-    """Give the pause after the n-th look that found no payment of ours for a webhook; None to stop."""
-    return UNKNOWN_PAYMENT_PAUSES_S[misses - 1] if misses <= len(UNKNOWN_PAYMENT_PAUSES_S) else None

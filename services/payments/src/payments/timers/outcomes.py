@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from chassis import database, telemetry
 from payments import store
-from payments.domain import lifecycle
+from payments.domain import facts, lifecycle
 from payments.timers import events, operation, settlement
 
 
@@ -45,6 +45,23 @@ async def close(db: database.Database, attempt: store.attempts.Attempt) -> None:
 async def close_settled(attempt: store.attempts.Attempt, tx: database.Tx, _: settlement.Settled) -> None:
     """Close a request that the provider has answered, in the transaction that settles its payment."""
     await store.attempts.close(tx, attempt.key, "ok")
+
+
+async def close_created(
+    fact: facts.Fact, attempt: store.attempts.Attempt, tx: database.Tx, settled: settlement.Settled
+) -> None:
+    """Close the request that created a payment; one that was created without a page to pay on fails.
+
+    Should its money come all the same, the payment is known by the provider's id.
+    """
+    await store.attempts.close(tx, attempt.key, "ok")
+    if fact.state != "pending" or fact.confirmation_url is not None or settled.result == "mismatch":
+        return
+    failed, published = lifecycle.fail_unconfirmed(settled.payment, fact, settled.account)
+    if failed is not settled.payment:
+        await store.payments.save(tx, failed)
+        await events.put(tx, failed, published)
+        await _open_finding(tx, failed, attempt, "confirmation_missing", {"provider_ref": fact.provider_ref})
 
 
 async def give_up(db: database.Database, attempt: store.attempts.Attempt) -> None:

@@ -151,13 +151,14 @@ async def _settle(
     attempt: store.attempts.Attempt,
     observation: facts.Observation,
 ) -> None:
-    created_at = observation.fact.created_at if observation.fact and attempt.op == "create" else None
+    created = observation.fact if attempt.op == "create" else None
+    close = partial(outcomes.close_created, created) if created else outcomes.close_settled
     payment = await settlement.apply_observation(
         db,
         provider.account,
         observation,
-        accepted_at=created_at or datetime.now(UTC),
-        also=partial(outcomes.close_settled, attempt),
+        accepted_at=created.created_at if created else datetime.now(UTC),
+        also=partial(close, attempt),
     )
     if payment is None:
         # The answer is about no payment of ours, so nobody knows whose money that is.

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import contracts.payments
+import payments.captures.timers
 import payments.disputes.timers
 import payments.refunds.handlers
 import payments.refunds.timers
@@ -61,6 +62,7 @@ async def apply_observation(
             await change.apply(tx, settle, dispute.dispute_ref, dispute.state)
         if change.payment is not before:
             await store.payments.save(tx, change.payment)
+            await payments.captures.timers.capture_unasked_hold(tx, change.payment, account)
         if also is not None:
             await also(tx, Settled(account, change.payment, change.result(before)))
         await events.put(tx, change.payment, change.events)

@@ -8,6 +8,7 @@ from chassis import database
 from payments.domain import schedule
 from payments.domain.lifecycle import Payment
 from payments.store.payments import COLUMNS, read_row
+from payments.webhooks.domain.schedule import POLL_PAUSE_S_WHILE_PAYABLE
 
 _PAUSE = "UPDATE payment SET next_at = now() + make_interval(secs => $3) WHERE payment_id = $1 AND state = $2"
 # Index payment_to_check. The lease is the next poll itself: after a poll that fails the next one follows as usual.
@@ -39,5 +40,5 @@ async def pause(tx: database.Tx, payment: Payment, pause_s: float | None) -> Non
 
 async def lease_due(tx: database.Tx, *, limit: int, busy: Sequence[str] = ()) -> Sequence[DuePayment]:
     """Lease payments that are due to be polled, but none of busy providers."""
-    rows = await tx.fetch(_LEASE_DUE, limit, schedule.POLL_PAUSES_S, schedule.POLL_PAUSE_S_WHILE_PAYABLE, list(busy))
+    rows = await tx.fetch(_LEASE_DUE, limit, schedule.POLL_PAUSES_S, POLL_PAUSE_S_WHILE_PAYABLE, list(busy))
     return [DuePayment(read_row(row), row["checks"], row["leased_at"]) for row in rows]

@@ -5,7 +5,7 @@ from functools import partial
 
 from chassis import database, envelope, failpoints, telemetry, worker_pool
 from payments import clients, store, webhooks
-from payments.domain import accounts, lifecycle, schedule
+from payments.domain import accounts, lifecycle
 from payments.timers import events, faults, lookup, settlement
 
 
@@ -41,7 +41,7 @@ async def poll(
     elif (
         payment.state in lifecycle.OPEN
         and payment.expires_at
-        and due.leased_at > payment.expires_at + schedule.EXPIRY_GRACE
+        and due.leased_at > payment.expires_at + webhooks.domain.schedule.EXPIRY_GRACE
     ):
         await _expire(db, payment)
 
@@ -71,10 +71,10 @@ async def _look_up(
 def _is_over(due: webhooks.store.due_payments.DuePayment) -> str | None:
     payment = due.payment
     if payment.state not in lifecycle.OPEN:
-        return "refund_never_settled" if due.polls > schedule.REFUND_POLLS_MAX else None
+        return "refund_never_settled" if due.polls > webhooks.domain.schedule.REFUND_POLLS_MAX else None
     assert payment.expires_at is not None  # what its provider knows has an end
     ends_at = max(payment.expires_at, payment.capture_before or payment.expires_at)
-    return "never_settled" if due.leased_at > ends_at + schedule.POLLED_FOR else None
+    return "never_settled" if due.leased_at > ends_at + webhooks.domain.schedule.POLLED_FOR else None
 
 
 async def _stop(db: database.Database, payment: lifecycle.Payment, finding: str | None = None) -> None:

@@ -107,10 +107,10 @@ async def _leave_alone(db: database.Database, received: Sequence[Webhook]) -> No
 async def _park_unfetched(db: database.Database, received: Sequence[Webhook]) -> None:
     """Let webhooks wait whose payment could not be fetched; after some days they become findings."""
     async with db.transaction() as tx:
-        stale = [webhook for webhook in received if webhook.age > schedule.WEBHOOK_LIFETIME]
+        stale = [webhook for webhook in received if webhook.age > webhooks.domain.schedule.WEBHOOK_LIFETIME]
         await _give_up(tx, stale, "webhook_never_fetched")
         if fresh := [webhook for webhook in received if webhook not in stale]:
-            pause_s = schedule.fetch_pause_s(max(webhook.attempts for webhook in fresh))
+            pause_s = webhooks.domain.schedule.fetch_pause_s(max(webhook.attempts for webhook in fresh))
             await webhooks.store.webhooks.park(tx, fresh, pause_s=pause_s, is_miss=False)
 
 
@@ -118,7 +118,7 @@ async def _park_unknown(db: database.Database, received: Sequence[Webhook]) -> N
     """Let webhooks wait that are about no payment of ours; after some looks they become findings."""
     async with db.transaction() as tx:
         for webhook in received:
-            pause_s = schedule.unknown_payment_pause_s(webhook.misses + 1)
+            pause_s = webhooks.domain.schedule.unknown_payment_pause_s(webhook.misses + 1)
             if pause_s is None:
                 await _give_up(tx, [webhook], "orphan_webhook")
             else:
