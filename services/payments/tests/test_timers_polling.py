@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from payments.timers import gauges
+from payments.reconciliation import timers
 from payments.webhooks.timers import settling
 
 
@@ -101,7 +101,7 @@ async def test_open_payments_webhooks_and_attempts_are_measured(shop: Any) -> No
     await shop.request()
     await shop.send_webhook("ref-1")
 
-    await gauges.measure(shop.db)
+    await timers.measure_open(shop.db)
 
     assert REGISTRY.get_sample_value("kopilka_payments_in_state", {"state": "pending"}) == 1
     assert REGISTRY.get_sample_value("kopilka_payments_in_state", {"state": "created"}) == 1

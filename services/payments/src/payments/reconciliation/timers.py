@@ -10,10 +10,14 @@ from prometheus_client import Gauge
 
 from chassis import database, telemetry
 from payments import clients, reconciliation, store
-from payments.domain import accounts, facts
+from payments.domain import accounts, facts, lifecycle
 from payments.reconciliation.verify import ledger_side, provider_side
 from payments.timers import lookup, settlement
 
+OPEN_PAYMENTS = Gauge("kopilka_payments_in_state", "Payments that are not finished.", ["state"])
+OPEN_WEBHOOKS = Gauge("kopilka_webhooks_in_state", "Webhooks that are not settled.", ["state"])
+OPEN_ATTEMPTS = Gauge("kopilka_provider_attempts_open", "Requests to providers that are not answered.", ["op"])
+OPEN_FINDINGS = Gauge("kopilka_payment_findings_open", "Findings that wait for a person.", ["kind"])
 CLEARING = Gauge(
     "kopilka_payments_clearing_difference",
     "The ledger's clearing account less what must be on it, in minor units, where nothing under way explains it.",
@@ -102,6 +106,20 @@ async def measure(db: database.Database) -> int:
     CLEARING.clear()
     for provider, account, asset, difference_minor in differences:
         CLEARING.labels(provider, account, asset).set(difference_minor)
+    return 0
+
+
+async def measure_open(db: database.Database) -> int:
+    """Set the gauges of what is not finished, from the tables, so that every process shows the same."""
+    async with db.statement() as tx:
+        counts = await reconciliation.store.open_counts.count_open(tx)
+    gauges = {"payment": OPEN_PAYMENTS, "webhook": OPEN_WEBHOOKS, "attempt": OPEN_ATTEMPTS, "finding": OPEN_FINDINGS}
+    for gauge in gauges.values():
+        gauge.clear()
+    for state in lifecycle.OPEN:
+        OPEN_PAYMENTS.labels(state).set(0)
+    for kind, label, count in counts:
+        gauges[kind].labels(label).set(count)
     return 0
 
 

@@ -14,14 +14,6 @@ INSERT INTO finding (tenant, kind, provider, account, payment_id, webhook_id, ab
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb)
 ON CONFLICT DO NOTHING RETURNING finding_id, opened_at
 """
-# Only open states: they are few and indexed, while counting every payment ever made would not be.
-_COUNT_OPEN = """
-SELECT 'payment' AS kind, state, count(*) AS count FROM payment
-WHERE state IN ('created', 'pending', 'authorized') GROUP BY state
-UNION ALL SELECT 'webhook', state, count(*) FROM webhook WHERE next_at IS NOT NULL GROUP BY state
-UNION ALL SELECT 'attempt', op, count(*) FROM provider_attempt WHERE next_at IS NOT NULL GROUP BY op
-UNION ALL SELECT 'finding', kind, count(*) FROM finding WHERE resolved_at IS NULL GROUP BY kind
-"""
 
 
 async def open_finding(
@@ -76,8 +68,3 @@ async def open_for(
         provider=account.provider if account else payment.provider,
         account=account.name if account else payment.account,
     )
-
-
-async def count_open(tx: database.Tx) -> list[tuple[str, str, int]]:
-    """Count what is not finished: (payment, webhook, attempt or finding; its state, operation or kind; the number)."""
-    return [(row["kind"], row["state"], row["count"]) for row in await tx.fetch(_COUNT_OPEN)]

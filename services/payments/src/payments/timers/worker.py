@@ -7,7 +7,7 @@ import payments.deposits.timers
 import payments.reconciliation.timers
 from chassis import app, timers
 from payments import clients
-from payments.timers import gauges, outgoing
+from payments.timers import outgoing
 from payments.webhooks.timers import polling, settling
 
 # A lease outlives the longest call, so that no other process does the same work meanwhile.
@@ -34,7 +34,7 @@ def start(
     due = polling.pool(db, providers)
     reconciliation = payments.reconciliation.timers
     process.every("poll_payments", due.tick, idle_min_s=0.5, idle_max_s=1)
-    process.every("payment_gauges", partial(gauges.measure, db), idle_min_s=15, idle_max_s=15)
+    process.every("payment_gauges", partial(reconciliation.measure_open, db), idle_min_s=15, idle_max_s=15)
     process.every("clearing_gauge", partial(reconciliation.measure, db), idle_min_s=15, idle_max_s=15)
     process.every("forget_webhooks", partial(settling.forget_webhooks, db), idle_min_s=60, idle_max_s=3_600)
     deposits = partial(payments.deposits.timers.watch_deposits, db, providers)
