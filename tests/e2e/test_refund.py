@@ -23,7 +23,9 @@ async def test_an_operator_gives_a_part_back_and_never_more_than_was_paid(
     assert (newest["kind"], newest["amount_minor"], newest["balance_after_minor"]) == ("refund", -40_000, 60_000)
 
 
-async def test_a_refund_of_the_cabinet_reaches_the_wallet(customer: clients.Customer, sandbox: clients.Sandbox) -> None:
+async def test_a_refund_of_the_dashboard_reaches_the_wallet(
+    customer: clients.Customer, sandbox: clients.Sandbox
+) -> None:
     payment = await customer.top_up(AMOUNT_MINOR)
     await customer.wait_for_balance(AMOUNT_MINOR)
 

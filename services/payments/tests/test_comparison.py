@@ -107,12 +107,12 @@ async def test_a_refund_of_the_dashboard_is_found_and_adopted(fake_shop: Any, fa
     fake_provider.give_back(ref, 50_000)
 
     await compare(fake_shop, fake_provider)
-    assert sorted(await fake_shop.findings()) == ["money_difference", "refund_in_cabinet", "refunded_mismatch"]
+    assert sorted(await fake_shop.findings()) == ["money_difference", "refund_in_dashboard", "refunded_mismatch"]
     await fake_shop.poll()
 
     assert (await fake_shop.payment(payment_id))["refunded_minor"] == 50_000
     assert (await compare(fake_shop, fake_provider)).money_minor == {"RUB": 0}
-    assert (await fake_shop.findings()).count("refund_in_cabinet") == 1
+    assert (await fake_shop.findings()).count("refund_in_dashboard") == 1
 
 
 @pytest.mark.rule("PA22")

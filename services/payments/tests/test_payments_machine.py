@@ -1,6 +1,6 @@
 """A machine that drives the real service beside a fake_provider: whatever happens, in whatever order and however often.
 
-Payments are made, paid, held, captured, canceled and refunded, by us and in the cabinet; answers are lost, webhooks
+Payments are made, paid, held, captured, canceled and refunded, by us and in the dashboard; answers are lost, webhooks
 come again, late, about others or never; processes forget what they knew. After each run money agrees on both sides.
 """
 
@@ -105,12 +105,12 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 2), minor=st.integers(1, AMOUNT))
     @precondition(lambda self: any(fact.state == "paid" for fact in self.fake_provider.payments.values()))
-    def refund_in_the_cabinet(self, number: int, minor: int) -> None:
+    def refund_in_the_dashboard(self, number: int, minor: int) -> None:
         paid = [ref for ref, fact in self.fake_provider.payments.items() if fact.state == "paid"]
         try:
             self.fake_provider.give_back(paid[number % len(paid)], minor)
         except clients.Rejected:
-            return  # the cabinet refuses it as well
+            return  # the dashboard refuses it as well
 
     @rule(number=st.integers(0, 3), times=st.integers(1, 3), is_fresh=st.booleans(), fails=st.booleans())
     @precondition(lambda self: self.refs)
@@ -175,17 +175,17 @@ class PaymentsMachine(RuleBasedStateMachine):
             assert row["refunded_minor"] + row["reserved_minor"] <= row["captured_minor"]
             assert refunded[str(row["payment_id"])] == row["refunded_minor"]
             theirs = self.fake_provider.payments.get(row["provider_ref"])
-            if theirs is None or conflicts & {row["payment_id"]} - await self.only_cabinet():
+            if theirs is None or conflicts & {row["payment_id"]} - await self.only_dashboard():
                 continue
             assert row["captured_minor"] == (theirs.captured_minor if theirs.state == "paid" else 0)
             assert row["refunded_minor"] == theirs.refunded_minor
             assert row["reserved_minor"] == 0
 
-    async def only_cabinet(self) -> set[UUID]:
+    async def only_dashboard(self) -> set[UUID]:
         """Give the payments whose only findings are refunds of the dashboard, on which both sides agree."""
         rows = await self.shop.rows(
             "SELECT payment_id FROM finding WHERE payment_id IS NOT NULL GROUP BY 1 "
-            "HAVING bool_and(kind IN ('refund_in_cabinet', 'failed_after_unknown'))"
+            "HAVING bool_and(kind IN ('refund_in_dashboard', 'failed_after_unknown'))"
         )
         return {row["payment_id"] for row in rows}
 

@@ -194,7 +194,7 @@ async def test_a_refund_of_the_dashboard_is_published_once_with_its_own_id(fake_
 
     event = await published(fake_shop, "payment.refunded")
     assert (event["is_ours"], event["amount"]["amount_minor"], event["is_full"]) == (False, 50_000, False)
-    assert await fake_shop.findings() == ["refund_in_cabinet"]
+    assert await fake_shop.findings() == ["refund_in_dashboard"]
 
 
 async def test_a_key_that_may_be_forgotten_is_never_sent_again(fake_shop: Any, fake_provider: Any) -> None:

@@ -126,7 +126,7 @@ class Adapter(ABC):
         """Let the time to pay, or what is held, run out."""
         await self.harness.act(fact.provider_ref, "expire")
 
-    async def refund_in_cabinet(self, fact: facts.Fact, amount: Money) -> None:
+    async def refund_in_dashboard(self, fact: facts.Fact, amount: Money) -> None:
         """Refund without our service knowing."""
         await self.harness.act(fact.provider_ref, "refund", amount_minor=amount.amount_minor)
 

@@ -108,7 +108,7 @@ async def test_a_refund_from_the_dashboard_is_found_without_our_id(provider: Ada
     client = provider.client()
     fact = await paid(provider, client)
 
-    await provider.refund_in_cabinet(fact, provider.part())
+    await provider.refund_in_dashboard(fact, provider.part())
 
     (found,) = await client.fetch_refunds(fact.provider_ref)
     assert (found.refund_id, found.provider_ref, found.amount) == (None, fact.provider_ref, provider.part())

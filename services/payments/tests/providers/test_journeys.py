@@ -125,7 +125,7 @@ async def test_parts_are_refunded_and_a_refund_of_the_dashboard_is_adopted(
 
     await shop.refund(fact.payment_id, amount=provider.part(3))
     await shop.send_attempts()
-    await provider.refund_in_cabinet(fact, provider.part(4))
+    await provider.refund_in_dashboard(fact, provider.part(4))
     await deliver(shop, provider)
     await shop.refund(fact.payment_id)
     await shop.send_attempts()
@@ -133,7 +133,7 @@ async def test_parts_are_refunded_and_a_refund_of_the_dashboard_is_adopted(
     row = await shop.payment(fact.payment_id)
     assert (row["state"], row["reserved_minor"]) == ("refunded", 0)
     assert (await shop.event_names()).count("refunded.v1") == 3
-    assert await shop.findings() == ["refund_in_cabinet"]
+    assert await shop.findings() == ["refund_in_dashboard"]
 
 
 @suite.chosen(lambda cls: accounts.Capability.PARTIAL_CAPTURE in cls.capabilities)
@@ -253,7 +253,7 @@ async def test_refunds_and_a_dispute_at_once_are_settled_in_any_order_of_webhook
     for divisor in (5, 10):
         await shop.refund(fact.payment_id, amount=provider.part(divisor))
         await shop.send_attempts()
-    await provider.refund_in_cabinet(fact, provider.part(9))
+    await provider.refund_in_dashboard(fact, provider.part(9))
     await provider.harness.act(fact.provider_ref, "dispute", amount_minor=provider.part(3).amount_minor)
     for webhook in reversed(provider.webhooks()[count:]):
         await tell(shop, provider, webhook)
@@ -264,7 +264,7 @@ async def test_refunds_and_a_dispute_at_once_are_settled_in_any_order_of_webhook
     assert row["refunded_minor"] == provider.part(10).amount_minor + provider.part(9).amount_minor
     assert row["disputed_minor"] == provider.part(3).amount_minor
     assert sorted((await shop.event_names())[2:]) == ["disputed.v1", "refunded.v1", "refunded.v1"]
-    assert await shop.findings() == ["refund_in_cabinet"]
+    assert await shop.findings() == ["refund_in_dashboard"]
 
 
 @suite.chosen(lambda cls: accounts.Capability.DISPUTE in cls.capabilities)

@@ -27,7 +27,9 @@ async def settle(
             return payment, (), False
         payment, refund = refunds.domain.adopt(payment, account, fact)
         details = {"amount_minor": fact.amount.amount_minor}
-        await store.findings.open_for(tx, payment, "refund_in_cabinet", details, account=account, about=fact.refund_ref)
+        await store.findings.open_for(
+            tx, payment, "refund_in_dashboard", details, account=account, about=fact.refund_ref
+        )
     changed, settled, published = refunds.domain.apply(payment, refund, fact, seen_at=seen_at)
     if settled is refund:
         return changed, published, False

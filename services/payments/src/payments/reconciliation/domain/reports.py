@@ -118,7 +118,7 @@ def compare(report: Report, ours: Sequence[OurSide], known_refunds: Collection[s
         side = by_ref.get(refund.provider_ref)
         if side is not None and refund.state == "succeeded" and refund.refund_ref not in known_refunds:
             amount = {"amount_minor": refund.amount.amount_minor}
-            found.append(Difference("refund_in_cabinet", refund.refund_ref, side.payment_id, amount))
+            found.append(Difference("refund_in_dashboard", refund.refund_ref, side.payment_id, amount))
     found += [
         Difference("missing_remote", each.provider_ref, each.payment_id, {"state": each.state})
         for each in ours
