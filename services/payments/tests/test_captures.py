@@ -81,6 +81,19 @@ async def test_a_refused_capture_is_published_and_may_be_requested_again(fake_sh
     assert (await fake_shop.payment(payment_id))["captured_minor"] == 70_000
 
 
+async def test_an_authorization_that_the_dashboard_has_canceled_is_canceled_with_the_refusal_of_its_capture(
+    fake_shop: Any, fake_provider: Any
+) -> None:
+    payment_id, ref = await held(fake_shop, fake_provider)
+    await fake_provider.cancel(ref, key="by the dashboard")
+
+    await fake_shop.capture(payment_id, 150_000)
+    await fake_shop.send_attempts()
+
+    assert (await fake_shop.event_names())[-2:] == ["capture.refused.v1", "canceled.v1"]
+    assert (await fake_shop.payment(payment_id))["state"] == "canceled"
+
+
 async def test_a_payment_without_authorized_money_is_neither_captured_nor_canceled(
     fake_shop: Any, fake_provider: Any
 ) -> None:

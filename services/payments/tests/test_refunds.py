@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -194,6 +195,59 @@ async def test_a_refund_of_the_dashboard_is_published_once_with_its_own_id(fake_
 
     event = await published(fake_shop, "payment.refunded")
     assert (event["is_ours"], event["amount"]["amount_minor"], event["is_full"]) == (False, 50_000, False)
+    assert await fake_shop.findings() == ["refund_in_dashboard"]
+
+
+@pytest.mark.parametrize("amount_minor", [None, 60_000])
+async def test_a_refund_that_the_dashboard_has_made_already_is_taken_over_with_the_refusal_of_ours(
+    fake_shop: Any, fake_provider: Any, amount_minor: int | None
+) -> None:
+    payment_id, ref = await fake_shop.paid()
+    fake_provider.give_back(ref, 150_000)
+
+    await fake_shop.refund(payment_id, amount_minor)
+    await fake_shop.send_attempts()
+
+    assert (await fake_shop.event_names())[-2:] == ["refund.failed.v1", "refunded.v1"]
+    assert await amounts(fake_shop) == {
+        "state": "refunded", "captured_minor": 150_000, "refunded_minor": 150_000, "reserved_minor": 0,
+    }  # fmt: skip
+    assert await fake_shop.findings() == ["refund_in_dashboard"]
+
+
+async def test_a_refusal_waits_for_what_was_done_instead_and_not_for_ever(fake_shop: Any, fake_provider: Any) -> None:
+    payment_id, _ = await fake_shop.paid()
+    await fake_shop.refund(payment_id)
+    for _ in range(5):
+        assert (await amounts(fake_shop))["reserved_minor"] == 150_000
+        fake_provider.fail("refund", clients.Rejected("insufficient_funds"))
+        fake_provider.fail("fetch", clients.OutcomeUnknown())
+
+        await fake_shop.make_due("provider_attempt")
+        await fake_shop.send_attempts()
+
+    assert (await published(fake_shop, "refund.failed"))["code"] == "insufficient_funds"
+    assert await fake_shop.findings() == []
+
+
+async def test_a_refund_of_the_dashboard_that_made_ours_fail_is_taken_over_by_the_same_look(
+    fake_shop: Any, fake_provider: Any
+) -> None:
+    payment_id, ref = await fake_shop.paid()
+    fake_provider.decides_refunds = False
+    await fake_shop.refund(payment_id)
+    await fake_shop.send_attempts()
+    (ours,) = fake_provider.refunds
+    fake_provider.decide(ours, is_canceled=True)
+    fake_provider.decides_refunds = True
+    theirs = fake_provider.give_back(ref, 150_000)
+    made_before = fake_provider.refunds[ours].created_at - timedelta(seconds=1)
+    fake_provider.refunds[theirs] = replace(fake_provider.refunds[theirs], created_at=made_before)
+
+    await fake_shop.make_due("payment")
+    await fake_shop.poll()
+
+    assert (await amounts(fake_shop))["state"] == "refunded"
     assert await fake_shop.findings() == ["refund_in_dashboard"]
 
 

@@ -1,10 +1,12 @@
 """What becomes of a request that the provider did not answer with a fact: refused, repeated, or left to a person."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
 
 from chassis import database, telemetry
 from payments import store
-from payments.domain import facts, lifecycle
+from payments.domain import accounts, facts, lifecycle
 from payments.timers import events, operation, settlement
 
 
@@ -18,14 +20,38 @@ async def refuse(
 ) -> None:
     """End a request that will not be done and publish that. `is_definite` tells that the provider refused it."""
     async with db.transaction() as tx:
-        payment = await store.payments.lock(tx, attempt.payment.payment_id)
-        assert payment is not None  # payments are never deleted
-        await store.attempts.close(tx, attempt.key, "rejected" if is_definite else "given_up", code=code)
-        if attempt.is_uncertain:
-            # An earlier try may have been done all the same: should money move, it will be found.
-            await _open_finding(tx, payment, attempt, "failed_after_unknown", {"code": code, "op": attempt.op})
-        await op.refuse(tx, payment, attempt, code)
-    telemetry.log.info("payments.refuse.done", payment_id=str(payment.payment_id), op=attempt.op, code=code)
+        await _refuse(tx, attempt, op, code, is_definite=is_definite)
+
+
+async def refuse_and_settle(
+    db: database.Database,
+    attempt: store.attempts.Attempt,
+    op: operation.Operation,
+    code: str,
+    *,
+    account: accounts.Account,
+    observation: facts.Observation,
+) -> None:
+    """End a request that the provider refused, and settle its payment by what was done instead, in one transaction."""
+
+    async def first(tx: database.Tx) -> None:
+        await _refuse(tx, attempt, op, code, is_definite=True)
+
+    await settlement.apply_observation(db, account, observation, accepted_at=datetime.now(UTC), first=first)
+
+
+async def _refuse(
+    tx: database.Tx, attempt: store.attempts.Attempt, op: operation.Operation, code: str, *, is_definite: bool
+) -> None:
+    payment = await store.payments.lock(tx, attempt.payment.payment_id)
+    assert payment is not None  # payments are never deleted
+    await store.attempts.close(tx, attempt.key, "rejected" if is_definite else "given_up", code=code)
+    if attempt.is_uncertain:
+        # An earlier try may have been done all the same: should money move, it will be found.
+        await _open_finding(tx, payment, attempt, "failed_after_unknown", {"code": code, "op": attempt.op})
+    await op.refuse(tx, payment, attempt, code)
+    ids = {"payment_id": str(payment.payment_id), "op": attempt.op, "code": code}
+    database.on_commit(tx, partial(telemetry.log.info, "payments.refuse.done", **ids))
 
 
 async def retry_later(

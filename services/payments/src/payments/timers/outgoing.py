@@ -83,18 +83,28 @@ async def _send(db: database.Database, provider: clients.Provider, attempt: stor
 async def _on_refusal(
     db: database.Database, provider: clients.Provider, attempt: store.attempts.Attempt, code: str
 ) -> None:
-    """Accept a refusal, unless an earlier try may have done what this one is refused for."""
-    if attempt.is_uncertain and attempt.op != "create" and provider.account.can(accounts.Capability.FETCH):
+    """Accept a refusal together with what was done instead, which may be why the provider refused.
+
+    Where an earlier try may have done what this one is refused for, that is the outcome.
+    """
+    op, observation = OPERATIONS[attempt.op], None
+    if attempt.op != "create" and provider.account.can(accounts.Capability.FETCH):
         try:
-            observation = await _find_done(provider, attempt)
+            observation = await _fetch(provider, attempt)
         except clients.ProviderError as error:
             _warn(attempt, error)
-            await outcomes.retry_later(db, attempt, "unknown", schedule.attempt_pause_s(attempt.tries))
-            return
-        if observation is not None:
-            await _settle(db, provider, attempt, observation)
-            return
-    await outcomes.refuse(db, attempt, OPERATIONS[attempt.op], code)
+            if attempt.is_uncertain or attempt.tries < LOOK_UP_AFTER_TRIES:
+                outcome: store.attempts.Outcome = "unknown" if attempt.is_uncertain else "refused"
+                await outcomes.retry_later(db, attempt, outcome, schedule.attempt_pause_s(attempt.tries))
+                return
+        else:
+            if attempt.is_uncertain and op.is_done(attempt, observation):
+                await _settle(db, provider, attempt, observation)
+                return
+    if observation is None:
+        await outcomes.refuse(db, attempt, op, code)
+    else:
+        await outcomes.refuse_and_settle(db, attempt, op, code, account=provider.account, observation=observation)
 
 
 async def _learn_outcome(db: database.Database, provider: clients.Provider, attempt: store.attempts.Attempt) -> None:
@@ -135,14 +145,19 @@ async def _find_done(provider: clients.Provider, attempt: store.attempts.Attempt
     if attempt.op != "create":
         if not provider.account.can(accounts.Capability.FETCH):
             return None
-        ref, is_refund = operation.provider_ref(attempt), attempt.op == "refund"
-        observation = await lookup.fetch(provider, ref, is_refund_expected=is_refund)
+        observation = await _fetch(provider, attempt)
         return observation if OPERATIONS[attempt.op].is_done(attempt, observation) else None
     if not provider.account.can(accounts.Capability.LIST):
         return None
     now = datetime.now(UTC)
     since, until = now - attempt.key_age - CLOCK_MARGIN, now + CLOCK_MARGIN
     return await lookup.find_in_report(provider, attempt.payment.payment_id, since, until)
+
+
+async def _fetch(provider: clients.Provider, attempt: store.attempts.Attempt) -> facts.Observation:
+    """Fetch the payment that a request is about, and its refunds where it is to be refunded. Needs FETCH."""
+    ref = operation.provider_ref(attempt)
+    return await lookup.fetch(provider, ref, is_refund_expected=attempt.op == "refund")
 
 
 async def _settle(

@@ -41,20 +41,26 @@ async def apply_observation(
     observation: facts.Observation,
     *,
     accepted_at: datetime,
+    first: Callable[[database.Tx], Awaitable[None]] | None = None,
     also: Also | None = None,
 ) -> lifecycle.Payment | None:
     """Settle a payment by an observation; `also` then closes what led to it, in the same transaction.
 
+    What `first` does comes before, in the same transaction too; it may change the payment.
+
     Gives the payment after it; None when the observation is about no payment of ours.
     """
     async with db.transaction() as tx:
+        if first is not None:
+            await first(tx)
         change = await _begin(tx, account, observation)
         if change is None:
             return None
         before = change.payment
         if observation.fact is not None:
             await change.apply_fact(tx, observation.fact, accepted_at)
-        for refund in observation.refunds:
+        # What a canceled refund had reserved may be what another one has returned.
+        for refund in sorted(observation.refunds, key=lambda refund: refund.state != "canceled"):
             settle = partial(payments.refunds.timers.settle, account=account, fact=refund, seen_at=accepted_at)
             await change.apply(tx, settle, refund.refund_ref, refund.state)
         for dispute in observation.disputes:
