@@ -123,7 +123,7 @@ def found(finding_id: int, kind: str = "amount_mismatch") -> payments.FindingOpe
     return payments.FindingOpened(tenant="demo", finding_id=finding_id, kind=kind, opened_at=AT)
 
 
-async def handle_payments(db: database.Database, *events: handlers.Alert) -> None:
+async def handle_payments(db: database.Database, *events: handlers.Alert | handlers.Ended) -> None:
     [queue] = [queue for queue in handlers.QUEUES if queue.name == "notifier.payments"]
     for event in events:
         await queue.handlers[type(event)](db, delivery_of(event, queue.name), event)
@@ -153,6 +153,65 @@ async def test_a_finding_about_a_deposit_queues_nothing(db: database.Database) -
     await handle_payments(db, deposited(), found(1, "deposit_unmatched"))
 
     assert await fetch(db, "SELECT kind FROM notification") == [("deposit_received",)]
+
+
+def ended(reason: str | None, kind: type[handlers.Ended] = payments.PaymentCanceled, **changes: Any) -> handlers.Ended:
+    return kind.model_validate(
+        {
+            "tenant": "demo",
+            "payment_id": uuid4(),
+            "user_id": USER,
+            "purpose": "top_up",
+            "provider": "stripe",
+            "amount": {"amount_minor": 50_000, "currency": "EUR"},
+            "version": 3,
+            "code": "credentials_refused",
+            "reason": "fraudulent",
+            "failure_reason": reason,
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("ru", "Платёж на 500.00 EUR не прошёл: банк его отклонил."),  # noqa: RUF001 - Russian
+        ("en", "Your payment of 500.00 EUR did not go through: the bank declined it."),
+        ("fr", "Your payment of 500.00 EUR did not go through: the bank declined it."),
+        (None, "Your payment of 500.00 EUR did not go through: the bank declined it."),
+    ],
+)
+async def test_a_payer_who_has_left_the_page_is_told_why_in_their_language(
+    db: database.Database, language: str | None, text: str
+) -> None:
+    registered = gateway.UserRegistered(tenant="demo", user_id=USER, telegram_id=77, language=language)
+    await handlers.save_recipient(db, delivery_of(registered, "notifier.gateway"), registered)
+
+    await handle_payments(db, ended("a reason of tomorrow", is_payer_gone=True))
+
+    [(user_id, sent)] = await fetch(db, "SELECT user_id, text FROM notification")
+    assert user_id == USER
+    assert sent.startswith(text)
+    assert "fraud" not in sent
+
+
+async def test_what_the_page_has_shown_is_not_told_again(db: database.Database) -> None:
+    await handle_payments(
+        db,
+        ended("insufficient_funds"),
+        ended("expired", is_payer_gone=True),
+        ended("bank_unavailable", payments.PaymentFailed),
+        ended(None),
+    )
+
+    assert await fetch(db, "SELECT FROM notification") == []
+
+
+async def test_payments_that_do_not_work_are_told_to_a_payer_once_in_an_hour(db: database.Database) -> None:
+    await handle_payments(db, *(ended("shop_problem", payments.PaymentFailed) for _ in range(5)))
+
+    assert len(await fetch(db, "SELECT FROM notification")) in {1, 2}  # two where the hour ends meanwhile
 
 
 async def test_a_capture_queues_nothing(db: database.Database) -> None:

@@ -137,7 +137,7 @@ async def test_users_are_notified_while_the_managers_chat_refuses_messages(
     db: database.Database, channel: sending.Channel, ctl: httpx.Client
 ) -> None:
     async with db.transaction() as tx:
-        await store.save_recipient(tx, DEMO, USER, CHAT)
+        await store.save_recipient(tx, DEMO, USER, CHAT, None)
     change(ctl, problem="kicked")
     await queue(db, "For managers")
     await sending.send_notifications(db, channel)

@@ -97,7 +97,7 @@ async def test_only_the_bots_own_tenant_is_leased(db: database.Database) -> None
 @pytest.mark.rule("I4")
 async def test_an_outcome_sets_whether_its_recipient_can_be_reached(db: database.Database) -> None:
     async with db.transaction() as tx:
-        await store.save_recipient(tx, DEMO, USER, 77)
+        await store.save_recipient(tx, DEMO, USER, 77, None)
     reachability = "SELECT reachability FROM recipient"
 
     for outcome, reached in ((SENT, "enabled"), (delivery.Outcome(delivery.Result.BLOCKED, 403), "blocked")):
@@ -114,7 +114,7 @@ async def test_an_outcome_sets_whether_its_recipient_can_be_reached(db: database
 @pytest.mark.rule("I4")
 async def test_a_recipient_who_blocked_long_ago_is_tried_again(db: database.Database) -> None:
     async with db.transaction() as tx:
-        await store.save_recipient(tx, DEMO, USER, 77)
+        await store.save_recipient(tx, DEMO, USER, 77, None)
     await fetch(db, "UPDATE recipient SET reachability = 'blocked', reachability_at = now() - interval '2 hours'")
     await queue(db)
 

@@ -48,7 +48,7 @@ async def channel(sandbox_url: str, ctl: httpx.Client, clock: Clock) -> AsyncIte
 @pytest.fixture
 async def recipient(db: database.Database) -> None:
     async with db.transaction() as tx:
-        await store.save_recipient(tx, DEMO, USER, CHAT)
+        await store.save_recipient(tx, DEMO, USER, CHAT, None)
 
 
 async def fetch(db: database.Database, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -222,7 +222,7 @@ async def test_a_notification_for_an_unknown_recipient_waits_for_the_chat_and_th
     assert await ended(db) == [("queued", 0, "recipient_unknown")]
 
     async with db.transaction() as tx:
-        await store.save_recipient(tx, DEMO, USER, CHAT)
+        await store.save_recipient(tx, DEMO, USER, CHAT, None)
     await sending.send_notifications(db, channel)
 
     assert texts(ctl) == ["Hello"]
@@ -304,7 +304,7 @@ async def test_no_more_is_leased_than_the_bot_may_send(
     for number in range(40):
         user_id = UserId(uuid4())
         async with db.transaction() as tx:
-            await store.save_recipient(tx, DEMO, user_id, 1_000 + number)
+            await store.save_recipient(tx, DEMO, user_id, 1_000 + number, None)
         await queue(db, user_id=user_id)
 
     sent = [await sending.send_notifications(db, channel) for _ in range(2)]

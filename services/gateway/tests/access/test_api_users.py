@@ -41,7 +41,10 @@ async def test_a_first_login_creates_a_user_and_publishes_it(
     assert body["user"]["telegram_id"] == 7
     assert answer.headers["Cache-Control"] == "no-store"
     assert await testing.outbox_messages(db) == [
-        (gateway.UserRegistered.TYPE, {"tenant": "demo", "user_id": body["user"]["id"], "telegram_id": 7})
+        (
+            gateway.UserRegistered.TYPE,
+            {"tenant": "demo", "user_id": body["user"]["id"], "telegram_id": 7, "language": None},
+        )
     ]
 
 

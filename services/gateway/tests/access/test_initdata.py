@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -62,6 +63,16 @@ def test_published_examples_are_accepted(token: str, init_data: str, telegram_id
     user = check(init_data, token=token, now=signed_at)
 
     assert user.id == telegram_id
+
+
+@pytest.mark.parametrize(
+    ("tag", "language"),
+    [("ru", "ru"), ("pt-br", "pt"), ("ZH-hans", "zh"), ("russian", None), ("", None), ("r\u0000", None), (7, None)],
+)
+def test_the_language_is_the_first_part_of_the_tag(tag: object, language: str | None) -> None:
+    user = check(signed(fields(user=json.dumps({"id": 42, "language_code": tag}))))
+
+    assert user.language == language
 
 
 @pytest.mark.rule("GW1")

@@ -12,13 +12,14 @@ from notifier import store
 from notifier.domain import templates
 
 Alert = payments.PaymentDisputed | payments.DepositReceived | payments.FindingOpened
+Ended = payments.PaymentFailed | payments.PaymentCanceled
 
 
 async def save_recipient(db: database.Database, delivery: inbox.Delivery, event: gateway.UserRegistered) -> None:
     """Store the chat of a new user."""
     async with db.transaction() as tx:
         if await inbox.claim(tx, delivery):
-            await store.save_recipient(tx, event.tenant, event.user_id, event.telegram_id)
+            await store.save_recipient(tx, event.tenant, event.user_id, event.telegram_id, event.language)
 
 
 async def queue_transfers(
@@ -49,6 +50,14 @@ async def queue_alert(db: database.Database, delivery: inbox.Delivery, event: Al
             await store.add(tx, _drafts_of(event))
 
 
+async def queue_ended_payment(db: database.Database, delivery: inbox.Delivery, event: Ended) -> None:
+    """Queue a notification for the payer of a payment that did not happen, where no page could tell them."""
+    async with db.transaction() as tx:
+        if await inbox.claim(tx, delivery):
+            language = await store.language_of(tx, event.tenant, event.user_id)
+            await store.add(tx, templates.of_ended_payment(event, language, at=delivery.envelope.time))
+
+
 def _drafts_of(event: Alert) -> list[templates.Draft]:
     match event:
         case payments.PaymentDisputed():
@@ -64,7 +73,10 @@ def _drafts_of(event: Alert) -> list[templates.Draft]:
 QUEUES = (
     broker.Queue("notifier.gateway", {gateway.UserRegistered: save_recipient}),
     broker.Queue("notifier.orders", {orders.OrderPaid: queue_paid_order}),
-    broker.Queue("notifier.payments", dict.fromkeys(get_args(Alert), queue_alert)),
+    broker.Queue(
+        "notifier.payments",
+        {**dict.fromkeys(get_args(Alert), queue_alert), **dict.fromkeys(get_args(Ended), queue_ended_payment)},
+    ),
 )
 # Every transfer comes through this queue, so it is consumed in batches.
 BATCH_QUEUES = (batch.BatchQueue("notifier.ledger", (ledger.TransferPosted,), queue_transfers),)

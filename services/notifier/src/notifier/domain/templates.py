@@ -5,16 +5,18 @@ Texts that come from others are escaped here, so no name can break a message's m
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 
 from contracts import ledger, orders, payments
 from contracts.message import TenantId, UserId
-from notifier.domain import amounts, markup
+from notifier.domain import amounts, decline_texts, markup
 
 # A message has at most 4096 characters of text; this many lines with titles of bounded length always fit.
 LINES_MAX = 20
 
 CLEARING = "clearing:"  # the ledger's accounts for money at a provider begin with it
+_SHOPS_DOING = frozenset({"shop_problem", "canceled_by_shop"})
+_OWN_DOING = frozenset({"expired", "canceled_by_payer"})
 DEPOSIT_FINDING = "deposit_"  # the kinds of payments' findings about deposits begin with it
 
 
@@ -96,6 +98,22 @@ def of_finding(event: payments.FindingOpened) -> list[Draft]:
     lines.append("Others of this kind within the hour are only in the list: kopilka payments findings list")
     hour = f"{event.opened_at.astimezone(UTC):%Y-%m-%dT%H}"
     return [Draft(event.tenant, "finding_opened", f"{event.kind}:{hour}", None, "\n".join(lines))]
+
+
+def of_ended_payment(
+    event: payments.PaymentFailed | payments.PaymentCanceled, language: str | None, *, at: datetime
+) -> list[Draft]:
+    """Return a notification for the payer of a payment that the shop ended, or that failed after they left its page.
+
+    What the page has shown already leads to none. While payments do not work a payer is told once in an hour.
+    """
+    is_gone = isinstance(event, payments.PaymentCanceled) and event.is_payer_gone
+    if event.failure_reason not in _SHOPS_DOING and not (is_gone and event.failure_reason not in _OWN_DOING):
+        return []
+    amount = amounts.text(event.amount.amount_minor, event.amount.currency)
+    text = decline_texts.text(event.failure_reason, amount, language)
+    entity = f"{at.astimezone(UTC):%Y-%m-%dT%H}" if event.failure_reason == "shop_problem" else str(event.payment_id)
+    return [Draft(event.tenant, "payment_ended", entity, event.user_id, text)]
 
 
 def of_migration(tenant: TenantId, old_chat_id: int, new_chat_id: int) -> Draft:

@@ -16,11 +16,12 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[])
 ON CONFLICT (tenant, dedupe_key) DO NOTHING
 """
 _SAVE_RECIPIENT = """
-INSERT INTO recipient AS stored (tenant, user_id, chat_id) VALUES ($1, $2, $3)
+INSERT INTO recipient AS stored (tenant, user_id, chat_id, language) VALUES ($1, $2, $3, $4)
 ON CONFLICT (tenant, user_id) DO UPDATE
-  SET chat_id = excluded.chat_id, reachability = 'unknown', reachability_at = now()
+  SET chat_id = excluded.chat_id, language = excluded.language, reachability = 'unknown', reachability_at = now()
   WHERE stored.chat_id <> excluded.chat_id
 """
+_LANGUAGE = "SELECT language FROM recipient WHERE tenant = $1 AND user_id = $2"
 _WAKE = "UPDATE notification SET next_at = now() WHERE tenant = $1 AND user_id = $2 AND state = 'queued'"
 # A lease that expired while sending counts as an attempt whose outcome is unknown. While the managers' chat refuses
 # messages, those for it are not due before the next probe.
@@ -133,10 +134,18 @@ async def add(tx: database.Tx, drafts: Sequence[templates.Draft]) -> None:
     )
 
 
-async def save_recipient(tx: database.Tx, tenant: TenantId, user_id: UserId, chat_id: int) -> None:
+async def save_recipient(
+    tx: database.Tx, tenant: TenantId, user_id: UserId, chat_id: int, language: str | None
+) -> None:
     """Store the chat of a user, and make the notifications that waited for it due at once."""
-    await tx.execute(_SAVE_RECIPIENT, tenant, user_id, chat_id)
+    await tx.execute(_SAVE_RECIPIENT, tenant, user_id, chat_id, language)
     await tx.execute(_WAKE, tenant, user_id)
+
+
+async def language_of(tx: database.Tx, tenant: TenantId, user_id: UserId) -> str | None:
+    """Return the language of a user, where it is known."""
+    language: str | None = await tx.fetchval(_LANGUAGE, tenant, user_id)
+    return language
 
 
 async def lease(

@@ -78,7 +78,9 @@ class Authenticator:
         async with self._db.transaction() as tx:
             user = await store.add_user(tx, self._tenant, user_id, person.id)
             if user is not None:
-                registered = gateway.UserRegistered(tenant=self._tenant, user_id=user_id, telegram_id=person.id)
+                registered = gateway.UserRegistered(
+                    tenant=self._tenant, user_id=user_id, telegram_id=person.id, language=person.language
+                )
                 await outbox.put(tx, [registered])
                 return user
             user = await store.find_user(tx, self._tenant, person.id)

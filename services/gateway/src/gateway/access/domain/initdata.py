@@ -5,6 +5,7 @@ No field is used before the signature is verified, and the text is parsed once, 
 
 import hashlib
 import hmac
+import re
 from datetime import datetime
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,7 @@ from gateway.domain import sessions
 SIZE_MAX_BYTES = 8 * 1024
 FIELDS_MAX = 64
 SKEW_S = 60  # how far Telegram's clock may be ahead of ours
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?=-|$)", re.ASCII)
 TELEGRAM_ID_MAX = 2**52 - 1  # Telegram promises that ids need at most 52 bits
 
 
@@ -36,6 +38,13 @@ class TelegramUser(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     id: int = Field(ge=1, le=TELEGRAM_ID_MAX)
+    language_code: object = None
+
+    @property
+    def language(self) -> str | None:
+        """The code of ISO 639 in the IETF tag that Telegram tells; None for anything else."""
+        found = _LANGUAGE.match(self.language_code) if isinstance(self.language_code, str) else None
+        return found[0].lower() if found else None
 
 
 def secret_of(bot_token: str) -> bytes:
