@@ -54,6 +54,15 @@ async def test_a_storm_is_waited_out(shop: Any, sandbox: Any, client_of: Any, fa
     assert await shop.event_names() == ["created.v1"] * 3
 
 
+async def test_the_payer_reads_the_description_of_the_request_or_the_title_of_the_shop(shop: Any, sandbox: Any) -> None:
+    await shop.request(description="Tokens for pictures")
+    await shop.send_attempts()
+    await shop.request()
+    await shop.send_attempts()
+
+    assert sorted(made["description"] for made in sandbox.made()) == ["Tokens for pictures", "Top-up"]
+
+
 async def test_a_definite_refusal_fails_the_payment(shop: Any, sandbox: Any) -> None:
     sandbox.fault("http:400")
     command = await shop.request()

@@ -107,6 +107,25 @@ async def test_a_command_is_stored_in_the_outbox_when_the_request_is_accepted(
     )
 
 
+async def test_the_description_is_sent_along(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database
+) -> None:
+    await top_up(client, headers, description="Tokens for pictures")
+
+    (published,) = await published_commands(db)
+    assert published["description"] == "Tokens for pictures"
+
+
+@pytest.mark.parametrize("description", ["", " ", "x" * 129, "two\nlines", 7])
+async def test_a_description_that_a_payer_could_not_read_is_refused(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, description: object
+) -> None:
+    answer = await top_up(client, headers, description=description)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert await published_commands(db) == []
+
+
 @pytest.mark.parametrize("code", ["provider_refused", "provider_not_configured"])
 async def test_a_refusal_of_the_provider_is_a_problem(
     client: httpx.AsyncClient, headers: httpx.Headers, services: Any, build: Any, code: str

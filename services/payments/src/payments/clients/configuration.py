@@ -9,6 +9,9 @@ import contracts.payments
 from contracts.message import TenantId
 from payments.domain import accounts
 
+# Telegram shows this much of an invoice's title.
+Title = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[^\x00-\x1f]*\S[^\x00-\x1f]*$")]
+TITLE = "Top-up"
 AccountName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 
 
@@ -26,6 +29,7 @@ class AccountSettings(BaseModel):
     shop_id: Annotated[str, Field(max_length=128)] = ""
     is_test: bool = False
     url: HttpUrl | None = None
+    title: Title = TITLE
     payment_ttl_s: Annotated[int, Field(ge=60, le=7 * 86_400)] = 3_600
     second_charge: Literal["credit", "refund"] = "refund"
     secrets: dict[str, SecretStr] = {}
@@ -40,6 +44,7 @@ class AccountSettings(BaseModel):
             name=self.name,
             shop_id=self.shop_id,
             is_test=self.is_test,
+            title=self.title,
             payment_ttl=timedelta(seconds=self.payment_ttl_s),
             gives_back_repeats=self.second_charge == "refund",
         )
@@ -58,6 +63,10 @@ class Shared(BaseModel):
     """The settings that every account of the environment has in common."""
 
     tenant: str = Field(default="demo", min_length=1, max_length=64, description="The tenant whose accounts these are.")
+    title: Title = Field(
+        default=TITLE,
+        description="What payers and their banks read about a payment whose request has no description.",
+    )
     payment_ttl_s: int = Field(
         default=3_600,
         ge=60,

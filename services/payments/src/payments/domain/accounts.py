@@ -29,8 +29,9 @@ class Capability(StrEnum):
 class Account:
     """One account of ours at one provider. `is_test` is the mark that all its payments must carry.
 
-    `shop_id` is the provider's name of it; facts of another are not ours. Neither is a secret. `gives_back_repeats`
-    tells what to do with an invoice that is paid once more by mistake: refund it, or credit it as well.
+    `shop_id` is the provider's name of it; facts of another are not ours. Neither is a secret. `title` is what a
+    payer reads about a payment whose request has no description. `gives_back_repeats` tells what to do with an invoice
+    that is paid once more by mistake: refund it, or credit it as well.
     """
 
     tenant: TenantId
@@ -39,6 +40,7 @@ class Account:
     shop_id: str
     is_test: bool
     payment_ttl: timedelta
+    title: str = "Top-up"
     gives_back_repeats: bool = False
     capabilities: frozenset[Capability] = frozenset()
 

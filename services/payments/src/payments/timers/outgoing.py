@@ -192,7 +192,7 @@ async def _create(provider: clients.Provider, attempt: store.attempts.Attempt) -
         tenant=payment.tenant,
         amount=payment.amount,
         return_url=payment.return_url,
-        description=payment.description or f"Payment {payment.payment_id}",
+        description=payment.description or provider.account.title,
         is_held=payment.is_held,
         payer=payment.payer,
         receipt=attempt.receipt,

@@ -68,6 +68,16 @@ class TopUp(BaseModel):
         Field(min_length=1, max_length=URL_MAX_CHARS, examples=["https://t.me/kopilka_bot/app"]),
         AfterValidator(_return_url),
     ]
+    description: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$",
+            description="What the payer and their bank read; the shop's own title without it.",
+            examples=["Tokens for pictures"],
+        ),
+    ] = None
 
 
 @router.post(
@@ -108,6 +118,7 @@ async def top_up(
                 amount=amount,
                 provider=body.provider,
                 return_url=body.return_url,
+                description=body.description,
                 payer=await _payer(tx, session, body.provider),
             )
             await store.payments.accept(tx, create_payment)

@@ -22,6 +22,7 @@ class CryptoPaySettings(configuration.Shared):
         if self.cryptopay_token.get_secret_value():
             yield configuration.AccountSettings(
                 tenant=self.tenant,
+                title=self.title,
                 payment_ttl_s=self.payment_ttl_s,
                 provider="cryptopay",
                 name=self.cryptopay_account,

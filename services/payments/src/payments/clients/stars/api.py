@@ -104,7 +104,7 @@ class Stars(unsupported.UnsupportedCalls):
         if order.amount.currency != CURRENCY:
             raise clients.Rejected("currency_not_supported")
         ref = str(order.payment_id)
-        title = order.description[:TITLE_MAX].strip() or ref[:TITLE_MAX]
+        title = order.description[:TITLE_MAX].strip() or self.account.title
         link = await self._call(
             self._http,
             "create",

@@ -29,6 +29,7 @@ class StarsSettings(configuration.Shared):
         if self.stars_token.get_secret_value():
             yield configuration.AccountSettings(
                 tenant=self.tenant,
+                title=self.title,
                 payment_ttl_s=self.payment_ttl_s,
                 provider="stars",
                 name=self.stars_account,

@@ -26,6 +26,7 @@ class StripeSettings(configuration.Shared):
         if self.stripe_secret_key.get_secret_value():
             yield configuration.AccountSettings(
                 tenant=self.tenant,
+                title=self.title,
                 payment_ttl_s=self.payment_ttl_s,
                 provider="stripe",
                 name=self.stripe_account,

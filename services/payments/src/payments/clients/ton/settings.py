@@ -27,6 +27,7 @@ class TonSettings(configuration.Shared):
         if self.ton_wallet:
             yield configuration.AccountSettings(
                 tenant=self.tenant,
+                title=self.title,
                 payment_ttl_s=self.payment_ttl_s,
                 provider="ton",
                 name=self.ton_account,

@@ -48,6 +48,7 @@ class YooKassaSettings(configuration.Shared):
         if self.yookassa_shop_id is not None:
             yield configuration.AccountSettings(
                 tenant=self.tenant,
+                title=self.title,
                 payment_ttl_s=self.payment_ttl_s,
                 provider="yookassa",
                 name=self.yookassa_account,
