@@ -89,8 +89,9 @@ def cores(root: Path) -> Iterator[str]:
     """The core of a service has at most 2,000 lines of code, without blank ones, comments and docstrings.
 
     The core is everything but slices, migrations and what stands behind the interface of `clients`: outside of that
-    room only `clients/__init__.py` has to be known. Without the bound the part that everybody has to know takes in what slices are there for. In a ledger of 4,000 lines
-    without slices a request could wait for the next one for ever, and nobody who read it saw that.
+    room only `clients/__init__.py` has to be known. Without the bound the part that everybody has to know takes in what
+    slices are there for. In a ledger of 4,000 lines without slices a request could wait for the next one for ever, and
+    nobody who read it saw that.
     """
     for service in _services(root):
         package = service / "src" / service.name

@@ -42,8 +42,8 @@ def test_the_core_of_a_service_is_bounded(run: Any, workspace: Path, write: Writ
     assert "services/paper/src/paper: 2342 lines of code beside the slices, at most 2000" in outcome.stderr
 
 
-@pytest.mark.parametrize("folder", ["gifts/domain", "gifts/store", "clients/post"])
-def test_slices_and_single_partners_are_no_part_of_the_core(
+@pytest.mark.parametrize("folder", ["gifts/domain", "gifts/store", "clients/post", "clients"])
+def test_slices_and_what_is_behind_the_clients_are_no_part_of_the_core(
     run: Any, workspace: Path, write: Write, folder: str
 ) -> None:
     for number in range(6):
