@@ -266,7 +266,18 @@ def test_a_pending_refund_reserves_its_amount_until_it_fails(account: stripe.Str
     assert [one.status for one in account.v1.refunds.list({"payment_intent": ref}).data] == ["succeeded", "failed"]
     assert account.v1.charges.retrieve(str(bad.charge)).amount_refunded == 700
     assert event_types(account)[7:] == ["refund.updated", "refund.failed", "refund.updated"]
-    assert ctl.post(f"/refunds/{good.id}/cancel").status_code == 409
+    assert ctl.post(f"/refunds/{good.id}/succeed").status_code == 409
+
+
+def test_a_refund_can_fail_after_it_has_succeeded(account: stripe.StripeClient, ctl: httpx.Client) -> None:
+    ref = paid(account).id
+    refund = account.v1.refunds.create({"payment_intent": ref, "amount": 700})
+
+    ctl.post(f"/refunds/{refund.id}/cancel").raise_for_status()
+
+    assert account.v1.refunds.retrieve(refund.id).status == "failed"
+    assert account.v1.charges.retrieve(str(refund.charge)).amount_refunded == 0
+    assert ctl.post(f"/refunds/{refund.id}/cancel").status_code == 409
 
 
 def test_a_refund_can_fail_at_once(account: stripe.StripeClient, ctl: httpx.Client) -> None:

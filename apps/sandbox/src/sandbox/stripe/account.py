@@ -143,7 +143,7 @@ class Account:
         return refund
 
     def decide_refund(self, refund: objects.Refund, outcome: str) -> None:
-        """Decide a pending refund: succeeded, or canceled, which Stripe calls failed. Raises NotAllowed."""
+        """Decide a refund: succeeded, or canceled, which Stripe calls failed, later as well. Raises NotAllowed."""
         new_events = lifecycle.decide_refund(refund, is_failed=outcome == "canceled")
         if refund.status == "failed":
             self._add_balance_transaction(refund.amount, 0, refund, kind="refund_failure")

@@ -138,8 +138,8 @@ def start_refund(refund: objects.Refund) -> NewEvents:
 
 
 def decide_refund(refund: objects.Refund, *, is_failed: bool) -> NewEvents:
-    """Decide a pending refund; the amount of a failed one can be refunded again."""
-    if refund.status != "pending":
+    """Decide a pending refund; the amount of a failed one can be refunded again. One that succeeded may fail later."""
+    if refund.status == "failed" or (refund.status == "succeeded" and not is_failed):
         raise errors.NotAllowed(f"The refund is already {refund.status}")
     if not is_failed:
         refund.status = "succeeded"
