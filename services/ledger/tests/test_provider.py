@@ -121,6 +121,64 @@ async def test_a_refund_does_not_debit_a_frozen_wallet(db: database.Database) ->
     assert await balances(db, WALLET, CLEARING, REFUNDED) == [1_000, 0, -1_000]
 
 
+def reversed_refund(refund: payments.PaymentRefunded) -> payments.RefundReversed:
+    """Build the failure of a refund that had succeeded."""
+    return payments.RefundReversed.model_validate(
+        {**refund.model_dump(), "refunded": None, "reason": "declined", "reversed_at": envelope.now()}
+    )
+
+
+async def test_a_refund_that_fails_later_is_reversed_leg_by_leg_once(db: database.Database) -> None:
+    paid, other = builders.paid(1_000), builders.paid(50)
+    await builders.settle(db, paid, builders.send(700))
+    refund = refunded(paid, 1_000)
+    await builders.settle(db, refund, other)
+    assert await balances(db, WALLET, CLEARING, REFUNDED) == [50, -50, -700]
+
+    for _ in range(2):
+        await builders.settle(db, reversed_refund(refund))
+
+    assert await balances(db, WALLET, CLEARING, REFUNDED) == [350, -1_050, 0]
+    kinds = await builders.rows(
+        db, "SELECT kind, source_key, reverses IS NOT NULL FROM transfer ORDER BY number DESC LIMIT 1"
+    )
+    assert kinds == [("refund", f"refund:{refund.refund_id}/failed", True)]
+    assert await invariants.violations(db) == []
+
+
+async def test_a_refund_whose_failure_arrives_first_or_with_it_is_reversed_when_it_comes_again(
+    db: database.Database,
+) -> None:
+    paid = builders.paid(1_000)
+    refund = refunded(paid, 300)
+    await builders.settle(db, paid)
+
+    with pytest.raises(requests.PrerequisiteMissing):
+        await builders.settle(db, reversed_refund(refund))
+    with pytest.raises(requests.PrerequisiteMissing):
+        await builders.settle(db, refund, reversed_refund(refund))
+    await builders.settle(db, refund)
+    await builders.settle(db, reversed_refund(refund))
+
+    assert await balances(db, WALLET, CLEARING, REFUNDED) == [1_000, -1_000, 0]
+    assert await invariants.violations(db) == []
+
+
+async def test_a_failed_refund_that_people_have_reversed_is_not_reversed_twice(db: database.Database) -> None:
+    paid = builders.paid(1_000)
+    refund = refunded(paid, 300)
+    await builders.settle(db, paid, refund)
+    [(transfer_id,)] = await builders.rows(db, "SELECT id FROM transfer WHERE kind = 'refund'")
+    await builders.settle(
+        db, ledger.ReverseTransfer(tenant=DEMO, request_id="hand", transfer_id=transfer_id, reference="by hand")
+    )
+
+    await builders.settle(db, reversed_refund(refund))
+
+    assert await balances(db, WALLET, CLEARING) == [1_000, -1_000]
+    assert await invariants.violations(db) == []
+
+
 @pytest.mark.parametrize("event", [refunded, disputed])
 async def test_an_event_that_arrives_before_its_payment_can_be_delivered_again(
     db: database.Database, event: Any

@@ -98,6 +98,14 @@ class FakeProvider:
         refunded_minor = fact.refunded_minor + refund.amount.amount_minor
         self.payments[refund.provider_ref] = replace(fact, refunded_minor=refunded_minor)
 
+    def return_refund(self, refund_ref: str) -> None:
+        """Let the payer's bank return a refund that has succeeded."""
+        refund = self.refunds[refund_ref]
+        self.refunds[refund_ref] = replace(refund, state="canceled", reason="expired_or_canceled_card")
+        fact = self.payments[refund.provider_ref]
+        refunded_minor = fact.refunded_minor - refund.amount.amount_minor
+        self.payments[refund.provider_ref] = replace(fact, refunded_minor=refunded_minor)
+
     # The protocol.
 
     def authenticate(self, webhook: facts.WebhookRequest) -> None:

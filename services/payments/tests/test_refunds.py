@@ -1,4 +1,5 @@
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -249,6 +250,65 @@ async def test_a_refund_of_the_dashboard_that_made_ours_fail_is_taken_over_by_th
 
     assert (await amounts(fake_shop))["state"] == "refunded"
     assert await fake_shop.findings() == ["refund_in_dashboard"]
+
+
+# woocommerce-gateway-stripe#4405, polarsource/polar#5422
+@pytest.mark.parametrize(("amount_minor", "state"), [(None, "paid"), (60_000, "partially_refunded")])
+async def test_a_refund_that_fails_after_it_has_succeeded_is_undone_and_can_be_made_again(
+    fake_shop: Any, fake_provider: Any, amount_minor: int | None, state: str
+) -> None:
+    payment_id, ref = await fake_shop.paid()
+    if amount_minor:
+        await fake_shop.refund(payment_id, 40_000)
+        await fake_shop.send_attempts()
+    refund_id = await fake_shop.refund(payment_id, amount_minor)
+    await fake_shop.send_attempts()
+    failed = list(fake_provider.refunds)[-1]
+    fake_provider.return_refund(failed)
+
+    for key in ("a", "b"):
+        await fake_shop.send_fake_webhook(ref, key=key, event="refund.failed")
+        await fake_shop.settle_webhooks()
+
+    event = await published(fake_shop, "refund.reversed")
+    kept = 40_000 if amount_minor else 0
+    assert (event["refund_id"], event["refund_ref"], event["reason"]) == (
+        str(refund_id), failed, "expired_or_canceled_card",
+    )  # fmt: skip
+    assert event["amount"]["amount_minor"] == amount_minor or 150_000
+    assert event["refunded"] == ({"amount_minor": kept, "currency": "RUB"} if kept else None)
+    assert await amounts(fake_shop) == {
+        "state": state, "captured_minor": 150_000, "refunded_minor": kept, "reserved_minor": 0,
+    }  # fmt: skip
+    (finding,) = await fake_shop.rows("SELECT kind, details::text AS details FROM finding")
+    details = json.loads(finding["details"])
+    assert finding["kind"] == "refund_failed_later"
+    assert (details["amount_minor"], details["reason"]) == (amount_minor or 150_000, "expired_or_canceled_card")
+
+    await fake_shop.refund(payment_id)
+    await fake_shop.send_attempts()
+
+    assert (await amounts(fake_shop))["state"] == "refunded"
+
+
+async def test_a_refund_that_failed_later_is_not_succeeded_again_by_a_late_answer(
+    fake_shop: Any, fake_provider: Any
+) -> None:
+    payment_id, ref = await fake_shop.paid()
+    await fake_shop.refund(payment_id)
+    await fake_shop.send_attempts()
+    (refund_ref,) = fake_provider.refunds
+    before = fake_provider.refunds[refund_ref]
+    fake_provider.return_refund(refund_ref)
+    await fake_shop.send_fake_webhook(ref, key="failed", event="refund.failed")
+    await fake_shop.settle_webhooks()
+
+    fake_provider.refunds[refund_ref] = before
+    await fake_shop.send_fake_webhook(ref, key="late", event="refund.updated")
+    await fake_shop.settle_webhooks()
+
+    assert (await amounts(fake_shop))["state"] == "paid"
+    assert await fake_shop.findings() == ["refund_failed_later"]
 
 
 async def test_a_key_that_may_be_forgotten_is_never_sent_again(fake_shop: Any, fake_provider: Any) -> None:

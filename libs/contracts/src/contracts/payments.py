@@ -227,6 +227,24 @@ class RefundFailed(PaymentEvent, type="payments.refund.failed.v1", is_consumed=F
     code: Code
 
 
+class RefundReversed(PaymentEvent, type="payments.refund.reversed.v1"):
+    """A refund that had succeeded failed afterwards: the provider has its `amount` again, and the payer has not.
+
+    It undoes the PaymentRefunded with this `refund_id`. `refunded` is the amount of the refunds that stand; None when
+    none does. `reason` is the provider's, for operators.
+    """
+
+    refund_id: RefundId
+    provider_account: Code
+    provider_ref: Text
+    refund_ref: Text
+    captured: Money
+    refunded: Money | None = None
+    reason: Code
+    is_ours: bool = True
+    reversed_at: Time
+
+
 class PaymentDisputed(PaymentEvent, type="payments.payment.disputed.v1"):
     """The payer's bank took back `amount`, and `fee` besides, until the dispute is decided."""
 

@@ -93,6 +93,31 @@ async def test_a_partial_refund_is_shown_beside_the_requested_amount_whether_it_
         assert (shown.paid_minor, shown.refunded_minor) == (150_000, 30_000)
 
 
+async def test_a_refund_that_failed_later_is_not_shown_any_more_in_every_order_of_its_events(
+    db: database.Database, services: Any, build: Any, user_id: str
+) -> None:
+    for order, kept in itertools.product(itertools.permutations(range(3)), (0, 30_000)):
+        payment_id = str(uuid4())
+        refund = build.refund(
+            payment_id, user_id, version=5, amount_minor=50_000, refunded_minor=50_000 + kept, paid_minor=150_000
+        )
+        undone = {
+            **refund.model_dump(),
+            "version": 6,
+            "refunded": message.Money(amount_minor=kept, currency="RUB") if kept else None,
+            "reason": "declined",
+            "reversed_at": refund.refunded_at,
+        }
+        paid = build.payment(payments.PaymentPaid, payment_id, user_id, version=3)
+        events = (paid, refund, payments.RefundReversed.model_validate(undone))
+        for index in order:
+            await services.publish(events[index])
+
+        shown = await payment_of(db, payment_id, user_id)
+        assert shown.status == ("partially_refunded" if kept else "paid"), order
+        assert (shown.paid_minor, shown.refunded_minor) == (150_000, kept), order
+
+
 async def test_a_payment_is_authorized_until_it_is_captured_or_canceled(
     db: database.Database, services: Any, build: Any, user_id: str
 ) -> None:

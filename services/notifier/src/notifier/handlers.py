@@ -11,7 +11,7 @@ from contracts import gateway, ledger, orders, payments
 from notifier import store
 from notifier.domain import templates
 
-Alert = payments.PaymentDisputed | payments.DepositReceived | payments.FindingOpened
+Alert = payments.PaymentDisputed | payments.RefundReversed | payments.DepositReceived | payments.FindingOpened
 Ended = payments.PaymentFailed | payments.PaymentCanceled
 
 
@@ -44,7 +44,7 @@ async def queue_paid_order(db: database.Database, delivery: inbox.Delivery, even
 
 
 async def queue_alert(db: database.Database, delivery: inbox.Delivery, event: Alert) -> None:
-    """Queue a notification of a dispute, a deposit or a finding for the managers."""
+    """Queue a notification of a dispute, a failed refund, a deposit or a finding for the managers."""
     async with db.transaction() as tx:
         if await inbox.claim(tx, delivery):
             await store.add(tx, _drafts_of(event))
@@ -62,6 +62,8 @@ def _drafts_of(event: Alert) -> list[templates.Draft]:
     match event:
         case payments.PaymentDisputed():
             return templates.of_dispute(event)
+        case payments.RefundReversed():
+            return templates.of_reversed_refund(event)
         case payments.DepositReceived():
             return templates.of_deposit(event)
         case payments.FindingOpened():

@@ -130,6 +130,18 @@ def test_a_refund_notifies_the_payer_of_the_whole_refund_and_the_new_balance(
     assert draft.dedupe_key == f"refund:{event.transfer_id}:{USER}"
 
 
+def test_a_refund_that_failed_later_tells_its_payer_in_both_languages_what_is_in_the_wallet_again() -> None:
+    event = returned(-20_000, ("losses:refunds", 30_000), (CLEARING, -50_000))
+    event = event.model_copy(update={"reverses": ledger.TransferId(uuid4())})
+
+    [draft] = templates.of_transfer(event)
+
+    assert draft.text == (
+        "Возврат не дошёл: банк вернул деньги, 200.00 RUB снова на балансе.\n"
+        "The refund did not arrive: the bank sent the money back, 200.00 RUB is on your balance again. Now: 50.00 RUB."
+    )
+
+
 def test_a_reserved_refund_that_has_not_left_yet_leads_to_no_notification() -> None:
     promised = returned(50_000, ("refunds_payable", 50_000))
     into_the_wallet = returned(-50_000, ("revenue", -50_000))

@@ -44,6 +44,39 @@ def test_a_dispute_shows_the_managers_the_amount_and_no_personal_data() -> None:
     assert str(USER) not in draft.text
 
 
+def test_a_refund_that_failed_later_shows_the_managers_the_amount_and_the_reason() -> None:
+    event = payments.RefundReversed.model_validate(
+        {
+            "tenant": "demo",
+            "payment_id": PAYMENT,
+            "user_id": USER,
+            "purpose": "top_up",
+            "provider": "stripe",
+            "amount": {"amount_minor": 3_000, "currency": "EUR"},
+            "version": 6,
+            "refund_id": "00000000-0000-7000-8000-00000000000e",
+            "provider_account": "demo",
+            "provider_ref": "cs_1",
+            "refund_ref": "re_1",
+            "captured": {"amount_minor": 5_000, "currency": "EUR"},
+            "reason": "lost_or_stolen_card",
+            "reversed_at": AT,
+        }
+    )
+
+    [draft] = templates.of_reversed_refund(event)
+
+    assert draft.text.splitlines() == [
+        "Refund of <b>30.00 EUR</b> failed after it had succeeded: lost_or_stolen_card",
+        "The money is with the provider, and in the payer's wallet again as far as it came from there.",
+        f"Payment {PAYMENT}",
+        "At stripe, account demo",
+    ]
+    assert draft.user_id is None
+    finding = {"tenant": "demo", "finding_id": 1, "kind": "refund_failed_later", "opened_at": AT}
+    assert templates.of_finding(payments.FindingOpened.model_validate(finding)) == []
+
+
 def test_a_deposit_shows_the_managers_the_amount_and_no_personal_data() -> None:
     event = payments.DepositReceived.model_validate(
         {

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from providers import adapters, sandbox_harness, stars_adapter, suite, ton_adapter
+from providers import adapters, sandbox_harness, stars_adapter, stripe_adapter, suite, ton_adapter
 
 import contracts.payments
 from chassis import database
@@ -134,6 +134,31 @@ async def test_parts_are_refunded_and_a_refund_of_the_dashboard_is_adopted(
     assert (row["state"], row["reserved_minor"]) == ("refunded", 0)
     assert (await shop.event_names()).count("refunded.v1") == 3
     assert await shop.findings() == ["refund_in_dashboard"]
+
+
+@pytest.mark.parametrize("provider", [stripe_adapter.Adapter], indirect=True)
+async def test_a_refund_that_fails_days_after_it_has_succeeded_is_undone(
+    provider: adapters.Adapter, open_shop: Open
+) -> None:
+    shop, client = open_shop(provider)
+    fact = await created(shop, provider)
+    await provider.pay(client, fact)
+    await shop.settle_webhooks()
+    await deliver(shop, provider)
+    await shop.refund(fact.payment_id, amount=provider.part(3))
+    await shop.send_attempts()
+    (row,) = await shop.rows("SELECT refund_ref, state FROM refund")
+    assert row["state"] == "succeeded"
+
+    await provider.harness.control("POST", f"/refunds/{row['refund_ref']}/cancel")
+    await deliver(shop, provider)
+
+    row = await shop.payment(fact.payment_id)
+    assert (row["state"], row["refunded_minor"]) == ("paid", 0)
+    assert (await shop.event_names()).count("refund.reversed.v1") == 1
+    assert await shop.findings() == ["refund_failed_later"]
+    outcome = await compare(shop, client)
+    assert (outcome.found, outcome.money_minor) == (0, {provider.amount.currency: 0})
 
 
 @suite.chosen(lambda cls: accounts.Capability.PARTIAL_CAPTURE in cls.capabilities)

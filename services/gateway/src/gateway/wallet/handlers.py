@@ -22,6 +22,7 @@ PAYMENT_STATUS: Mapping[type[payments.PaymentEvent], domain.payments.Status] = {
     payments.PaymentPaidLate: "paid",
     payments.PaymentCanceled: "canceled",
     payments.PaymentRefunded: "refunded",
+    payments.RefundReversed: "paid",
 }
 # A request waits for the provider's page or its refusal, not for the payer.
 _ANSWERS = (payments.PaymentCreated, payments.PaymentFailed)
@@ -71,5 +72,7 @@ def batch_queues(publish: Publish) -> tuple[batch.BatchQueue, ...]:
 
 def _status_of(event: payments.PaymentEvent) -> domain.payments.Status:
     if isinstance(event, payments.PaymentRefunded) and not event.is_full:
+        return "partially_refunded"
+    if isinstance(event, payments.RefundReversed) and event.refunded is not None:
         return "partially_refunded"
     return PAYMENT_STATUS[type(event)]

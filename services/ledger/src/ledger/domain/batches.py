@@ -57,9 +57,12 @@ class Batch:
         plan, savepoint = self.required.plans[event_id], self.book.savepoint()
         if plan.requires and plan.requires not in self.posted_keys:
             raise requests.PrerequisiteMissing(plan.requires.source_key)
+        original = self._original(plan.reversal) if plan.reversal else None
         try:
             prewritten = self.prewrites.get(event_id)
-            posted_transfers = provider.post(self.book, plan, self.posted_keys, prewritten, event_id=event_id)
+            posted_transfers = provider.post(
+                self.book, plan, self.posted_keys, prewritten, original=original, event_id=event_id
+            )
         except errors.Refusal as refusal:
             self.book.rollback_to(savepoint)
             return requests.Outcome(refusal=refusal)
@@ -106,6 +109,15 @@ class Batch:
         ids = tuple(each.transfer.id for each in posted_transfers)
         answer = ledger.RequestPosted(tenant=command.tenant, request_id=command.request_id, transfer_ids=ids)
         return (*posted_transfers, answer)
+
+    def _original(self, reversal: provider.PlannedReversal) -> transfers.ReversibleTransfer | None:
+        """Return the transfer to reverse; None when that is done. One that this very batch posts is not loaded yet."""
+        if reversal.key in self.posted_keys:
+            return None
+        for each in self.reversible.values():
+            if provider.NaturalKey(*each.transfer[1:4]) == reversal.original:
+                return each
+        raise requests.PrerequisiteMissing(reversal.original.source_key)
 
     def _hold(self, command: holds.CommandOnHold) -> holds.Hold:
         hold = self.holds_by_key.get((command.tenant, command.hold_id))

@@ -11,12 +11,13 @@ from uuid import UUID
 
 from contracts import ledger, payments
 from contracts.message import TenantId
-from ledger.domain import books, chart, double_entry, posted
+from ledger.domain import books, chart, double_entry, posted, transfers
 
 Event = (
     payments.PaymentPaid
     | payments.PaymentPaidLate
     | payments.PaymentRefunded
+    | payments.RefundReversed
     | payments.PaymentDisputed
     | payments.DisputeClosed
     | payments.DepositReceived
@@ -53,11 +54,21 @@ class PlannedTransfer(NamedTuple):
         return double_entry.Transfer(ledger.TransferId(new_id), *self.key, self.reference, occurred_at, event_id)
 
 
+class PlannedReversal(NamedTuple):
+    """The reversal of what is left of the transfer with the key `original`, leg by leg."""
+
+    key: NaturalKey
+    original: NaturalKey
+    reference: str
+    occurred_at: datetime
+
+
 class Plan(NamedTuple):
     """The transfers that follow from one event. The transfer with the key `requires` must be posted before them."""
 
     transfers: Sequence[PlannedTransfer]
     requires: NaturalKey | None = None
+    reversal: PlannedReversal | None = None
 
     @property
     def accounts(self) -> list[chart.AccountDefinition]:
@@ -72,7 +83,8 @@ class Plan(NamedTuple):
     @property
     def natural_keys(self) -> list[NaturalKey]:
         """All keys to look up on the books."""
-        return [planned.key for planned in self.transfers] + ([self.requires] if self.requires else [])
+        reversals = [self.reversal.key] if self.reversal else []
+        return [planned.key for planned in self.transfers] + reversals + ([self.requires] if self.requires else [])
 
 
 def plan(event: Event) -> Plan:
@@ -93,18 +105,12 @@ def plan(event: Event) -> Plan:
             key = NaturalKey(tenant, "refund", f"refund:{event.refund_id}")
             refund = PlannedTransfer(key, reference, wallet, clearing, amount_minor, event.refunded_at, losses)
             return Plan([refund], requires=paid)
+        case payments.RefundReversed():
+            refund_key = NaturalKey(tenant, "refund", f"refund:{event.refund_id}")
+            key = refund_key._replace(source_key=f"{refund_key.source_key}/failed")
+            return Plan([], refund_key, PlannedReversal(key, refund_key, reference, event.reversed_at))
         case payments.PaymentDisputed() | payments.DisputeClosed():
-            losses = chart.system_account(tenant, "losses:disputes", asset)
-            dispute = NaturalKey(tenant, "dispute", f"dispute:{account}:{event.dispute_ref}")
-            fee = _fee(event, dispute)  # one fee for both events, whichever reports it
-            if isinstance(event, payments.PaymentDisputed):
-                lost = PlannedTransfer(dispute, reference, losses, clearing, amount_minor)
-                return Plan([lost, *fee], requires=paid)
-            if event.outcome == "lost":
-                return Plan(fee, requires=dispute)
-            key = dispute._replace(source_key=f"{dispute.source_key}/won")
-            won = PlannedTransfer(key, reference, clearing, losses, amount_minor)
-            return Plan([won, *fee], requires=dispute)
+            return _of_dispute(event, reference, paid, clearing)
         case payments.DepositReceived():
             key = NaturalKey(tenant, "deposit", f"deposit:{event.deposit_id}")
             suspense = chart.system_account(tenant, "suspense:deposits", asset)
@@ -113,16 +119,37 @@ def plan(event: Event) -> Plan:
             assert_never(event)
 
 
+def _of_dispute(
+    event: payments.PaymentDisputed | payments.DisputeClosed,
+    reference: str,
+    paid: NaturalKey,
+    clearing: chart.AccountDefinition,
+) -> Plan:
+    amount_minor, asset = event.amount.amount_minor, event.amount.currency
+    losses = chart.system_account(event.tenant, "losses:disputes", asset)
+    source_key = f"dispute:{event.provider}:{event.provider_account}:{event.dispute_ref}"
+    dispute = NaturalKey(event.tenant, "dispute", source_key)
+    fee = _fee(event, dispute)  # one fee for both events, whichever reports it
+    if isinstance(event, payments.PaymentDisputed):
+        return Plan([PlannedTransfer(dispute, reference, losses, clearing, amount_minor), *fee], requires=paid)
+    if event.outcome == "lost":
+        return Plan(fee, requires=dispute)
+    key = dispute._replace(source_key=f"{source_key}/won")
+    return Plan([PlannedTransfer(key, reference, clearing, losses, amount_minor), *fee], requires=dispute)
+
+
 def post(
     book: books.Books,
     planned: Plan,
     posted_keys: Collection[NaturalKey],
     prewritten: double_entry.Transfer | None,
     *,
+    original: transfers.ReversibleTransfer | None = None,
     event_id: UUID,
 ) -> list[posted.PostedTransfer]:
     """Post the transfers of a plan that are not posted yet; `prewritten` is the first where its row is written already.
 
+    `original` is the transfer that the plan reverses. Where people have reversed all of it, nothing is left to post.
     The caller rolls a refusal back. Raises BalanceOutOfRange, AccountClosed.
     """
     new = []
@@ -131,6 +158,16 @@ def post(
             written = prewritten if index == 0 else None
             transfer = written or each.transfer(book.new_id(), event_id, at=book.at)
             new.append(book.post(transfer, _legs(book, each), is_prewritten=written is not None))
+    reversal = planned.reversal
+    if reversal is not None and original is not None and original.current.whole_minor:
+        transfer = book.transfer(
+            *reversal.key,
+            reversal.reference,
+            event_id,
+            occurred_at=reversal.occurred_at,
+            reverses=original.transfer.id,
+        )
+        new.append(transfers.reverse_part(book, original, transfer, original.current.whole_minor))
     return new
 
 

@@ -45,6 +45,11 @@ class Requirements:
         """The keys of transfers that may be posted already."""
         return {key for plan in self.plans.values() for key in plan.natural_keys}
 
+    @property
+    def reversed_keys(self) -> set[provider.NaturalKey]:
+        """The keys of transfers that events of payments reverse."""
+        return {plan.reversal.original for plan in self.plans.values() if plan.reversal}
+
     def top_ups(
         self, posted_keys: Collection[provider.NaturalKey], *, new_id: Callable[[], UUID]
     ) -> dict[UUID, double_entry.Transfer]:

@@ -35,6 +35,11 @@ class Remaining(NamedTuple):
     amounts: dict[chart.AccountName, int]
     lot_uses: Sequence[lots.LotAllocation] = ()
 
+    @property
+    def whole_minor(self) -> int:
+        """All that is left, of credits and of debits alike."""
+        return sum(amount for amount in self.amounts.values() if amount > 0)
+
 
 @dataclass(slots=True, eq=False)
 class ReversibleTransfer:
@@ -84,14 +89,24 @@ def reverse(
         raise UnknownTransfer
     if original.transfer.reverses is not None:
         raise NotReversible
-    left = original.current.amounts
-    whole_minor = sum(amount for amount in left.values() if amount > 0)
+    whole_minor = original.current.whole_minor
     amount_minor = whole_minor if command.amount_minor is None else command.amount_minor
     if not 0 < amount_minor <= whole_minor:
         raise AlreadyReversed(f"Left of the transfer are {whole_minor}, requested were {amount_minor}.")
     transfer = book.transfer(
         command.tenant, "reversal", command.request_key, command.reference, event_id, reverses=original.transfer.id
     )
+    return reverse_part(book, original, transfer, amount_minor)
+
+
+def reverse_part(
+    book: books.Books, original: ReversibleTransfer, transfer: double_entry.Transfer, amount_minor: int
+) -> posted.PostedTransfer:
+    """Post a transfer that reverses a part of another, in proportion to what is left of its legs.
+
+    Raises what posting raises.
+    """
+    left = original.current.amounts
     parts, lot_uses, legs = _allocate_to_legs(amount_minor, left), original.current.lot_uses, []
     for name, part in parts.items():
         allocations, lot_uses = _reverse_lot_uses(lot_uses, book.account(name).id, part)

@@ -34,11 +34,12 @@ async def load(
     refused, and meanwhile another transaction can hold the lock of the clearing account that all of them share.
     """
     required = requirements.of_requests(to_settle)
-    posted_keys = await transfers.posted_keys(tx, required.natural_keys)
-    prewrites = required.top_ups(posted_keys, new_id=envelope.uuid7) if prewrite else {}
+    posted = await transfers.posted(tx, required.natural_keys)
+    required.transfer_keys |= {(key.tenant, posted[key]) for key in required.reversed_keys if key in posted}
+    prewrites = required.top_ups(posted, new_id=envelope.uuid7) if prewrite else {}
     await transfers.prewrite(tx, prewrites.values())
     locked = await holds.lock(tx, required.hold_keys, is_dry_run=is_dry_run)
-    return await _load(tx, required, locked, posted_keys=posted_keys, prewrites=prewrites, is_dry_run=is_dry_run)
+    return await _load(tx, required, locked, posted_keys=set(posted), prewrites=prewrites, is_dry_run=is_dry_run)
 
 
 async def load_expired_holds(tx: database.Tx, *, limit: int) -> batches.Batch:

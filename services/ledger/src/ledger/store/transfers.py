@@ -12,9 +12,9 @@ from ledger.domain import books, chart, double_entry, lots, provider, requiremen
 
 # LIMIT keeps each lookup a probe of the unique index, whatever the planner believed when it cached the plan.
 _POSTED = """
-SELECT wanted.* FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted(tenant, kind, source_key)
+SELECT wanted.*, found.id FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted(tenant, kind, source_key)
 CROSS JOIN LATERAL (
-  SELECT FROM transfer
+  SELECT id FROM transfer
   WHERE transfer.tenant = wanted.tenant AND transfer.kind = wanted.kind AND transfer.source_key = wanted.source_key
   LIMIT 1
 ) AS found
@@ -51,11 +51,14 @@ class TransfersToReverse(NamedTuple):
     account_names: Collection[chart.AccountName]
 
 
-async def posted_keys(tx: database.Tx, keys: Collection[provider.NaturalKey]) -> set[provider.NaturalKey]:
-    """Return those of the natural keys whose transfers are posted."""
+async def posted(
+    tx: database.Tx, keys: Collection[provider.NaturalKey]
+) -> dict[provider.NaturalKey, ledger.TransferId]:
+    """Return those of the natural keys whose transfers are posted, with the ids of these."""
     if not keys:
-        return set()
-    return {provider.NaturalKey(*row) for row in await tx.fetch(_POSTED, *zip(*keys, strict=True))}
+        return {}
+    rows = await tx.fetch(_POSTED, *zip(*keys, strict=True))
+    return {provider.NaturalKey(*key): ledger.TransferId(transfer_id) for *key, transfer_id in rows}
 
 
 async def prewrite(tx: database.Tx, prewrites: Collection[double_entry.Transfer]) -> None:

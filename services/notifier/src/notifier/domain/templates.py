@@ -18,6 +18,7 @@ CLEARING = "clearing:"  # the ledger's accounts for money at a provider begin wi
 _SHOPS_DOING = frozenset({"shop_problem", "canceled_by_shop"})
 _OWN_DOING = frozenset({"expired", "canceled_by_payer"})
 DEPOSIT_FINDING = "deposit_"  # the kinds of payments' findings about deposits begin with it
+REVERSED_REFUND_FINDING = "refund_failed_later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Draft:
 
 
 def of_transfer(event: ledger.TransferPosted) -> list[Draft]:
-    """Return a notification for each user who topped up a wallet, or whose top-up was refunded.
+    """Return a notification for each user who topped up a wallet, or whose top-up was refunded, or was not after all.
 
     Other transfers lead to none: their cause has an event of its own.
     """
@@ -75,6 +76,18 @@ def of_dispute(event: payments.PaymentDisputed) -> list[Draft]:
     return [Draft(event.tenant, "payment_disputed", entity, None, "\n".join(lines))]
 
 
+def of_reversed_refund(event: payments.RefundReversed) -> list[Draft]:
+    """Return a notification for the managers that a refund which had succeeded came back."""
+    amount = amounts.text(event.amount.amount_minor, event.amount.currency)
+    lines = [
+        f"Refund of <b>{amount}</b> failed after it had succeeded: {markup.escaped(event.reason)}",
+        "The money is with the provider, and in the payer's wallet again as far as it came from there.",
+        f"Payment {event.payment_id}",
+        _at(event.provider, event.provider_account),
+    ]
+    return [Draft(event.tenant, "refund_reversed", str(event.refund_id), None, "\n".join(lines))]
+
+
 def of_deposit(event: payments.DepositReceived) -> list[Draft]:
     """Return a notification for the managers of a deposit that belongs to no payment and waits for their decision."""
     amount = amounts.text(event.amount.amount_minor, event.amount.currency)
@@ -87,10 +100,10 @@ def of_deposit(event: payments.DepositReceived) -> list[Draft]:
 def of_finding(event: payments.FindingOpened) -> list[Draft]:
     """Return a notification for the managers of a finding: one for each kind and hour.
 
-    One mistake can open thousands of findings, and orders come to the same chat. A finding about a deposit leads to
-    none, because the deposit has its own.
+    One mistake can open thousands of findings, and orders come to the same chat. A finding about a deposit or a refund
+    that failed later leads to none, because these have their own.
     """
-    if event.kind.startswith(DEPOSIT_FINDING):
+    if event.kind.startswith(DEPOSIT_FINDING) or event.kind == REVERSED_REFUND_FINDING:
         return []
     lines = [f"Finding {event.finding_id}: <b>{markup.escaped(event.kind)}</b>"]
     lines += [f"Payment {event.payment_id}"] if event.payment_id else []
@@ -128,6 +141,12 @@ def of_migration(tenant: TenantId, old_chat_id: int, new_chat_id: int) -> Draft:
 def _sentence(event: ledger.TransferPosted, line: ledger.PostingLine) -> str | None:
     if event.kind == "top_up" and line.amount_minor > 0:
         return f"Balance topped up by {amounts.text(line.amount_minor, line.account.asset)}."
+    if event.kind == "refund" and event.reverses is not None and line.amount_minor > 0:
+        amount = amounts.text(line.amount_minor, line.account.asset)
+        return (
+            f"Возврат не дошёл: банк вернул деньги, {amount} снова на балансе.\n"
+            f"The refund did not arrive: the bank sent the money back, {amount} is on your balance again."
+        )
     if event.kind == "refund" and line.amount_minor < 0:
         # The wallet may have held less than was refunded; the shop bore the rest, and the payer got all of it.
         # Only what left through a provider's account is refunded; a reservation is not yet.

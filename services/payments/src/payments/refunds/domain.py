@@ -11,12 +11,13 @@ from payments.domain import accounts, facts, lifecycle, refusals
 
 
 class State(StrEnum):
-    """The state of a refund: stored, known to its provider, or ended."""
+    """The state of a refund: stored, known to its provider, or ended. FAILED is one that had succeeded before."""
 
     REQUESTED = "requested"
     PENDING = "pending"
     SUCCEEDED = "succeeded"
     CANCELED = "canceled"
+    FAILED = "failed"
 
 
 OPEN = frozenset({State.REQUESTED, State.PENDING})
@@ -125,15 +126,18 @@ def apply(
 ) -> tuple[lifecycle.Payment, Refund, lifecycle.Events]:
     """Apply a fact to its refund; the same values and no events when the fact is old.
 
-    Raises FactMismatchError when the fact has another amount, or changes a refund that has ended.
+    A bank may return a refund days after it has succeeded: then it is undone, and may be made again. Raises
+    FactMismatchError when the fact has another amount, or changes a refund that has ended in any other way.
     """
     if (refund.amount_minor, payment.amount.currency) != (fact.amount.amount_minor, fact.amount.currency):
         raise refusals.FactMismatchError("refund_amount", expected=refund.amount_minor, found=fact.amount.amount_minor)
     if refund.refund_ref not in {None, fact.refund_ref}:
         raise refusals.FactMismatchError("refund_ref", expected=refund.refund_ref, found=fact.refund_ref)
+    if refund.state is State.SUCCEEDED and fact.state == "canceled":
+        return _reversed(payment, replace(refund, state=State.FAILED, settled_at=seen_at), fact, seen_at)
     if refund.state not in OPEN:
-        # Pending after the end is a late answer. Another end needs a person: the ledger has posted the first.
-        if fact.state not in {State.PENDING, refund.state}:
+        # Whatever a failed refund was before is a late answer, and so is pending after any end.
+        if refund.state is not State.FAILED and fact.state not in {"pending", str(refund.state)}:
             raise refusals.FactMismatchError("refund_state", expected=refund.state, found=fact.state)
         return payment, refund, ()
     updated = replace(refund, refund_ref=fact.refund_ref, state=State(fact.state))
@@ -190,5 +194,30 @@ def _succeeded(
         is_full=is_full,
         is_ours=refund.is_ours,
         refunded_at=seen_at,
+    )
+    return after, refund, (event,)
+
+
+def _reversed(
+    payment: lifecycle.Payment, refund: Refund, fact: facts.RefundFact, seen_at: datetime
+) -> tuple[lifecycle.Payment, Refund, lifecycle.Events]:
+    refunded_minor = payment.refunded_minor - refund.amount_minor
+    after = replace(
+        payment,
+        refunded_minor=refunded_minor,
+        state=lifecycle.State.PARTIALLY_REFUNDED if refunded_minor else lifecycle.State.PAID,
+        version=payment.version + 1,
+    )
+    event = contracts.payments.RefundReversed(
+        **lifecycle.event_fields(after, refund.amount_minor),
+        refund_id=refund.refund_id,
+        provider_account=str(after.account),
+        provider_ref=str(after.provider_ref),
+        refund_ref=fact.refund_ref,
+        captured=after.money(after.captured_minor),
+        refunded=after.money(refunded_minor) if refunded_minor else None,
+        reason=(fact.reason or "unknown")[:64],
+        is_ours=refund.is_ours,
+        reversed_at=seen_at,
     )
     return after, refund, (event,)

@@ -37,8 +37,8 @@ async def refund(service: app.Service, arguments: Sequence[str]) -> int:
         if stored is not None and stored.state is refunds.domain.State.SUCCEEDED:
             return requests.Outcome("done")
         failure = await requests.failure(tx, chosen.payment, "refund", refund_id)
-        is_canceled = stored is not None and stored.state is refunds.domain.State.CANCELED
-        return failure or (requests.Outcome("failed") if is_canceled else None)
+        is_over = stored is not None and stored.state not in refunds.domain.OPEN
+        return failure or (requests.Outcome("failed") if is_over else None)
 
     request = requests.Request(command, handlers.request_refund, look)
     return await requests.carry_out(service, parser, chosen, request, refund_id=str(refund_id))

@@ -34,6 +34,14 @@ async def settle(
     if settled is refund:
         return changed, published, False
     await refunds.store.save(tx, settled)
+    if settled.state is refunds.domain.State.FAILED:
+        kind, ref = "refund_failed_later", fact.refund_ref
+        failure: dict[str, object] = {
+            **fact.amount.model_dump(mode="json"),
+            "reason": fact.reason,
+            "refund_id": str(settled.refund_id),
+        }
+        await store.findings.open_for(tx, payment, kind, failure, account=account, about=ref)
     return changed, published, True
 
 

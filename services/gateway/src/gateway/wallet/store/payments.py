@@ -20,8 +20,9 @@ _ACCEPT = """
 INSERT INTO payments (tenant, id, user_id, version, status, purpose, amount_minor, currency, provider, created_at)
 VALUES ($1, $2, $3, 0, 'created', $4, $5, $6, $7, now())
 """
-# The status follows the highest version. Fields that only some events carry are kept in whatever order events come. No
-# more is captured than was requested, so the largest amount is the requested one; the refunded amount only grows.
+# Status and refunded amount follow the highest version: a refund may fail after it has succeeded. Fields that only some
+# events carry are kept in whatever order events come. No more is captured than was requested, so the largest amount is
+# the requested one.
 _PROJECT = """
 INSERT INTO payments AS stored (tenant, id, user_id, version, status, purpose, amount_minor, currency, paid_minor,
   refunded_minor, provider, confirmation_url, expires_at, failure_code, failure_reason, created_at)
@@ -31,7 +32,8 @@ ON CONFLICT (tenant, id) DO UPDATE SET
   status = CASE WHEN stored.version < excluded.version THEN excluded.status ELSE stored.status END,
   amount_minor = greatest(stored.amount_minor, excluded.amount_minor),
   paid_minor = coalesce(stored.paid_minor, excluded.paid_minor),
-  refunded_minor = greatest(stored.refunded_minor, excluded.refunded_minor),
+  refunded_minor = CASE WHEN stored.version < excluded.version THEN excluded.refunded_minor
+    ELSE stored.refunded_minor END,
   confirmation_url = coalesce(stored.confirmation_url, excluded.confirmation_url),
   expires_at = coalesce(stored.expires_at, excluded.expires_at),
   failure_code = coalesce(stored.failure_code, excluded.failure_code),
@@ -116,6 +118,9 @@ def _amounts(event: payments.PaymentEvent) -> tuple[message.Money, int | None, i
             return event.asked or event.amount, event.amount.amount_minor, 0
         case payments.PaymentRefunded():
             return event.captured, event.captured.amount_minor, event.refunded.amount_minor
+        case payments.RefundReversed():
+            refunded_minor = event.refunded.amount_minor if event.refunded else 0
+            return event.captured, event.captured.amount_minor, refunded_minor
         case _:
             return event.amount, None, 0
 
