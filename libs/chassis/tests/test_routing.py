@@ -143,3 +143,15 @@ async def test_a_missing_queue_is_shown_and_the_way_to_repair_it_logged(check_of
 
     assert not check.is_bound(notes.COMMANDS.name)
     assert [line["repair"] for line in lines if line["event"] == "routing.not_put_back"] == ["kopilka topology"]
+
+
+async def test_what_waits_for_its_next_attempt_is_counted_for_each_step(check_of: Look, wire: rabbit.Wire) -> None:
+    check = check_of()
+    await check.tick()
+    for _ in range(3):
+        await wire.send(topology.retry_exchange("1h"), notes.WriteNote())
+    await check.tick()
+
+    waiting, age_s = telemetry.RETRIES_WAITING, telemetry.RETRIES_WAITING_AGE
+    assert (waiting.labels("1h")._value.get(), waiting.labels("5s")._value.get()) == (3, 0)
+    assert age_s.labels("1h")._value.get() > age_s.labels("5s")._value.get() == 0

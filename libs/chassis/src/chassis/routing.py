@@ -6,8 +6,10 @@ address they are only bound again and again.
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelInvalidStateError
 
@@ -46,6 +48,7 @@ class RoutingCheck:
         self._missing: list[topology.Route] = []
         self._unusable: str | None = None
         self._unrouted = 0
+        self._seen_empty_s: dict[str, float] = {}
         self._runs = 0
 
     async def tick(self) -> int:
@@ -71,9 +74,19 @@ class RoutingCheck:
         if to_bind:
             await self._put_back(to_bind)
         async with self._sender.side_channel() as channel:
-            unrouted = await channel.declare_queue(topology.UNROUTED, passive=True)
-        self._unrouted = unrouted.declaration_result.message_count or 0
+            self._unrouted = await _depth(channel, topology.UNROUTED)
+            waiting = {step: await _depth(channel, topology.retry_exchange(step)) for step, _ in topology.RETRY_DELAYS}
         telemetry.UNROUTED.set(self._unrouted)
+        self._show_waiting(waiting)
+
+    def _show_waiting(self, waiting: Mapping[str, int]) -> None:
+        # AMQP tells no message's age, so it is bounded by the time for which the queue was never seen empty.
+        now_s = time.monotonic()
+        for step, depth in waiting.items():
+            if depth == 0:
+                self._seen_empty_s[step] = now_s
+            telemetry.RETRIES_WAITING.labels(step).set(depth)
+            telemetry.RETRIES_WAITING_AGE.labels(step).set(now_s - self._seen_empty_s.setdefault(step, now_s))
 
     def is_bound(self, queue: str) -> bool:
         """Tell whether no binding of a queue was missing at the last look."""
@@ -111,3 +124,8 @@ class RoutingCheck:
                 await topology.bind(channel, routes)
         except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
             telemetry.log.error("routing.not_put_back", error=str(error), repair="kopilka topology")
+
+
+async def _depth(channel: AbstractChannel, queue: str) -> int:
+    declared = await channel.declare_queue(queue, passive=True)
+    return declared.declaration_result.message_count or 0

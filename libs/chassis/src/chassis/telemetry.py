@@ -29,6 +29,12 @@ HANDLED = Histogram(
     ["consumer", "event"],
     buckets=LATENCY_BUCKETS_S,
 )
+RETRIES_WAITING = Gauge("kopilka_retry_waiting_messages", "Messages that wait for their next attempt.", ["level"])
+RETRIES_WAITING_AGE = Gauge(
+    "kopilka_retry_waiting_age_seconds",
+    "Time since a retry queue was last seen empty: its oldest is no older.",
+    ["level"],
+)
 RETRIES = Counter("kopilka_retry_total", "Deliveries sent to a retry queue.", ["consumer", "level"])
 DEAD_LETTERS = Counter("kopilka_dead_letters_total", "Messages that became dead letters.", ["consumer", "reason"])
 DEAD_LETTERS_OPEN = Gauge("kopilka_dead_letters_open", "Dead letters that are not resolved.", ["service"])
