@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from chassis import database, health, web
 from payments.webhooks.api import routes
+from payments.webhooks.domain import unknown_payments
 
 LISTED, FORGED = "185.71.76.5", "203.0.113.9"
 BODY = json.dumps({"type": "notification", "event": "payment.succeeded", "object": {"id": "ref-1", "last4": "4477"}})
@@ -168,6 +169,34 @@ async def test_a_body_beyond_the_limit_is_refused(shop: Any) -> None:
     assert await shop.webhook_states() == []
 
 
+async def test_webhooks_about_invented_payments_are_put_off_and_those_about_ours_never(shop: Any) -> None:
+    _, ours = await shop.pending()
+    invented = [(await shop.send_webhook(f"ref-{number}"))[0] for number in range(unknown_payments.BURST + 30)]
+
+    assert set(invented[: unknown_payments.BURST]) == {200}
+    assert 429 in invented
+    assert await shop.send_webhook(ours) == [200]
+    assert await shop.send_webhook("ref-x", peer="77.75.156.11") == [200]
+    assert len(await shop.webhook_states()) == invented.count(200) + 2
+
+
+def test_a_sender_of_unknown_payments_gets_its_share_back_by_the_second() -> None:
+    now_s = 100.0
+    share, sender = unknown_payments.UnknownPayments(lambda: now_s), ("yookassa", "demo", "185.71.76.1")
+    for _ in range(unknown_payments.BURST):
+        assert not share.is_exhausted(sender)
+        share.count(sender)
+    now_s += 10
+
+    taken = 0
+    while not share.is_exhausted(sender):
+        share.count(sender)
+        taken += 1
+
+    assert taken == 10
+    assert not share.is_exhausted(("yookassa", "demo", "185.71.76.2"))
+
+
 @pytest.mark.parametrize("path", ["/webhooks/yookassa/other", "/webhooks/stripe/demo", "/webhooks/%00/%ff"])
 async def test_an_unknown_account_is_not_there(shop: Any, path: str) -> None:
     (answer,) = await shop.post(path, BODY)
@@ -214,7 +243,7 @@ async def test_every_response_of_the_endpoint_is_in_its_document(shop: Any) -> N
     assert {"Problem", "FieldProblem", "Received"} <= set(document["components"]["schemas"])
     for path in document["paths"].values():
         responses = path["post"]["responses"]
-        assert set(responses) == {"200", "400", "403", "404", "408", "413", "503"}
+        assert set(responses) == {"200", "400", "403", "404", "408", "413", "429", "503"}
         for status in set(responses) - {"200"}:
             ((media_type, described),) = responses[status]["content"].items()
             assert media_type == "application/problem+json"

@@ -109,13 +109,13 @@ async def test_a_lease_ends_by_itself(db: database.Database, shop: Any) -> None:
 async def test_a_webhook_is_stored_once_whatever_else_its_copies_have(
     db: database.Database, account: accounts.Account
 ) -> None:
-    async def add(body: bytes, ref: str = "ref-1") -> bool:
+    async def add(body: bytes, ref: str = "ref-1") -> str:
         async with db.transaction() as tx:
             return await webhooks.store.webhooks.add(tx, account, replace(CONTENT, provider_ref=ref), body)
 
     stored = [await add(b"one"), await add(b"one"), await add(b"two"), await add(b"one", "ref-2")]
 
-    assert stored == [True, False, False, True]
+    assert stored == ["unknown", "duplicate", "duplicate", "unknown"]
 
 
 async def test_a_leased_webhook_has_its_age_and_whether_it_is_a_variant(

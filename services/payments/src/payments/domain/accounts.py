@@ -31,7 +31,8 @@ class Account:
 
     `shop_id` is the provider's name of it; facts of another are not ours. Neither is a secret. `title` is what a
     payer reads about a payment whose request has no description. `gives_back_repeats` tells what to do with an invoice
-    that is paid once more by mistake: refund it, or credit it as well.
+    that is paid once more by mistake: refund it, or credit it as well. Where `are_webhooks_signed` is false, the
+    address of the sender is all that proves it.
     """
 
     tenant: TenantId
@@ -41,6 +42,7 @@ class Account:
     is_test: bool
     payment_ttl: timedelta
     title: str = "Top-up"
+    are_webhooks_signed: bool = True
     gives_back_repeats: bool = False
     capabilities: frozenset[Capability] = frozenset()
 

@@ -64,7 +64,7 @@ class YooKassa(unsupported.UnsupportedCalls):
         `networks` are where its webhooks come from; without any, none is believed. `tax_system_code` goes into the
         receipts of a shop that has several tax systems.
         """
-        self.account = replace(account, capabilities=self.capabilities)
+        self.account = replace(account, capabilities=self.capabilities, are_webhooks_signed=False)
         self._networks = tuple(networks)
         self._tax_system_code = tax_system_code
         credentials = base64.b64encode(f"{account.shop_id}:{secret_key}".encode()).decode()

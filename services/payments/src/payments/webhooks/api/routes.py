@@ -18,7 +18,7 @@ from chassis import client_address, database, errors, problem_document, telemetr
 from payments import clients, store, webhooks
 from payments.domain import accounts, facts
 from payments.webhooks.api import pre_checkout
-from payments.webhooks.domain import proxy_signature, refusals
+from payments.webhooks.domain import proxy_signature, refusals, unknown_payments
 
 WEBHOOKS = Counter(
     "kopilka_webhook_requests_total",
@@ -33,6 +33,7 @@ PROBLEMS = problem_document.responses(
     "404 unknown_account",
     "408 request_timeout",
     "413 content_too_large",
+    "429 too_many_unknown",
     "503 temporarily_unavailable",
 )
 # Each provider has a shape of its own, so a body is described by its media type alone.
@@ -61,6 +62,13 @@ class ForgedWebhook(errors.Refusal):
     status = 403
 
 
+class TooManyUnknown(errors.Refusal):
+    """Too many notifications about payments that are not known here; repeat this one later."""
+
+    code = "too_many_unknown"
+    status = 429
+
+
 class MalformedWebhook(errors.Refusal):
     """The body is not a notification of this provider."""
 
@@ -83,7 +91,7 @@ def routes(
     With `proxy_secrets` every webhook must have been passed on and signed by a proxy that knows one of them.
     """
     router = APIRouter(tags=["webhooks"])
-    refused = refusals.Refusals(clock)
+    refused, unknown = refusals.Refusals(clock), unknown_payments.UnknownPayments(clock)
 
     async def receive(provider_name: str, account: str, request: Request) -> Response:
         provider = providers.named(provider_name, account)
@@ -108,10 +116,10 @@ def routes(
         if isinstance(content, facts.Ignored):
             WEBHOOKS.labels(provider_name, account, "ignored").inc()
             return JSONResponse({"status": "ignored"})
-        async with db.statement() as tx:
-            is_new = await webhooks.store.webhooks.add(tx, provider.account, content, webhook.body)
+        if not provider.account.are_webhooks_signed and unknown.is_exhausted((provider_name, account, webhook.peer)):
+            await _require_known(db, refused, provider.account, content.provider_ref, webhook.peer)
+        await _store(db, unknown, provider.account, content, webhook)
         wake()
-        WEBHOOKS.labels(provider_name, account, "stored" if is_new else "duplicate").inc()
         return JSONResponse({"status": "stored"})
 
     # With a slash at the end too, as some dashboards write it: no provider follows a redirect.
@@ -187,6 +195,32 @@ async def _refuse(
                 provider=account.provider,
                 account=account.name,
             )
+
+
+async def _store(
+    db: database.Database,
+    unknown: unknown_payments.UnknownPayments,
+    account: accounts.Account,
+    content: facts.WebhookContent,
+    webhook: facts.WebhookRequest,
+) -> None:
+    async with db.statement() as tx:
+        added = await webhooks.store.webhooks.add(tx, account, content, webhook.body)
+    if added == "unknown":
+        unknown.count((account.provider, account.name, webhook.peer))
+    WEBHOOKS.labels(account.provider, account.name, "duplicate" if added == "duplicate" else "stored").inc()
+
+
+async def _require_known(
+    db: database.Database, refused: refusals.Refusals, account: accounts.Account, provider_ref: str, peer: str
+) -> None:
+    """Raise TooManyUnknown unless the webhook is about a payment of ours; the provider repeats it later."""
+    async with db.statement() as tx:
+        if await webhooks.store.webhooks.is_known(tx, account, provider_ref):
+            return
+    WEBHOOKS.labels(account.provider, account.name, "too_many_unknown").inc()
+    _log(refused, account.provider, account.name, "too_many_unknown", peer)
+    raise TooManyUnknown
 
 
 def _log(refused: refusals.Refusals, provider: str, account: str, reason: str, peer: str) -> None:

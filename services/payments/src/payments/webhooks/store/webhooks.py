@@ -15,6 +15,7 @@ from contracts.message import TenantId
 from payments.domain import accounts, facts
 
 State = Literal["waiting", "applied", "ignored", "conflict", "orphan"]
+Added = Literal["known", "unknown", "duplicate"]
 
 _MOVEMENT: TypeAdapter[facts.Fact | facts.RefundFact] = TypeAdapter(facts.Fact | facts.RefundFact)
 
@@ -22,7 +23,12 @@ _ADD = """
 INSERT INTO webhook (tenant, provider, account, event, dedupe_key, provider_ref, movement, content_sha256, body_bytes,
   state, next_at, correlation_id, traceparent)
 VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, 'new', now(), $10, $11)
-ON CONFLICT (tenant, provider, account, dedupe_key, content_sha256) DO NOTHING RETURNING true
+ON CONFLICT (tenant, provider, account, dedupe_key, content_sha256) DO NOTHING
+RETURNING EXISTS (SELECT FROM payment WHERE (payment.tenant, payment.provider, payment.account, payment.provider_ref)
+  = (webhook.tenant, webhook.provider, webhook.account, webhook.provider_ref))
+"""
+_IS_KNOWN = """
+SELECT EXISTS (SELECT FROM payment WHERE tenant = $1 AND provider = $2 AND account = $3 AND provider_ref = $4)
 """
 # Index webhook_due; the variant test is one probe of the unique index, and so is each look at the payment. A lease
 # that a crash of the server loses costs a second look only, so its commit does not wait for the disk. The first lease
@@ -92,8 +98,13 @@ class Webhook:
     has_open_dispute: bool
 
 
-async def add(tx: database.Tx, account: accounts.Account, content: facts.WebhookContent, body: bytes) -> bool:
-    """Store a webhook; False when the same content is stored already.
+async def is_known(tx: database.Tx, account: accounts.Account, provider_ref: str) -> bool:
+    """Tell whether an id of the provider is that of a payment of ours."""
+    return bool(await tx.fetchval(_IS_KNOWN, account.tenant, account.provider, account.name, provider_ref))
+
+
+async def add(tx: database.Tx, account: accounts.Account, content: facts.WebhookContent, body: bytes) -> Added:
+    """Store a webhook, about a payment that we know or do not know by its id; a duplicate is stored already.
 
     Only what is believed is compared: copies differ in what else they have, such as the time of their sending, a number
     of deliveries, or the state of the receipt.
@@ -101,22 +112,21 @@ async def add(tx: database.Tx, account: accounts.Account, content: facts.Webhook
     cause = envelope.current_cause()
     movement = _MOVEMENT.dump_json(content.movement).decode() if content.movement else None
     believed = json.dumps([content.event, content.provider_ref, movement]).encode()
-    return bool(
-        await tx.fetchval(
-            _ADD,
-            account.tenant,
-            account.provider,
-            account.name,
-            content.event,
-            content.dedupe_key,
-            content.provider_ref,
-            movement,
-            hashlib.sha256(believed).digest(),
-            len(body),
-            cause.correlation_id,
-            cause.traceparent,
-        )
+    is_known: bool | None = await tx.fetchval(
+        _ADD,
+        account.tenant,
+        account.provider,
+        account.name,
+        content.event,
+        content.dedupe_key,
+        content.provider_ref,
+        movement,
+        hashlib.sha256(believed).digest(),
+        len(body),
+        cause.correlation_id,
+        cause.traceparent,
     )
+    return "duplicate" if is_known is None else "known" if is_known else "unknown"
 
 
 async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[str] = ()) -> list[Webhook]:
