@@ -90,6 +90,7 @@ class Adapter(ABC):
             shop_id=self.shop_id,
             is_test=True,
             payment_ttl=timedelta(hours=1),
+            are_webhooks_signed=self.signs,
             capabilities=self.capabilities,
         )
 

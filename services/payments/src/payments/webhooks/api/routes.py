@@ -100,15 +100,7 @@ def routes(
             WEBHOOKS.labels("unknown", "unknown", "unknown_account").inc()
             _log(refused, "unknown", "unknown", "unknown_account", webhook.peer)
             raise UnknownAccount
-        try:
-            content = _believed(provider, webhook, proxy_secrets)
-        except clients.Forged as forged:
-            await _refuse(db, refused, provider.account, forged.reason, webhook)
-            raise ForgedWebhook from None
-        except clients.Malformed:
-            await _refuse(db, refused, provider.account, "malformed", webhook)
-            raise MalformedWebhook from None
-        refused.accept(provider_name, account)
+        content = await _accepted(db, refused, provider, webhook, proxy_secrets)
         if isinstance(content, facts.PreCheckout):
             result = await pre_checkout.answer(db, provider, content)
             WEBHOOKS.labels(provider_name, account, result).inc()
@@ -118,8 +110,12 @@ def routes(
             return JSONResponse({"status": "ignored"})
         if not provider.account.are_webhooks_signed and unknown.is_exhausted((provider_name, account, webhook.peer)):
             await _require_known(db, refused, provider.account, content.provider_ref, webhook.peer)
-        await _store(db, unknown, provider.account, content, webhook)
+        async with db.statement() as tx:
+            added = await webhooks.store.webhooks.add(tx, provider.account, content, webhook.body)
         wake()
+        if added == "unknown":
+            unknown.count((provider_name, account, webhook.peer))
+        WEBHOOKS.labels(provider_name, account, "duplicate" if added == "duplicate" else "stored").inc()
         return JSONResponse({"status": "stored"})
 
     # With a slash at the end too, as some dashboards write it: no provider follows a redirect.
@@ -163,6 +159,26 @@ async def _request(
     )
 
 
+async def _accepted(
+    db: database.Database,
+    refused: refusals.Refusals,
+    provider: clients.Provider,
+    webhook: facts.WebhookRequest,
+    proxy_secrets: Sequence[str],
+) -> facts.WebhookContent | facts.Ignored | facts.PreCheckout:
+    """Give what a webhook says. Raises ForgedWebhook or MalformedWebhook, and leaves a trace of it."""
+    try:
+        content = _believed(provider, webhook, proxy_secrets)
+    except clients.Forged as forged:
+        await _refuse(db, refused, provider.account, forged.reason, webhook)
+        raise ForgedWebhook from None
+    except clients.Malformed:
+        await _refuse(db, refused, provider.account, "malformed", webhook)
+        raise MalformedWebhook from None
+    refused.accept(provider.account.provider, provider.account.name)
+    return content
+
+
 def _believed(
     provider: clients.Provider, webhook: facts.WebhookRequest, proxy_secrets: Sequence[str]
 ) -> facts.WebhookContent | facts.Ignored | facts.PreCheckout:
@@ -195,20 +211,6 @@ async def _refuse(
                 provider=account.provider,
                 account=account.name,
             )
-
-
-async def _store(
-    db: database.Database,
-    unknown: unknown_payments.UnknownPayments,
-    account: accounts.Account,
-    content: facts.WebhookContent,
-    webhook: facts.WebhookRequest,
-) -> None:
-    async with db.statement() as tx:
-        added = await webhooks.store.webhooks.add(tx, account, content, webhook.body)
-    if added == "unknown":
-        unknown.count((account.provider, account.name, webhook.peer))
-    WEBHOOKS.labels(account.provider, account.name, "duplicate" if added == "duplicate" else "stored").inc()
 
 
 async def _require_known(
