@@ -42,6 +42,27 @@ async def test_publishing_an_unroutable_message_raises(sender: publisher.Publish
     assert await wire.depth(QUEUE) == 1
 
 
+async def test_texts_that_are_too_long_for_properties_are_cut_there_and_whole_in_the_headers(
+    sender: publisher.Publisher, wire: rabbit.Wire
+) -> None:
+    await publish(sender, ce_correlationid="ю" * 1_000)
+
+    sent = await wire.take(QUEUE)
+    assert sent.correlation_id == "ю" * 127
+    assert sent.headers["ce-correlationid"] == "ю" * 1_000
+
+
+async def test_headers_without_an_encoding_are_refused_and_stop_no_other_message(
+    sender: publisher.Publisher, wire: rabbit.Wire
+) -> None:
+    for changed in ({"ce_sequence": 2**70}, {"ce_id": {"a": object()}}):
+        with pytest.raises(publisher.Refused, match="encoded"):
+            await publish(sender, **changed)
+
+    await asyncio.gather(*(publish(sender) for _ in range(3)))
+    assert await wire.depth(QUEUE) == 3
+
+
 async def test_copies_of_one_message_can_be_in_flight_together(sender: publisher.Publisher, wire: rabbit.Wire) -> None:
     one_id = rabbit.headers_of(notes.WriteNote())["ce-id"]
 

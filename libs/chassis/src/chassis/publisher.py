@@ -25,6 +25,7 @@ CONFIRM_TIMEOUT_S = 5
 # All headers must fit into one frame of 131,072 bytes, else the broker closes the connection; a character has up to 4.
 HEADER_CHARACTERS_MAX = 30_000
 BODY_BYTES_MAX = 16 * 1024 * 1024  # the default of RabbitMQ 4; a larger message closes the channel
+PROPERTY_BYTES_MAX = 255  # a short string of AMQP
 
 amqp_properties.install()
 
@@ -149,27 +150,39 @@ async def send(
 ) -> None:
     """Publish on an open channel and wait for the confirm; concurrent calls are pipelined in their order.
 
-    Raises Refused for a message that is too large, DeliveryError when it was returned or not taken, and the driver's
-    other errors for an unknown outcome.
+    Raises Refused for a message that is too large or has no encoding, DeliveryError when it was returned or not taken,
+    and the driver's other errors for an unknown outcome.
     """
     _require_sendable(headers, body)
-    await channel.basic_publish(
-        body,
-        exchange=exchange,
-        routing_key=routing_key,
-        mandatory=exchange != topology.UNCONSUMED,
-        # The write is not awaited: the confirm covers it, and one flush then carries many messages.
-        wait=False,
-        properties=Basic.Properties(
-            content_type="application/json",
-            delivery_mode=2,
-            # The driver makes an id where there is none, as when an unreadable message is replayed.
-            message_id=headers.get("ce-id"),
-            correlation_id=headers.get("ce-correlationid"),
-            message_type=event_type,
-            headers=dict(headers),
-        ),
-    )
+    try:
+        await channel.basic_publish(
+            body,
+            exchange=exchange,
+            routing_key=routing_key,
+            mandatory=exchange != topology.UNCONSUMED,
+            # The write is not awaited: the confirm covers it, and one flush then carries many messages.
+            wait=False,
+            properties=Basic.Properties(
+                content_type="application/json",
+                delivery_mode=2,
+                # The driver makes an id where there is none, as when an unreadable message is replayed.
+                message_id=_property(headers.get("ce-id")),
+                correlation_id=_property(headers.get("ce-correlationid")),
+                message_type=_property(event_type),
+                headers=dict(headers),
+            ),
+        )
+    except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError):
+        raise
+    except Exception as error:  # whatever the encoder raises, nothing was sent
+        raise Refused(f"the headers can't be encoded: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _property(value: object) -> str | None:
+    """Give a header as a property, cut to what one can hold; what is no text is in the headers alone."""
+    if not isinstance(value, str):
+        return None
+    return value.encode(errors="replace")[:PROPERTY_BYTES_MAX].decode(errors="ignore")
 
 
 def _require_sendable(headers: Mapping[str, Any], body: bytes) -> None:
