@@ -89,6 +89,12 @@ check-long: setup ## The state machine tests with a new seed and five times the 
 	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
 	KOPILKA_STATE_SEED=$$seed deploy/local/test.sh -m state_machine --timeout=3600
 
+.PHONY: fuzz
+fuzz: setup ## Changed requests, messages, webhooks and command lines for SECONDS=600; SEED=n repeats, ROUNDS=n and T="..." bound
+	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
+	KOPILKA_FUZZ_SEED=$$seed KOPILKA_FUZZ_SECONDS=$(or $(SECONDS),600) KOPILKA_FUZZ_ROUNDS=$(or $(ROUNDS),1000) \
+	deploy/local/test.sh $(or $(T),tests/fuzz) --timeout=7200
+
 .PHONY: ci
 ci: check test ## What CI runs
 

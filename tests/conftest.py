@@ -1,4 +1,4 @@
-"""The whole stack for the journeys, on the servers of the test run but with a database and a vhost of its own."""
+"""A whole stack for the journeys and the fuzz tests, on the servers of the run, with its own database and vhost."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import pytest
 from chassis import testing
 from demo import clients, stack
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 120
 
 
