@@ -179,6 +179,80 @@ async def test_a_failed_refund_that_people_have_reversed_is_not_reversed_twice(d
     assert await invariants.violations(db) == []
 
 
+def requested(refund: payments.PaymentRefunded) -> payments.RefundRequested:
+    """Build the request of a refund."""
+    return payments.RefundRequested.model_validate(refund.model_dump())
+
+
+def failed(refund: payments.PaymentRefunded) -> payments.RefundFailed:
+    """Build the refusal of a refund."""
+    return payments.RefundFailed.model_validate({**refund.model_dump(), "code": "declined"})
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+async def test_the_money_of_a_refund_under_way_can_not_be_spent(db: database.Database, *, is_made: bool) -> None:
+    paid = builders.paid(1_000)
+    refund = refunded(paid, 700)
+    await builders.settle(db, paid)
+
+    for _ in range(2):
+        await builders.settle(db, requested(refund))
+    await builders.settle(db, builders.send(301))  # refused
+    assert await builders.balance_and_held(db, WALLET) == (1_000, 700)
+
+    for _ in range(2):
+        await builders.settle(db, refund if is_made else failed(refund))
+    assert await builders.balance_and_held(db, WALLET) == ((300, 0) if is_made else (1_000, 0))
+    assert await balances(db, REFUNDED) == [0]
+    assert await invariants.violations(db) == []
+
+
+async def test_a_refund_under_way_holds_what_the_wallet_has_and_the_rest_is_a_loss(db: database.Database) -> None:
+    paid = builders.paid(1_000)
+    refund = refunded(paid, 1_000)
+    await builders.settle(db, paid, builders.send(600))
+
+    await builders.settle(db, requested(refund))
+    assert await builders.balance_and_held(db, WALLET) == (400, 400)
+    await builders.settle(db, refund)
+
+    assert await builders.balance_and_held(db, WALLET) == (0, 0)
+    assert await balances(db, CLEARING, REFUNDED) == [0, -600]
+    assert await invariants.violations(db) == []
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+async def test_a_request_that_comes_after_its_refund_has_ended_holds_nothing(
+    db: database.Database, *, is_made: bool
+) -> None:
+    paid = builders.paid(1_000)
+    refund = refunded(paid, 700)
+    await builders.settle(db, paid, refund if is_made else failed(refund))
+
+    await builders.settle(db, requested(refund))
+
+    assert await builders.balance_and_held(db, WALLET) == (300 if is_made else 1_000, 0)
+    assert await invariants.violations(db) == []
+
+
+@pytest.mark.parametrize("state", ["frozen", "empty"])
+async def test_nothing_is_held_of_a_wallet_that_has_nothing_or_is_frozen(db: database.Database, state: str) -> None:
+    paid = builders.paid(1_000)
+    refund = refunded(paid, 1_000)
+    await builders.settle(db, paid)
+    if state == "frozen":
+        await builders.settle(db, ledger.FreezeAccount(tenant=DEMO, request_id="f", account=WALLET, asset="RUB"))
+    else:
+        await builders.settle(db, builders.send(1_000))
+
+    await builders.settle(db, requested(refund))
+    assert (await builders.balance_and_held(db, WALLET))[1] == 0
+    await builders.settle(db, refund)
+
+    assert await balances(db, CLEARING, REFUNDED) == [0, -1_000]
+    assert await invariants.violations(db) == []
+
+
 @pytest.mark.parametrize("event", [refunded, disputed])
 async def test_an_event_that_arrives_before_its_payment_can_be_delivered_again(
     db: database.Database, event: Any

@@ -29,6 +29,8 @@ async def test_a_whole_refund_is_made_and_published(fake_shop: Any, fake_provide
     refund_id = await fake_shop.refund(payment_id)
     await fake_shop.send_attempts()
 
+    under_way = await published(fake_shop, "refund.requested")
+    assert (under_way["refund_id"], under_way["amount"]["amount_minor"]) == (str(refund_id), 150_000)
     event = await published(fake_shop, "payment.refunded")
     assert (event["refund_id"], event["amount"]["amount_minor"], event["is_full"]) == (str(refund_id), 150_000, True)
     assert (event["provider_ref"], event["is_ours"], event["refunded"]["amount_minor"]) == (ref, True, 150_000)

@@ -168,7 +168,7 @@ async def test_a_refund_that_timed_out_and_was_made_all_the_same_is_one_refund(
     await tell(fake_shop, replace(made, refund_id=None), "upd:3")
     await fake_shop.settle_webhooks()
 
-    assert await fake_shop.event_names() == ["created.v1", "paid.v1", "refunded.v1"]
+    assert await fake_shop.event_names() == ["created.v1", "paid.v1", "refund.requested.v1", "refunded.v1"]
     assert await fake_shop.findings() == []
     assert [op for op, _ in fake_provider.calls].count("refund") == 1
 

@@ -220,7 +220,13 @@ class PaymentRefunded(PaymentEvent, type="payments.payment.refunded.v1"):
     refunded_at: Time
 
 
-class RefundFailed(PaymentEvent, type="payments.refund.failed.v1", is_consumed=False):
+class RefundRequested(PaymentEvent, type="payments.refund.requested.v1"):
+    """`amount` is reserved for a refund of ours, which ends in PaymentRefunded or RefundFailed."""
+
+    refund_id: RefundId
+
+
+class RefundFailed(PaymentEvent, type="payments.refund.failed.v1"):
     """The provider did not refund the money; `amount`, which was reserved for it, can be refunded again."""
 
     refund_id: RefundId

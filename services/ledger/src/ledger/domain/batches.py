@@ -9,7 +9,7 @@ from uuid import UUID
 
 from chassis import errors
 from contracts import ledger
-from ledger.domain import books, chart, double_entry, holds, provider, requests, requirements, transfers
+from ledger.domain import books, chart, double_entry, holds, provider, requests, requirements, reservations, transfers
 
 
 @dataclass(slots=True)
@@ -58,17 +58,30 @@ class Batch:
         if plan.requires and plan.requires not in self.posted_keys:
             raise requests.PrerequisiteMissing(plan.requires.source_key)
         original = self._original(plan.reversal) if plan.reversal else None
+        reservation = plan.reservation
+        held = self.holds_by_key.get(reservation.key) if reservation else None
+        ended: requests.Events = ()
+        placed: requests.Events = ()
         try:
+            if reservation and reservation.is_end and held and held.current.state == "placed":
+                ended = [holds.release(self.book, held)]
             prewritten = self.prewrites.get(event_id)
             posted_transfers = provider.post(
                 self.book, plan, self.posted_keys, prewritten, original=original, event_id=event_id
             )
+            if reservation and held is None:
+                if reservation.is_end:
+                    held = reservations.ended(reservation)
+                else:
+                    held, placed = reservations.place(self.book, reservation)
         except errors.Refusal as refusal:
             self.book.rollback_to(savepoint)
             return requests.Outcome(refusal=refusal)
         self.posted_keys.update(plan.natural_keys)
         self.prewrites.pop(event_id, None)
-        return requests.Outcome(posted_transfers)
+        if reservation and held:
+            self.holds_by_key[reservation.key] = held
+        return requests.Outcome([*ended, *posted_transfers, *placed])
 
     def _execute(self, command: requests.Command, event_id: UUID) -> requests.Events:
         """Execute a command; the last of the events that it returns is the answer."""

@@ -11,12 +11,14 @@ from uuid import UUID
 
 from contracts import ledger, payments
 from contracts.message import TenantId
-from ledger.domain import books, chart, double_entry, posted, transfers
+from ledger.domain import books, chart, double_entry, posted, reservations, transfers
 
 Event = (
     payments.PaymentPaid
     | payments.PaymentPaidLate
     | payments.PaymentRefunded
+    | payments.RefundRequested
+    | payments.RefundFailed
     | payments.RefundReversed
     | payments.PaymentDisputed
     | payments.DisputeClosed
@@ -64,16 +66,21 @@ class PlannedReversal(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The transfers that follow from one event. The transfer with the key `requires` must be posted before them."""
+    """The transfers that follow from one event. The transfer with the key `requires` must be posted before them.
 
-    transfers: Sequence[PlannedTransfer]
+    A hold that ends is released before them, so that they can take what it held, and one is placed after them.
+    """
+
+    transfers: Sequence[PlannedTransfer] = ()
     requires: NaturalKey | None = None
     reversal: PlannedReversal | None = None
+    reservation: reservations.Reservation | None = None
 
     @property
     def accounts(self) -> list[chart.AccountDefinition]:
         """All accounts that may be needed."""
-        return [
+        of_hold = [self.reservation.wallet] if self.reservation else []
+        return of_hold + [
             account
             for planned in self.transfers
             for account in (planned.source, planned.destination, planned.shortfall_from)
@@ -89,11 +96,12 @@ class Plan(NamedTuple):
 
 def plan(event: Event) -> Plan:
     """Plan the transfers of an event. Raises UnknownAsset."""
+    if isinstance(event, payments.RefundRequested | payments.RefundFailed):
+        return _of_refund_under_way(event)
     tenant, (amount_minor, asset) = event.tenant, (event.amount.amount_minor, event.amount.currency)
     account = f"{event.provider}:{event.provider_account}"
     clearing = chart.system_account(tenant, f"clearing:{account}", asset)
-    reference = f"payment:{event.payment_id}"
-    paid = NaturalKey(tenant, "top_up", reference)  # the same whichever event reports the payment
+    reference, paid = f"payment:{event.payment_id}", _paid(event)
     match event:
         case payments.PaymentPaid():  # and PaymentPaidLate, which extends it
             wallet = chart.user_account(tenant, event.user_id, asset)
@@ -104,11 +112,13 @@ def plan(event: Event) -> Plan:
             losses = chart.system_account(tenant, "losses:refunds", asset)
             key = NaturalKey(tenant, "refund", f"refund:{event.refund_id}")
             refund = PlannedTransfer(key, reference, wallet, clearing, amount_minor, event.refunded_at, losses)
-            return Plan([refund], requires=paid)
+            # Nothing was held for a refund of the dashboard: it was unknown until it had succeeded.
+            held = _held_for_refund(event, is_end=True) if event.is_ours else None
+            return Plan([refund], requires=paid, reservation=held)
         case payments.RefundReversed():
             refund_key = NaturalKey(tenant, "refund", f"refund:{event.refund_id}")
             key = refund_key._replace(source_key=f"{refund_key.source_key}/failed")
-            return Plan([], refund_key, PlannedReversal(key, refund_key, reference, event.reversed_at))
+            return Plan((), refund_key, PlannedReversal(key, refund_key, reference, event.reversed_at))
         case payments.PaymentDisputed() | payments.DisputeClosed():
             return _of_dispute(event, reference, paid, clearing)
         case payments.DepositReceived():
@@ -117,6 +127,31 @@ def plan(event: Event) -> Plan:
             return Plan([PlannedTransfer(key, key.source_key, clearing, suspense, amount_minor, event.received_at)])
         case _:
             assert_never(event)
+
+
+def _of_refund_under_way(event: payments.RefundRequested | payments.RefundFailed) -> Plan:
+    if isinstance(event, payments.RefundRequested):
+        return Plan(requires=_paid(event), reservation=_held_for_refund(event, is_end=False))
+    return Plan(reservation=_held_for_refund(event, is_end=True))
+
+
+def _held_for_refund(
+    event: payments.RefundRequested | payments.RefundFailed | payments.PaymentRefunded, *, is_end: bool
+) -> reservations.Reservation:
+    return reservations.Reservation(
+        event.tenant,
+        f"refund:{event.refund_id}",
+        event.user_id,
+        chart.user_account(event.tenant, event.user_id, event.amount.currency),
+        event.amount.amount_minor,
+        f"payment:{event.payment_id}",
+        is_end,
+    )
+
+
+def _paid(event: payments.PaymentEvent | payments.DepositReceived) -> NaturalKey:
+    """Return the key of the credit of a payment, which is the same whichever event reports it."""
+    return NaturalKey(event.tenant, "top_up", f"payment:{event.payment_id}")
 
 
 def _of_dispute(
@@ -175,8 +210,7 @@ def _legs(book: books.Books, planned: PlannedTransfer) -> Sequence[double_entry.
     if planned.shortfall_from is None:
         return double_entry.two_legs(planned.source, planned.destination, planned.amount_minor)
     # The provider has returned the money already, so a wallet that is frozen or too small must not stop the posting.
-    wallet = book.account(planned.source.name).current
-    own_minor = min(planned.amount_minor, max(wallet.available_minor, 0)) if wallet.state == "open" else 0
+    own_minor = min(planned.amount_minor, reservations.spendable_minor(book.account(planned.source.name).current))
     legs = (
         double_entry.Leg(planned.source.name, -own_minor),
         double_entry.Leg(planned.shortfall_from.name, own_minor - planned.amount_minor),

@@ -80,6 +80,8 @@ class Requirements:
         if isinstance(message, provider.Event):
             plan = self.plans[request.event_id] = provider.plan(message)
             self._open(*plan.accounts)
+            if plan.reservation:
+                self.hold_keys.add(plan.reservation.key)
             return
         self.request_keys.append(requests.RequestKey(message.tenant, message.request_key))
         match message:

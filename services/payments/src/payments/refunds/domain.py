@@ -96,6 +96,12 @@ def reserve(
     )
 
 
+def requested(payment: lifecycle.Payment, refund: Refund) -> contracts.payments.RefundRequested:
+    """Return the event that money of a payment is reserved for a refund."""
+    fields = lifecycle.event_fields(payment, refund.amount_minor)
+    return contracts.payments.RefundRequested(**fields, refund_id=refund.refund_id)
+
+
 def is_same_request(
     refund: Refund, payment_id: contracts.payments.PaymentId, command: contracts.payments.RefundPayment
 ) -> bool:

@@ -52,6 +52,7 @@ async def request_refund(
     await store.payments.save(tx, reserved)
     await refunds.store.save(tx, refund)
     await store.attempts.add(tx, reserved, "refund", refund.refund_id, command.receipt)
+    await outbox.put(tx, [refunds.domain.requested(reserved, refund)])
 
 
 async def refund_repeated_charge(tx: database.Tx, payment: lifecycle.Payment) -> None:
@@ -68,3 +69,4 @@ async def refund_repeated_charge(tx: database.Tx, payment: lifecycle.Payment) ->
     await store.payments.save(tx, reserved)
     await refunds.store.save(tx, refund)
     await store.attempts.add(tx, reserved, "refund", refund.refund_id)
+    await outbox.put(tx, [refunds.domain.requested(reserved, refund)])
