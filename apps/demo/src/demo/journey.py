@@ -40,7 +40,8 @@ class Journey:
         await self._step("4. Buys for 400.00 RUB from the wallet; an order above the balance is refused", self._buy)
         await self._step(f"5. The ledger worker is killed in the middle of {CUSTOMERS} payments", self._survive_a_crash)
         await self._step("6. An operator refunds 600.00 RUB through YooKassa", self._refund)
-        await self._step("7. Pays 100 Telegram Stars; the bot answers the pre-checkout query first", self._pay_stars)
+        await self._step("7. A payment is declined, and says why in our words", self._decline)
+        await self._step("8. Pays 100 Telegram Stars; the bot answers the pre-checkout query first", self._pay_stars)
 
     async def _step(self, title: str, action: Callable[[], Awaitable[None]]) -> None:
         self._write(f"\n{title}")
@@ -144,6 +145,20 @@ class Journey:
         again = await asyncio.to_thread(self._stack.run_kopilka, "payments", "refund", *refund[2:4], str(TOP_UP_MINOR))
         self._write(f"   {again.stdout.strip() or again.stderr.strip()}")
         self._check(again.returncode != 0, "a refund above the payment is refused")
+
+    async def _decline(self) -> None:
+        before = await self._ada.balance()
+        payment = await self._ada.start_top_up(TOP_UP_MINOR)
+        await self._sandbox.decline(payment["confirmation_url"])
+        declined = await clients.eventually(
+            lambda: self._ada.payment(payment["id"]), lambda shown: shown["status"] == "canceled"
+        )
+        self._write(f"   GET /payments/...: {declined['status']}, failure_reason {declined['failure_reason']}")
+        shown = await asyncio.to_thread(self._stack.run_kopilka, "payments", "show", payment["id"])
+        codes = [line.strip().rstrip(",") for line in shown.stdout.splitlines() if '"failure_' in line]
+        self._write(f"   kopilka payments show: {', '.join(codes)}")
+        self._check(declined["failure_reason"] == "insufficient_funds", "the payer can be told what to do")
+        self._check(await self._ada.balance() == before, "nothing is credited")
 
     async def _pay_stars(self) -> None:
         url = f"{self._stack.payments_url}/webhooks/stars/demo"
