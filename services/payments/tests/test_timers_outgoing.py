@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from payments import store
+from payments import clients, store
 
 
 async def test_a_created_payment_is_announced_with_its_page(shop: Any, sandbox: Any) -> None:
@@ -71,7 +71,50 @@ async def test_a_definite_refusal_fails_the_payment(shop: Any, sandbox: Any) -> 
 
     assert (await shop.payment(command.payment_id))["state"] == "failed"
     assert await shop.event_names() == ["failed.v1"]
-    assert await shop.findings() == []
+    assert await shop.findings() == ["creation_refused"]
+
+
+async def test_a_refusal_names_the_parameter_and_the_description_and_nothing_personal(
+    shop: Any, scripted_server: Any, client_of: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.use(client_of(scripted_server.url))
+    scripted_server.status = 400
+    scripted_server.says(
+        {
+            "type": "error",
+            "id": "ab5a11cd-1334-4033-9112-755574180009",
+            "code": "invalid_request",
+            "parameter": "receipt.items",
+            "description": "No VAT for ada@example.org, +7 900 123-45-67. " + "x" * 500,
+        }
+    )
+    for _ in range(2):
+        await shop.request()
+
+    await shop.send_attempts()
+
+    (finding,) = await shop.rows("SELECT kind, account, details FROM finding")
+    assert (finding["kind"], finding["account"]) == ("creation_refused", "demo")
+    assert (finding["details"]["error"], finding["details"]["parameter"]) == ("invalid_request", "receipt.items")
+    assert finding["details"]["description"].startswith("No VAT for … ….")
+    assert len(finding["details"]["description"]) == clients.WORDS_MAX
+    assert finding["details"]["error_id"] == "ab5a11cd-1334-4033-9112-755574180009"
+    assert capsys.readouterr().out.count("payments.refused ") == 2
+
+
+async def test_a_refused_address_of_a_receipt_is_told_to_the_payer(
+    shop: Any, scripted_server: Any, client_of: Any
+) -> None:
+    shop.use(client_of(scripted_server.url))
+    scripted_server.status = 400
+    scripted_server.says(
+        {"type": "error", "code": "invalid_request", "parameter": "receipt.customer.email", "description": "Wrong"}
+    )
+    command = await shop.request()
+
+    await shop.send_attempts()
+
+    assert (await shop.payment(command.payment_id))["failure_reason"] == "receipt_contact"
 
 
 @pytest.mark.parametrize("fault", ["http:401", "http:403"])
@@ -154,7 +197,7 @@ async def test_a_refusal_after_an_unknown_outcome_is_also_a_finding(shop: Any, s
     await shop.send_attempts()
 
     assert await shop.event_names() == ["failed.v1"]
-    assert await shop.findings() == ["failed_after_unknown"]
+    assert await shop.findings() == ["creation_refused", "failed_after_unknown"]
 
 
 @pytest.mark.rule("PA10")

@@ -3,6 +3,7 @@
 A call to a provider is never made inside a database transaction. Each provider has a folder here.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, Literal, Protocol
@@ -26,6 +27,9 @@ CREDENTIALS_REFUSED = Counter(
     "Calls that a payment provider refused because of the account's credentials.",
     ["provider", "account"],
 )
+WORDS_MAX, ERROR_ID_MAX = 200, 64
+# An email address, or a number as long as a phone's or a card's.
+_PERSONAL = re.compile(r"\S+@\S+|\+?\d(?:[ -]?\d){5,}")
 
 
 class ProviderError(Exception):
@@ -35,14 +39,24 @@ class ProviderError(Exception):
 
 
 class Rejected(ProviderError):  # noqa: N818 - named by the outcome, as the others
-    """The provider refused for good; nothing was done. `code` is the provider's stable code of the reason."""
+    """The provider refused for good; nothing was done.
+
+    `code` is the provider's stable code of the reason. `words` are what it says besides, by name and for operators: the
+    parameter that it refuses, a description, the id of the error.
+    """
 
     result = "rejected"
 
-    def __init__(self, code: str) -> None:
-        """Take the code."""
+    def __init__(
+        self, code: str, *, parameter: str | None = None, description: str | None = None, error_id: str | None = None
+    ) -> None:
+        """Take the code and the words, which are cut, and blanked where they may be personal."""
         super().__init__(code)
         self.code = code
+        said = {"parameter": parameter, "description": description}
+        self.words = {name: _PERSONAL.sub("…", value)[:WORDS_MAX] for name, value in said.items() if value}
+        if error_id:
+            self.words["error_id"] = error_id[:ERROR_ID_MAX]
 
 
 class OutcomeUnknown(ProviderError):  # noqa: N818 - named by the outcome, as the others

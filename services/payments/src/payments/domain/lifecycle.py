@@ -51,6 +51,7 @@ SETTLED = frozenset({State.PAID, State.PARTIALLY_REFUNDED, State.REFUNDED})
 REASONS_OF_REFUSALS: Mapping[str, contracts.payments.FailureReason] = {
     "currency_not_supported": "method_unavailable",
     "provider_unavailable": "bank_unavailable",
+    "receipt_contact": "receipt_contact",
 }
 
 Events = tuple[contracts.payments.PaymentEvent, ...]

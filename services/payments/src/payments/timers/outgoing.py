@@ -61,6 +61,8 @@ async def _send(db: database.Database, provider: clients.Provider, attempt: stor
     try:
         observation = await OPERATIONS[attempt.op].send(provider, attempt)
     except clients.Rejected as error:
+        _log_refusal(provider.account, attempt, error)
+        await faults.report(db, provider.account, error, op=attempt.op)
         await _on_refusal(db, provider, attempt, error.code)
     except clients.NotFound:
         await _on_refusal(db, provider, attempt, "not_found")
@@ -178,6 +180,18 @@ async def _settle(
     if payment is None:
         # The answer is about no payment of ours, so nobody knows whose money that is.
         await outcomes.give_up(db, attempt)
+
+
+def _log_refusal(account: accounts.Account, attempt: store.attempts.Attempt, error: clients.Rejected) -> None:
+    telemetry.log.warning(
+        "payments.refused",
+        payment_id=str(attempt.payment.payment_id),
+        op=attempt.op,
+        provider=account.provider,
+        account=account.name,
+        code=error.code,
+        **error.words,
+    )
 
 
 def _warn(attempt: store.attempts.Attempt, error: clients.ProviderError) -> None:

@@ -352,7 +352,8 @@ def _refusal(answer: http.Answer) -> clients.ProviderError:
     if answer.status == httpx.codes.CONFLICT or error.error.type == "idempotency_error":
         # The same key is in use right now, or was used for something else: neither tells the outcome of this request.
         return clients.OutcomeUnknown("the idempotency key is in use for another request")
-    return clients.Rejected(error.stable_code)
+    words, request_id = error.error, answer.headers.get("request-id")
+    return clients.Rejected(error.stable_code, parameter=words.param, description=words.message, error_id=request_id)
 
 
 def _unknown(answer: http.Answer) -> clients.OutcomeUnknown:

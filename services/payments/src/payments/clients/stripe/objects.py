@@ -207,6 +207,8 @@ class Movements(provider_json.ProviderJson):
 
 class _Reason(provider_json.ProviderJson):
     type: _Word
+    param: Annotated[str | None, provider_json.LENIENT] = None
+    message: Annotated[str | None, provider_json.LENIENT] = None
     code: _Explanation = None
     decline_code: _Explanation = None
 

@@ -258,4 +258,10 @@ def _refusal(answer: http.Answer) -> clients.ProviderError:
     if error.parameter == "Idempotence-Key":
         # The key was used for something else, so the outcome of this request is unknown.
         return clients.OutcomeUnknown("the idempotence key was used for another request")
-    return clients.Rejected(error.code)
+    is_about_contact = (error.parameter or "").startswith("receipt.customer")
+    return clients.Rejected(
+        "receipt_contact" if is_about_contact else error.code,
+        parameter=error.parameter,
+        description=error.description,
+        error_id=error.id,
+    )

@@ -108,7 +108,9 @@ class Error(provider_json.ProviderJson):
 
     type: Literal["error"]
     code: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+$")]
+    id: Annotated[str | None, provider_json.LENIENT] = None
     parameter: Annotated[str | None, provider_json.LENIENT] = None
+    description: Annotated[str | None, provider_json.LENIENT] = None
     retry_after: Annotated[Annotated[int, Field(ge=0)] | None, provider_json.LENIENT] = None
 
 
