@@ -51,6 +51,19 @@ async def test_each_notification_is_leased_by_one_process_at_a_time(db: database
     assert len(ids) == len(set(ids)) == 20
 
 
+async def test_a_paid_order_is_leased_before_the_findings_that_came_first(db: database.Database) -> None:
+    drafts = [templates.Draft(DEMO, "finding_opened", str(uuid4()), None, "Look") for _ in range(40)]
+    async with db.transaction() as tx:
+        await store.add(tx, drafts)
+    async with db.transaction() as tx:
+        await store.add(tx, [templates.Draft(DEMO, "order_to_pack", "1", None, "Pack it")])
+
+    leased = await lease(db, limit=5)
+
+    assert sorted(one.text for one in leased) == ["Look"] * 4 + ["Pack it"]
+    assert {one.text for one in leased if one.is_bulk} == {"Look"}
+
+
 async def test_an_expired_lease_counts_as_an_attempt_that_may_have_arrived(
     db: database.Database,
 ) -> None:

@@ -65,6 +65,14 @@ def test_messages_that_wait_for_one_chat_wait_until_different_times(bot: rate_li
     assert waits == [pytest.approx(wait) for wait in (1, 2, 3, 4)]
 
 
+def test_bulk_that_waits_for_a_chat_delays_nothing_else(bot: rate_limiter.RateLimiter) -> None:
+    for _ in range(40):
+        bot.take(PERSON, is_bulk=True)
+
+    assert [bot.take(PERSON) for _ in range(2)] == [pytest.approx(1), pytest.approx(2)]
+    assert bot.take(PERSON, is_bulk=True) > 30
+
+
 def test_one_busy_chat_does_not_delay_another(bot: rate_limiter.RateLimiter) -> None:
     for _ in range(10):
         bot.take(PERSON)

@@ -19,10 +19,10 @@ CHATS_MAX = 10_000
 
 @dataclass(slots=True)
 class _Chat:
-    """`used_until` is when the bucket is full again; `promised_until` includes the sends that wait."""
+    """`used_until` is when the bucket is full again; `promised_until` includes the sends that wait, bulk or not."""
 
     used_until: float
-    promised_until: float
+    promised_until: dict[bool, float]
 
 
 class RateLimiter:
@@ -51,10 +51,10 @@ class RateLimiter:
         """Pause the whole bot; a pause that ends later stays."""
         self._paused_until = max(self._paused_until, self._clock() + min(seconds, PAUSE_S_MAX))
 
-    def take(self, chat_id: int) -> float:
+    def take(self, chat_id: int, *, is_bulk: bool = False) -> float:
         """Take a token for one message to a chat and return 0, or the seconds to wait when there is none.
 
-        Each call gets a later time to wait for, so that the retries don't come all at once.
+        Each call gets a later time to wait for, so that the retries don't come all at once; bulk delays bulk only.
         """
         now = self._clock()
         every_s, burst = (GROUP_EVERY_S, GROUP_BURST) if chat_id < 0 else (CHAT_EVERY_S, CHAT_BURST)
@@ -65,11 +65,12 @@ class RateLimiter:
             chat.used_until += every_s
             self._used_until = max(self._used_until, now) + 1 / BOT_PER_S
             return 0.0
-        chat.promised_until = max(chat.promised_until, chat.used_until) + every_s
-        return min(chat.promised_until - every_s - allowed_until, CHAT_WAIT_S_MAX)
+        promised_until = max(chat.promised_until[is_bulk], chat.used_until)
+        chat.promised_until[is_bulk] = promised_until + every_s
+        return min(promised_until - allowed_until, CHAT_WAIT_S_MAX)
 
     def _chat(self, chat_id: int, now: float) -> _Chat:
         if len(self._chats) >= CHATS_MAX:
             # A full bucket holds no information; the others are as many as the bot can use, some dozens.
             self._chats = {key: chat for key, chat in self._chats.items() if chat.used_until > now}
-        return self._chats.setdefault(chat_id, _Chat(now, now))
+        return self._chats.setdefault(chat_id, _Chat(now, {False: now, True: now}))

@@ -56,7 +56,8 @@ CHAT_DOWN = frozenset({Result.BLOCKED, Result.CHAT_REFUSED, Result.TOPIC_CLOSED,
 class Notification:
     """A notification leased by a sender. Without a `chat_id` the recipient is not known yet.
 
-    It is for the managers when it has no `user_id`; `is_chat_down` when their chat refused the last message.
+    It is for the managers when it has no `user_id`; `is_chat_down` when their chat refused the last message. One that
+    `is_bulk` gives way to all others.
     """
 
     id: int
@@ -68,6 +69,7 @@ class Notification:
     attempts: int
     may_have_arrived: bool
     age_s: float
+    is_bulk: bool = False
     is_recipient_blocked: bool = False
     is_chat_down: bool = False
 

@@ -17,6 +17,7 @@ LINES_MAX = 20
 CLEARING = "clearing:"  # the ledger's accounts for money at a provider begin with it
 _SHOPS_DOING = frozenset({"shop_problem", "canceled_by_shop"})
 _OWN_DOING = frozenset({"expired", "canceled_by_payer"})
+BULK = frozenset({"finding_opened", "deposit_received"})
 DEPOSIT_FINDING = "deposit_"  # the kinds of payments' findings about deposits begin with it
 REVERSED_REFUND_FINDING = "refund_failed_later"
 
@@ -30,6 +31,11 @@ class Draft:
     entity: str
     user_id: UserId | None
     text: str
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether many of its kind may come at once; paid orders and payers go first."""
+        return self.kind in BULK
 
     @property
     def dedupe_key(self) -> str:

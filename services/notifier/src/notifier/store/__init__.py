@@ -11,8 +11,8 @@ from contracts.message import TenantId, UserId
 from notifier.domain import delivery, templates
 
 _ADD = """
-INSERT INTO notification (tenant, kind, dedupe_key, user_id, text)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[]) ORDER BY 1, 3
+INSERT INTO notification (tenant, kind, dedupe_key, user_id, text, is_bulk)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::boolean[]) ORDER BY 1, 3
 ON CONFLICT (tenant, dedupe_key) DO NOTHING
 """
 _SAVE_RECIPIENT = """
@@ -24,19 +24,24 @@ ON CONFLICT (tenant, user_id) DO UPDATE
 _LANGUAGE = "SELECT language FROM recipient WHERE tenant = $1 AND user_id = $2"
 _WAKE = "UPDATE notification SET next_at = now() WHERE tenant = $1 AND user_id = $2 AND state = 'queued'"
 # A lease that expired while sending counts as an attempt whose outcome is unknown. While the managers' chat refuses
-# messages, those for it are not due before the next probe.
+# messages, those for it are not due before the next probe. Of what is due longest, bulk gives way to all else.
 _LEASE = """
 WITH manager AS (
   SELECT coalesce(max(migrated_to), $5) AS chat_id, max(probe_at) AS probe_at
   FROM manager_chat WHERE tenant = $1 AND chat_id = $5
+), candidate AS (
+  SELECT n.id, n.is_bulk, n.next_at FROM notification n CROSS JOIN manager
+  WHERE n.tenant = $1 AND n.state IN ('queued', 'sending') AND n.next_at <= now()
+    AND (n.user_id IS NOT NULL OR manager.probe_at IS NULL OR manager.probe_at <= now())
+  ORDER BY n.next_at LIMIT $2 * 10
 ), due AS (
   SELECT n.id, n.state, CASE WHEN n.user_id IS NULL THEN manager.chat_id ELSE r.chat_id END AS chat_id,
     n.user_id IS NULL AND manager.probe_at IS NOT NULL AS is_chat_down,
     r.reachability = 'blocked' AND r.reachability_at > now() - make_interval(secs => $4) AS is_recipient_blocked
-  FROM notification n CROSS JOIN manager LEFT JOIN recipient r ON r.tenant = n.tenant AND r.user_id = n.user_id
-  WHERE n.tenant = $1 AND n.state IN ('queued', 'sending') AND n.next_at <= now()
-    AND (n.user_id IS NOT NULL OR manager.probe_at IS NULL OR manager.probe_at <= now())
-  ORDER BY n.next_at LIMIT $2
+  FROM candidate JOIN notification n USING (id) CROSS JOIN manager
+  LEFT JOIN recipient r ON r.tenant = n.tenant AND r.user_id = n.user_id
+  WHERE n.state IN ('queued', 'sending') AND n.next_at <= now()
+  ORDER BY candidate.is_bulk, candidate.next_at LIMIT $2
   FOR UPDATE OF n SKIP LOCKED
 ), lost AS (
   INSERT INTO delivery (notification_id, outcome) SELECT id, 'uncertain' FROM due WHERE state = 'sending'
@@ -45,7 +50,7 @@ UPDATE notification n SET state = 'sending', lease = n.lease + 1, next_at = now(
   attempts = n.attempts + (due.state = 'sending')::int,
   may_have_arrived = n.may_have_arrived OR due.state = 'sending'
 FROM due WHERE n.id = due.id
-RETURNING n.id, n.lease, n.user_id, due.chat_id, n.text, n.is_plain, n.attempts, n.may_have_arrived,
+RETURNING n.id, n.lease, n.user_id, due.chat_id, n.text, n.is_plain, n.is_bulk, n.attempts, n.may_have_arrived,
   extract(epoch FROM now() - coalesce(n.resent_at, n.created_at))::float8 AS age_s,
   coalesce(due.is_recipient_blocked, false) AS is_blocked, due.is_chat_down
 """
@@ -131,6 +136,7 @@ async def add(tx: database.Tx, drafts: Sequence[templates.Draft]) -> None:
         [draft.dedupe_key for draft in drafts],
         [draft.user_id for draft in drafts],
         [draft.text for draft in drafts],
+        [draft.is_bulk for draft in drafts],
     )
 
 
@@ -151,7 +157,7 @@ async def language_of(tx: database.Tx, tenant: TenantId, user_id: UserId) -> str
 async def lease(
     tx: database.Tx, tenant: TenantId, *, manager_chat_id: int, limit: int, lease_s: float
 ) -> list[delivery.Notification]:
-    """Lease due notifications for `lease_s` seconds, longest due first; after that others may lease them.
+    """Lease due notifications for `lease_s` seconds, bulk last, else longest due first; then others may lease them.
 
     Those for the managers get `manager_chat_id`, or what it has migrated to. Rows that a concurrent transaction is
     leasing are skipped. Reads the index of the due ones.
@@ -203,6 +209,7 @@ def _notification(row: asyncpg.Record) -> delivery.Notification:
         user_id=row["user_id"],
         text=row["text"],
         is_plain=row["is_plain"],
+        is_bulk=row["is_bulk"],
         attempts=row["attempts"],
         may_have_arrived=row["may_have_arrived"],
         age_s=row["age_s"],

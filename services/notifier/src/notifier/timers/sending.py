@@ -103,7 +103,7 @@ async def _deliver(
     async with semaphore:
         if channel.rate_limiter.paused_for_s():
             return store.Change(notification, delivery.requeue(notification, 0, "bot_paused"))
-        if wait_s := channel.rate_limiter.take(notification.chat_id):
+        if wait_s := channel.rate_limiter.take(notification.chat_id, is_bulk=notification.is_bulk):
             return store.Change(notification, delivery.requeue(notification, wait_s, "chat_paced"))
         outcome = await _send(db, channel, notification, notification.chat_id)
     channel.observe(outcome)
