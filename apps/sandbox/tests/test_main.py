@@ -62,7 +62,7 @@ def test_it_serves_until_a_stop_signal_and_exits_with_0(stop: signal.Signals) ->
     answer = first_answer(f"http://127.0.0.1:{port}")
 
     process.send_signal(stop)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
 
     assert answer.json()["confirmation"]["confirmation_url"].startswith("https://pay.example/sandbox/pay/")
     assert process.returncode == 0

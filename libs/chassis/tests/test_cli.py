@@ -33,7 +33,7 @@ def run(installed: Path, *arguments: str, **environment: str) -> subprocess.Comp
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
 
@@ -72,7 +72,7 @@ def test_settings_of_the_local_stack_are_used_unless_the_environment_has_them(in
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 0), (["help"], 0), (["--help"], 0), (["nonsense"], 2)])
 def test_without_a_known_command_the_usage_is_printed(arguments: list[str], code: int) -> None:
-    done = subprocess.run([KOPILKA, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([KOPILKA, *arguments], capture_output=True, text=True, timeout=90, check=False)
 
     assert done.returncode == code
     assert (done.stderr if code else done.stdout).startswith("usage: kopilka")

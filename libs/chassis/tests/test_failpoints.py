@@ -13,7 +13,7 @@ for n in range(3):
 
 def run(spec: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-c", PASSES.format(spec=spec)], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", PASSES.format(spec=spec)], capture_output=True, text=True, timeout=90, check=False
     )
     return done.returncode, done.stdout.replace("\n", "")
 

@@ -14,7 +14,7 @@ from ledger import commit, history, main, store
 from ledger.domain import chart, requests
 from ledger.proof import verify
 
-GIVE_UP_S = 30
+GIVE_UP_S = 90
 EACH_IS_ITS_OWN = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # every example has accounts of its own, so the shared database does no harm

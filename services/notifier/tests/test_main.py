@@ -18,7 +18,7 @@ from contracts.message import Message
 
 TOKEN = "7000000008:a-secret-of-the-process-tests"
 CHAT, MANAGERS = 808, -100_808
-WAIT_S = 20
+WAIT_S = 60
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def sandbox_process() -> Iterator[str]:
             time.sleep(0.05)
     yield url
     process.terminate()
-    process.wait(timeout=10)
+    process.wait(timeout=60)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import httpx
 
 from demo import stack
 
-TIMEOUT_S = 30
+TIMEOUT_S = 90
 POLL_INTERVAL_S = 0.05
 
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ import httpx
 
 from demo import journey, stack
 
-TIMEOUT_S = 15
+TIMEOUT_S = 60
 CONNECTIONS = 50
 
 

@@ -30,7 +30,7 @@ from httpx._transports import default as http_transports
 from chassis import app, database, envelope, inbox, migrate, publisher, reusable_databases, topology
 
 PASSWORD = "test-only"  # noqa: S105 - roles of databases that live for one test
-READY_S = 30
+READY_S = 90
 RUN = "KOPILKA_TEST_RUN"  # the environment variable with the name of a run
 PORTS_FROM = 20_000  # ten workers' ranges end below 32,768, where Linux begins with clients' ports
 PORTS_OF_A_WORKER = 1_200

@@ -127,6 +127,6 @@ def running() -> Iterator[Harness]:
             time.sleep(0.05)
     yield Harness(url, post)
     process.terminate()
-    process.wait(timeout=10)
+    process.wait(timeout=60)
     post.server.shutdown()
     post.server.server_close()
