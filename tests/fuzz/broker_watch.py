@@ -74,14 +74,17 @@ class Watch:
         depths = {name: await self._depth(name) for name in names}
         return {name: depth for name, depth in depths.items() if depth}
 
-    async def purge(self, queue: str) -> None:
-        """Empty a queue and its .dlq queue, with what a consumer keeps giving back."""
+    async def reset(self, queue: str) -> None:
+        """Empty a queue, with what its consumer holds or keeps giving back."""
         assert self._broker is not None
+        consumer = f"{queue_cases.SERVICE_OF[queue]}-worker"
+        self._where.kill(consumer)
         async with self._broker.channel() as channel:
-            for _ in range(60):
+            for _ in range(40):  # what the killed consumer held comes back when the broker has noticed
                 for name in (queue, f"{queue}.dlq"):
                     await (await channel.get_queue(name, ensure=False)).purge()
                 await asyncio.sleep(PAUSE_S)
+        self._where.restart(consumer)
 
     async def open_dead_letters(self, service: str) -> int:
         """Give the number of open dead letters of a service."""

@@ -13,6 +13,7 @@ import schemathesis
 from hypothesis import strategies
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi import checks
+from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from demo import clients, stack
 
@@ -70,8 +71,8 @@ def require_problem(document: dict[str, Any], route: str, method: str, answer: A
     assert problem["correlation_id"]
 
 
-def operations(document: dict[str, Any]) -> Iterator[Any]:
-    for result in schemathesis.openapi.from_dict(document).get_all_operations():
+def operations(schema: OpenApiSchema) -> Iterator[Any]:
+    for result in schema.get_all_operations():
         assert isinstance(result, Ok), result
         yield result.ok()
 
@@ -90,7 +91,7 @@ def test_requests_that_keep_or_break_the_schema_get_documented_answers(
         return check
 
     for url, document in documents.items():
-        for operation in operations(document):
+        for operation in operations(schemathesis.openapi.from_dict(document)):
             has_body = "requestBody" in document["paths"][operation.path][operation.method]
             modes = schemathesis.GenerationMode if has_body else [schemathesis.GenerationMode.POSITIVE]
             for mode in modes:

@@ -104,17 +104,24 @@ async def wrong(watch: broker_watch.Watch, cases: Sequence[Case], good: Sequence
     return complaints
 
 
+async def alone(watch: broker_watch.Watch, case: Case, good: Sequence[Case]) -> list[str]:
+    """Send one suspect, and take it away with its consumer when it does not end well: it might hold up the next."""
+    complaints = await wrong(watch, [case], good, wait_s=ALONE_S)
+    if complaints:
+        await watch.reset(case.queue)
+    return complaints
+
+
 async def smallest(watch: broker_watch.Watch, cases: Sequence[Case], good: Sequence[Case]) -> list[str]:
     """Send suspects one by one, and of each that fails alone the cases with a change less."""
     found = []
     for case in cases[:SUSPECTS_MAX]:
         suspect, is_smallest = case, False
-        complaints = await wrong(watch, [suspect], good, wait_s=ALONE_S)
+        complaints = await alone(watch, suspect, good)
         while complaints and not is_smallest:
-            await watch.purge(suspect.queue)
             is_smallest = True
             for part in suspect.parts():
-                if less := await wrong(watch, [part], good, wait_s=ALONE_S):
+                if less := await alone(watch, part, good):
                     suspect, complaints, is_smallest = part, less, False
                     break
         if complaints:
@@ -131,7 +138,7 @@ def test_changed_messages_end_as_handled_or_as_dead_letters_and_good_ones_beside
             return
         suffering = {queue for queue in queue_cases.QUEUES if any(repr(queue) in text for text in complaints)}
         for queue in suffering:
-            await watch.purge(queue)
+            await watch.reset(queue)
         suspects = sorted(
             (case for case in cases if case.queue in suffering), key=lambda one: repr(one) not in str(complaints)
         )
