@@ -26,11 +26,11 @@ def share_time_among(tests: int) -> None:
     globals()["_tests"] = max(tests, 1)
 
 
-def seeds() -> Iterator[int]:
-    """Give the seed of each round: one, without `make fuzz`."""
+def seeds(runs: int) -> Iterator[int]:
+    """Give the seed of each round of one of so many runs of a test: one round, without `make fuzz`."""
     first = int(os.environ.get(SEED, DEFAULT_SEED))
     rounds = int(os.environ.get(ROUNDS, "1"))
-    end_at = time.monotonic() + float(os.environ.get(SECONDS, "0")) / _tests
+    end_at = time.monotonic() + float(os.environ.get(SECONDS, "0")) / _tests / runs
     for number in range(rounds):
         if number and time.monotonic() > end_at:
             return
@@ -49,13 +49,15 @@ def run(
     examples: int,
     known: Sequence[Any] = (),
     is_shrunk: bool = True,
+    runs: int = 1,
 ) -> None:
     """Check every known input, then generated ones; a failure is shrunk to the smallest input that shows it.
 
-    Without `is_shrunk` the check itself looks for the smallest one. Raises what the check raises, with the seed.
+    `runs` is how often the test calls this, each with its part of the time. Without `is_shrunk` the check itself looks
+    for the smallest one. Raises what the check raises, with the seed.
     """
     phases = [Phase.explicit, Phase.generate, *([Phase.shrink] if is_shrunk else [])]
-    for seed in seeds():
+    for seed in seeds(runs):
         test = hypothesis.given(inputs)(check)
         for one in known:
             test = hypothesis.example(one)(test)
