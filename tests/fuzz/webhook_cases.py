@@ -19,10 +19,10 @@ ADAPTERS: Mapping[str, adapters.Adapter] = {
 }
 # What the samples call a payment; a real one that nobody has paid takes its place.
 SAMPLE_REFS = ("22e12f66", "216749da", '"pi_1"', "528890")
-# The members that say what a webhook is about.
+# The members without which a webhook can not be told to be about something else.
 KINDS = {
     "yookassa": {"type", "event"},
-    "stripe": {"type"},
+    "stripe": {"object", "type"},
     "cryptopay": {"update_type"},
     "stars": {"update_id", "message"},
 }
