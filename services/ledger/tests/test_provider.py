@@ -8,23 +8,14 @@ import invariants
 import pytest
 from builders import CLEARING, DEMO, USER, WALLET
 from prometheus_client import REGISTRY
+from provider_events import about, balances, disputed, roubles
 
 from chassis import database, envelope
 from contracts import ledger, payments
-from contracts.message import Currency, Money
+from contracts.message import Money
 from ledger.domain import requests
 
 FEES, REFUNDED, DISPUTED, SUSPENSE = "fees:yookassa:demo", "losses:refunds", "losses:disputes", "suspense:deposits"
-
-
-def roubles(amount_minor: int) -> Money:
-    return Money(amount_minor=amount_minor, currency="RUB")
-
-
-def about(paid: payments.PaymentPaid, amount_minor: int) -> dict[str, Any]:
-    """Return the fields of every event about a payment."""
-    common = paid.model_dump(include={"tenant", "payment_id", "user_id", "purpose", "provider", "provider_account"})
-    return {**common, "amount": roubles(amount_minor), "version": paid.version + 1}
 
 
 def refunded(paid: payments.PaymentPaid, amount_minor: int, **changes: Any) -> payments.PaymentRefunded:
@@ -39,29 +30,6 @@ def refunded(paid: payments.PaymentPaid, amount_minor: int, **changes: Any) -> p
         is_full=amount_minor == paid.amount.amount_minor,
         refunded_at=envelope.now(),
     ).model_copy(update=changes)
-
-
-def disputed(paid: payments.PaymentPaid, fee_minor: int | None = None) -> payments.PaymentDisputed:
-    """Build the opening of a dispute."""
-    return payments.PaymentDisputed(
-        **about(paid, paid.amount.amount_minor), dispute_ref="dp_1", fee=roubles(fee_minor) if fee_minor else None
-    )
-
-
-def closed(paid: payments.PaymentPaid, outcome: str, fee_minor: int | None = None) -> payments.DisputeClosed:
-    """Build the end of a dispute."""
-    return payments.DisputeClosed.model_validate(
-        {
-            **about(paid, paid.amount.amount_minor),
-            "dispute_ref": "dp_1",
-            "outcome": outcome,
-            "fee": roubles(fee_minor) if fee_minor else None,
-        }
-    )
-
-
-async def balances(db: database.Database, *codes: str, asset: Currency = "RUB") -> list[int]:
-    return [(await builders.balance_and_held(db, code, asset))[0] for code in codes]
 
 
 async def test_the_providers_fee_lowers_what_the_provider_owes(db: database.Database) -> None:
@@ -266,27 +234,6 @@ async def test_an_event_that_arrives_before_its_payment_can_be_delivered_again(
     await builders.settle(db, early)
 
     assert (await balances(db, CLEARING))[0] in {0, 1_000}
-
-
-@pytest.mark.parametrize(("outcome", "lost"), [("won", 0), ("lost", -1_000)])
-@pytest.mark.parametrize("fee_reported", ["first", "last", "twice", "never"])
-async def test_a_dispute_costs_the_lost_amount_and_one_fee(
-    db: database.Database, outcome: str, lost: int, fee_reported: str
-) -> None:
-    paid = builders.paid(1_000)
-    opening = disputed(paid, 15 if fee_reported in {"first", "twice"} else None)
-    end = closed(paid, outcome, 15 if fee_reported in {"last", "twice"} else None)
-    fee = 0 if fee_reported == "never" else -15
-    await builders.settle(db, paid)
-    with pytest.raises(requests.PrerequisiteMissing):
-        await builders.settle(db, end)
-
-    for event in (opening, opening, end, end):
-        await builders.settle(db, event)
-
-    assert await balances(db, DISPUTED, FEES) == [lost, fee]
-    assert await balances(db, WALLET, CLEARING) == [1_000, -1_000 - lost - fee]
-    assert await invariants.violations(db) == []
 
 
 async def test_a_deposit_is_posted_to_suspense(db: database.Database) -> None:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -221,8 +222,55 @@ async def test_a_dispute_has_one_fee_whichever_event_has_it(fake_shop: Any, fake
         await fake_shop.send_fake_webhook(ref, key, event="charge.dispute.updated")
         await fake_shop.settle_webhooks()
 
-    (_, disputed), (_, closed) = (await fake_shop.events())[2:]
+    events = dict(await fake_shop.events())
+    disputed, closed = (events[f"payments.{name}.v1"] for name in ("payment.disputed", "dispute.closed"))
     assert (disputed["fee"], closed["fee"]["amount_minor"]) == (None, 1_500)
+
+
+@pytest.mark.parametrize("policy", ["hold", "take", "shop_bears"])
+async def test_a_dispute_tells_the_accounts_policy_and_what_the_payer_bears_at_most(
+    fake_shop: Any, fake_provider: Any, policy: Any
+) -> None:
+    fake_provider.account = replace(fake_provider.account, disputes=policy)
+    payment_id, ref = await fake_shop.paid(1_000)
+    await fake_shop.refund(payment_id, 300)
+    await fake_shop.send_attempts()
+    due_by = datetime(2026, 3, 1, tzinfo=UTC)
+    for name in ("a", "b"):
+        fake_provider.disputes[name] = facts.DisputeFact(
+            dispute_ref=name,
+            provider_ref=ref,
+            state="open",
+            amount=Money(amount_minor=500, currency="RUB"),
+            fee_minor=0,
+            created_at=datetime.now(UTC),
+            reason="fraudulent",
+            due_by=due_by,
+        )
+        await fake_shop.send_fake_webhook(ref, name, event="charge.dispute.created")
+        await fake_shop.settle_webhooks()
+    fake_provider.disputes["b"] = replace(fake_provider.disputes["b"], state="lost")
+    await fake_shop.send_fake_webhook(ref, "c", event="charge.dispute.closed")
+    await fake_shop.settle_webhooks()
+
+    told = [body for kind, body in await fake_shop.events() if "disput" in kind]
+    assert [body["payer_share"]["amount_minor"] for body in told] == [500, 200, 200]
+    assert [body["policy"] for body in told[:2]] == [policy, policy]
+    assert told[0]["due_by"] == "2026-03-01T00:00:00Z"
+    details = [json.loads(row["details"]) for row in await fake_shop.rows("SELECT details::text FROM finding")]
+    assert (
+        details
+        == [
+            {
+                "amount_minor": 500,
+                "currency": "RUB",
+                "reason": "fraudulent",
+                "due_by": "2026-03-01T00:00:00+00:00",
+                "policy": policy,
+            }
+        ]
+        * 2
+    )
 
 
 async def test_a_disputed_payment_that_can_not_be_fetched_hides_no_other(fake_shop: Any, fake_provider: Any) -> None:

@@ -31,6 +31,7 @@ FailureReason = Literal[
     "receipt_contact",
 ]
 Purpose = Literal["top_up"]
+DisputePolicy = Literal["hold", "take", "shop_bears"]
 Provider = Literal["yookassa", "stripe", "stars", "cryptopay", "ton"]
 
 # A text of PostgreSQL can hold no NUL, so a message with one could be received and never stored.
@@ -252,21 +253,30 @@ class RefundReversed(PaymentEvent, type="payments.refund.reversed.v1"):
 
 
 class PaymentDisputed(PaymentEvent, type="payments.payment.disputed.v1"):
-    """The payer's bank took back `amount`, and `fee` besides, until the dispute is decided."""
+    """The payer's bank took back `amount`, and `fee` besides, until the dispute is decided.
+
+    `payer_share` is what of it may come from the payer's wallet at most, and `policy` what is done about it: hold it
+    until the dispute is decided, take it at once, or leave it, so that the shop bears it; None is that as well.
+    `due_by` is when the provider must have the shop's evidence.
+    """
 
     dispute_ref: Text
     provider_account: Code
     fee: Money | None = None
     reason: Code | None = None
+    policy: DisputePolicy | None = None
+    payer_share: Money | None = None
+    due_by: Time | None = None
 
 
 class DisputeClosed(PaymentEvent, type="payments.dispute.closed.v1"):
-    """A dispute is decided: won, and the money came back, or lost."""
+    """A dispute is decided: won, and the money came back, or lost. `payer_share` is as in PaymentDisputed."""
 
     dispute_ref: Text
     provider_account: Code
     outcome: Literal["won", "lost"]
     fee: Money | None = None
+    payer_share: Money | None = None
 
 
 class Refused(Event):

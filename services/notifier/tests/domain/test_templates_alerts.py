@@ -42,6 +42,11 @@ def test_a_dispute_shows_the_managers_the_amount_and_no_personal_data() -> None:
     bare = templates.of_dispute(event.model_copy(update={"fee": None, "reason": None}))[0].text
     assert bare.splitlines()[0] == "Disputed: the payer's bank took back <b>500.00 USD</b>"
     assert str(USER) not in draft.text
+    told = event.model_copy(update={"policy": "hold", "payer_share": event.amount, "due_by": AT})
+    assert templates.of_dispute(told)[0].text.splitlines()[-2:] == [
+        "Evidence is due by 2026-01-02 00:00 UTC",
+        "Up to 500.00 USD is held in the payer's wallet until it is decided",
+    ]
 
 
 def test_a_refund_that_failed_later_shows_the_managers_the_amount_and_the_reason() -> None:

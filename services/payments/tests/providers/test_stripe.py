@@ -276,6 +276,8 @@ async def test_a_dispute_is_open_until_it_is_decided(shop: stripe_adapter.Adapte
     (opened,) = await client.fetch_disputes(fact.provider_ref)
     assert (opened.state, opened.provider_ref, opened.reason) == ("open", fact.provider_ref, "fraudulent")
     assert (opened.amount, opened.fee_minor) == (Money(amount_minor=1_000, currency="EUR"), 1_500)
+    assert opened.due_by is not None
+    assert opened.due_by > opened.created_at
 
 
 @pytest.mark.parametrize("outcome", ["won", "lost"])

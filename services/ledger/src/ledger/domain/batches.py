@@ -60,6 +60,7 @@ class Batch:
         original = self._original(plan.reversal) if plan.reversal else None
         reservation = plan.reservation
         held = self.holds_by_key.get(reservation.key) if reservation else None
+        released_minor = held.current.left_minor if held and reservation and reservation.is_end else None
         ended: requests.Events = ()
         placed: requests.Events = ()
         try:
@@ -67,7 +68,13 @@ class Batch:
                 ended = [holds.release(self.book, held)]
             prewritten = self.prewrites.get(event_id)
             posted_transfers = provider.post(
-                self.book, plan, self.posted_keys, prewritten, original=original, event_id=event_id
+                self.book,
+                plan,
+                self.posted_keys,
+                prewritten,
+                original=original,
+                released_minor=released_minor,
+                event_id=event_id,
             )
             if reservation and held is None:
                 if reservation.is_end:
@@ -124,8 +131,11 @@ class Batch:
         return (*posted_transfers, answer)
 
     def _original(self, reversal: provider.PlannedReversal) -> transfers.ReversibleTransfer | None:
-        """Return the transfer to reverse; None when that is done. One that this very batch posts is not loaded yet."""
-        if reversal.key in self.posted_keys:
+        """Return the transfer to reverse; None when that is done, or there is none.
+
+        Raises PrerequisiteMissing for one that this very batch posts: it is not loaded yet.
+        """
+        if reversal.key in self.posted_keys or reversal.original not in self.posted_keys:
             return None
         for each in self.reversible.values():
             if provider.NaturalKey(*each.transfer[1:4]) == reversal.original:

@@ -17,7 +17,7 @@ Kind = Literal[
 
 # From which kind to which kinds value may move; a reversal goes the other way. Anything else is refused.
 FLOWS: dict[Kind, frozenset[Kind]] = {
-    "wallet": frozenset({"wallet", "revenue", "refunds_payable", "suspense", "clearing"}),
+    "wallet": frozenset({"wallet", "revenue", "refunds_payable", "suspense", "clearing", "losses"}),
     "points": frozenset({"revenue", "breakage", "promotion"}),
     "clearing": frozenset({"wallet", "points", "revenue", "refunds_payable", "suspense", "fees", "losses"}),
     "revenue": frozenset({"wallet", "points", "refunds_payable", "fees", "losses", "promotion"}),

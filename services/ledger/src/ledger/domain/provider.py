@@ -6,7 +6,7 @@ A refund or a lost dispute debits the user's wallet as far as its balance reache
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple, assert_never, get_args
+from typing import Literal, NamedTuple, assert_never, get_args
 from uuid import UUID
 
 from contracts import ledger, payments
@@ -38,7 +38,9 @@ class NaturalKey(NamedTuple):
 class PlannedTransfer(NamedTuple):
     """A transfer that follows from an event; without `occurred_at` it takes effect when it is recorded.
 
-    With `shortfall_from` the source pays as far as its available balance reaches, and that account the rest.
+    With `shortfall_from` the source pays as far as its available balance reaches, and that account the rest. With
+    `bounded_by` the source pays as far as it may be debited: what is available, or only what a hold that has ended had
+    held, and nothing where there was none. A debt counts where an operator allows it.
     """
 
     key: NaturalKey
@@ -48,6 +50,7 @@ class PlannedTransfer(NamedTuple):
     amount_minor: int
     occurred_at: datetime | None = None
     shortfall_from: chart.AccountDefinition | None = None
+    bounded_by: Literal["available", "held"] | None = None
 
     def transfer(self, new_id: UUID, event_id: UUID, *, at: datetime | None = None) -> double_entry.Transfer:
         """Return the transfer as it is posted; `at` is needed only where the plan has no `occurred_at`."""
@@ -62,7 +65,7 @@ class PlannedReversal(NamedTuple):
     key: NaturalKey
     original: NaturalKey
     reference: str
-    occurred_at: datetime
+    occurred_at: datetime | None = None
 
 
 class Plan(NamedTuple):
@@ -90,7 +93,7 @@ class Plan(NamedTuple):
     @property
     def natural_keys(self) -> list[NaturalKey]:
         """All keys to look up on the books."""
-        reversals = [self.reversal.key] if self.reversal else []
+        reversals = [self.reversal.key, self.reversal.original] if self.reversal else []
         return [planned.key for planned in self.transfers] + reversals + ([self.requires] if self.requires else [])
 
 
@@ -138,15 +141,9 @@ def _of_refund_under_way(event: payments.RefundRequested | payments.RefundFailed
 def _held_for_refund(
     event: payments.RefundRequested | payments.RefundFailed | payments.PaymentRefunded, *, is_end: bool
 ) -> reservations.Reservation:
-    return reservations.Reservation(
-        event.tenant,
-        f"refund:{event.refund_id}",
-        event.user_id,
-        chart.user_account(event.tenant, event.user_id, event.amount.currency),
-        event.amount.amount_minor,
-        f"payment:{event.payment_id}",
-        is_end,
-    )
+    wallet = chart.user_account(event.tenant, event.user_id, event.amount.currency)
+    key, reference, amount_minor = f"refund:{event.refund_id}", f"payment:{event.payment_id}", event.amount.amount_minor
+    return reservations.Reservation(event.tenant, key, event.user_id, wallet, amount_minor, reference, is_end)
 
 
 def _paid(event: payments.PaymentEvent | payments.DepositReceived) -> NaturalKey:
@@ -165,12 +162,23 @@ def _of_dispute(
     source_key = f"dispute:{event.provider}:{event.provider_account}:{event.dispute_ref}"
     dispute = NaturalKey(event.tenant, "dispute", source_key)
     fee = _fee(event, dispute)  # one fee for both events, whichever reports it
+    share_minor = event.payer_share.amount_minor if event.payer_share else 0
+    wallet = chart.user_account(event.tenant, event.user_id, asset)
+    # What is taken from the payer lowers the loss, and is given back leg by leg when the dispute is won.
+    taken = dispute._replace(source_key=f"{source_key}/taken")
+    take = PlannedTransfer(taken, reference, wallet, losses, share_minor, bounded_by="available")
     if isinstance(event, payments.PaymentDisputed):
-        return Plan([PlannedTransfer(dispute, reference, losses, clearing, amount_minor), *fee], requires=paid)
+        lost = PlannedTransfer(dispute, reference, losses, clearing, amount_minor)
+        at_once = [take] if event.policy == "take" else []
+        held = reservations.Reservation(event.tenant, source_key, event.user_id, wallet, share_minor, reference)
+        is_held = event.policy == "hold" and share_minor > 0
+        return Plan([lost, *at_once, *fee], requires=paid, reservation=held if is_held else None)
+    ended = reservations.Reservation(event.tenant, source_key, event.user_id, wallet, amount_minor, reference, True)
     if event.outcome == "lost":
-        return Plan(fee, requires=dispute)
-    key = dispute._replace(source_key=f"{source_key}/won")
-    return Plan([PlannedTransfer(key, reference, clearing, losses, amount_minor), *fee], requires=dispute)
+        return Plan([take._replace(bounded_by="held"), *fee], requires=dispute, reservation=ended)
+    returned = dispute._replace(source_key=f"{source_key}/returned")
+    won = PlannedTransfer(dispute._replace(source_key=f"{source_key}/won"), reference, clearing, losses, amount_minor)
+    return Plan([won, *fee], dispute, PlannedReversal(returned, taken, reference), ended)
 
 
 def post(
@@ -180,33 +188,38 @@ def post(
     prewritten: double_entry.Transfer | None,
     *,
     original: transfers.ReversibleTransfer | None = None,
+    released_minor: int | None = None,
     event_id: UUID,
 ) -> list[posted.PostedTransfer]:
     """Post the transfers of a plan that are not posted yet; `prewritten` is the first where its row is written already.
 
     `original` is the transfer that the plan reverses. Where people have reversed all of it, nothing is left to post.
+    `released_minor` is what the hold that has ended had held; None when the event ends none.
     The caller rolls a refusal back. Raises BalanceOutOfRange, AccountClosed.
     """
     new = []
     for index, each in enumerate(planned.transfers):
-        if each.key not in posted_keys:
+        is_needless = each.bounded_by == "held" and released_minor is None
+        legs = () if is_needless or each.key in posted_keys else _legs(book, each, released_minor)
+        if legs:
             written = prewritten if index == 0 else None
             transfer = written or each.transfer(book.new_id(), event_id, at=book.at)
-            new.append(book.post(transfer, _legs(book, each), is_prewritten=written is not None))
+            new.append(book.post(transfer, legs, is_prewritten=written is not None))
     reversal = planned.reversal
     if reversal is not None and original is not None and original.current.whole_minor:
+        reverses, occurred_at = original.transfer.id, reversal.occurred_at
         transfer = book.transfer(
-            *reversal.key,
-            reversal.reference,
-            event_id,
-            occurred_at=reversal.occurred_at,
-            reverses=original.transfer.id,
+            *reversal.key, reversal.reference, event_id, occurred_at=occurred_at, reverses=reverses
         )
         new.append(transfers.reverse_part(book, original, transfer, original.current.whole_minor))
     return new
 
 
-def _legs(book: books.Books, planned: PlannedTransfer) -> Sequence[double_entry.Leg]:
+def _legs(book: books.Books, planned: PlannedTransfer, released_minor: int | None) -> Sequence[double_entry.Leg]:
+    if planned.bounded_by is not None:
+        wallet = book.account(planned.source.name).current
+        own_minor = min(planned.amount_minor, reservations.takeable_minor(wallet, released_minor))
+        return double_entry.two_legs(planned.source, planned.destination, own_minor) if own_minor else ()
     if planned.shortfall_from is None:
         return double_entry.two_legs(planned.source, planned.destination, planned.amount_minor)
     # The provider has returned the money already, so a wallet that is frozen or too small must not stop the posting.

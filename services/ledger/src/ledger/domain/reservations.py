@@ -50,13 +50,8 @@ def place(book: books.Books, reservation: Reservation) -> tuple[holds.Hold, Sequ
 def ended(reservation: Reservation) -> holds.Hold:
     """Return a hold that holds nothing and never will, so that an event which comes late places none."""
     tenant, hold_id = reservation.key
-    refused = ledger.HoldRefused(
-        tenant=tenant,
-        hold_id=hold_id,
-        reference=reservation.reference,
-        code="nothing_to_hold",
-        detail="There is nothing to hold.",
-    )
+    reference, code, detail = reservation.reference, "nothing_to_hold", "There is nothing to hold."
+    refused = ledger.HoldRefused(tenant=tenant, hold_id=hold_id, reference=reference, code=code, detail=detail)
     hold = _hold(reservation, reservation.amount_minor)
     hold.current = hold.current._replace(state="refused", ending=refused)
     return hold
@@ -65,6 +60,17 @@ def ended(reservation: Reservation) -> holds.Hold:
 def spendable_minor(wallet: accounts.AccountValues) -> int:
     """Return what the business may take of a wallet without asking: nothing of one that is frozen or overdrawn."""
     return max(wallet.available_minor, 0) if wallet.state == "open" else 0
+
+
+def takeable_minor(wallet: accounts.AccountValues, released_minor: int | None) -> int:
+    """Return what a wallet may be debited without asking: what was held until now, or else what it has.
+
+    Where an operator allows the wallet a debt, it may also be debited down to that limit.
+    """
+    if wallet.state != "open":
+        return 0
+    own_minor = wallet.available_minor if released_minor is None else min(released_minor, wallet.available_minor)
+    return max(own_minor, wallet.available_minor + wallet.overdraft_minor if wallet.overdraft_minor else 0, 0)
 
 
 def _hold(reservation: Reservation, amount_minor: int) -> holds.Hold:

@@ -15,11 +15,15 @@ from notifier.domain import amounts, decline_texts, markup
 LINES_MAX = 20
 
 CLEARING = "clearing:"  # the ledger's accounts for money at a provider begin with it
+_POLICIES = {
+    "hold": "Up to {} is held in the payer's wallet until it is decided",
+    "take": "Up to {} was taken from the payer's wallet",
+}
 _SHOPS_DOING = frozenset({"shop_problem", "canceled_by_shop"})
 _OWN_DOING = frozenset({"expired", "canceled_by_payer"})
 BULK = frozenset({"finding_opened", "deposit_received"})
 DEPOSIT_FINDING = "deposit_"  # the kinds of payments' findings about deposits begin with it
-REVERSED_REFUND_FINDING = "refund_failed_later"
+TOLD_BY_EVENTS = frozenset({"refund_failed_later", "dispute_opened"})  # findings whose own events are told already
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,10 @@ def of_dispute(event: payments.PaymentDisputed) -> list[Draft]:
     lines = [f"Disputed: the payer's bank took back <b>{amount}</b>{fee}", f"Payment {event.payment_id}"]
     lines.append(_at(event.provider, event.provider_account))
     lines += [f"Reason: {markup.escaped(event.reason)}"] if event.reason else []
+    lines += [f"Evidence is due by {event.due_by.astimezone(UTC):%Y-%m-%d %H:%M} UTC"] if event.due_by else []
+    if event.payer_share and event.policy in _POLICIES:
+        share = amounts.text(event.payer_share.amount_minor, event.payer_share.currency)
+        lines.append(_POLICIES[event.policy].format(share))
     entity = f"{event.provider}:{event.provider_account}:{event.dispute_ref}"
     return [Draft(event.tenant, "payment_disputed", entity, None, "\n".join(lines))]
 
@@ -106,10 +114,10 @@ def of_deposit(event: payments.DepositReceived) -> list[Draft]:
 def of_finding(event: payments.FindingOpened) -> list[Draft]:
     """Return a notification for the managers of a finding: one for each kind and hour.
 
-    One mistake can open thousands of findings, and orders come to the same chat. A finding about a deposit or a refund
-    that failed later leads to none, because these have their own.
+    One mistake can open thousands of findings, and orders come to the same chat. A finding about a deposit, a dispute
+    or a refund that failed later leads to none, because these have their own.
     """
-    if event.kind.startswith(DEPOSIT_FINDING) or event.kind == REVERSED_REFUND_FINDING:
+    if event.kind.startswith(DEPOSIT_FINDING) or event.kind in TOLD_BY_EVENTS:
         return []
     lines = [f"Finding {event.finding_id}: <b>{markup.escaped(event.kind)}</b>"]
     lines += [f"Payment {event.payment_id}"] if event.payment_id else []

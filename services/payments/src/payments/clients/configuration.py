@@ -32,6 +32,7 @@ class AccountSettings(BaseModel):
     title: Title = TITLE
     payment_ttl_s: Annotated[int, Field(ge=60, le=7 * 86_400)] = 3_600
     second_charge: Literal["credit", "refund"] = "refund"
+    disputes: contracts.payments.DisputePolicy = "hold"
     secrets: dict[str, SecretStr] = {}
     options: dict[str, Any] = {}
 
@@ -47,6 +48,7 @@ class AccountSettings(BaseModel):
             title=self.title,
             payment_ttl=timedelta(seconds=self.payment_ttl_s),
             gives_back_repeats=self.second_charge == "refund",
+            disputes=self.disputes,
         )
 
     def secret(self, name: str) -> str:

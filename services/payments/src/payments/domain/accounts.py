@@ -32,7 +32,7 @@ class Account:
     `shop_id` is the provider's name of it; facts of another are not ours. Neither is a secret. `title` is what a
     payer reads about a payment whose request has no description. `gives_back_repeats` tells what to do with an invoice
     that is paid once more by mistake: refund it, or credit it as well. Where `are_webhooks_signed` is false, the
-    address of the sender is all that proves it.
+    address of the sender is all that proves it. `disputes` is what happens to the payer's wallet in a dispute.
     """
 
     tenant: TenantId
@@ -44,6 +44,7 @@ class Account:
     title: str = "Top-up"
     are_webhooks_signed: bool = True
     gives_back_repeats: bool = False
+    disputes: contracts.payments.DisputePolicy = "hold"
     capabilities: frozenset[Capability] = frozenset()
 
     def can(self, capability: Capability) -> bool:

@@ -102,7 +102,10 @@ DisputeState = Literal["open", "won", "lost"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisputeFact:
-    """The state of a dispute. While it is open and after it is lost the provider has withdrawn amount and fee."""
+    """The state of a dispute. While it is open and after it is lost the provider has withdrawn amount and fee.
+
+    `due_by` is when the provider must have the shop's evidence.
+    """
 
     dispute_ref: str
     provider_ref: str
@@ -111,6 +114,7 @@ class DisputeFact:
     fee_minor: int
     created_at: datetime
     reason: str | None = None
+    due_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ async def apply_observation(
             settle = partial(payments.refunds.timers.settle, account=account, fact=refund, seen_at=accepted_at)
             await change.apply(tx, settle, refund.refund_ref, refund.state)
         for dispute in observation.disputes:
-            settle = partial(payments.disputes.timers.settle, fact=dispute)
+            settle = partial(payments.disputes.timers.settle, account=account, fact=dispute)
             await change.apply(tx, settle, dispute.dispute_ref, dispute.state)
         if change.payment is not before:
             await store.payments.save(tx, change.payment)

@@ -156,6 +156,10 @@ class Refund(provider_json.ProviderJson):
         return self.status != "succeeded" or self.balance_transaction is not None
 
 
+class _Evidence(provider_json.ProviderJson):
+    due_by: _Time | None = None
+
+
 class Dispute(provider_json.ProviderJson):
     """A dispute."""
 
@@ -167,6 +171,7 @@ class Dispute(provider_json.ProviderJson):
     reason: _Explanation = None
     payment_intent: Id | None = None
     balance_transactions: tuple[_Balance, ...] = ()
+    evidence_details: Annotated[_Evidence | None, provider_json.LENIENT] = None
 
 
 class Movement(provider_json.ProviderJson):
@@ -325,6 +330,7 @@ def disputes_of(disputes: Sequence[Dispute], refs: Callable[[Dispute], str | Non
         state, ref = _DISPUTE_STATES.get(dispute.status), refs(dispute)
         if state is None or ref is None:
             continue
+        due_by = dispute.evidence_details.due_by if dispute.evidence_details else None
         fees = (line.fee for line in dispute.balance_transactions if line.currency == dispute.currency)
         found.append(
             facts.DisputeFact(
@@ -335,6 +341,7 @@ def disputes_of(disputes: Sequence[Dispute], refs: Callable[[Dispute], str | Non
                 fee_minor=max(0, sum(fees)),
                 created_at=moment(dispute.created),
                 reason=dispute.reason,
+                due_by=moment(due_by) if due_by else None,
             )
         )
     return found

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, HttpUrl, SecretStr
 
+import contracts.payments
 from payments.clients import configuration
 
 URL = "https://api.stripe.com"
@@ -21,6 +22,11 @@ class StripeSettings(configuration.Shared):
     stripe_account: configuration.AccountName = Field(default="demo", description="What we call this account.")
     stripe_is_test: bool = Field(default=False, description="Whether the key is of Stripe's test mode.")
 
+    stripe_disputes: contracts.payments.DisputePolicy = Field(
+        default="hold",
+        description="What happens to the payer's wallet in a dispute: hold it until decided, take it, or shop_bears.",
+    )
+
     def stripe_accounts(self) -> Iterator[configuration.AccountSettings]:
         """Give the account when it is on."""
         if self.stripe_secret_key.get_secret_value():
@@ -32,6 +38,7 @@ class StripeSettings(configuration.Shared):
                 name=self.stripe_account,
                 shop_id=self.stripe_account_id,
                 is_test=self.stripe_is_test,
+                disputes=self.stripe_disputes,
                 url=self.stripe_url,
                 secrets={"secret_key": self.stripe_secret_key, "webhook_secrets": self.stripe_webhook_secrets},
             )
