@@ -106,12 +106,12 @@ async def test_a_provider_that_hangs_delays_no_payment_of_another(
     fake_shop: Any, fake_provider: fake_providers.FakeProvider, account: accounts.Account
 ) -> None:
     # Longer than all of the test: whatever is settled is settled while each slot of the other hangs.
-    down = opened(fake_shop, fake_provider, account, timeout_s=20)
+    down = opened(fake_shop, fake_provider, account, timeout_s=200)
     await waiting(fake_shop, down)
 
     async with working(fake_shop):
         await fake_shop.until(lambda: _is(down.under_way == 2 * worker_pool.WORKERS_PER_KEY_MAX))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(100):
             for _ in range(10):
                 await _through(fake_shop, fake_provider)
         hanging, given_up = down.under_way, down.given_up
