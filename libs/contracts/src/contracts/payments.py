@@ -43,7 +43,10 @@ ITEMS_MAX = 80
 
 
 class ReceiptItem(BaseModel):
-    """One line of a fiscal receipt; `quantity_milli` in thousandths, `price` for one, `vat_code` the provider's."""
+    """One line of a fiscal receipt; `quantity_milli` in thousandths, `price` for one, `vat_code` the provider's.
+
+    `measure` is the unit of the quantity, which receipts of the format FFD 1.2 must name.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -53,6 +56,7 @@ class ReceiptItem(BaseModel):
     vat_code: int = Field(strict=True, ge=1, le=12)
     subject: Code = "service"
     mode: Code = "full_payment"
+    measure: Code = "piece"
 
 
 class Receipt(BaseModel):

@@ -101,7 +101,8 @@ async def test_a_receipt_is_written_as_the_provider_reads_it(
         "items": [
             {
                 "description": "Ж" * 128,
-                "quantity": "1.500",
+                "quantity": 1.5,
+                "measure": "piece",
                 "amount": {"value": "500.00", "currency": "RUB"},
                 "vat_code": 4,
                 "payment_mode": "full_payment",

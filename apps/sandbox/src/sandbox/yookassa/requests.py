@@ -120,6 +120,7 @@ class ReceiptItem(_RequestModel):
     quantity: Annotated[Decimal, pydantic.Field(gt=0, le=99_999, strict=False)]
     amount: Amount
     vat_code: Annotated[int, pydantic.Field(ge=1, le=12)]
+    measure: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=32)] | None = None
     payment_mode: str | None = None
     payment_subject: str | None = None
 

@@ -165,11 +165,12 @@ def written(amount: Money) -> dict[str, str]:
 
 
 def line(item: contracts.payments.ReceiptItem) -> dict[str, Any]:
-    """Write one line of a fiscal receipt."""
+    """Write one line of a fiscal receipt. The quantity is a JSON number: shops were refused for its text."""
     units, thousandths = divmod(item.quantity_milli, 1000)
     return {
         "description": item.description[:DESCRIPTION_CHARACTERS_MAX],
-        "quantity": f"{units}.{thousandths:03d}",
+        "quantity": item.quantity_milli / 1000 if thousandths else units,
+        "measure": item.measure,
         "amount": written(item.price),
         "vat_code": item.vat_code,
         "payment_mode": item.mode,
