@@ -38,6 +38,8 @@ class FakeProvider:
         self.disputes: dict[str, facts.DisputeFact] = {}
         self.deposits: list[facts.Deposit] = []
         self.receipts: dict[str, contracts.payments.Receipt | None] = {}
+        self.created: list[contracts.payments.Receipt | None] = []
+        self.refund_receipts: list[contracts.payments.Receipt | None] = []
         self.calls: list[tuple[str, str]] = []
         self.replies: list[tuple[str, str | None]] = []
         self.decides_refunds = True
@@ -128,6 +130,7 @@ class FakeProvider:
 
     async def create(self, order: facts.Order, *, key: str) -> facts.Fact:
         def make() -> facts.Fact:
+            self.created.append(order.receipt)
             ref = self._name("payment") if Capability.FETCH in self.account.capabilities else str(order.payment_id)
             return facts.Fact(
                 provider_ref=ref,
@@ -170,6 +173,7 @@ class FakeProvider:
 
     async def refund(self, order: facts.RefundOrder, *, key: str) -> facts.RefundFact:
         def make() -> facts.RefundFact:
+            self.refund_receipts.append(order.receipt)
             return self.refunds[self.give_back(order.provider_ref, order.amount.amount_minor, order.refund_id)]
 
         return self._once("refund", key, make)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import fake_providers
@@ -6,7 +7,7 @@ import pytest
 import contracts.payments
 from contracts.message import Money
 from payments import clients
-from payments.domain import accounts
+from payments.domain import accounts, receipts
 
 
 def receipt(*prices_minor: int) -> contracts.payments.Receipt:
@@ -123,3 +124,78 @@ async def test_a_provider_without_receipts_is_sent_none(plain: Any) -> None:
     ]
     assert (await plain.payment(payment_id))["reserved_minor"] == 0
     assert (await plain.payment(held_id))["capture_asked_minor"] is None
+
+
+RULES = receipts.Rules(kind="provider", vat_code=12, mode="advance", subject="payment")
+
+
+def fiscal(shop: Any, account: Any, **changes: Any) -> Any:
+    """Let the shop's account make receipts."""
+    provider = fake_providers.FakeProvider(replace(account, receipts=replace(RULES, **changes)))
+    shop.use(provider)
+    return provider
+
+
+@pytest.mark.parametrize(
+    ("changes", "contact", "sent"),
+    [
+        ({}, {"email": "ada@example.org"}, ("ada@example.org", None)),
+        ({"kind": "register"}, {"phone": "79001234567"}, (None, "79001234567")),
+        ({"default_email": "shop@example.org"}, {"phone": "79001234567"}, ("shop@example.org", None)),
+        ({"default_email": "shop@example.org"}, None, ("shop@example.org", None)),
+    ],
+)
+async def test_a_payment_without_lines_has_one_of_its_amount_on_the_receipt(
+    fake_shop: Any, account: Any, changes: dict[str, Any], contact: dict[str, str] | None, sent: tuple[str | None, ...]
+) -> None:
+    provider = fiscal(fake_shop, account, **changes)
+    given = contracts.payments.ReceiptContact.model_validate(contact) if contact else None
+
+    await fake_shop.request(receipt_contact=given)
+    await fake_shop.send_attempts()
+
+    (made,) = provider.created
+    assert (made.email, made.phone) == sent
+    (line,) = made.items
+    assert (line.description, line.price.amount_minor, line.quantity_milli) == ("Top-up", 150_000, 1_000)
+    assert (line.vat_code, line.mode, line.subject, line.measure) == (12, "advance", "payment", "piece")
+    assert await kept(fake_shop) == []
+
+
+@pytest.mark.parametrize("contact", [None, {"phone": "79001234567"}])
+async def test_a_payment_whose_receipt_could_reach_nobody_fails_and_says_so(
+    fake_shop: Any, account: Any, contact: dict[str, str] | None
+) -> None:
+    provider = fiscal(fake_shop, account)
+    given = contracts.payments.ReceiptContact.model_validate(contact) if contact else None
+
+    command = await fake_shop.request(receipt_contact=given)
+    await fake_shop.send_attempts()
+
+    assert (await fake_shop.payment(command.payment_id))["failure_reason"] == "receipt_contact"
+    assert provider.calls == []
+    assert await fake_shop.findings() == ["creation_refused"]
+
+
+async def test_an_address_is_not_sent_where_the_account_makes_no_receipts(fake_shop: Any, fake_provider: Any) -> None:
+    contact = contracts.payments.ReceiptContact(email="ada@example.org")
+
+    await fake_shop.request(receipt_contact=contact)
+    await fake_shop.send_attempts()
+
+    assert fake_provider.created == [None]
+    assert await kept(fake_shop) == []
+
+
+async def test_a_part_that_is_refunded_has_a_receipt_and_the_whole_needs_none(fake_shop: Any, account: Any) -> None:
+    provider = fiscal(fake_shop, account, default_email="shop@example.org")
+    part_id, _ = await fake_shop.paid()
+    whole_id, _ = await fake_shop.paid()
+
+    await fake_shop.refund(part_id, 50_000)
+    await fake_shop.refund(whole_id, 150_000)
+    await fake_shop.send_attempts()
+
+    part, whole = sorted(provider.refund_receipts, key=lambda made: made is None)
+    assert whole is None
+    assert (part.email, part.items[0].price.amount_minor) == ("shop@example.org", 50_000)

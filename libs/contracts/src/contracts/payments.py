@@ -3,7 +3,7 @@
 The `amount` of an event is the one that the event is about: requested, taken, refunded or disputed.
 """
 
-from typing import Annotated, Literal, NewType
+from typing import Annotated, Literal, NewType, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -59,20 +59,25 @@ class ReceiptItem(BaseModel):
     measure: Code = "piece"
 
 
-class Receipt(BaseModel):
-    """The data of a fiscal receipt: one address of the customer, and the items."""
+class ReceiptContact(BaseModel):
+    """Where a fiscal receipt is sent: an email address, or a phone in digits."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     email: Annotated[str, StringConstraints(max_length=254, pattern=r"^[^\s@\x00]+@[^\s@\x00]+$")] | None = None
     phone: Annotated[str, StringConstraints(pattern=r"^[0-9]{5,15}$")] | None = None
-    items: tuple[ReceiptItem, ...] = Field(min_length=1, max_length=ITEMS_MAX)
 
     @model_validator(mode="after")
-    def _has_one_address(self) -> "Receipt":
+    def _has_one_address(self) -> Self:
         if (self.email is None) == (self.phone is None):
             raise ValueError("a receipt needs either an email or a phone")
         return self
+
+
+class Receipt(ReceiptContact):
+    """The data of a fiscal receipt: one address of the customer, and the items."""
+
+    items: tuple[ReceiptItem, ...] = Field(min_length=1, max_length=ITEMS_MAX)
 
 
 class PaymentCommand(Command):
@@ -91,6 +96,8 @@ class CreatePayment(PaymentCommand, type="payments.payment.create.v1"):
 
     With `is_held` the money is authorized only, until it is captured. `payer` is the provider's own id of the one who
     may pay. `account` names one of the tenant's accounts at the provider; without it the first one takes the payment.
+    `receipt` has the lines of what is sold; with `receipt_contact` alone the account's settings make one line of the
+    amount, where the account makes receipts.
     """
 
     user_id: UserId
@@ -102,6 +109,7 @@ class CreatePayment(PaymentCommand, type="payments.payment.create.v1"):
     description: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_WITHOUT_NUL)] | None = None
     payer: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_WITHOUT_NUL)] | None = None
     receipt: Receipt | None = None
+    receipt_contact: ReceiptContact | None = None
     account: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")] | None = None
 
 

@@ -116,6 +116,35 @@ async def test_the_description_is_sent_along(
     assert published["description"] == "Tokens for pictures"
 
 
+@pytest.mark.parametrize(
+    ("contact", "sent"),
+    [
+        ({"email": "ada@example.org"}, {"email": "ada@example.org", "phone": None}),
+        ({"phone": "+7 (900) 123-45-67"}, {"email": None, "phone": "79001234567"}),
+    ],
+)
+async def test_the_address_of_the_receipt_is_sent_along(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, contact: Any, sent: Any
+) -> None:
+    await top_up(client, headers, receipt_contact=contact)
+
+    (published,) = await published_commands(db)
+    assert published["receipt_contact"] == sent
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [{}, {"email": "ada"}, {"phone": "call me"}, {"phone": "+7 (12"}, {"email": "a@b", "phone": "79001234567"}, "a@b"],
+)
+async def test_an_address_that_no_receipt_could_reach_is_refused_and_not_repeated(
+    client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, contact: object
+) -> None:
+    answer = await top_up(client, headers, receipt_contact=contact)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert await published_commands(db) == []
+
+
 @pytest.mark.parametrize("description", ["", " ", "x" * 129, "two\nlines", 7])
 async def test_a_description_that_a_payer_could_not_read_is_refused(
     client: httpx.AsyncClient, headers: httpx.Headers, db: database.Database, description: object

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import contracts.payments
 from contracts.message import TenantId
+from payments.domain.receipts import Rules
 
 
 class Capability(StrEnum):
@@ -33,6 +34,7 @@ class Account:
     payer reads about a payment whose request has no description. `gives_back_repeats` tells what to do with an invoice
     that is paid once more by mistake: refund it, or credit it as well. Where `are_webhooks_signed` is false, the
     address of the sender is all that proves it. `disputes` is what happens to the payer's wallet in a dispute.
+    `receipts` tells how receipts are made of payments without lines.
     """
 
     tenant: TenantId
@@ -43,6 +45,7 @@ class Account:
     payment_ttl: timedelta
     title: str = "Top-up"
     are_webhooks_signed: bool = True
+    receipts: Rules | None = None
     gives_back_repeats: bool = False
     disputes: contracts.payments.DisputePolicy = "hold"
     capabilities: frozenset[Capability] = frozenset()

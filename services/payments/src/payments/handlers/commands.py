@@ -24,7 +24,7 @@ async def create_payment(
         if not await inbox.claim(tx, delivery):
             return
         if await store.payments.add(tx, payment):
-            await store.attempts.add(tx, payment, "create", receipt=command.receipt)
+            await store.attempts.add(tx, payment, "create", receipt=command.receipt or command.receipt_contact)
         else:
             stored = await store.payments.lock(tx, payment.payment_id)
             if stored is None or not payment.is_same_request(stored):

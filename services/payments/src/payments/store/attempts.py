@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from pydantic import TypeAdapter
+
 import contracts.payments
 from chassis import database
 from payments.domain.lifecycle import Payment
@@ -32,6 +34,8 @@ SELECT op, refund_id, tries, outcome, code, next_at IS NOT NULL AS is_open FROM 
 ORDER BY asked_at DESC, idempotence_key DESC LIMIT $2
 """
 LATEST_MAX = 100
+_RECEIPT = TypeAdapter(contracts.payments.Receipt)
+_CONTACT = TypeAdapter(contracts.payments.ReceiptContact)
 # Index provider_attempt_due; rows that another process is leasing are skipped, not waited for.
 _LEASE = f"""
 WITH due AS (
@@ -86,6 +90,7 @@ class Attempt:
     payment: Payment
     refund: Refund | None
     receipt: contracts.payments.Receipt | None
+    receipt_contact: contracts.payments.ReceiptContact | None
     tries: int
     is_uncertain: bool
     key_age: timedelta
@@ -97,11 +102,11 @@ async def add(
     payment: Payment,
     op: Op,
     refund_id: contracts.payments.RefundId | None = None,
-    receipt: contracts.payments.Receipt | None = None,
+    receipt: contracts.payments.ReceiptContact | None = None,
 ) -> bool:
     """Store a request to a provider; False while the same is under way or done.
 
-    The receipt is deleted when the request is closed.
+    The receipt, or the address of one, is deleted when the request is closed.
     """
     kept = receipt.model_dump_json() if receipt else None
     return bool(await tx.fetchval(_ADD, payment.payment_id, op, refund_id, kept))
@@ -139,7 +144,8 @@ async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[s
                 op=row["op"],
                 payment=payment,
                 refund=refund or None,
-                receipt=contracts.payments.Receipt.model_validate(row["receipt"]) if row["receipt"] else None,
+                receipt=_RECEIPT.validate_python(row["receipt"]) if "items" in (row["receipt"] or {}) else None,
+                receipt_contact=_CONTACT.validate_python(row["receipt"]) if row["receipt"] else None,
                 tries=row["tries"],
                 is_uncertain=row["is_uncertain"],
                 key_age=row["key_age"],

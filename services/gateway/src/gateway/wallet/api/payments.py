@@ -1,11 +1,12 @@
 """Payments into the wallet: creating one through a provider, and reading it."""
 
 import ipaddress
+import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, model_validator
 
 from chassis import database, errors, outbox, strict_json
 from contracts import message, payments
@@ -55,6 +56,32 @@ class Amount(BaseModel):
     currency: Annotated[message.Currency, Field(examples=["RUB"])]
 
 
+class ReceiptContact(BaseModel):
+    """Where the fiscal receipt is sent: an email address, or a phone number with its country code."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    email: Annotated[
+        str | None, Field(max_length=254, pattern=r"^[^\s@\x00]+@[^\s@\x00]+$", examples=["payer@example.org"])
+    ] = None
+    phone: Annotated[
+        str | None, Field(max_length=32, pattern=r"^\+?[0-9][0-9 ()-]{4,}$", examples=["+7 900 123-45-67"])
+    ] = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "ReceiptContact":
+        if (self.email is None) == (self.phone is None):
+            raise ValueError("give either an email or a phone")
+        if not 5 <= len(self.digits or "00000") <= 15:
+            raise ValueError("a phone has 5 to 15 digits")
+        return self
+
+    @property
+    def digits(self) -> str | None:
+        """The phone in digits."""
+        return None if self.phone is None else re.sub(r"[^0-9]", "", self.phone)
+
+
 class TopUp(BaseModel):
     """A payment into the user's own wallet."""
 
@@ -78,6 +105,7 @@ class TopUp(BaseModel):
             examples=["Tokens for pictures"],
         ),
     ] = None
+    receipt_contact: ReceiptContact | None = None
 
 
 @router.post(
@@ -119,6 +147,7 @@ async def top_up(
                 provider=body.provider,
                 return_url=body.return_url,
                 description=body.description,
+                receipt_contact=_contact(body.receipt_contact),
                 payer=await _payer(tx, session, body.provider),
             )
             await store.payments.accept(tx, create_payment)
@@ -146,6 +175,10 @@ async def _read(tx: database.Tx, command: commands.Command) -> tuple[domain.paym
     payment = await store.payments.get(tx, command.tenant, command.id, owner=command.user_id)
     assert payment is not None  # it was stored with the command
     return payment, _answer(payment)
+
+
+def _contact(contact: ReceiptContact | None) -> payments.ReceiptContact | None:
+    return None if contact is None else payments.ReceiptContact(email=contact.email, phone=contact.digits)
 
 
 async def _payer(tx: database.Tx, session: sessions.Session, provider: payments.Provider) -> str | None:

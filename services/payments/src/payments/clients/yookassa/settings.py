@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from ipaddress import ip_network
+from typing import Any, Literal
 
 from pydantic import Field, HttpUrl, SecretStr
 
@@ -38,6 +39,25 @@ class YooKassaSettings(configuration.Shared):
     yookassa_tax_system_code: int | None = Field(
         default=None, ge=1, le=6, description="The tax system on receipts, for a shop that has several."
     )
+    yookassa_receipts: Literal["none", "provider", "register"] = Field(
+        default="none",
+        description="Who makes fiscal receipts of payments: nobody, YooKassa itself (email only), or a cash register.",
+    )
+    yookassa_receipt_vat_code: int | None = Field(
+        default=None, ge=1, le=12, description="YooKassa's VAT code on receipts; needed where they are made."
+    )
+    yookassa_receipt_mode: Literal["advance", "full_prepayment", "full_payment"] = Field(
+        default="advance", description="The mode of payment on receipts; an advance has one of the computed VAT codes."
+    )
+    yookassa_receipt_subject: str = Field(
+        default="payment", pattern=r"^[a-z_]{1,32}$", description="The subject of payment on receipts."
+    )
+    yookassa_receipt_default_email: str | None = Field(
+        default=None,
+        max_length=254,
+        pattern=r"^[^\s@]+@[^\s@]+$",
+        description="The shop's own address for receipts of payers who gave none; without it such a payment fails.",
+    )
     webhook_networks: settings.Networks = Field(
         default=tuple(ip_network(network) for network in NETWORKS.split(",")),
         description="Networks that YooKassa's webhooks come from, as CIDRs with commas between them.",
@@ -56,5 +76,22 @@ class YooKassaSettings(configuration.Shared):
                 is_test=self.yookassa_is_test,
                 url=self.yookassa_url,
                 secrets={"secret_key": self.yookassa_secret_key},
-                options={"networks": self.webhook_networks, "tax_system_code": self.yookassa_tax_system_code},
+                options={
+                    "networks": self.webhook_networks,
+                    "tax_system_code": self.yookassa_tax_system_code,
+                    "receipts": self._receipts(),
+                },
             )
+
+    def _receipts(self) -> dict[str, Any] | None:
+        if self.yookassa_receipts == "none":
+            return None
+        if self.yookassa_receipt_vat_code is None:
+            raise ValueError("receipts of YooKassa need a VAT code")
+        return {
+            "kind": self.yookassa_receipts,
+            "vat_code": self.yookassa_receipt_vat_code,
+            "mode": self.yookassa_receipt_mode,
+            "subject": self.yookassa_receipt_subject,
+            "default_email": self.yookassa_receipt_default_email,
+        }
