@@ -14,6 +14,7 @@ from webhook_cases import Case
 from demo import clients, stack
 
 PAID_MINOR = 30_000
+CODES = {"malformed_webhook", "malformed_json", "content_too_large", "too_many_unknown"}
 UNPAID = (
     ("yookassa", "RUB", 10_000),
     ("yookassa", "RUB", 10_000),
@@ -58,9 +59,10 @@ def test_changed_webhooks_get_no_error_of_ours_and_credit_nothing(where: stack.S
                 assert answer.status_code == 200, answer.text
                 assert answer.json() == {"status": "ignored"}
             elif answer.status_code != 200:
-                assert answer.status_code in {400, 403, 404, 413}, answer.text
+                # Many invented payments from one unsigned sender are put off.
+                assert answer.status_code in {400, 403, 404, 413, 429}, answer.text
                 assert answer.headers["content-type"] == "application/problem+json"
-                assert answer.json()["code"] in {"malformed_webhook", "malformed_json", "content_too_large"}
+                assert answer.json()["code"] in CODES
 
         fuzzing.run(check, webhook_cases.cases(), examples=80, known=KNOWN)
 
