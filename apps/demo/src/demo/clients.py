@@ -56,13 +56,19 @@ class Sandbox:
 
     async def notification(self, confirmation_url: str) -> Json:
         """Return YooKassa's notification of a succeeded payment, to send it again."""
+        shown = await self.yookassa_payment(confirmation_url)
+        return {"type": "notification", "event": "payment.succeeded", "object": shown}
+
+    async def yookassa_payment(self, confirmation_url: str) -> Json:
+        """Return a payment as YooKassa shows it."""
         credentials = (
             self._stack.environment["PAYMENTS_YOOKASSA_SHOP_ID"],
             self._stack.environment["PAYMENTS_YOOKASSA_SECRET_KEY"],
         )
         url = f"{self._stack.sandbox_url}/yookassa/v3/payments/{reference_of(confirmation_url)}"
         answer = await self._http.get(url, auth=credentials)
-        return {"type": "notification", "event": "payment.succeeded", "object": answer.raise_for_status().json()}
+        shown: Json = answer.raise_for_status().json()
+        return shown
 
     async def notify(self, notification: Json) -> int:
         """Send a notification to payments as YooKassa does; return the status of the response."""
@@ -114,7 +120,13 @@ class Customer:
         return await self._http.post(f"{self._url}{path}", json=body, headers=headers)
 
     async def start_top_up(
-        self, amount_minor: int, *, provider: str = "yookassa", currency: str = "RUB", key: str | None = None
+        self,
+        amount_minor: int,
+        *,
+        provider: str = "yookassa",
+        currency: str = "RUB",
+        key: str | None = None,
+        receipt_email: str | None = None,
     ) -> Json:
         """Create a top-up; return the payment with its confirmation URL."""
         answer = await self.post(
@@ -124,6 +136,7 @@ class Customer:
                 "amount": {"amount_minor": amount_minor, "currency": currency},
                 "provider": provider,
                 "return_url": "https://t.me/demo_shop_bot/app",
+                **({"receipt_contact": {"email": receipt_email}} if receipt_email else {}),
             },
             key=key,
         )

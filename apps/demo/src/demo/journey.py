@@ -56,7 +56,7 @@ class Journey:
         self._check(wallet["balance_minor"] == 0, "a new user's balance is zero")
 
     async def _top_up(self) -> None:
-        self._payment = await self._ada.start_top_up(TOP_UP_MINOR)
+        self._payment = await self._ada.start_top_up(TOP_UP_MINOR, receipt_email="ada@demo.example")
         self._write(f"   the gateway answers with {self._payment['confirmation_url']}")
         started = time.perf_counter()
         await self._sandbox.pay(self._payment["confirmation_url"])
@@ -67,6 +67,9 @@ class Journey:
         chat = await clients.eventually(lambda: self._sandbox.chat(self._ada.telegram_id), bool)
         self._write(f"   chat: {chat[-1]!r}")
         self._check(wallet["available_minor"] == TOP_UP_MINOR, "all of it is available")
+        shown = await self._sandbox.yookassa_payment(self._payment["confirmation_url"])
+        self._write(f"   the fiscal receipt (54-FZ) goes to the payer's email: {shown['receipt_registration']}")
+        self._check(shown["receipt_registration"] is not None, "the payment has a receipt")
 
     async def _notify_again(self) -> None:
         notification = await self._sandbox.notification(self._payment["confirmation_url"])
