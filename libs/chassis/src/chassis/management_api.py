@@ -1,12 +1,17 @@
 """RabbitMQ's management API for one vhost: what AMQP can't tell or do. Its calls block."""
 
 import base64
+import codecs
 import http.client
 import json
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from chassis import topology
+
+# The calls run in threads. A first import of this codec there, by the look-up of an address, may fail with a KeyError
+# while the main thread imports too (python/cpython#106176).
+codecs.lookup("idna")
 
 TIMEOUT_S = 5
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
