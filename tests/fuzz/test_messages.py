@@ -22,6 +22,7 @@ GOOD_EACH = 2
 # What may come before what it is about, and then waits for it in the retry queues.
 WAITING = {
     "payments.payment.refunded.v1",
+    "payments.refund.requested.v1",
     "payments.refund.reversed.v1",
     "payments.payment.disputed.v1",
     "payments.dispute.closed.v1",
