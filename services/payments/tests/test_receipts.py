@@ -3,10 +3,12 @@ from typing import Any
 
 import fake_providers
 import pytest
+from pydantic import SecretStr
 
 import contracts.payments
 from contracts.message import Money
 from payments import clients
+from payments.clients import configuration, yookassa
 from payments.domain import accounts, receipts
 
 
@@ -199,3 +201,32 @@ async def test_a_part_that_is_refunded_has_a_receipt_and_the_whole_needs_none(fa
     part, whole = sorted(provider.refund_receipts, key=lambda made: made is None)
     assert whole is None
     assert (part.email, part.items[0].price.amount_minor) == ("shop@example.org", 50_000)
+
+
+async def test_a_part_that_is_captured_has_a_receipt_too(fake_shop: Any, account: Any) -> None:
+    provider = fiscal(fake_shop, account, default_email="shop@example.org")
+    payment_id, ref = await fake_shop.pending(is_held=True)
+    provider.hold(ref)
+    await fake_shop.send_fake_webhook(ref)
+    await fake_shop.settle_webhooks()
+
+    await fake_shop.capture(payment_id, 50_000)
+    await fake_shop.send_attempts()
+
+    made = provider.receipts[ref]
+    assert (made.email, made.items[0].price.amount_minor) == ("shop@example.org", 50_000)
+
+
+@pytest.mark.parametrize("wrong", [{"vat_code": 99}, {"mode": ""}, {"kind": "nobody"}])
+def test_rules_of_receipts_that_no_provider_takes_are_refused_at_the_start(wrong: dict[str, Any]) -> None:
+    rules = {"kind": "provider", "vat_code": 1, "mode": "advance", "subject": "payment", **wrong}
+    configured = configuration.AccountSettings(
+        provider="yookassa",
+        name="demo",
+        shop_id="1",
+        secrets={"secret_key": SecretStr("s")},
+        options={"receipts": rules},
+    )
+
+    with pytest.raises(ValueError, match="validation error"):
+        yookassa.account.open_account(configured, 1)

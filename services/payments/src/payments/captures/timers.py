@@ -23,7 +23,11 @@ async def _capture(provider: clients.Provider, attempt: store.attempts.Attempt) 
     payment = attempt.payment
     amount = payment.money(payment.capture_asked_minor or payment.amount.amount_minor)
     ref = operation.provider_ref(attempt)
-    fact = await provider.capture(ref, amount, key=attempt.key, receipt=attempt.receipt)
+    receipt = attempt.receipt
+    if receipt is None and amount != payment.amount:
+        # As with a refund: the receipt of a part goes to the shop's own address, that of the whole is there already.
+        receipt = operation.receipt_of(provider.account, payment, amount.amount_minor, None)
+    fact = await provider.capture(ref, amount, key=attempt.key, receipt=receipt)
     return facts.Observation(fact.provider_ref, fact)
 
 

@@ -1,12 +1,18 @@
 """The fiscal receipt (54-FZ) of a payment without lines: one line of the amount, by the settings of the account."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 import contracts.payments
 from contracts.message import Money
 
 Contact = contracts.payments.ReceiptContact
+
+
+class NoAddress(Exception):  # noqa: N818 - named by the state
+    """There is no address to which the receipt may be sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,10 +24,10 @@ class Rules:
     """
 
     kind: Literal["provider", "register"]
-    vat_code: int
-    mode: str
-    subject: str
-    measure: str = "piece"
+    vat_code: Annotated[int, Field(ge=1, le=12)]
+    mode: contracts.payments.Code
+    subject: contracts.payments.Code
+    measure: contracts.payments.Code = "piece"
     default_email: str | None = None
 
 
@@ -30,7 +36,7 @@ def receipt_of(
 ) -> contracts.payments.Receipt | None:
     """Return the receipt to send: the one given, or one line of the amount; None where the account makes none.
 
-    Raises ValueError when there is no address to which it may be sent.
+    Raises NoAddress.
     """
     if isinstance(given, contracts.payments.Receipt):
         return given
@@ -41,7 +47,7 @@ def receipt_of(
     if email is None and phone is None:
         email = rules.default_email
     if email is None and phone is None:
-        raise ValueError("a receipt without an address")
+        raise NoAddress
     line = contracts.payments.ReceiptItem(
         description=title,
         price=amount,

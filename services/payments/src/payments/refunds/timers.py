@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import contracts.payments
 from chassis import database
 from payments import clients, refunds, store
-from payments.domain import accounts, facts, lifecycle, receipts
+from payments.domain import accounts, facts, lifecycle
 from payments.timers import events, operation
 
 
@@ -60,29 +59,21 @@ def _find(
 
 async def _refund(provider: clients.Provider, attempt: store.attempts.Attempt) -> facts.Observation:
     assert attempt.refund is not None  # an attempt to refund has one
+    payment, amount_minor = attempt.payment, attempt.refund.amount_minor
+    receipt = attempt.receipt
+    if receipt is None and amount_minor != payment.captured_minor:
+        # The payer's address is not kept, so the receipt of a part goes to the shop's own; of the whole it is repeated.
+        receipt = operation.receipt_of(provider.account, payment, amount_minor, None)
     order = facts.RefundOrder(
         refund_id=attempt.refund.refund_id,
         provider_ref=operation.provider_ref(attempt),
-        amount=attempt.payment.money(attempt.refund.amount_minor),
-        captured_minor=attempt.payment.captured_minor,
+        amount=payment.money(amount_minor),
+        captured_minor=payment.captured_minor,
         reason=attempt.refund.reason,
-        payer=attempt.payment.paid_by,
-        receipt=attempt.receipt or _receipt_of_part(provider.account, attempt.payment, attempt.refund.amount_minor),
+        payer=payment.paid_by,
+        receipt=receipt,
     )
     return facts.Observation(order.provider_ref, refunds=[await provider.refund(order, key=attempt.key)])
-
-
-def _receipt_of_part(
-    account: accounts.Account, payment: lifecycle.Payment, amount_minor: int
-) -> contracts.payments.Receipt | None:
-    """Make the receipt of a part that comes back. The payer's address is not kept, so it goes to the shop's own."""
-    if amount_minor == payment.captured_minor:
-        return None  # the provider repeats the payment's
-    title = payment.description or account.title
-    try:
-        return receipts.receipt_of(account.receipts, payment.money(amount_minor), title, None)
-    except ValueError:
-        raise clients.Rejected("receipt_contact", description="a part needs a receipt with an address") from None
 
 
 async def _refuse(tx: database.Tx, payment: lifecycle.Payment, attempt: store.attempts.Attempt, code: str) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import contracts.payments
 from chassis import database
 from payments import clients, store
-from payments.domain import facts, lifecycle
+from payments.domain import accounts, facts, lifecycle, receipts
 
 
 class Operation(NamedTuple):
@@ -19,6 +20,17 @@ class Operation(NamedTuple):
     refuse: Callable[[database.Tx, lifecycle.Payment, store.attempts.Attempt, str], Awaitable[None]]
     is_needed: Callable[[store.attempts.Attempt], bool]
     is_done: Callable[[store.attempts.Attempt, facts.Observation], bool]
+
+
+def receipt_of(
+    account: accounts.Account, payment: lifecycle.Payment, amount_minor: int, given: receipts.Contact | None
+) -> contracts.payments.Receipt | None:
+    """Give the receipt of an amount of a payment, where one is made. Raises Rejected when it has no address."""
+    title = payment.description or account.title
+    try:
+        return receipts.receipt_of(account.receipts, payment.money(amount_minor), title, given)
+    except receipts.NoAddress:
+        raise clients.Rejected("receipt_contact", description="no address is known for the receipt") from None
 
 
 def provider_ref(attempt: store.attempts.Attempt) -> str:

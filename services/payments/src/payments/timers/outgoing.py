@@ -11,7 +11,7 @@ import payments.captures.timers
 import payments.refunds.timers
 from chassis import database, envelope, failpoints, telemetry, worker_pool
 from payments import clients, store
-from payments.domain import accounts, facts, lifecycle, receipts, schedule
+from payments.domain import accounts, facts, lifecycle, schedule
 from payments.timers import faults, lookup, operation, outcomes, settlement
 
 AUTH_PAUSE_S = 60.0  # an operator has to correct the credentials; trying faster would not help
@@ -202,11 +202,7 @@ def _warn(attempt: store.attempts.Attempt, error: clients.ProviderError) -> None
 async def _create(provider: clients.Provider, attempt: store.attempts.Attempt) -> facts.Observation:
     payment, account = attempt.payment, provider.account
     title = payment.description or account.title
-    try:
-        given = attempt.receipt or attempt.receipt_contact
-        receipt = receipts.receipt_of(account.receipts, payment.amount, title, given)
-    except ValueError:
-        raise clients.Rejected("receipt_contact", description="the payer gave no address for the receipt") from None
+    given = attempt.receipt or attempt.receipt_contact
     order = facts.Order(
         payment_id=payment.payment_id,
         tenant=payment.tenant,
@@ -215,7 +211,7 @@ async def _create(provider: clients.Provider, attempt: store.attempts.Attempt) -
         description=title,
         is_held=payment.is_held,
         payer=payment.payer,
-        receipt=receipt,
+        receipt=operation.receipt_of(account, payment, payment.amount.amount_minor, given),
     )
     fact = await provider.create(order, key=attempt.key)
     return facts.Observation(fact.provider_ref, fact)

@@ -112,7 +112,7 @@ async def add(tx: database.Tx, account: accounts.Account, content: facts.Webhook
     cause = envelope.current_cause()
     movement = _MOVEMENT.dump_json(content.movement).decode() if content.movement else None
     believed = json.dumps([content.event, content.provider_ref, movement]).encode()
-    is_known: bool | None = await tx.fetchval(
+    is_of_ours: bool | None = await tx.fetchval(
         _ADD,
         account.tenant,
         account.provider,
@@ -126,7 +126,7 @@ async def add(tx: database.Tx, account: accounts.Account, content: facts.Webhook
         cause.correlation_id,
         cause.traceparent,
     )
-    return "duplicate" if is_known is None else "known" if is_known else "unknown"
+    return "duplicate" if is_of_ours is None else "known" if is_of_ours else "unknown"
 
 
 async def lease(tx: database.Tx, *, limit: int, lease_s: float, busy: Sequence[str] = ()) -> list[Webhook]:
