@@ -5,6 +5,12 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
+# Settings of a shell that has exported .run/env would point the tests at that stack.
+while read -r name; do
+    unset "$name"
+done < <(compgen -e | grep -E '^(GATEWAY|KOPILKA|LEDGER|NOTIFIER|ORDERS|PAYMENTS|SANDBOX)_' \
+    | grep -vE '^KOPILKA_(STATE_SEED|FUZZ_[A-Z]+)$')
+
 # Compiled modules halve the start of pytest's processes, and of each process of the product that a test starts.
 unset PYTHONDONTWRITEBYTECODE
 
